@@ -1,0 +1,14 @@
+"""`python -m data_pipeline COMMAND`: from videos to shards that training streams."""
+
+import sys
+
+from mytalk import command
+
+COMMANDS = {
+    "demo": ("data_pipeline.drawn", "write a corpus of drawn people who really speak"),
+    "extract": ("data_pipeline.extract", "videos to shards of landmarks, audio and face crops, with a manifest"),
+    "split": ("data_pipeline.split", "assign people to train, val and unseen"),
+}
+
+if __name__ == "__main__":
+    sys.exit(command.main("python -m data_pipeline", __doc__, COMMANDS))

@@ -1,0 +1,85 @@
+"""Files and folders that appear whole or not at all: write under a temporary name, flush, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; readers never look at these
+
+
+@contextlib.contextmanager
+def file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file for writing that takes the place of `path` when the block ends without an error.
+
+    The parent folder is made. After a kill at any byte, `path` is the old file, or absent.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        with open(temporary, mode) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with file(path) as handle:
+        handle.write(data)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as indented JSON to `path` atomically; refuses NaN and infinity."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def rename_folder(temporary: Path, path: Path) -> None:
+    """Give a finished folder its name, flushed to disk first; replaces an older folder of that name."""
+    for member in sorted(temporary.rglob("*")):
+        if member.is_file():
+            with open(member, "rb") as handle:
+                os.fsync(handle.fileno())
+        elif member.is_dir():
+            flush_folder(member)
+    flush_folder(temporary)
+    if path.exists():
+        old = path.with_name(f"{TEMPORARY}old-{path.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(temporary, path)
+    flush_folder(path.parent)
+
+
+def sweep(folder: str | os.PathLike) -> None:
+    """Remove what a killed process left unfinished directly in `folder`."""
+    folder = Path(folder)
+    if folder.is_dir():
+        for left in folder.glob(f"{TEMPORARY}*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def flush_folder(folder: str | os.PathLike) -> None:
+    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,120 @@
+"""Typed configuration: dataclasses filled from YAML and `key=value`, unknown keys refused with the nearest."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mytalk.command import UserError
+
+T = TypeVar("T")
+
+
+def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()) -> T:
+    """The `schema` dataclass with its defaults, then the YAML `file`, then `key=value` overrides.
+
+    Raises UserError, in one line, for a missing file, unknown key (the nearest one is named), wrong type,
+    or a combination that the dataclass refuses with ValueError in `__post_init__`.
+    """
+    config = OmegaConf.structured(schema)
+    if file is not None:
+        try:
+            given = OmegaConf.load(file)
+        except FileNotFoundError:
+            raise UserError(f"no config file {file}; those that ship are in configs/") from None
+        except Exception as error:  # the YAML reader's own errors share no base class
+            raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        config = _merge(schema, config, OmegaConf.to_container(given), str(file))
+    for item in overrides:
+        if "=" not in item or item.startswith("-"):
+            raise UserError(f"'{item}' is not an override; write key=value, for example train.steps=100")
+        key, _, text = item.partition("=")
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        assert isinstance(value, dict)
+        nested: Any = value["value"]
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        config = _merge(schema, config, nested, f"'{item}'")
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except (ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"config: {_first_line(error)}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain nested dicts, for YAML, JSON and digests."""
+    return dataclasses.asdict(config)
+
+
+def difference(config: Any, defaults: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with (default, value)."""
+    ours, theirs = flat(to_dict(config)), flat(to_dict(defaults))
+    return {key: (theirs.get(key), value) for key, value in ours.items() if theirs.get(key) != value}
+
+
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            out.update(flat(value, f"{prefix}{key}."))
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _merge(schema: type, config: Any, given: Any, source: str) -> Any:
+    if given is None:
+        return config
+    if not isinstance(given, dict):
+        raise UserError(f"{source}: a config is keys and values, not {type(given).__name__}")
+    known = _keys(schema)
+    for key in _given_keys(given, known):
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(known))}"
+            raise UserError(f"{source}: unknown key '{key}'; {hint}")
+    try:
+        return OmegaConf.merge(config, given)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{source}: {_first_line(error)}") from None
+
+
+def _keys(schema: type, prefix: str = "") -> dict[str, bool]:
+    """Dotted keys of a dataclass and of those inside it; True for a leaf."""
+    keys: dict[str, bool] = {}
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        inner = hints[field.name]
+        if typing.get_origin(inner) in (typing.Union, types.UnionType):
+            inner = next((a for a in typing.get_args(inner) if a is not type(None)), inner)
+        if dataclasses.is_dataclass(inner):
+            keys[prefix + field.name] = False
+            keys.update(_keys(inner, f"{prefix}{field.name}."))  # type: ignore[arg-type]
+        else:
+            keys[prefix + field.name] = True
+    return keys
+
+
+def _given_keys(given: dict, known: dict[str, bool], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        found.append(name)
+        if isinstance(value, dict) and known.get(name) is False:
+            found += _given_keys(value, known, f"{name}.")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{key}: {text}" if key else text

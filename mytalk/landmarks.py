@@ -1,0 +1,47 @@
+"""The 478 points of the face mesh: which of them speech moves, and what is measured on them.
+
+Shape suffixes: B batch, T frames, N landmarks (478), K noised landmarks, 2 = (x, y) in crop pixels,
+x to the right, y down. "Left" and "right" are the image's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+COUNT = 478  # 468 mesh points + 5 for each iris
+CROP_PX = 256  # side of the canonical crop; every distance in px is at this size
+FRAME_HZ = 25
+SAMPLE_HZ = 16_000
+SAMPLES_PER_FRAME = SAMPLE_HZ // FRAME_HZ  # 640
+
+# Lip rings in drawing order, from the image-left corner over the upper lip, back along the lower lip.
+OUTER_LIP = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146]
+INNER_LIP = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
+MOUTH = sorted(OUTER_LIP + INNER_LIP)
+
+# Face contour from the top of the forehead, clockwise as seen in the image.
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152]
+OVAL += [148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+
+# Pairs (upper, lower) on the inner lips whose mean distance is the mouth opening.
+INNER_LIP_PAIRS = [(82, 87), (13, 14), (312, 317)]
+FOREHEAD_TOP, CHIN = 10, 152
+
+# Points that neither speech nor blinking moves: the head's pose is read off these alone, so that no
+# trace of the mouth enters it. Nose bridge, eye corners, temples, forehead.
+RIGID = [6, 8, 9, 10, 33, 67, 103, 109, 127, 133, 151, 168, 197, 263, 297, 332, 338, 356, 362, 389, 162]
+RIGID = sorted(RIGID)
+
+
+def opening(landmarks_TN2: np.ndarray) -> np.ndarray:
+    """Mouth opening per frame, px: mean distance of three pairs on the inner lips. (..., N, 2) -> (...)."""
+    points = np.asarray(landmarks_TN2, dtype=np.float32)
+    upper = points[..., [a for a, _ in INNER_LIP_PAIRS], :]
+    lower = points[..., [b for _, b in INNER_LIP_PAIRS], :]
+    return np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
+
+
+def face_height(landmarks_TN2: np.ndarray) -> np.ndarray:
+    """Distance from the top of the forehead to the chin per frame, px. (..., N, 2) -> (...)."""
+    points = np.asarray(landmarks_TN2, dtype=np.float32)
+    return np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
