@@ -45,3 +45,24 @@ def face_height(landmarks_TN2: np.ndarray) -> np.ndarray:
     """Distance from the top of the forehead to the chin per frame, px. (..., N, 2) -> (...)."""
     points = np.asarray(landmarks_TN2, dtype=np.float32)
     return np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
+
+
+def _indices(ranges: str) -> list[int]:
+    """`"0-2 11 13-15"` as a list of ints."""
+    out: list[int] = []
+    for part in ranges.split():
+        first, _, last = part.partition("-")
+        out += range(int(first), int(last or first) + 1)
+    return out
+
+
+# The noised side of partial noising (paper, Sec. 3.2): every point level with the nose tip or lower, jaw
+# and cheek contour included, since those move with speech and would leak the original mouth. Chosen by
+# height on an upright face and made symmetric.
+NOISED = _indices(
+    "0-2 11-20 32 37-44 48 57-62 64 72-99 102 106 125 129 132 135-136 138 140-141 146-150 152 164-167 "
+    "169-172 175-187 191-192 194 199-208 210-216 218-219 235 237-242 250 262 267-274 278 287-292 294 "
+    "302-328 331 335 354 358 361 364-365 367 369-370 375-379 391-397 400-411 415-416 418 421-428 430-436 "
+    "438-439 455 457-462"
+)
+CLEAN = sorted(set(range(COUNT)) - set(NOISED))

@@ -66,6 +66,6 @@ class Progress:
 
 def clock(seconds: float) -> str:
     """Seconds as `h:mm:ss` or `m:ss`."""
-    whole = int(round(max(seconds, 0)))
+    whole = round(max(seconds, 0))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,151 @@
+"""Training examples of the motion model: slot number -> landmarks, speech, source landmarks, time and noise.
+
+Shape suffixes: B batch, T frames of the window, U source frames, N 478 landmarks, K noised landmarks,
+S audio samples, 2 = (x, y) in crop px.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data_pipeline import clips, slots
+from data_pipeline.manifest import Manifest
+from mytalk.diffusion import T_MIN
+from mytalk.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME
+
+COLUMNS = ("identity", "frames")  # facts of the manifest that decide what an example holds
+
+
+@dataclass
+class WindowConfig:
+    """How much of a clip an example holds, in frames of 25 Hz."""
+
+    min_frames: int = 24
+    max_frames: int = 250
+    source_frames: int = 50
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(
+                f"window.min_frames {self.min_frames} must lie between 1 and window.max_frames {self.max_frames}"
+            )
+        if self.source_frames < 1:
+            raise ValueError(f"window.source_frames must be 1 or more, not {self.source_frames}")
+
+
+@dataclass
+class MotionBatch:
+    """Padded examples of the motion model. Masks are 1 on valid frames, 0 on padding."""
+
+    slots_B: torch.Tensor  # int64
+    keys_B: list[str]
+    starts_B: torch.Tensor  # int64, first frame of the window in its clip
+    landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
+    mask_BT: torch.Tensor  # float32
+    audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T
+    source_BUN2: torch.Tensor  # another stretch of the same person
+    source_mask_BU: torch.Tensor
+    t_B: torch.Tensor  # diffusion time, uniform in [1e-5, 1]
+    noise_BTK2: torch.Tensor  # standard normal
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MotionBatch:
+        """The batch on a device, its floating tensors in `dtype`."""
+        moved = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, torch.Tensor):
+                value = value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+            moved[field.name] = value
+        return MotionBatch(**moved)
+
+    def pin_memory(self) -> MotionBatch:
+        """The batch in page-locked memory, for copies to a GPU that do not wait."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, torch.Tensor):
+                setattr(self, field.name, value.pin_memory())
+        return self
+
+
+class MotionExamples:
+    """Makes the motion model's batches: a window of a clip, and a source window of the same person.
+
+    The source is drawn from the person's other clips; a person of one clip gives it from that clip.
+    """
+
+    def __init__(self, manifest: Manifest, split: str, window: WindowConfig, seed: int):
+        self.manifest, self.window, self.seed = manifest, window, seed
+        self.selection = slots.select(manifest, split, COLUMNS)
+        self.order = slots.Order(self.selection, seed)
+        self.frames = manifest.column("frames")
+        self.keys = manifest.column("key")
+        self.identity = manifest.column("identity")
+        self.rows_of: dict[str, list[int]] = {}
+        for row in self.selection.rows_n.tolist():
+            self.rows_of.setdefault(self.identity[row], []).append(row)
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def place(self, slot: int) -> tuple[int, int, int]:
+        """(row, first frame, past-the-last frame) of a slot's window."""
+        row = self.order.row(slot)
+        random = slots.slot_random(self.selection.digest, self.seed, slot, slots.WINDOW)
+        frames = int(self.frames[row])
+        wanted = int(random.integers(self.window.min_frames, self.window.max_frames + 1))
+        length = min(wanted, frames)
+        start = int(random.integers(frames - length + 1))
+        return row, start, start + length
+
+    def source_place(self, slot: int, row: int) -> tuple[int, int, int]:
+        """(row, first, past-the-last) of the slot's source window."""
+        random = slots.slot_random(self.selection.digest, self.seed, slot, slots.SOURCE)
+        others = [other for other in self.rows_of[self.identity[row]] if other != row] or [row]
+        source = others[int(random.integers(len(others)))]
+        frames = int(self.frames[source])
+        length = min(self.window.source_frames, frames)
+        start = int(random.integers(frames - length + 1))
+        return source, start, start + length
+
+    def __call__(self, numbers: list[int]) -> MotionBatch:
+        """The batch of these slots, padded to its longest window."""
+        places = [self.place(slot) for slot in numbers]
+        sources = [self.source_place(slot, row) for slot, (row, _, _) in zip(numbers, places)]
+        longest = max(stop - start for _, start, stop in places)
+        longest_source = max(stop - start for _, start, stop in sources)
+        batch = len(numbers)
+        made = MotionBatch(
+            slots_B=torch.tensor(numbers),
+            keys_B=[str(self.keys[row]) for row, _, _ in places],
+            starts_B=torch.tensor([start for _, start, _ in places]),
+            landmarks_BTN2=torch.empty(batch, longest, COUNT, 2),
+            mask_BT=torch.zeros(batch, longest),
+            audio_BS=torch.zeros(batch, longest * SAMPLES_PER_FRAME),
+            source_BUN2=torch.empty(batch, longest_source, COUNT, 2),
+            source_mask_BU=torch.zeros(batch, longest_source),
+            t_B=torch.empty(batch),
+            noise_BTK2=torch.zeros(batch, longest, len(NOISED), 2),
+        )
+        for i, (slot, place, source) in enumerate(zip(numbers, places, sources)):
+            length = place[2] - place[1]
+            _fill(made.landmarks_BTN2[i], made.mask_BT[i], clips.read_landmarks(self.manifest, *place))
+            _fill(made.source_BUN2[i], made.source_mask_BU[i], clips.read_landmarks(self.manifest, *source))
+            speech = torch.from_numpy(clips.read_audio(self.manifest, *place))
+            made.audio_BS[i, : len(speech)] = speech
+            random = slots.slot_random(self.selection.digest, self.seed, slot, slots.NOISE)
+            made.t_B[i] = T_MIN + (1 - T_MIN) * random.random()
+            noise = random.standard_normal((length, len(NOISED), 2), dtype=np.float32)
+            made.noise_BTK2[i, :length] = torch.from_numpy(noise)
+        return made
+
+
+def _fill(target_TN2: torch.Tensor, mask_T: torch.Tensor, landmarks_TN2: np.ndarray) -> None:
+    """Write a window into its padded place; padding repeats the last frame, so that poses stay finite."""
+    length = len(landmarks_TN2)
+    target_TN2[:length] = torch.from_numpy(landmarks_TN2)
+    target_TN2[length:] = target_TN2[length - 1]
+    mask_T[:length] = 1.0

@@ -1,0 +1,53 @@
+"""Speech features: the one log-mel function that training, dubbing and scoring share.
+
+Shape suffixes: B batch, S audio samples (16 kHz), M mel frames (100 Hz), C mel bands, T video frames (25 Hz).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from mytalk.landmarks import SAMPLE_HZ, SAMPLES_PER_FRAME
+
+HOP = 160  # 10 ms: four mel frames for each video frame
+WINDOW = 400  # 25 ms
+FFT = 512
+BANDS = 80
+MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
+
+
+@functools.cache
+def mel_filters(bands: int = BANDS, fft: int = FFT, rate_hz: int = SAMPLE_HZ) -> torch.Tensor:
+    """Triangular filters of equal height, evenly spaced on the HTK mel scale from 0 to Nyquist.
+
+    Returns (bands, fft // 2 + 1), float64. mel = 2595 log10(1 + f / 700).
+    """
+    top_mel = 2595.0 * torch.log10(torch.tensor(1.0 + rate_hz / 2 / 700.0, dtype=torch.float64))
+    edges_mel = torch.linspace(0.0, float(top_mel), bands + 2, dtype=torch.float64)
+    edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
+    bins_hz = torch.linspace(0.0, rate_hz / 2, fft // 2 + 1, dtype=torch.float64)
+    low, centre, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
+    rising = (bins_hz - low) / (centre - low)
+    falling = (high - bins_hz) / (high - centre)
+    return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def log_mel(audio_BS: torch.Tensor) -> torch.Tensor:
+    """Log-mel energies of speech in [-1, 1] at 16 kHz: (B, S) -> (B, S // 160, 80), about zero mean.
+
+    Mel frame m is centred on sample 160 m + 80, so that the four mel frames of a video frame lie within it.
+    Sound outside the input counts as silence: padding a clip with zeros changes none of its own values.
+    """
+    samples = audio_BS.shape[-1]
+    frames = samples // HOP
+    padded = torch.nn.functional.pad(audio_BS, (FFT // 2 - HOP // 2, FFT // 2))
+    windows_BMF = padded.unfold(-1, FFT, HOP)[:, :frames]
+    taper = torch.zeros(FFT, dtype=audio_BS.dtype, device=audio_BS.device)
+    side = (FFT - WINDOW) // 2
+    taper[side : side + WINDOW] = torch.hann_window(WINDOW, dtype=audio_BS.dtype, device=audio_BS.device)
+    spectrum = torch.fft.rfft(windows_BMF * taper, dim=-1)
+    power = spectrum.real.square() + spectrum.imag.square()
+    mel_BMC = power @ mel_filters().to(power).T
+    return (torch.log(mel_BMC + 1e-5) + 4.0) / 4.0

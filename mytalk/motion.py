@@ -1,0 +1,230 @@
+"""Stage 1, speech to motion: a diffusion model that writes the lower face from speech (paper, Sec. 3.2).
+
+The upper face and the head's pose stay clean and are seen by the network; only the lower-face points are
+noised ("partially noised landmark"). The person's own way of moving comes from another stretch of their
+landmarks, encoded and attended to in every block.
+
+Shape suffixes: B batch, T frames, N all 478 landmarks, K noised landmarks, C clean landmarks, U source
+frames, M condition tokens, D features, S audio samples, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from mytalk import atomic, audio, diffusion, pose
+from mytalk.command import UserError
+from mytalk.conformer import Block
+from mytalk.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
+
+FORMAT = 1
+PLACE_PX = 128.0  # scale of the static face shape as the network sees it
+
+
+@dataclass
+class MotionConfig:
+    """Size of the motion model. The defaults are the paper's siblings' (GAIA); configs/demo is far smaller."""
+
+    width: int = 768
+    heads: int = 12
+    layers: int = 12
+    hidden: int = 2048
+    kernel: int = 13
+    speech_layers: int = 4
+    identity_layers: int = 6
+    unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"model.kernel must be odd, not {self.kernel}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Landmarks of a batch in the head's frame, ready for the network. Made without any weights."""
+
+    motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
+    seen_BTF: torch.Tensor  # clean side: upper-face residual and pose features
+    source_BUF: torch.Tensor  # the source stretch: residual of every landmark
+    shape_BF: torch.Tensor  # the person's mean face
+    mean_BK2: torch.Tensor
+    pose: pose.Pose
+
+
+def prepare(
+    landmarks_BTN2: torch.Tensor, source_BUN2: torch.Tensor, source_mask_BU: torch.Tensor, unit_px: float
+) -> Prepared:
+    """Bring a clip and its source to the person's head frame and take the person's mean face off.
+
+    The mean is the source's, so the clip's own mouth enters `motion_BTK2` alone.
+    """
+    rigid_BR2 = pose.rigid_shape(source_BUN2, source_mask_BU)
+    clip_pose, source_pose = pose.fit(landmarks_BTN2, rigid_BR2), pose.fit(source_BUN2, rigid_BR2)
+    source = source_pose.to_head(source_BUN2)
+    weight_BU = source_mask_BU / source_mask_BU.sum(1, keepdim=True)
+    mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
+    residual_BTN2 = (clip_pose.to_head(landmarks_BTN2) - mean_BN2[:, None]) / unit_px
+    return Prepared(
+        motion_BTK2=residual_BTN2[:, :, NOISED],
+        seen_BTF=torch.cat([residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features()], dim=-1),
+        source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
+        shape_BF=mean_BN2.flatten(1) / PLACE_PX,
+        mean_BK2=mean_BN2[:, NOISED],
+        pose=clip_pose,
+    )
+
+
+def restore(motion_BTK2: torch.Tensor, made: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
+    """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 2)."""
+    out = landmarks_BTN2.clone()
+    out[:, :, NOISED] = made.pose.to_crop(motion_BTK2 * unit_px + made.mean_BK2[:, None])
+    return out
+
+
+def time_embedding(t_B: torch.Tensor, width: int) -> torch.Tensor:
+    """Sinusoidal embedding of t in [0, 1], as if it ran to 1000: (B,) -> (B, width)."""
+    half = width // 2
+    frequency = torch.exp(torch.arange(half, device=t_B.device, dtype=t_B.dtype) * (-math.log(10_000.0) / half))
+    angle = 1000.0 * t_B[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class MotionModel(nn.Module):
+    """Denoiser with its speech and identity encoders; `forward` predicts x0."""
+
+    def __init__(self, config: MotionConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        block = (width, config.heads, config.hidden, config.kernel)
+        self.speech_in = nn.Linear(audio.MEL_PER_FRAME * audio.BANDS, width)
+        self.speech_blocks = nn.ModuleList(Block(*block) for _ in range(config.speech_layers))
+        self.source_in = nn.Linear(2 * COUNT, width)
+        self.shape_in = nn.Linear(2 * COUNT, width)
+        self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
+        self.motion_in = nn.Linear(2 * len(NOISED), width)
+        self.seen_in = nn.Linear(2 * len(CLEAN) + 4, width)
+        self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(*block, conditioned=True) for _ in range(config.layers))
+        self.out = nn.Linear(width, 2 * len(NOISED))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def encode_speech(self, audio_BS: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """(B, T * 640) samples -> (B, T, D)."""
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
+            mel_BMC = audio.log_mel(audio_BS).to(self.speech_in.weight.dtype)
+        x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, audio.MEL_PER_FRAME)).flatten(2))
+        for block in self.speech_blocks:
+            x_BTD = block(x_BTD, mask_BT)
+        return x_BTD
+
+    def encode_identity(self, source_BUF: torch.Tensor, shape_BF: torch.Tensor, mask_BU: torch.Tensor):
+        """Source motion and mean face -> condition tokens (B, U + 1, D) and their mask (B, U + 1)."""
+        dtype = self.source_in.weight.dtype
+        x_BUD = self.source_in(source_BUF.to(dtype))
+        for block in self.identity_blocks:
+            x_BUD = block(x_BUD, mask_BU)
+        shape_B1D = self.shape_in(shape_BF.to(dtype))[:, None]
+        return torch.cat([shape_B1D, x_BUD], dim=1), torch.cat([torch.ones_like(mask_BU[:, :1]), mask_BU], 1)
+
+    def denoise(
+        self,
+        noised_BTK2: torch.Tensor,
+        t_B: torch.Tensor,
+        seen_BTF: torch.Tensor,
+        mask_BT: torch.Tensor,
+        speech_BTD: torch.Tensor,
+        identity_BMD: torch.Tensor,
+        identity_mask_BM: torch.Tensor,
+    ) -> torch.Tensor:
+        """Predict x0 from x_t and the encoded conditions: (B, T, K, 2)."""
+        dtype = self.motion_in.weight.dtype
+        time_BD = self.time_mlp(time_embedding(t_B, self.config.width).to(dtype))
+        x_BTD = self.motion_in(noised_BTK2.flatten(2).to(dtype)) + self.seen_in(seen_BTF.to(dtype))
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM)
+        return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
+
+    def forward(self, noised_BTK2, t_B, seen_BTF, mask_BT, audio_BS, source_BUF, shape_BF, source_mask_BU):
+        """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
+        speech_BTD = self.encode_speech(audio_BS, mask_BT)
+        identity_BMD, identity_mask_BM = self.encode_identity(source_BUF, shape_BF, source_mask_BU)
+        return self.denoise(noised_BTK2, t_B, seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
+
+
+@torch.no_grad()
+def generate(
+    model: MotionModel,
+    landmarks_TN2: np.ndarray,
+    source_UN2: np.ndarray,
+    audio_S: np.ndarray,
+    seed: int,
+    steps: int = 30,
+) -> np.ndarray:
+    """Landmarks of a clip with its lower face written from speech: (T, 478, 2) float32, crop px.
+
+    Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `source_UN2` is another
+    stretch of the same person and `audio_S` holds T * 640 samples. The start noise is drawn from `seed`.
+    """
+    frames = len(landmarks_TN2)
+    if len(audio_S) != frames * SAMPLES_PER_FRAME:
+        raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
+    device, unit_px = model.out.weight.device, model.config.unit_px
+
+    def one(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
+
+    clip, source = one(landmarks_TN2), one(source_UN2)
+    mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
+    made = prepare(clip, source, source_mask_BU, unit_px)
+    speech = model.encode_speech(one(audio_S), mask_BT)
+    identity, identity_mask = model.encode_identity(made.source_BUF, made.shape_BF, source_mask_BU)
+    noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
+
+    def denoise(x: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, identity, identity_mask)
+
+    motion = diffusion.sample(denoise, one(noise), steps)
+    return restore(motion, made, clip, unit_px)[0].cpu().numpy()
+
+
+def save_model(state: dict[str, torch.Tensor], config: MotionConfig, folder: str | Path) -> None:
+    """Write weights as a folder of config.json and model.safetensors, each file atomically, weights first."""
+    folder = Path(folder)
+    whole = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
+    atomic.write_bytes(folder / "model.safetensors", save(whole))
+    atomic.write_json(folder / "config.json", {"format": FORMAT, "model": "motion", "config": asdict(config)})
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
+    """The motion model of a folder, in evaluation mode.
+
+    Raises UserError where the folder holds no motion model, or weights that do not fit its config.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / "config.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no model in {folder}; train one with: python -m train motion") from None
+    if facts.get("model") != "motion" or facts.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} holds model '{facts.get('model')}' format {facts.get('format')}, not a motion model of "
+            f"format {FORMAT}; name another folder"
+        )
+    model = MotionModel(MotionConfig(**facts["config"]))
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise UserError(f"the weights in {folder} do not fit its config: {str(error).splitlines()[-1]}") from None
+    return model.to(device).eval()

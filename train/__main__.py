@@ -1,0 +1,17 @@
+"""`python -m train RECIPE --config FILE key=value ...`: train one of the models from shards."""
+
+import os
+import sys
+
+from mytalk import command
+
+COMMANDS = {
+    "motion": ("train.motion", "the speech-to-motion diffusion model"),
+}
+
+if __name__ == "__main__":
+    argv = sys.argv[1:]
+    if argv and argv[0].startswith("--local_rank"):  # the deepspeed launcher puts it before our own words
+        os.environ.setdefault("LOCAL_RANK", argv[0].partition("=")[2])
+        argv = argv[1:]
+    sys.exit(command.main("python -m train", __doc__, COMMANDS, argv))

@@ -1,0 +1,77 @@
+"""The configuration that every recipe shares. Each recipe adds its model and data (see train/motion.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("constant", "inverse_sqrt", "cosine")
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its learning rate over steps."""
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    schedule: str = "inverse_sqrt"
+    warmup_steps: int = 8000
+    clip_norm: float = 1.0  # of the global gradient; 0 clips nothing
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, not '{self.schedule}'")
+        if self.lr <= 0:
+            raise ValueError(f"optimizer.lr must be above 0, not {self.lr}")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of a step (0-based): linear warm-up, then the schedule."""
+        import math
+
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        if self.schedule == "inverse_sqrt":
+            after = math.sqrt(max(self.warmup_steps, 1) / max(step + 1, self.warmup_steps, 1))
+        elif self.schedule == "cosine":
+            done = max(0, step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+            after = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        else:
+            after = 1.0
+        return self.lr * warm * after
+
+
+@dataclass
+class LoopConfig:
+    """One training run: its folder, length, batch, precision and habits. All recipes share these keys."""
+
+    run: str = "runs/motion"  # folder of checkpoints, curves and ledgers; the same folder resumes
+    steps: int = 100_000
+    global_batch: int = 32  # examples per optimizer step, over all processes
+    max_micro_batch: int = 32  # the most examples that fit one process at once
+    seed: int = 0
+    precision: str = "fp32"  # of forward and backward; weights, gradients and moments are always fp32
+    zero_stage: int = 0  # DeepSpeed ZeRO: 0 none, 1 optimizer, 2 + gradients, 3 + weights
+    ema_decay: float = 0.999
+    max_skipped_steps: int = 10  # non-finite steps in a row after which the run stops
+    workers: int = 2  # processes that make batches, per rank
+    log_every: int = 10
+    validate_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_last: int = 2  # checkpoints
+    keep_every: int = 0  # steps; a checkpoint at a multiple of this is kept for good; 0 keeps none
+    deepspeed: dict[str, Any] = field(default_factory=dict)  # raw DeepSpeed keys, added to ours
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'")
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise ValueError(f"zero_stage must be 0, 1, 2 or 3, not {self.zero_stage}")
+        for name in ("steps", "global_batch", "max_micro_batch", "log_every", "validate_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")

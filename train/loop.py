@@ -1,0 +1,287 @@
+"""The one training loop. It owns batches, accumulation, precision, the guard, EMA, logs, checkpoints, signals.
+
+A recipe brings its networks, its per-example loss and its pictures (see `Recipe`; train/motion.py is one).
+The loss of a step is the mean over the global batch of per-example losses, so it does not depend on how the
+batch was divided among micro-batches and ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from omegaconf import OmegaConf
+from torch import nn
+
+from data_pipeline import stream
+from mytalk import atomic
+from mytalk import config as configs
+from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
+from train import checkpoint, zero
+from train.batching import divide
+from train.board import Board, environment
+from train.config import LoopConfig
+from train.ranks import Ranks, StopSignals
+
+
+class Recipe(Protocol):
+    """What a model brings to the loop. Players are networks with an optimizer of their own."""
+
+    name: str
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The players, freshly initialised, in the order in which they step."""
+
+    def make_batch(self) -> stream.MakeBatch:
+        """Slots -> batch; picklable. A batch has `slots_B`, `keys_B`, `starts_B`, `to` and `pin_memory`."""
+
+    def loss(self, player: str, forward: Callable[..., torch.Tensor], batch: Any) -> torch.Tensor:
+        """Per-example losses (B,). `forward` calls the player's network."""
+
+    def fixed(self) -> dict[str, Any]:
+        """What a resumed run may not change: the selection's digest and the networks' sizes."""
+
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
+        """Scores on people who are not trained on. All ranks call it and get the same answer."""
+
+    def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
+        """Pictures of people who are not trained on, (H, W, 3) uint8. Rank 0 calls it."""
+
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+        """Write the trained networks for `mytalk` to use."""
+
+
+def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
+    """Train until `config.steps`, from the newest checkpoint of the run folder. Returns the exit code."""
+    run = Path(config.run)
+    batching = divide(config.global_batch, config.max_micro_batch, ranks.world_size)
+    torch.manual_seed(config.seed)
+    modules = recipe.modules()
+    shapes = {p: {n: tuple(w.shape) for n, w in m.named_parameters()} for p, m in modules.items()}
+    start, resumed = 0, None
+    if (newest := checkpoint.newest(run)) is not None:
+        resumed = checkpoint.load(newest)
+        refuse_changes(recipe, config, resumed.facts["fixed"])
+        start = resumed.step
+        for player, module in modules.items():
+            module.load_state_dict(resumed.tensors[player]["weight"], strict=False)
+    engines = {p: zero.make_engine(m, config, batching, ranks) for p, m in modules.items()}
+    fragments = {player: zero.fragments(engine) for player, engine in engines.items()}
+    emas = {player: [f.weight.clone() for f in pieces] for player, pieces in fragments.items()}
+    if resumed is not None:
+        restore(resumed, engines, fragments, emas)
+    plain = recipe.modules()  # for validation and export: whole EMA weights, no engine
+    for module in plain.values():
+        module.to(ranks.device).eval()
+    batches = stream.load(
+        stream.SlotStream(
+            recipe.make_batch(),
+            config.global_batch,
+            batching.micro_batch,
+            ranks.rank,
+            ranks.world_size,
+            start,
+            config.steps,
+        ),
+        config.workers,
+        pin=ranks.device.type == "cuda",
+    )
+    skipped_in_a_row = 0
+    board = open_board(run, recipe, config, start) if ranks.rank == 0 else None
+    if ranks.rank == 0:
+        shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
+        note = f"resuming after step {start}" if start else "starting"
+        print(
+            f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}",
+            flush=True,
+        )
+
+    with StopSignals() as stop:
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            waited = 0.0
+            totals = torch.zeros(len(engines), dtype=torch.float64, device=ranks.device)
+            keys = 0
+            for engine in engines.values():
+                engine.train()
+                zero.set_lr(engine, config.optimizer.lr_at(step, config.steps))
+            for micro in range(batching.accumulation):
+                asked = time.perf_counter()
+                batch = next(batches).to(ranks.device)
+                waited += time.perf_counter() - asked
+                keys += key_sum(batch)
+                for index, (player, engine) in enumerate(engines.items()):
+                    with torch.autocast(ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                        loss_B = recipe.loss(player, engine, batch)
+                    totals[index] += loss_B.detach().double().sum()
+                    engine.backward(loss_B.mean())
+                if micro < batching.accumulation - 1:
+                    for engine in engines.values():
+                        engine.step()
+
+            squares = torch.stack([zero.gradient_square_sum(engine) for engine in engines.values()])
+            flags = torch.tensor([float(keys), float(stop.received is not None)], dtype=torch.float64)
+            agreed = torch.cat([totals, squares, flags.to(ranks.device)])
+            dist.all_reduce(agreed)  # the one message of a step beside the gradients: all ranks decide alike
+            losses, norms = agreed[: len(engines)] / config.global_batch, agreed[len(engines) : -2].sqrt()
+            finite = bool(torch.isfinite(agreed[:-2]).all())
+            skipped_in_a_row = 0 if finite else skipped_in_a_row + 1
+            for index, engine in enumerate(engines.values()):
+                engine.basic_optimizer.skip = not finite
+                engine.basic_optimizer.factor = clip_factor(norms[index].item(), config.optimizer.clip_norm)
+                engine.step()
+            if finite:
+                decay = min(config.ema_decay, (1 + step) / (10 + step))
+                for player, pieces in fragments.items():
+                    for average, piece in zip(emas[player], pieces):
+                        average.lerp_(piece.weight, 1 - decay)
+
+            done = step + 1
+            stopping = agreed[-1].item() > 0
+            if board is not None:
+                values = {f"loss/{p}": finite_or_none(losses[i].item()) for i, p in enumerate(engines)}
+                values |= {f"grad_norm/{p}": finite_or_none(norms[i].item()) for i, p in enumerate(engines)}
+                values |= {"lr": config.optimizer.lr_at(step, config.steps), "keys": int(agreed[-2].item())}
+                values |= {"seconds": time.perf_counter() - began, "wait_s": waited, "skipped": not finite}
+                board.step(done, values, f"loss {losses.tolist()[0]:.4f}")
+            if skipped_in_a_row > config.max_skipped_steps:
+                raise UserError(
+                    f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient (slots from "
+                    f"{(done - skipped_in_a_row) * config.global_batch}); lower optimizer.lr or use precision=fp32, "
+                    f"then run again from {checkpoint.newest(run) or 'the start'}"
+                )
+            if done % config.validate_every == 0 or done == config.steps:
+                validate(recipe, fragments, emas, shapes, plain, ranks, board, done)
+            if done % config.checkpoint_every == 0 or done == config.steps or stopping:
+                save(recipe, config, run, done, engines, fragments, emas, shapes, ranks)
+            if stopping and done < config.steps:
+                if board is not None:
+                    board.progress.finish(f"stopped by a signal after step {done}; the same command continues")
+                    board.__exit__()
+                return EXIT_RUN_AGAIN
+
+    states = {p: gather_ema(fragments[p], emas[p], shapes[p], ranks) for p in engines}
+    if board is not None:
+        recipe.export(states, run / "model")
+        board.progress.finish()
+        board.__exit__()
+        print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
+    dist.barrier()
+    return EXIT_DONE
+
+
+def finished(config: LoopConfig) -> bool:
+    """Whether the run folder already holds the model of the last step."""
+    newest = checkpoint.newest(Path(config.run))
+    trained = newest is not None and checkpoint.step_of(newest) >= config.steps
+    return trained and (Path(config.run) / "model" / "config.json").is_file()
+
+
+def clip_factor(norm: float, limit: float) -> float:
+    """What the gradient is multiplied with so that its global norm is at most `limit` (0: no limit)."""
+    return min(1.0, limit / (norm + 1e-6)) if limit and math.isfinite(norm) else 1.0
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN: None stands for it."""
+    return value if math.isfinite(value) else None
+
+
+def key_sum(batch: Any) -> int:
+    """A number that tells which windows of which clips a batch held, whatever their order or grouping."""
+    import hashlib
+
+    total = 0
+    for slot, key, start in zip(batch.slots_B.tolist(), batch.keys_B, batch.starts_B.tolist()):
+        named = hashlib.blake2b(f"{slot}:{key}:{start}".encode(), digest_size=5).digest()
+        total += int.from_bytes(named, "big")  # 40 bits: sums of up to 8192 stay exact in float64
+    return total
+
+
+def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any]) -> None:
+    """UserError where a resumed run would see other data or another network than it began with."""
+    now = fixed(recipe, config)
+    changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    if changed:
+        raise UserError(
+            f"{config.run} was begun with other settings ({'; '.join(changed)}); restore them, or name a new "
+            "folder with run=..."
+        )
+
+
+def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
+    """What may not change over the life of a run."""
+    return {"recipe": recipe.name, "seed": config.seed, "global_batch": config.global_batch, **recipe.fixed()}
+
+
+def open_board(run: Path, recipe: Recipe, config: LoopConfig, start: int) -> Board:
+    """Make the run folder with its config, the config's difference from the defaults, and the environment."""
+    run.mkdir(parents=True, exist_ok=True)
+    atomic.sweep(run / "checkpoints")
+    atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+    difference = configs.difference(config, type(config)())
+    atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
+    atomic.write_json(run / "environment.json", environment())
+    return Board(run, start, config.steps, config.log_every)
+
+
+def gather_ema(pieces: list[zero.Fragment], averages: list[torch.Tensor], shapes: dict, ranks: Ranks):
+    """Whole EMA weights on every rank."""
+    named = [(piece.name, piece.start, average) for piece, average in zip(pieces, averages)]
+    return zero.gather(named, shapes, ranks.device)
+
+
+def validate(recipe, fragments, emas, shapes, plain, ranks: Ranks, board: Board | None, done: int) -> None:
+    """Score people who are not trained on with the EMA weights; rank 0 logs and draws."""
+    for player, module in plain.items():
+        module.load_state_dict(gather_ema(fragments[player], emas[player], shapes[player], ranks), strict=False)
+    with torch.no_grad():
+        scores = recipe.validate(plain, ranks)
+        if board is not None:
+            board.validation(done, scores, recipe.pictures(plain))
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            print(f"validation on unseen people after step {done}: {shown}", flush=True)
+    dist.barrier()
+
+
+def save(recipe, config: LoopConfig, run: Path, done: int, engines, fragments, emas, shapes, ranks: Ranks) -> None:
+    """Write a checkpoint: every rank its fragments, then rank 0 names the folder."""
+    folder = checkpoint.temporary(run, done)
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces: dict[str, dict[str, list]] = {}
+    for player, owned in fragments.items():
+        pieces[player] = {
+            kind: [(f.name, f.start, getattr(f, kind)) for f in owned] for kind in ("weight", *zero.MOMENTS)
+        }
+        pieces[player]["ema"] = [(f.name, f.start, average) for f, average in zip(owned, emas[player])]
+    checkpoint.write_fragments(folder, ranks.rank, ranks.world_size, pieces)
+    dist.barrier()
+    if ranks.rank == 0:
+        facts = {
+            "cursor": done * config.global_batch,
+            "fixed": fixed(recipe, config),
+            "world_size": ranks.world_size,
+            "zero_stage": config.zero_stage,
+            "adam_steps": {player: zero.adam_steps(engine) for player, engine in engines.items()},
+            "shapes": {p: {n: list(s) for n, s in named.items()} for p, named in shapes.items()},
+        }
+        checkpoint.commit(run, done, facts, ranks.world_size)
+        checkpoint.prune(run, config.keep_last, config.keep_every)
+    dist.barrier()
+
+
+def restore(resumed: checkpoint.Checkpoint, engines, fragments, emas) -> None:
+    """Put moments, EMA and Adam's step count into the local fragments; the weights are in already."""
+    for player, owned in fragments.items():
+        tensors = resumed.tensors[player]
+        for index, piece in enumerate(owned):
+            for kind in zero.MOMENTS:
+                getattr(piece, kind).copy_(tensors[kind][piece.name].view(-1)[piece.start : piece.stop])
+            emas[player][index].copy_(tensors["ema"][piece.name].view(-1)[piece.start : piece.stop])
+        zero.set_adam_steps(engines[player], resumed.facts["adam_steps"][player])

@@ -1,0 +1,239 @@
+"""The only file that touches DeepSpeed's internals: engines, and the fp32 fragments behind any ZeRO stage.
+
+Weights, gradients and moments are fp32 at every stage (precision is what forward and backward compute in,
+see docs/decisions.md), so a rank's share of a network is a list of fp32 views whatever the stage. Checkpoint,
+EMA, gradient norm and export are written against that list alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mytalk.command import UserError
+from train.batching import Batching
+from train.config import LoopConfig
+from train.ranks import Ranks
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A rank's stretch [start, start + numel) of one flattened parameter, as fp32 views that stay valid."""
+
+    name: str
+    start: int
+    weight: torch.Tensor  # (numel,)
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.weight.numel()
+
+
+class GuardedAdamW(torch.optim.AdamW):
+    """AdamW that scales its gradients by `factor` (clipping), or leaves everything as it is on `skip`.
+
+    DeepSpeed calls `step` once per flat group, after it has reduced the gradients and before it copies the
+    weights back. Skipping here lets all of its bookkeeping run while nothing is learnt, at every stage.
+    """
+
+    factor: float = 1.0
+    skip: bool = False
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if self.skip:
+            return None
+        if self.factor != 1.0:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(self.factor)
+        return super().step(closure)
+
+
+def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
+    """The DeepSpeed configuration made from ours. Raw keys of `config.deepspeed` are added, never replaced."""
+    made: dict[str, Any] = {
+        "train_batch_size": batching.global_batch,
+        "train_micro_batch_size_per_gpu": batching.micro_batch,
+        "gradient_accumulation_steps": batching.accumulation,
+        "gradient_clipping": 0.0,  # the loop clips, by a norm that is the same at every stage
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+        },
+    }
+    for key, value in config.deepspeed.items():
+        if key == "zero_optimization" and isinstance(value, dict):
+            theirs, ours = value, made["zero_optimization"]
+        else:
+            theirs, ours = {key: value}, made
+        for name in theirs:
+            if name in ours and ours[name] != theirs[name]:
+                raise UserError(f"deepspeed.{name} is made from our own keys; set those instead and remove it")
+        ours.update(theirs)
+    return made
+
+
+def make_engine(module: nn.Module, config: LoopConfig, batching: Batching, ranks: Ranks) -> Any:
+    """A DeepSpeed engine around `module`, its Adam moments created as zeros.
+
+    Load weights into the module before this call: the engine copies them into its partitions.
+    """
+    import logging
+
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    settings = config.optimizer
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = GuardedAdamW(
+        parameters, lr=settings.lr, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+    )
+    engine, *_ = deepspeed.initialize(
+        model=module.to(ranks.device),
+        optimizer=optimizer,
+        model_parameters=parameters,
+        config=engine_config(config, batching),
+        dist_init_required=False,
+    )
+    for flat in _flat_parameters(engine):
+        optimizer.state[flat] = {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(flat),
+            "exp_avg_sq": torch.zeros_like(flat),
+        }
+    return engine
+
+
+def fragments(engine: Any) -> list[Fragment]:
+    """This rank's share of the network: over all ranks every element of every parameter comes once."""
+    return list(_fragments(engine))
+
+
+def _fragments(engine: Any) -> Iterator[Fragment]:
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    state, optimizer, stage = engine.basic_optimizer.state, engine.optimizer, engine.zero_optimization_stage()
+
+    def views(name: str, start: int, flat: torch.Tensor, offset: int, numel: int) -> Fragment:
+        moments = (state[flat][key].detach().view(-1).narrow(0, offset, numel) for key in MOMENTS)
+        return Fragment(name, start, flat.detach().view(-1).narrow(0, offset, numel), *moments)
+
+    if stage == 0:
+        for parameter in _flat_parameters(engine):
+            start, stop = share(parameter.numel(), dist.get_rank(), dist.get_world_size())
+            if stop > start:
+                yield views(names[id(parameter)], start, parameter, start, stop - start)
+    elif stage in (1, 2):
+        for group, flat in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups):
+            for parameter in group:
+                mapping = parameter._hp_mapping
+                if mapping is not None:
+                    ours, flats = mapping.lp_fragment_address, mapping.hp_fragment_address
+                    yield views(names[id(parameter)], ours.start, flat, flats.start, flats.numel)
+    else:
+        for group, flat in zip(optimizer.fp16_groups, optimizer.fp32_partitioned_groups_flat):
+            for parameter in group:
+                _, offset, padded = optimizer.grad_position[optimizer.get_param_id(parameter)]
+                start = padded * dist.get_rank()
+                numel = min(padded, parameter.ds_numel - start)  # the last ranks hold padding
+                if numel > 0:
+                    yield views(names[id(parameter)], start, flat, offset, numel)
+
+
+def _flat_parameters(engine: Any) -> list[torch.Tensor]:
+    """The fp32 tensors that the optimizer itself steps on."""
+    stage = engine.zero_optimization_stage()
+    if stage == 0:
+        return [p for group in engine.basic_optimizer.param_groups for p in group["params"]]
+    if stage in (1, 2):
+        return list(engine.optimizer.single_partition_of_fp32_groups)
+    return list(engine.optimizer.fp32_partitioned_groups_flat)
+
+
+def share(numel: int, rank: int, world_size: int) -> tuple[int, int]:
+    """The even stretch of a flattened tensor that a rank owns where DeepSpeed gives it no share (stage 0)."""
+    return numel * rank // world_size, numel * (rank + 1) // world_size
+
+
+def gradient_square_sum(engine: Any) -> torch.Tensor:
+    """Sum of squares of this rank's share of the reduced gradients, float64: call after the last backward.
+
+    Summed over the ranks this is the squared norm of the global gradient; it is not finite if any gradient is
+    not. Every stage partitions without overlap; what pads a partition is left out or zero.
+    """
+    optimizer, stage = engine.optimizer, engine.zero_optimization_stage()
+    gradients: list[torch.Tensor] = []
+    if stage == 0:
+        for parameter in _flat_parameters(engine):
+            if parameter.grad is not None:
+                start, stop = share(parameter.numel(), dist.get_rank(), dist.get_world_size())
+                gradients.append(parameter.grad.detach().view(-1)[start:stop])
+    elif optimizer.cpu_offload if stage in (1, 2) else optimizer.offload_optimizer:
+        gradients = [flat.grad.detach() for flat in _flat_parameters(engine) if flat.grad is not None]
+    elif stage in (1, 2):
+        for index in range(len(optimizer.bit16_groups)):
+            gradients += [piece.detach().view(-1) for piece in optimizer.averaged_gradients[index]]
+    else:
+        for index, group in enumerate(optimizer.fp16_groups):
+            for parameter, piece in zip(group, optimizer.averaged_gradients[index]):
+                numel = parameter.ds_numel - parameter.partition_numel() * dist.get_rank()
+                gradients.append(piece.detach().view(-1)[: max(numel, 0)])
+    total = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for piece in gradients:
+        total += piece.double().square().sum().to(total.device)
+    return total
+
+
+def adam_steps(engine: Any) -> int:
+    """How many steps Adam has taken: the t of its bias correction."""
+    steps = {int(engine.basic_optimizer.state[flat]["step"]) for flat in _flat_parameters(engine)}
+    assert len(steps) <= 1, "every flat group steps together"
+    return steps.pop() if steps else 0
+
+
+def set_adam_steps(engine: Any, steps: int) -> None:
+    """Set the t of Adam's bias correction after its moments were loaded."""
+    for flat in _flat_parameters(engine):
+        engine.basic_optimizer.state[flat]["step"] = torch.tensor(float(steps))
+
+
+def set_lr(engine: Any, lr: float) -> None:
+    """Set the learning rate of the coming step."""
+    for group in engine.basic_optimizer.param_groups:
+        group["lr"] = lr
+
+
+def gather(
+    pieces: list[tuple[str, int, torch.Tensor]], shapes: dict[str, tuple[int, ...]], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Whole tensors on every rank from (name, start, stretch) of all ranks. Collective: all ranks call it.
+
+    Each element is owned by one rank and the others add zeros, so the sum is exact.
+    """
+    own: dict[str, list[tuple[int, torch.Tensor]]] = {}
+    for name, start, piece in pieces:
+        own.setdefault(name, []).append((start, piece))
+    whole = {}
+    for name, shape in shapes.items():
+        flat = torch.zeros(torch.Size(shape).numel(), dtype=torch.float32, device=device)
+        for start, piece in own.get(name, []):
+            flat[start : start + piece.numel()] = piece
+        dist.all_reduce(flat)
+        whole[name] = flat.view(shape)
+    return whole
