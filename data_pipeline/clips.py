@@ -1,0 +1,154 @@
+"""Reading clips out of shards by byte range: whole members, or just the window that an example needs.
+
+Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px, S audio samples, H height, W width.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.manifest import Manifest
+from data_pipeline.members import FRAME_BYTES, WAV_HEADER_BYTES, from_pcm
+from data_pipeline.shards import MEMBERS
+from mytalk import media
+from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME
+
+OPEN_FILES = 64
+SAMPLE_BYTES = 2
+
+
+class ClipError(Exception):
+    """A clip's content is damaged (not the machine's fault). `reason` is a short snake_case code."""
+
+    def __init__(self, key: str, reason: str, message: str):
+        super().__init__(f"clip {key}: {message}")
+        self.key, self.reason = key, reason
+
+
+class _Files(threading.local):
+    """The files last read from, by path, open in each thread of its own.
+
+    `pread` moves no position, so a forked worker may go on with its parent's files.
+    """
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[str, int] = OrderedDict()
+
+    def descriptor(self, path: str) -> int:
+        if path in self.open:
+            self.open.move_to_end(path)
+            return self.open[path]
+        while len(self.open) >= OPEN_FILES:
+            os.close(self.open.popitem(last=False)[1])
+        self.open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self.open[path]
+
+    def __del__(self) -> None:
+        for descriptor in self.open.values():
+            os.close(descriptor)
+
+
+_files = _Files()
+
+
+def read_range(path: str | Path, offset: int, size: int) -> bytes:
+    """`size` bytes of a file from `offset`; fewer where the file ends. Raises OSError."""
+    descriptor = _files.descriptor(str(path))
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size:  # one call gives at most 2 GB, and may give less
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def member_range(manifest: Manifest, row: int, member: str) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the data of a member (landmarks, audio, facts, video)."""
+    column, _ = MEMBERS[member]
+    path = manifest.shard_path(column, int(manifest.column("shard")[row]))
+    offset, size = manifest.column(f"{member}_offset")[row], manifest.column(f"{member}_size")[row]
+    return path, int(offset), int(size)
+
+
+def read_member(manifest: Manifest, row: int, member: str) -> bytes:
+    """The bytes of a member. Raises ClipError (short) where the shard ends too early, OSError."""
+    path, offset, size = member_range(manifest, row, member)
+    return _whole(manifest, row, read_range(path, offset, size), size)
+
+
+def landmarks_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the landmarks of frames [start, stop). Raises ClipError (layout)."""
+    path, offset, size = member_range(manifest, row, "landmarks")
+    header = size - _frames(manifest, row, start, stop) * FRAME_BYTES
+    if not 0 < header <= 256:
+        raise _error(manifest, row, "layout", f"{size} bytes of landmarks do not fit its frames")
+    return path, offset + header + start * FRAME_BYTES, (stop - start) * FRAME_BYTES
+
+
+def audio_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the audio of frames [start, stop). Raises ClipError (layout)."""
+    path, offset, size = member_range(manifest, row, "audio")
+    per_frame = SAMPLES_PER_FRAME * SAMPLE_BYTES
+    if size != WAV_HEADER_BYTES + _frames(manifest, row, start, stop) * per_frame:
+        raise _error(manifest, row, "layout", f"{size} bytes of audio do not fit its frames")
+    return path, offset + WAV_HEADER_BYTES + start * per_frame, (stop - start) * per_frame
+
+
+def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Landmarks of frames [start, stop) as float32 (T, 478, 2) crop px; reads those bytes only.
+
+    Raises ClipError (short, layout, not_finite), IndexError for a window outside the clip, OSError.
+    """
+    stop = int(manifest.column("frames")[row]) if stop is None else stop
+    path, offset, size = landmarks_range(manifest, row, start, stop)
+    data = _whole(manifest, row, read_range(path, offset, size), size)
+    points = np.frombuffer(data, "<f2").reshape(-1, COUNT, 2).astype(np.float32)
+    if not np.isfinite(points).all():
+        raise _error(manifest, row, "not_finite", "landmarks are not finite")
+    return points
+
+
+def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Audio of frames [start, stop) as float32 (T * 640,) in [-1, 1]; reads those bytes only.
+
+    Raises ClipError (short, layout), IndexError for a window outside the clip, OSError.
+    """
+    stop = int(manifest.column("frames")[row]) if stop is None else stop
+    path, offset, size = audio_range(manifest, row, start, stop)
+    return from_pcm(_whole(manifest, row, read_range(path, offset, size), size))
+
+
+def read_video(manifest: Manifest, row: int, indices: Sequence[int]) -> np.ndarray:
+    """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, corrupt), OSError."""
+    frames = int(manifest.column("frames")[row])
+    if not all(0 <= index < frames for index in indices):
+        raise IndexError(f"frames {list(indices)} of a clip of {frames}")
+    data = read_member(manifest, row, "video")
+    try:
+        return media.decode_frames(data, indices)
+    except media.MediaError as error:
+        raise _error(manifest, row, error.reason, str(error)) from error
+
+
+def _frames(manifest: Manifest, row: int, start: int, stop: int) -> int:
+    frames = int(manifest.column("frames")[row])
+    if not 0 <= start <= stop <= frames:
+        raise IndexError(f"frames [{start}, {stop}) of a clip of {frames}")
+    return frames
+
+
+def _whole(manifest: Manifest, row: int, data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise _error(manifest, row, "short", f"its shard ends {size - len(data)} bytes too early")
+    return data
+
+
+def _error(manifest: Manifest, row: int, reason: str, message: str) -> ClipError:
+    return ClipError(str(manifest.column("key")[row]), reason, message)
