@@ -39,17 +39,16 @@ class FaceDetector:
     def __init__(self) -> None:
         with _quiet():
             from mediapipe.python.solutions.face_mesh import FaceMesh
-        self._make = FaceMesh
-        self._mesh: Any = None
-        self.reset()
+
+            self._mesh: Any = FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
+        self._seen_face = False
 
     def reset(self) -> None:
-        """Forget the face tracked so far (a new graph costs 20 ms; MediaPipe's own reset keeps state)."""
-        if self._mesh is not None:
-            self._mesh.close()
+        """Forget the face tracked so far."""
         self._seen_face = False
         with _quiet():
-            self._mesh = self._make(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
+            self._mesh.reset()
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))  # waits for the threads that log
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
         """Landmarks (478, 2) float32 px of the face in an RGB uint8 frame, or None without a face.
