@@ -18,7 +18,7 @@ from data_pipeline.voice import PAUSE, Phoneme
 STEP_S = 0.005  # grid of the neutral track
 SPREAD_S = 0.032  # how far neighbours reach into a sound (standard deviation)
 RAMP_S = 0.055  # time in which lips close before a bilabial and open after it
-PLATEAU_S = 0.044  # longer than a frame at 25 fps, so that every closure is seen in at least one
+PLATEAU_S = 0.05  # a frame at 25 fps and two steps of the grid: every closure is seen in one frame at least
 BILABIALS = frozenset("pbm")
 
 

@@ -22,7 +22,7 @@ ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-029", "en-g
 SHORT_HAIR, SIDE_PARTING, LONG_HAIR, BUN, CURLS, FRINGE, SHAVED = HAIR_STYLES = (
     "short", "parting", "long", "bun", "curls", "fringe", "shaved",
 )  # fmt: skip
-CLOTHES = ("crew", "shirt", "hood", "scarf")
+CLOTHES = ("crew", "shirt", "turtleneck", "scarf")
 BACKGROUNDS = ("wall", "window", "lights", "shelves")
 
 _PERSON = 1  # tag of this stream of randomness; see `drawn`

@@ -36,9 +36,7 @@ def portrait(who: Person, size: int) -> Portrait:
     scene = _background(canvas, who, random)
     _body(canvas, scene, who, random)
     depth = _depth(canvas, who)
-    colour, alpha = _head(canvas, who, depth, random)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), 0.7 * canvas.scale)
-    head = np.dstack([colour * alpha[..., None], alpha * 255])
+    head = cv2.GaussianBlur(_head(canvas, who, depth, random), (0, 0), 0.6 * canvas.scale)
     return Portrait(_bytes(scene), _bytes(head), depth, canvas.scale)
 
 
@@ -80,7 +78,14 @@ class Canvas:
 
 def mix(picture: np.ndarray, colour, weight: np.ndarray) -> None:
     """Lay `colour` (one, or a picture) over a float picture with weights (H, W), in place."""
-    picture += (np.asarray(colour, np.float32) - picture) * weight[..., None]
+    seen = weight > 1 / 512  # less changes no pixel; most shapes are small, so only their box is touched
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if len(rows) == 0:
+        return
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    colour = np.asarray(colour, np.float32)
+    over = colour[box] if colour.ndim == 3 else colour
+    picture[box] += (over - picture[box]) * weight[box][..., None]
 
 
 def outline(who: Person, grow: float = 0.0) -> np.ndarray:
@@ -138,13 +143,13 @@ def _body(canvas: Canvas, scene: np.ndarray, who: Person, random: np.random.Gene
         (wide, 300),
     ]
     left = [(-x, y) for x, y in right[::-1]]
-    skin_shade = 0.52 + 0.36 * np.clip((canvas.y - who.chin_y) / 70, 0, 1) - 0.10 * (canvas.x / neck_x) ** 2
+    skin_shade = 0.46 + 0.34 * np.clip((canvas.y - who.chin_y) / 75, 0, 1) - 0.10 * (canvas.x / neck_x) ** 2
     mix(scene, skin * np.clip(skin_shade * side, 0.32, 1.2)[..., None], canvas.polygon(right + left, 1))
     fold = 1 + 0.05 * canvas.noise(random, 40) - 0.10 * (canvas.x / wide) ** 2
     worn = cloth * (fold * side)[..., None]
     shirt = canvas.polygon([(neck_x * 1.06, 150), *right[2:], *left[:-2], (-neck_x * 1.06, 150)], 1)
-    if who.clothes_style == "hood":
-        mix(scene, cloth * 0.7, canvas.ellipse(0, 172, neck_x * 1.75, 44, 2) * np.clip((canvas.y - 150) / 12, 0, 1))
+    if who.clothes_style == "turtleneck":
+        mix(scene, cloth * 0.7, canvas.ellipse(0, 196, neck_x * 1.6, 56, 2))
     hole = canvas.ellipse(0, 150, neck_x * 1.12, 50, 0.8)
     if who.clothes_style == "shirt":
         hole = canvas.polygon([(neck_x * 1.12, 140), (0, 236), (-neck_x * 1.12, 140)], 0.8)
@@ -190,14 +195,14 @@ def _depth(canvas: Canvas, who: Person) -> np.ndarray:
     return depth.astype(np.float32)
 
 
-def _head(canvas: Canvas, who: Person, depth: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colour (H, W, 3) and alpha (H, W) of the head: hair behind, ears, face, brows, hair in front."""
-    colour = np.zeros((canvas.size, canvas.size, 3), np.float32)
-    alpha = np.zeros((canvas.size, canvas.size), np.float32)
+def _head(canvas: Canvas, who: Person, depth: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The sheet (H, W, 4) float32 of the head: hair behind, ears, face, brows, hair in front."""
+    sheet = np.zeros((canvas.size, canvas.size, 4), np.float32)
+    colour, alpha = sheet[..., :3], sheet[..., 3]
 
     def lay(what, weight: np.ndarray) -> None:
-        mix(colour, what, weight)
-        np.maximum(alpha, weight, out=alpha)
+        mix(colour, what, weight)  # over nothing, which is black: so colours come out multiplied by alpha
+        alpha[:] += (255 - alpha) * weight
 
     strands = _strands(canvas, who, random)
     back, front = _hair_masks(canvas, who, random)
@@ -209,11 +214,11 @@ def _head(canvas: Canvas, who: Person, depth: np.ndarray, random: np.random.Gene
         lay(skin * 0.60, canvas.ellipse(ear_x + turn * 2, 3, 6, 16, 2.5))
     face = canvas.polygon(outline(who), 0.5)
     lay(_shaded_skin(canvas, who, depth, random), face)
-    _details(canvas, who, colour, strands)
+    _details(canvas, who, colour, strands, face)
     shadow = cv2.GaussianBlur(front, (0, 0), 7 * canvas.scale) * face
     mix(colour, colour * 0.62, shadow * 0.8)
     lay(strands, front)
-    return colour, alpha
+    return sheet
 
 
 def _shaded_skin(canvas: Canvas, who: Person, depth: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -232,7 +237,7 @@ def _shaded_skin(canvas: Canvas, who: Person, depth: np.ndarray, random: np.rand
     return skin
 
 
-def _details(canvas: Canvas, who: Person, colour: np.ndarray, strands: np.ndarray) -> None:
+def _details(canvas: Canvas, who: Person, colour: np.ndarray, strands: np.ndarray, face: np.ndarray) -> None:
     """Nostrils, folds above the eyes, brows and beard, painted on the face."""
     skin = np.array(who.skin, np.float32)
     for turn in (-1, 1):
@@ -256,7 +261,7 @@ def _details(canvas: Canvas, who: Person, colour: np.ndarray, strands: np.ndarra
         down = np.clip((canvas.y - 48 - 0.15 * np.abs(canvas.x)) / 26, 0, 1)
         cheeks = 1 - canvas.bump(0, 20, 62, 34)
         lips = 1 - canvas.bump(0, who.mouth_y + 2, who.mouth_half_width * 0.62, 13)
-        mix(colour, strands * 0.5 + skin * 0.14, who.beard * down * cheeks * lips)
+        mix(colour, strands * 0.5 + skin * 0.14, who.beard * down * cheeks * lips * face)
     philtrum = canvas.bump(0, who.mouth_y - who.upper_lip - 9, 3.5, 7)
     mix(colour, skin * 0.6, 0.22 * philtrum)
 
