@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.workers import map_unordered
+from data_pipeline.drawing.workers import map_unordered
 from mytalk import atomic, command
 from mytalk.progress import Progress
 
@@ -192,7 +192,7 @@ def _draw(out: Path, corpus: Corpus, clips: list[Clip], workers: int) -> list[Dr
 
 def draw(out: Path, corpus: Corpus, clip: Clip) -> Drawn:
     """Write one file unless it is there, and return its truth."""
-    from data_pipeline import broken, performance
+    from data_pipeline.drawing import broken, performance
 
     began, began_cpu = time.perf_counter(), time.process_time()
     base: dict[str, Any] = {"path": clip.path, "usable": clip.fault is None}
@@ -235,7 +235,7 @@ def _record_rate(out: Path, described: dict[str, Any], drawn: list[Drawn]) -> di
 
 def _record_faces(out: Path, described: dict[str, Any], clips: list[Clip], workers: int) -> dict[str, Any]:
     """Add the share of frames in which face mesh finds a face to corpus.json; says so where it cannot."""
-    from data_pipeline import found_faces
+    from data_pipeline.drawing import found_faces
 
     if not found_faces.available():
         print("the share of found faces was not measured: mediapipe is missing (extra [landmarks])")

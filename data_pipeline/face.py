@@ -10,10 +10,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data_pipeline import brush, mouth
-from data_pipeline.movement import Pose
-from data_pipeline.person import Person
-from data_pipeline.portrait import CENTRE, Portrait
+from data_pipeline.drawing import brush, mouth
+from data_pipeline.drawing.canvas import CENTRE
+from data_pipeline.drawing.movement import Pose
+from data_pipeline.drawing.person import Person
+from data_pipeline.drawing.portrait import Portrait
 
 CELL = 8  # px of the picture between computed points of the warp
 JAW_SHARE = 0.55  # of the gap between the lips by which the chin goes down

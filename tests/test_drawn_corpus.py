@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 
-from data_pipeline import articulation, drawn, found_faces, mouth
-from data_pipeline.articulation import Articulation, Track, articulate, neutral_track
-from data_pipeline.performance import perform, pictures
-from data_pipeline.person import person
+from data_pipeline import drawn
+from data_pipeline.drawing import articulation, found_faces, mouth, sentences
+from data_pipeline.drawing.articulation import Articulation, Track, articulate, neutral_track
+from data_pipeline.drawing.performance import perform, pictures
+from data_pipeline.drawing.person import person
 from data_pipeline.voice import PAUSE, Phoneme, Voice, speak
 from mytalk import atomic, command, landmarks
 from mytalk.detector import FaceDetector
@@ -195,6 +196,11 @@ def test_another_seed_gives_other_people_and_words():
     assert one.speech.text != two.speech.text
     assert one.who != two.who
     assert perform(5, 0, 1, 2.0, 25).speech.text != one.speech.text
+
+
+def test_no_two_clips_say_the_same():
+    texts = {sentences.compose(np.random.default_rng([7, clip]), 1) for clip in range(500)}
+    assert len(texts) == 500
 
 
 def test_every_usable_clip_decodes_at_its_rate_with_audio(corpus):

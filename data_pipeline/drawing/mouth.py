@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_pipeline import brush
-from data_pipeline.person import Person
+from data_pipeline.drawing import brush
+from data_pipeline.drawing.person import Person
 
 ToPixels = Callable[[np.ndarray], np.ndarray]
 

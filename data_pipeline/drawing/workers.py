@@ -26,6 +26,8 @@ def map_unordered(work: Callable[[Item], Result], items: Sequence[Item], workers
     The first exception ends the map: what has not begun is dropped, and the exception is raised here.
     Raises UserError when a process was killed.
     """
+    import cv2  # noqa: F401  (without it every worker would die at its start, for no reason given)
+
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("spawn")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_pipeline import performance
-from data_pipeline.film import mp4
-from data_pipeline.portrait import background_only
+from data_pipeline.drawing import performance
+from data_pipeline.drawing.film import mp4
+from data_pipeline.drawing.scene import background_only
 
 WHY = {
     "truncated": "the second half of the file is missing, and with it the index",

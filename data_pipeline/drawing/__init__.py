@@ -1,0 +1,1 @@
+"""What the drawn corpus is made of: people, words, mouth shapes, movement, paint, film."""
