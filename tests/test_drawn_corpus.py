@@ -278,7 +278,7 @@ def test_a_finished_corpus_is_left_alone_at_once(copy):
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
     began = time.monotonic()
     assert demo(copy) == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
     assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
 
 
