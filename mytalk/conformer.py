@@ -7,6 +7,8 @@ attention, masked convolution.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -38,7 +40,8 @@ class Attention(nn.Module):
         self.cross = context_width is not None
         self.norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(context_width or width, 2 * width)
+        # No bias: softmax cancels one on the keys, and one on the values is the output's bias again.
+        self.key_value = nn.Linear(context_width or width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
 
     def forward(
@@ -60,9 +63,9 @@ class Attention(nn.Module):
 def rotate(x_BHTd: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding (RoFormer): pairs of features turned by frame number times frequency."""
     frames, half = x_BHTd.shape[-2], x_BHTd.shape[-1] // 2
-    made = {"device": x_BHTd.device, "dtype": torch.float32}
-    frequency = torch.exp(-torch.arange(half, **made) / half * torch.log(torch.tensor(10_000.0)).item())
-    angle_Td = torch.arange(frames, **made)[:, None] * frequency
+    pairs = torch.arange(half, device=x_BHTd.device, dtype=torch.float32)
+    frequency = torch.exp(pairs * (-math.log(10_000.0) / half))
+    angle_Td = torch.arange(frames, device=x_BHTd.device, dtype=torch.float32)[:, None] * frequency
     cos, sin = angle_Td.cos().to(x_BHTd.dtype), angle_Td.sin().to(x_BHTd.dtype)
     a, b = x_BHTd[..., :half], x_BHTd[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

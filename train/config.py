@@ -15,6 +15,7 @@ class OptimizerConfig:
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8  # added to Adam's denominator; gradients below it are noise
     weight_decay: float = 0.0
     schedule: str = "inverse_sqrt"
     warmup_steps: int = 8000

@@ -280,8 +280,6 @@ def restore(resumed: checkpoint.Checkpoint, engines, fragments, emas) -> None:
     """Put moments, EMA and Adam's step count into the local fragments; the weights are in already."""
     for player, owned in fragments.items():
         tensors = resumed.tensors[player]
-        for index, piece in enumerate(owned):
-            for kind in zero.MOMENTS:
-                getattr(piece, kind).copy_(tensors[kind][piece.name].view(-1)[piece.start : piece.stop])
-            emas[player][index].copy_(tensors["ema"][piece.name].view(-1)[piece.start : piece.stop])
-        zero.set_adam_steps(engines[player], resumed.facts["adam_steps"][player])
+        zero.load_moments(engines[player], owned, tensors, resumed.facts["adam_steps"][player])
+        for piece, average in zip(owned, emas[player]):
+            average.copy_(tensors["ema"][piece.name].view(-1)[piece.start : piece.stop])

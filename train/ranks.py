@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import warnings
 from dataclasses import dataclass
 from types import FrameType
 
@@ -27,6 +28,7 @@ def join() -> Ranks:
     torchrun, the deepspeed launcher and accelerate all set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
     MASTER_PORT. NCCL with a GPU, gloo without.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed

@@ -103,7 +103,7 @@ def make_engine(module: nn.Module, config: LoopConfig, batching: Batching, ranks
     settings = config.optimizer
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = GuardedAdamW(
-        parameters, lr=settings.lr, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+        parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
     )
     engine, *_ = deepspeed.initialize(
         model=module.to(ranks.device),
@@ -200,17 +200,29 @@ def gradient_square_sum(engine: Any) -> torch.Tensor:
     return total
 
 
+def load_moments(engine: Any, owned: list[Fragment], moments: dict[str, dict[str, torch.Tensor]], steps: int) -> None:
+    """Put whole moments, `moments[kind][parameter]`, and the t of Adam's bias correction into an engine.
+
+    At stage 0 every rank steps on every element, so each needs all of them, not just the share it saves.
+    """
+    state = engine.basic_optimizer.state
+    if engine.zero_optimization_stage() == 0:
+        for name, parameter in engine.module.named_parameters():
+            for kind in MOMENTS:
+                state[parameter][kind].copy_(moments[kind][name])
+    else:
+        for piece in owned:
+            for kind in MOMENTS:
+                getattr(piece, kind).copy_(moments[kind][piece.name].view(-1)[piece.start : piece.stop])
+    for flat in _flat_parameters(engine):
+        state[flat]["step"] = torch.tensor(float(steps))
+
+
 def adam_steps(engine: Any) -> int:
     """How many steps Adam has taken: the t of its bias correction."""
     steps = {int(engine.basic_optimizer.state[flat]["step"]) for flat in _flat_parameters(engine)}
     assert len(steps) <= 1, "every flat group steps together"
     return steps.pop() if steps else 0
-
-
-def set_adam_steps(engine: Any, steps: int) -> None:
-    """Set the t of Adam's bias correction after its moments were loaded."""
-    for flat in _flat_parameters(engine):
-        engine.basic_optimizer.state[flat]["step"] = torch.tensor(float(steps))
 
 
 def set_lr(engine: Any, lr: float) -> None:

@@ -1,0 +1,101 @@
+"""Synthetic talkers for tests: shards with a manifest, whose mouths open with the loudness of their speech.
+
+No video and no detector: 478 points, noise shaped by an envelope, and a person's own gain. Seconds to make.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from webdataset.writer import TarWriter
+
+from data_pipeline import manifest, members
+from data_pipeline.shards import MEMBERS, tar_path
+from mytalk.landmarks import COUNT, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
+
+LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
+
+
+def base_face(random: np.random.Generator) -> np.ndarray:
+    """(478, 2) px: points of a sunflower disc, the lips on two ellipses."""
+    n = np.arange(COUNT)
+    radius, angle = 80 * np.sqrt((n + 0.5) / COUNT), n * 2.399963
+    face = np.stack([128 + radius * np.cos(angle), 120 + radius * np.sin(angle)], axis=-1)
+    for ring, width, height in ((OUTER_LIP, 26, 10), (INNER_LIP, 20, 4)):
+        around = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
+        face[ring] = np.stack([128 + width * np.cos(around), 165 + height * np.sin(around)], axis=-1)
+    return face + random.normal(0, 1.5, face.shape)
+
+
+def clip(random: np.random.Generator, face: np.ndarray, gain_px: float, frames: int):
+    """Landmarks (T, 478, 2) and audio (T * 640,) of one clip."""
+    knots = random.random(frames // 4 + 3)
+    envelope = np.interp(np.arange(frames), np.arange(len(knots)) * 4, knots)
+    landmarks = np.repeat(face[None], frames, axis=0)
+    landmarks[:, LOWER, 1] += gain_px * envelope[:, None]
+    sway = np.cumsum(random.normal(0, 0.3, (frames, 1, 2)), axis=0)
+    loudness = np.repeat(envelope, SAMPLES_PER_FRAME)
+    audio = 0.3 * loudness * random.standard_normal(len(loudness))
+    jitter = random.normal(0, 0.4, landmarks.shape)  # as a detector has
+    return landmarks + sway + jitter, np.clip(audio, -1, 1)
+
+
+def write(folder: Path, people: dict[str, int], clips_each: int = 2, frames: int = 40, per_shard: int = 3) -> Path:
+    """Write shards of synthetic talkers. `people` maps a split to how many people it gets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(7)
+    samples = []
+    names = [(split, index) for split, count in people.items() for index in range(count)]
+    for split, index in names:
+        identity, face = f"test/{split}{index}", base_face(random)
+        gain_px = 6 + 10 * random.random()
+        for number in range(clips_each):
+            length = frames + int(random.integers(0, 9))
+            landmarks, audio = clip(random, face, gain_px, length)
+            key = f"{split}{index}-{number}"
+            facts = {
+                "corpus": "test",
+                "source": f"{key}.mp4",
+                "identity": identity,
+                "start_frame": 0,
+                "stop_frame": length,
+                "source_fps": 25.0,
+                "source_width": 512,
+                "source_height": 512,
+                "source_sha256": f"{hash(key) & 0xFFFFFFFF:064x}",
+                "crop": [0.5, 0.0, 0.0, 0.0, 0.5, 0.0],
+                "crop_px": 256,
+                "detected_share": 1.0,
+                "face_px": 160.0,
+                "yaw_deg": 0.0,
+                "roll_deg": 0.0,
+                "blur": 100.0,
+            }
+            data = {
+                "landmarks.npy": members.landmarks_npy(landmarks),
+                "audio.wav": members.audio_wav(audio),
+                "facts.json": members.facts_json(facts),
+            }
+            samples.append((split, {"key": key, "frames": length, "facts": facts}, data))
+    parts = []
+    for shard, first in enumerate(range(0, len(samples), per_shard)):
+        chunk = samples[first : first + per_shard]
+        path = tar_path(folder, "motion", shard)
+        with open(path, "wb") as handle, TarWriter(handle, mtime=0, encoder=False) as writer:
+            for _, row, data in chunk:
+                writer.write({"__key__": row["key"], **data})
+        with tarfile.open(path) as tar:
+            at = {info.name: (info.offset_data, info.size) for info in tar}
+        for _, row, _ in chunk:
+            for member, (_, extension) in MEMBERS.items():
+                place = at.get(f"{row['key']}.{extension}", (0, 0))
+                row[f"{member}_offset"], row[f"{member}_size"] = place
+        parts.append({"shard": shard, "clips": [row for _, row, _ in chunk], "columns": {}})
+    table, header = manifest.from_parts(parts, {"crop_px": 256, "fps": 25, "made_by": "tests/talkers.py"})
+    split_of = {row["key"]: split for split, row, _ in samples}
+    splits = manifest.pa.array([split_of[key] for key in table["key"].to_pylist()])
+    table = table.set_column(table.column_names.index("split"), "split", splits)
+    manifest.save(folder, table, header)
+    return folder

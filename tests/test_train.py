@@ -1,0 +1,210 @@
+"""Training as a whole: sameness over world sizes and ZeRO stages, resuming, stopping, refusing.
+
+One process group per world size trains every run of its matrix (tests/train_matrix.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mytalk.motion import load_model
+from tests.conftest import ROOT
+
+TINY = str(ROOT / "tests" / "tiny_motion.yaml")
+STAGES = (0, 1, 2, 3)
+GOLDEN = ROOT / "tests" / "golden" / "motion.json"
+
+
+def curve(run: Path, key: str = "loss/motion") -> np.ndarray:
+    """A value of every finished step of a run; NaN where the step was skipped."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "validation" not in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1)), "each step once, none missing"
+    return np.array([np.nan if line[key] is None else line[key] for line in steps])
+
+
+def train(folder: Path, world_size: int, jobs: list) -> None:
+    """Train jobs in one process group of `world_size`."""
+    file = folder / f"jobs-{world_size}-{len(jobs)}.json"
+    file.write_text(json.dumps(jobs))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+    done = subprocess.run(
+        [*launch, "-m", "tests.train_matrix", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+@pytest.fixture(scope="session")
+def runs(talker_shards, tmp_path_factory) -> Path:
+    """All runs of this file: w<world size>z<stage>, a chain resumed at four sizes, poisoned and bf16 ones."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def job(name: str, *settings: str, recipe: str = "motion") -> list:
+        return [recipe, TINY, [f"shards={talker_shards}", f"run={folder / name}", *settings]]
+
+    def leg(steps: int, stage: int, workers: int) -> list:
+        return job("chain", f"steps={steps}", f"zero_stage={stage}", f"workers={workers}", "max_micro_batch=8")
+
+    def poisoned(world_size: int) -> list:
+        return [job(f"poisoned-w{world_size}z{z}", f"zero_stage={z}", "steps=6", recipe="poisoned") for z in STAGES]
+
+    whole = [[job(f"w{w}z{z}", f"zero_stage={z}") for z in STAGES] for w in (1, 2, 4)]
+    train(folder, 1, [*whole[0], job("golden", "steps=20"), leg(5, 1, 0)])
+    train(folder, 2, [*whole[1], *poisoned(2), job("bf16", "precision=bf16", "zero_stage=2"), leg(8, 3, 2)])
+    train(folder, 4, [*whole[2], leg(10, 0, 1)])
+    train(folder, 1, [leg(12, 2, 1)])
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_invariant_2_same_curve_at_any_world_size_and_stage(runs, world_size, stage):
+    """Loss and gradient norm of every step, and the clips it consumed, whoever shared the work."""
+    run, reference = runs / f"w{world_size}z{stage}", runs / "w1z0"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys"))
+    np.testing.assert_allclose(curve(run), curve(reference), rtol=1e-4)
+    np.testing.assert_allclose(curve(run, "grad_norm/motion"), curve(reference, "grad_norm/motion"), rtol=1e-3)
+
+
+def test_invariant_1_resumed_at_other_sizes_and_stages(runs):
+    """Stopped after 5, 8 and 10 steps and resumed at world size 2, 4, 1 and ZeRO 3, 0, 2: the same run."""
+    np.testing.assert_array_equal(curve(runs / "chain", "keys"), curve(runs / "w1z0", "keys"))
+    np.testing.assert_allclose(curve(runs / "chain"), curve(runs / "w1z0"), rtol=1e-4)
+
+
+def test_exported_ema_is_the_same_after_the_chain(runs):
+    """What a user takes away does not depend on the machines that made it."""
+    ours, theirs = (load_model(runs / name / "model").state_dict() for name in ("chain", "w1z0"))
+    for name, weight in ours.items():
+        np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), atol=2e-5, err_msg=name)
+
+
+def test_ema_differs_from_nothing_and_training_learns(runs):
+    losses = curve(runs / "golden")
+    assert losses[-5:].mean() < 0.9 * losses[:5].mean()
+
+
+def test_golden_losses(runs):
+    """The first 20 steps as recorded; `make golden` rewrites the record on purpose."""
+    losses = curve(runs / "golden")
+    if os.environ.get("MYTALK_WRITE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps({"loss/motion": [round(x, 7) for x in losses.tolist()]}, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())["loss/motion"]
+    np.testing.assert_allclose(losses, golden, rtol=2e-3)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_gradient_that_is_not_a_number_skips_the_step_on_every_rank(runs, stage):
+    """One example of rank 1 poisons step 4: nothing is learnt from it, and training goes on as if unharmed."""
+    run, healthy = runs / f"poisoned-w2z{stage}", runs / "w1z0"
+    losses = curve(run)
+    assert np.isnan(losses).tolist() == [False, False, False, True, False, False]
+    np.testing.assert_allclose(losses[:3], curve(healthy)[:3], rtol=1e-4)
+    np.testing.assert_allclose(losses[4:], curve(runs / "poisoned-w2z0")[4:], rtol=1e-4)
+    weights = load_model(run / "model").state_dict()
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_bf16_follows_fp32(runs):
+    np.testing.assert_allclose(curve(runs / "bf16"), curve(runs / "w1z0"), rtol=0.1)
+    assert not np.allclose(curve(runs / "bf16"), curve(runs / "w1z0"), rtol=1e-6), "bf16 was switched on"
+
+
+def test_the_run_folder_tells_what_happened(runs):
+    run = runs / "w2z3"
+    for name in ("config.yaml", "config_changes.json", "environment.json", "metrics.jsonl"):
+        assert (run / name).is_file(), name
+    assert json.loads((run / "config_changes.json").read_text())["zero_stage"] == [0, 3]
+    assert list((run / "tensorboard").iterdir())
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000010", "step-000012"]
+
+
+def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_path, command, runs):
+    """TERM: the step is finished, a checkpoint written, exit 75. The same command then ends like an unhurt run."""
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [sys.executable, *typed],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert "the same command continues" in said
+    again = command(*typed)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step" in again.stdout
+    np.testing.assert_allclose(curve(tmp_path / "run"), curve(runs / "w1z0"), rtol=1e-4)
+    third = command(*typed)
+    assert third.returncode == 0
+    assert "already trained" in third.stdout
+
+
+def test_a_torn_checkpoint_is_never_loaded(talker_shards, tmp_path, command):
+    """Leftovers of a killed write are ignored and swept; a damaged file is named, with the way out."""
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    assert command(*typed, "steps=2").returncode == 0
+    torn = run / "checkpoints" / ".tmp-step-000004"
+    torn.mkdir()
+    (torn / "rank-00000-of-00001.safetensors").write_bytes(b"half")
+    assert command(*typed, "steps=3").returncode == 0
+    assert not torn.exists()
+    weights = run / "checkpoints" / "step-000003" / "rank-00000-of-00001.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    refused = command(*typed, "steps=4")
+    assert refused.returncode == 1
+    assert "damaged" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["model.widht=64"], "did you mean 'model.width'"),
+        (["precision=fp8"], "precision must be one of fp32, bf16"),
+        (["zero_stage=5"], "zero_stage must be 0, 1, 2 or 3"),
+        (["model.width=30"], "must be a multiple of"),
+        (["window.min_frames=90"], "window.min_frames 90"),
+        (["shards=nowhere"], "is missing"),
+        (["steps=ten"], "steps"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(talker_shards, tmp_path, command, settings, said):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    refused = command(*typed, *settings)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_seed_does_not_resume(talker_shards, tmp_path, command):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    assert command(*typed, "steps=1").returncode == 0
+    refused = command(*typed, "steps=2", "seed=9")
+    assert refused.returncode == 1
+    assert "seed: 1 -> 9" in refused.stderr

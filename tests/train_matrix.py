@@ -1,0 +1,47 @@
+"""Trains a list of runs one after another in this process group: one start of DeepSpeed serves a whole matrix.
+
+    torchrun --nproc-per-node 2 -m tests.train_matrix JOBS.json
+
+JOBS.json is a list of [recipe, config file, [settings]]. Each run leaves its folder as usual.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from mytalk import config
+from train import loop, ranks
+from train.motion import MotionRecipe, MotionTrainConfig
+
+POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank alone holds it
+
+
+class PoisonedMotion(MotionRecipe):
+    """The motion recipe with a gradient that is not a number in one example."""
+
+    def loss(self, player, forward, batch):
+        loss_B = super().loss(player, forward, batch)
+        return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
+
+
+RECIPES = {"motion": (MotionTrainConfig, MotionRecipe), "poisoned": (MotionTrainConfig, PoisonedMotion)}
+
+
+def main(jobs: str) -> None:
+    joined = ranks.join()
+    try:
+        for name, file, settings in json.loads(Path(jobs).read_text()):
+            schema, recipe = RECIPES[name]
+            made = config.load(schema, file, settings)
+            code = loop.train(recipe(made), made, joined)
+            assert code == 0, f"{settings} ended with {code}"
+    finally:
+        ranks.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
