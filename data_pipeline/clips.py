@@ -31,35 +31,39 @@ class ClipError(Exception):
         self.key, self.reason = key, reason
 
 
-class _Files(threading.local):
-    """The files last read from, by path, open in each thread of its own.
-
-    `pread` moves no position, so a forked worker may go on with its parent's files.
-    """
+class _OpenFiles:
+    """The files last read from, by path. `pread` moves no position, so a forked worker may go on with them."""
 
     def __init__(self) -> None:
-        self.open: OrderedDict[str, int] = OrderedDict()
+        self.descriptors: OrderedDict[str, int] = OrderedDict()
 
     def descriptor(self, path: str) -> int:
-        if path in self.open:
-            self.open.move_to_end(path)
-            return self.open[path]
-        while len(self.open) >= OPEN_FILES:
-            os.close(self.open.popitem(last=False)[1])
-        self.open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.open[path]
+        if path in self.descriptors:
+            self.descriptors.move_to_end(path)
+            return self.descriptors[path]
+        while len(self.descriptors) >= OPEN_FILES:
+            os.close(self.descriptors.popitem(last=False)[1])
+        self.descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self.descriptors[path]
 
     def __del__(self) -> None:
-        for descriptor in self.open.values():
+        for descriptor in self.descriptors.values():
             os.close(descriptor)
 
 
-_files = _Files()
+class _OfThread(threading.local):
+    """Each thread has files of its own, closed when it ends: no lock is held over a read, or over a fork."""
+
+    def __init__(self) -> None:
+        self.files = _OpenFiles()
+
+
+_of_thread = _OfThread()
 
 
 def read_range(path: str | Path, offset: int, size: int) -> bytes:
     """`size` bytes of a file from `offset`; fewer where the file ends. Raises OSError."""
-    descriptor = _files.descriptor(str(path))
+    descriptor = _of_thread.files.descriptor(str(path))
     data = os.pread(descriptor, size, offset)
     while 0 < len(data) < size:  # one call gives at most 2 GB, and may give less
         more = os.pread(descriptor, size - len(data), offset + len(data))

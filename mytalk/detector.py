@@ -41,6 +41,7 @@ class FaceDetector:
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
             self._mesh: Any = FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
+            self._settle()
         self._seen_face = False
 
     def reset(self) -> None:
@@ -48,7 +49,11 @@ class FaceDetector:
         self._seen_face = False
         with _quiet():
             self._mesh.reset()
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))  # waits for the threads that log
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the threads of a new graph, which log, by a frame without a face."""
+        self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
         """Landmarks (478, 2) float32 px of the face in an RGB uint8 frame, or None without a face.
