@@ -1,0 +1,12 @@
+"""`python -m eval COMMAND`: measure what a model makes of people it has never seen."""
+
+import sys
+
+from mytalk import command
+
+COMMANDS = {
+    "score": ("eval.score", "landmarks generated for unseen people, against the truth and two baselines"),
+}
+
+if __name__ == "__main__":
+    sys.exit(command.main("python -m eval", __doc__, COMMANDS))

@@ -1,0 +1,118 @@
+"""The report: `report.json`, refused unless every number in it can be traced (invariant 7).
+
+    methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
+    coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}]}
+    gate = {rule, above: {<baseline>: true or false}, passed}
+    protocol, digests: what the numbers were made with and from
+
+`n` of `total` people were scored, in `clips` clips.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from eval import gate
+from mytalk import atomic
+from mytalk.command import UserError
+
+FORMAT = 1
+NAME = "report.json"
+SCORE_KEYS = {"mean", "ci95", "n", "total", "clips"}
+
+
+class UntraceableReport(ValueError):
+    """A report with a number that cannot be traced to a protocol, digests and coverage."""
+
+
+def write(folder: Path, report: dict[str, Any]) -> None:
+    """Write `report.json` atomically. Raises UntraceableReport, and then writes nothing."""
+    check(report)
+    atomic.write_json(folder / NAME, report)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The report of a folder, None without one. Raises UserError for a file that is no report."""
+    try:
+        report = json.loads((folder / NAME).read_text())
+        check(report)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{folder / NAME} is not a report of this format ({error}); name another folder") from None
+    return report
+
+
+def belongs(report: dict[str, Any]) -> dict[str, Any]:
+    """What a report's numbers belong to."""
+    return {"protocol": report["protocol"], "digests": report["digests"]}
+
+
+def check(report: dict[str, Any]) -> None:
+    """Raises UntraceableReport, naming the place, where a number lacks what it rests on or contradicts it."""
+    _require(report.get("format") == FORMAT, f"format is not {FORMAT}")
+    for name in ("methods", "coverage", "protocol", "digests"):
+        _require(bool(report.get(name)), f"'{name}' is missing")
+    _require({"manifest", "weights", "config"} <= set(report["digests"]), "digests of manifest, weights, config")
+    for name, digest in report["digests"].items():
+        _require(len(digest) == 64 and set(digest) <= set("0123456789abcdef"), f"digests.{name} is no SHA-256")
+    _check_coverage(report["coverage"])
+    for method, scores in report["methods"].items():
+        _require(method in report["protocol"].get("methods", {}), f"methods.{method} has no definition")
+        _require(bool(scores), f"methods.{method} is empty")
+        for metric, score in scores.items():
+            _check_score(f"methods.{method}.{metric}", metric, score, report)
+    if "gate" in report:
+        _require(report["gate"] == gate.judge(report["methods"]), "gate is not what the scores give")
+
+
+def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[str, Any]) -> None:
+    stated = report["protocol"].get("metrics", {}).get(metric, {})
+    _require(bool(stated.get("definition")) and bool(stated.get("unit")), f"{place} has no definition or unit")
+    _require(set(score) == SCORE_KEYS, f"{place} must hold {', '.join(sorted(SCORE_KEYS))}")
+    numbers = [score["mean"], *(score["ci95"] or [])]
+    _require(len(numbers) in (1, 3) and all(math.isfinite(number) for number in numbers), f"{place} is not finite")
+    people, clips = report["coverage"]["people"], report["coverage"]["clips"]
+    _require((score["ci95"] is None) == (score["n"] == 1), f"{place}: one person has no interval, more have one")
+    _require(score["n"] == people["scored"] and score["total"] == people["total"], f"{place} contradicts coverage")
+    _require(score["clips"] == clips["scored"], f"{place}.clips contradicts coverage")
+
+
+def _check_coverage(coverage: dict[str, Any]) -> None:
+    people, clips, misses = coverage["people"], coverage["clips"], coverage["misses"]
+    _require(0 < people["scored"] <= people["total"], "coverage.people does not add up")
+    _require(clips["scored"] + len(misses) == clips["total"], "coverage.clips and misses do not add up")
+    _require(all(miss["key"] and miss["reason"] for miss in misses), "coverage.misses: every miss has a reason")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise UntraceableReport(what)
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """The report as a table with its coverage, for a terminal."""
+    methods = report["methods"]
+    head = ["mean over people [95 % interval]", *methods]
+    lines = [head]
+    for metric, stated in report["protocol"]["metrics"].items():
+        name = f"{metric} ({stated['better']} is better)"
+        lines.append([name, *(_cell(scores[metric]) for scores in methods.values())])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    people, clips = report["coverage"]["people"], report["coverage"]["clips"]
+    text.append(f"scored {people['scored']}/{people['total']} people, {clips['scored']}/{clips['total']} clips")
+    reasons = [miss["reason"] for miss in report["coverage"]["misses"]]
+    if reasons:
+        text[-1] += "; missed: " + ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+    return "\n".join(text)
+
+
+def _cell(score: dict[str, Any]) -> str:
+    if score["ci95"] is None:
+        return f"{score['mean']:.3f}"
+    low, high = score["ci95"]
+    return f"{score['mean']:.3f} [{low:.3f}, {high:.3f}]"
