@@ -118,7 +118,7 @@ def _score_all(
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
     model = load_model(model_folder, state.device)
-    done = _finished(out, foreign)
+    done = {score.key: score for score in _finished(out, foreign)}
     state.wait_for_everyone()  # all have read before the files are put together
     if state.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,9 @@ def _score_all(
                 progress.step(min(state.num_processes, len(left) - place))
     state.wait_for_everyone()
     if state.is_main_process and progress:
-        done = _finished(out, [])
+        found = _finished(out, [])
+        done = {score.key: score for score in found}
+        assert len(found) == len(done), "the processes share the clips: none is scored twice"
         missing = [task.key for task in tasks if task.key not in done]
         if missing:
             raise UserError(f"{len(missing)} clips have no score; all processes must see the same folder {out}")
@@ -153,9 +155,9 @@ def _score_all(
     return made
 
 
-def _finished(out: Path, foreign: list[Path]) -> dict[str, records.ClipScore]:
-    """Scores by key in all files of `out` but the foreign ones."""
-    return {score.key: score for path in records.files(out) if path not in foreign for score in records.read(path)[1]}
+def _finished(out: Path, foreign: list[Path]) -> list[records.ClipScore]:
+    """Scores in all files of `out` but the foreign ones."""
+    return [score for path in records.files(out) if path not in foreign for score in records.read(path)[1]]
 
 
 def _write_picture(out: Path, scores: list[records.ClipScore]) -> None:
