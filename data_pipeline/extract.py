@@ -104,16 +104,18 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     todo = sum(len(task.sources) for task in tasks)
     progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
     begun: set[tuple[int, int]] = set()
-    started, frames = time.monotonic(), 0
+    started, ticked, frames = time.monotonic(), 0, 0
 
     def on_tick(task: shards.Task, item: int, n: int) -> None:
-        nonlocal frames
-        frames += n
+        nonlocal ticked
+        ticked += n
         before = len(begun)
         begun.update((task.shard, i) for i in range(item))  # the items before this one are finished
-        progress.step(len(begun) - before, f"{frames / max(time.monotonic() - started, 1e-9):.0f} frames/s")
+        progress.step(len(begun) - before, f"{ticked / max(time.monotonic() - started, 1e-9):.0f} frames/s")
 
     def on_done(task: shards.Task, part: dict[str, Any]) -> None:
+        nonlocal frames
+        frames += sum(row.get("frames", 0) for row in part["sources"])
         on_tick(task, len(task.sources), 0)
 
     pool.run(tasks, make_shard, args.workers, _condemned, on_tick, on_done)

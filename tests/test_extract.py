@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import ledger, pool, sources, spans
-from mytalk import command, crop
+from mytalk import crop
+from mytalk.command import UserError, one_line
 from tests import deadly, stub_extract
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
@@ -225,11 +225,10 @@ def test_a_file_size_limit_stops_in_one_line_and_the_same_command_continues(vide
     assert stub_extract.files(out) == stub_extract.files(whole[0])
 
 
-def test_a_read_only_output_is_refused_in_one_line(videos, tmp_path):
+def test_a_read_only_output_is_refused_in_one_line(command, videos, tmp_path):
     with small_disk(tmp_path / "small", "1m") as remount:
         remount("ro")
-        args = [sys.executable, "-m", "data_pipeline", "extract", str(videos), str(tmp_path / "small/out")]
-        done = subprocess.run(args, capture_output=True, text=True)
+        done = command("-m", "data_pipeline", "extract", str(videos), str(tmp_path / "small/out"))
         assert done.returncode == 1
         assert "read-only" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
@@ -252,7 +251,7 @@ def test_refusals_in_one_line(videos, whole, tmp_path):
     assert "nothing was extracted" in said
 
 
-def test_typing_it_again_is_quick_and_changes_nothing(videos, tmp_path):
+def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path):
     out = tmp_path / "out"
     stub_extract.run(videos, out, *OPTIONS)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")}
@@ -262,7 +261,8 @@ def test_typing_it_again_is_quick_and_changes_nothing(videos, tmp_path):
         f"assert command.main('x', '', m.COMMANDS, ['extract', {str(videos)!r}, {str(out)!r}, *{OPTIONS!r}]) == 0;"
         "assert not {'torch', 'mediapipe', 'cv2'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = command("-c", code)
+    assert done.returncode == 0, done.stderr
     assert time.monotonic() - begun < 5
     assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")} == before
 
@@ -294,7 +294,7 @@ def test_errors_of_the_machine_cross_the_processes(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught:
         run_pool(tmp_path, [["a"], ["full disk"]], 1)
     assert caught.value.errno == 28
-    assert "free some space" in command.one_line(caught.value)
+    assert "free some space" in one_line(caught.value)
     with pytest.raises(pool.WorkerCrash, match="KeyError"):
         run_pool(tmp_path, [["bug"]], 1)
 
@@ -349,7 +349,7 @@ def test_identities():
     assert sources.identity_of("ann/x.mp4", "c", None) == "c/ann"
     assert sources.identity_of("id01/vid/x.mp4", "c", "first") == "c/id01"
     assert sources.identity_of("test/id01/x.mp4", "c", "parent") == "c/id01"
-    with pytest.raises(command.UserError, match="--identity"):
+    with pytest.raises(UserError, match="--identity"):
         sources.identity_of("id01/vid/x.mp4", "c", None)
 
 

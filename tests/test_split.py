@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +9,7 @@ from hypothesis import strategies as st
 from data_pipeline import manifest as manifests
 from data_pipeline import split
 from data_pipeline.manifest import SPLITS, Manifest
-from mytalk import command
+from mytalk.command import UserError
 from tests.test_manifest import row, table
 
 PEOPLE = st.integers(0, 30).map(lambda n: f"c/p{n}")
@@ -62,7 +59,7 @@ def test_every_split_has_its_share(count, val, unseen, seed):
         return
     names = [f"p{n}" for n in range(count)]
     if count < 3:
-        with pytest.raises(command.UserError, match="at least 3"):
+        with pytest.raises(UserError, match="at least 3"):
             split.assign(names, val, unseen, seed)
         return
     got = split.assign(names, val, unseen, seed)
@@ -114,7 +111,7 @@ def test_the_command_splits_once(tmp_path, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert run(folder) == 0
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    with pytest.raises(command.UserError, match="--force"):
+    with pytest.raises(UserError, match="--force"):
         run(folder, "--seed", "1")
     assert run(folder, "--seed", "1", "--force") == 0
     moved = Manifest.load(folder)
@@ -148,7 +145,7 @@ def test_people_who_come_later_are_added(tmp_path):
     bridge[20]["source_sha256"] = bridge[where.index("train")]["source_sha256"]
     bridge.append(row("c/p20", "", source=bridge[where.index("val")]["source_sha256"], key="bridge"))
     manifests.save(tmp_path, manifests.carried(table(*bridge), second.table), second.header)
-    with pytest.raises(command.UserError, match="one group"):
+    with pytest.raises(UserError, match="one group"):
         run(tmp_path)
     assert run(tmp_path, "--force") == 0
     Manifest.load(tmp_path)
@@ -160,29 +157,29 @@ def test_a_split_torn_by_a_kill_is_mended_by_the_same_command(tmp_path):
     run(folder)
     digest = Manifest.load(folder).digest
     (folder / "manifest.json").write_bytes(header)  # killed between the two files
-    with pytest.raises(command.UserError, match="not of one write"):
+    with pytest.raises(UserError, match="not of one write"):
         Manifest.load(folder)
     assert run(folder) == 0
     assert Manifest.load(folder).digest == digest
 
 
-def test_refusals(tmp_path):
-    with pytest.raises(command.UserError, match="python -m data_pipeline extract"):
+def test_refusals(command, tmp_path):
+    with pytest.raises(UserError, match="python -m data_pipeline extract"):
         run(tmp_path)
     folder = folder_of(tmp_path, *people(2))
-    with pytest.raises(command.UserError, match="at least 3"):
+    with pytest.raises(UserError, match="at least 3"):
         run(folder)
     for options in (["--val", "0"], ["--unseen", "1"], ["--val", "0.6", "--unseen", "0.5"]):
-        with pytest.raises(command.UserError, match="shares"):
+        with pytest.raises(UserError, match="shares"):
             run(folder, *options)
-    done = subprocess.run([sys.executable, "-m", "data_pipeline", "split", str(folder)], capture_output=True, text=True)
+    done = command("-m", "data_pipeline", "split", str(folder))
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_the_process_ends_in_peace(tmp_path):
+def test_the_process_ends_in_peace(command, tmp_path):
     """Threads of the Parquet reader once aborted every second process at its exit."""
     folder = folder_of(tmp_path, *people(3))
     for _ in range(6):
-        done = subprocess.run([sys.executable, "-m", "data_pipeline", "split", str(folder)], capture_output=True)
+        done = command("-m", "data_pipeline", "split", str(folder))
         assert done.returncode == 0, done.stderr
