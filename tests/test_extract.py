@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import ledger, pool, sources, spans
+from data_pipeline import ledger, pool, shards, sources, spans, survey
 from mytalk import crop
 from mytalk.command import UserError, one_line
 from tests import deadly, stub_extract
@@ -89,9 +90,21 @@ def _with_a_key_twice(books):
     books[0]["clips"][0]["key"] = books[2]["clips"][-1]["key"]
 
 
+def _with_a_clip_of_another_span(books):
+    books[0]["clips"][0]["facts"]["start_frame"] += 1
+
+
 @pytest.mark.parametrize(
     "damage",
-    [_without_a_source, _twice_a_source, _without_a_clip, _without_a_reason, _rejected_with_a_clip, _with_a_key_twice],
+    [
+        _without_a_source,
+        _twice_a_source,
+        _without_a_clip,
+        _without_a_reason,
+        _rejected_with_a_clip,
+        _with_a_clip_of_another_span,
+        _with_a_key_twice,
+    ],
 )
 def test_invariant_4_books_that_do_not_balance_are_refused(whole, damage):
     books = parts(whole[0])
@@ -299,6 +312,32 @@ def test_errors_of_the_machine_cross_the_processes(tmp_path):
         run_pool(tmp_path, [["bug"]], 1)
 
 
+def one_shard(videos: Path, out: Path, **more) -> shards.Task:
+    listed = tuple(sources.Source(path, 0, "c/x", 0) for path in ("ann/talk.mp4", "bob/talk.mp4"))
+    return shards.Task(videos, out, 0, listed, "c", survey.Limits(min_face_px=16, crop_px=64), **more)
+
+
+def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path):
+    class FullDisk(stub_extract.StubDetector):
+        def detect(self, frame):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        shards.write(one_shard(videos, tmp_path), FullDisk(), lambda item, n: None)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_source_that_kills_its_workers_is_named_and_the_others_are_kept(videos, tmp_path):
+    task = one_shard(videos, tmp_path, condemned=frozenset({0}))
+    part = shards.write(task, stub_extract.StubDetector(), lambda item, n: None)
+    assert [(row["source"], row["state"]) for row in part["sources"]] == [
+        ("ann/talk.mp4", "rejected"),
+        ("bob/talk.mp4", "extracted"),
+    ]
+    books = ledger.balance(["ann/talk.mp4", "bob/talk.mp4"], [part])
+    assert books.rejected == {"worker_died": 1}
+
+
 # Rules -----------------------------------------------------------------------------------------------
 
 
@@ -342,6 +381,13 @@ def test_keys_are_unique_and_safe_for_tars(paths):
     for key in keys:
         assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
         assert len(key) + len(".landmarks.npy") <= 100
+
+
+def test_keys_of_paths_that_read_alike_differ():
+    alike = ["a b/x.mp4", "a-b/x.mp4", "a/b/x.mp4", "a/b-x.mp4", "a/b/x.mkv"]
+    alike += ["long" * 20 + "/x.mp4", "long" * 21 + "/x.mp4"]
+    assert len({sources.key_of("corpus", path, 0) for path in alike}) == len(alike)
+    assert sources.key_of("corpus", "x.mp4", 0) != sources.key_of("other", "x.mp4", 0)
 
 
 def test_identities():
