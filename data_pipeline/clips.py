@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.layout import MEMBERS
 from data_pipeline.manifest import Manifest
 from data_pipeline.members import FRAME_BYTES, WAV_HEADER_BYTES, from_pcm
-from data_pipeline.shards import MEMBERS
-from mytalk import media
 from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME
 
 OPEN_FILES = 64
@@ -131,6 +130,8 @@ def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = 
 
 def read_video(manifest: Manifest, row: int, indices: Sequence[int]) -> np.ndarray:
     """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, corrupt), OSError."""
+    from mytalk import media  # the motion job touches no pixels and needs no codecs
+
     frames = int(manifest.column("frames")[row])
     if not all(0 <= index < frames for index in indices):
         raise IndexError(f"frames {list(indices)} of a clip of {frames}")

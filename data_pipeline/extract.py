@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import layout, pool, shards, sources
 from data_pipeline import ledger as ledgers
 from data_pipeline import manifest as manifests
-from data_pipeline import pool, shards, sources
 from data_pipeline.survey import Limits
 from mytalk import atomic, command, crop, detector, media
 from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
@@ -155,9 +155,9 @@ def _close(out: Path, listed: list[sources.Source], frames: int, started: float,
 def _committed(out: Path, shard: int) -> dict[str, Any] | None:
     """A shard's part, if it is committed and its tars lie there in full length."""
     try:
-        part = json.loads(shards.part_path(out, shard).read_text())
+        part = json.loads(layout.part_path(out, shard).read_text())
         for column, stated in part["columns"].items():
-            if shards.tar_path(out, column, shard).stat().st_size != stated["bytes"]:
+            if layout.tar_path(out, column, shard).stat().st_size != stated["bytes"]:
                 return None
     except FileNotFoundError:
         return None
@@ -165,7 +165,7 @@ def _committed(out: Path, shard: int) -> dict[str, Any] | None:
 
 
 def _part(out: Path, shard: int) -> dict[str, Any]:
-    return json.loads(shards.part_path(out, shard).read_text())
+    return json.loads(layout.part_path(out, shard).read_text())
 
 
 def _pin_protocol(out: Path, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from data_pipeline.shards import EXTRACTED, REJECTED
 from data_pipeline.spans import KEPT
 from mytalk import atomic
+from mytalk.landmarks import FRAME_HZ
 
 FILE = "ledger.jsonl"
 
@@ -35,7 +36,7 @@ class Ledger:
     @property
     def hours(self) -> float:
         """Hours of the kept clips."""
-        return self.kept_frames / 25 / 3600
+        return self.kept_frames / FRAME_HZ / 3600
 
 
 def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> Ledger:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.shards import MEMBERS, tar_path
+from data_pipeline.layout import MEMBERS, tar_path
 from mytalk import atomic
 from mytalk.command import UserError
 

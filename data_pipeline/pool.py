@@ -6,6 +6,7 @@ whole run. Videos from the wild do crash decoders and do fill memory, so neither
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -130,18 +131,19 @@ def _listen(worker: _Worker, on_tick, on_done, on_death) -> bool:
 def _serve(pipe: Connection, work: Work) -> None:
     """A worker's life. It ends with its parent: the pipe breaks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us
-    try:
-        while True:
-            task = pipe.recv()
-            pipe.send(("done", work(task, _ticker(pipe))))
-    except (EOFError, BrokenPipeError):
-        return
-    except MemoryError:
-        os._exit(137)  # as if the kernel had killed us: the same retry serves
-    except OSError as error:
-        pipe.send(("error", OSError(error.errno, error.strerror, error.filename)))
-    except Exception:
-        pipe.send(("bug", traceback.format_exc()))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        try:
+            while True:
+                task = pipe.recv()
+                pipe.send(("done", work(task, _ticker(pipe))))
+        except (EOFError, BrokenPipeError):
+            raise
+        except MemoryError:
+            os._exit(137)  # as if the kernel had killed us: the same retry serves
+        except OSError as error:
+            pipe.send(("error", OSError(error.errno, error.strerror, error.filename)))
+        except Exception:
+            pipe.send(("bug", traceback.format_exc()))
 
 
 def _ticker(pipe: Connection) -> Callable[[int, int], None]:

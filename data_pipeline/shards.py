@@ -16,20 +16,13 @@ from typing import Any
 
 from data_pipeline import members, spans
 from data_pipeline import survey as surveys
+from data_pipeline.layout import COLUMNS, MEMBERS, part_path, tar_path
 from data_pipeline.sources import Source
 from mytalk import atomic, media
 
-COLUMNS = ("motion", "frames")
 EXTRACTED = "extracted"
 REJECTED = "rejected"
 WORKER_DIED = "worker_died"
-# member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
-MEMBERS = {
-    "landmarks": ("motion", "landmarks.npy"),
-    "audio": ("motion", "audio.wav"),
-    "facts": ("motion", "facts.json"),
-    "video": ("frames", "frames.mp4"),
-}
 
 
 @dataclass(frozen=True)
@@ -43,16 +36,6 @@ class Task:
     corpus: str
     limits: surveys.Limits
     condemned: frozenset[int] = frozenset()
-
-
-def tar_path(out: Path, column: str, shard: int) -> Path:
-    """Where a column of a shard lies."""
-    return out / f"{column}-{shard:06d}.tar"
-
-
-def part_path(out: Path, shard: int) -> Path:
-    """Where a shard's part of the ledger lies."""
-    return out / "parts" / f"{shard:06d}.json"
 
 
 def write(task: Task, detector, tick: Callable[[int, int], None]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from data_pipeline import clips, members
 from data_pipeline import manifest as manifests
+from data_pipeline.layout import MEMBERS
 from data_pipeline.manifest import Manifest
-from data_pipeline.shards import MEMBERS
 from mytalk import command, media
 from tests import numbered, stub_extract
 

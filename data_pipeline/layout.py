@@ -1,0 +1,27 @@
+"""How an extraction lies on disk: the columns of a shard, the members of a clip, the names of files.
+
+Apart from what writes them, so that readers need neither decoders nor encoders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COLUMNS = ("motion", "frames")
+# member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
+MEMBERS = {
+    "landmarks": ("motion", "landmarks.npy"),
+    "audio": ("motion", "audio.wav"),
+    "facts": ("motion", "facts.json"),
+    "video": ("frames", "frames.mp4"),
+}
+
+
+def tar_path(out: Path, column: str, shard: int) -> Path:
+    """Where a column of a shard lies."""
+    return out / f"{column}-{shard:06d}.tar"
+
+
+def part_path(out: Path, shard: int) -> Path:
+    """Where a shard's part of the ledger lies."""
+    return out / "parts" / f"{shard:06d}.json"
