@@ -41,8 +41,14 @@ class MotionConfig:
     speech_layers: int = 4
     identity_layers: int = 6
     unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
+    upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
+    slow_frames: float = 12.0  # sigma of the smoothing of the pose
 
     def __post_init__(self) -> None:
+        if self.upper_face not in ("pose", "landmarks"):
+            raise ValueError(f"model.upper_face must be pose or landmarks, not '{self.upper_face}'")
+        if self.slow_frames <= 0:
+            raise ValueError(f"model.slow_frames must be above 0, not {self.slow_frames}")
         if self.width % (2 * self.heads):
             raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
         if self.kernel % 2 == 0:
@@ -54,7 +60,7 @@ class Prepared:
     """Landmarks of a batch in the head's frame, ready for the network. Made without any weights."""
 
     motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
-    seen_BTF: torch.Tensor  # clean side: upper-face residual and pose features
+    seen_BTF: torch.Tensor  # what is seen of the clean side, see `seen`
     source_BUF: torch.Tensor  # the source stretch: residual of every landmark
     shape_BF: torch.Tensor  # the person's mean face
     mean_BK2: torch.Tensor
@@ -62,12 +68,17 @@ class Prepared:
 
 
 def prepare(
-    landmarks_BTN2: torch.Tensor, source_BUN2: torch.Tensor, source_mask_BU: torch.Tensor, unit_px: float
+    landmarks_BTN2: torch.Tensor,
+    mask_BT: torch.Tensor,
+    source_BUN2: torch.Tensor,
+    source_mask_BU: torch.Tensor,
+    config: MotionConfig,
 ) -> Prepared:
     """Bring a clip and its source to the person's head frame and take the person's mean face off.
 
     The mean is the source's, so the clip's own mouth enters `motion_BTK2` alone.
     """
+    unit_px = config.unit_px
     rigid_BR2 = pose.rigid_shape(source_BUN2, source_mask_BU)
     clip_pose, source_pose = pose.fit(landmarks_BTN2, rigid_BR2), pose.fit(source_BUN2, rigid_BR2)
     source = source_pose.to_head(source_BUN2)
@@ -76,12 +87,27 @@ def prepare(
     residual_BTN2 = (clip_pose.to_head(landmarks_BTN2) - mean_BN2[:, None]) / unit_px
     return Prepared(
         motion_BTK2=residual_BTN2[:, :, NOISED],
-        seen_BTF=torch.cat([residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features()], dim=-1),
+        seen_BTF=seen(residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features(landmarks_BTN2), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
         shape_BF=mean_BN2.flatten(1) / PLACE_PX,
         mean_BK2=mean_BN2[:, NOISED],
         pose=clip_pose,
     )
+
+
+def seen(upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor, config: MotionConfig) -> torch.Tensor:
+    """What the network sees of the clean side: the upper face and the pose, (B, T, 2 C + 5).
+
+    With `upper_face: landmarks` all of it, as the paper draws it. A face mesh moves as one, though: from the
+    clean points of MediaPipe's the original mouth's opening can be read (see docs/decisions.md), and a model
+    trained on them lip-reads instead of listening. So by default the network sees the clip's mean upper face
+    and the pose smoothed over half a second, which is slower than speech.
+    """
+    if config.upper_face == "landmarks":
+        return torch.cat([upper_BTF, pose_BTF], dim=-1)
+    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
+    mean_BTF = (upper_BTF * weight_BT[..., None]).sum(1, keepdim=True).expand_as(upper_BTF)
+    return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
 
 
 def restore(motion_BTK2: torch.Tensor, made: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
@@ -113,7 +139,7 @@ class MotionModel(nn.Module):
         self.shape_in = nn.Linear(2 * COUNT, width)
         self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
         self.motion_in = nn.Linear(2 * len(NOISED), width)
-        self.seen_in = nn.Linear(2 * len(CLEAN) + 4, width)
+        self.seen_in = nn.Linear(2 * len(CLEAN) + pose.FEATURES, width)
         self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(*block, conditioned=True) for _ in range(config.layers))
         self.out = nn.Linear(width, 2 * len(NOISED))
@@ -180,14 +206,14 @@ def generate(
     frames = len(landmarks_TN2)
     if len(audio_S) != frames * SAMPLES_PER_FRAME:
         raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
-    device, unit_px = model.out.weight.device, model.config.unit_px
+    device = model.out.weight.device
 
     def one(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
 
     clip, source = one(landmarks_TN2), one(source_UN2)
     mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
-    made = prepare(clip, source, source_mask_BU, unit_px)
+    made = prepare(clip, mask_BT, source, source_mask_BU, model.config)
     speech = model.encode_speech(one(audio_S), mask_BT)
     identity, identity_mask = model.encode_identity(made.source_BUF, made.shape_BF, source_mask_BU)
     noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
@@ -196,7 +222,7 @@ def generate(
         return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, identity, identity_mask)
 
     motion = diffusion.sample(denoise, one(noise), steps)
-    return restore(motion, made, clip, unit_px)[0].cpu().numpy()
+    return restore(motion, made, clip, model.config.unit_px)[0].cpu().numpy()
 
 
 def save_model(state: dict[str, torch.Tensor], config: MotionConfig, folder: str | Path) -> None:

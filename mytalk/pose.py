@@ -16,6 +16,8 @@ import torch
 
 from mytalk.landmarks import RIGID
 
+NOSE_BRIDGE, TEMPLES = (6, 8, 9, 168), (127, 356)
+FEATURES = 5  # of a pose, as the network sees it
 RIGID_RADIUS_PX = 64.0  # root mean square distance of the rigid points from their centre, in the head's frame
 
 
@@ -36,10 +38,16 @@ class Pose:
         moved = (as_complex(head_BTN2) - self.shift_BT[..., None]) / self.turn_BT[..., None]
         return torch.view_as_real(moved)
 
-    def features(self) -> torch.Tensor:
-        """What the network sees of the pose: (B, T, 4) of log scale, angle, and the head's place, all near 0."""
-        centre_BT = torch.view_as_real(-self.shift_BT / self.turn_BT) / 128.0 - 1.0
-        return torch.cat([self.turn_BT.abs().log()[..., None], self.turn_BT.angle()[..., None], centre_BT], dim=-1)
+    def features(self, landmarks_BTN2: torch.Tensor) -> torch.Tensor:
+        """The pose as numbers near 0, (B, T, 5): log scale, angle, the head's place, and how far it is turned.
+
+        The turn (yaw) is read off the nose bridge's place between the temples.
+        """
+        centre_BT2 = torch.view_as_real(-self.shift_BT / self.turn_BT) / 128.0 - 1.0
+        head = self.to_head(landmarks_BTN2[:, :, [*NOSE_BRIDGE, *TEMPLES]])[..., 0] / RIGID_RADIUS_PX
+        yaw_BT = head[..., : len(NOSE_BRIDGE)].mean(-1) - head[..., len(NOSE_BRIDGE) :].mean(-1)
+        scale_angle_yaw = torch.stack([self.turn_BT.abs().log(), self.turn_BT.angle(), yaw_BT], dim=-1)
+        return torch.cat([scale_angle_yaw, centre_BT2], dim=-1)
 
 
 def as_complex(points: torch.Tensor) -> torch.Tensor:
@@ -73,3 +81,11 @@ def fit(landmarks_BTN2: torch.Tensor, rigid_BR2: torch.Tensor) -> Pose:
     z_mean, w_mean = z.mean(-1, keepdim=True), w.mean(-1, keepdim=True)
     turn = ((z - z_mean).conj() * (w - w_mean)).sum(-1) / (z - z_mean).abs().square().sum(-1)
     return Pose(turn, w_mean[..., 0] - turn * z_mean[..., 0])
+
+
+def slow(values_BTF: torch.Tensor, mask_BT: torch.Tensor, sigma_frames: float) -> torch.Tensor:
+    """Values smoothed over time by a Gaussian of `sigma_frames`, over each example's valid frames only."""
+    frames = torch.arange(values_BTF.shape[1], device=values_BTF.device, dtype=values_BTF.dtype)
+    near_TT = torch.exp(-((frames[:, None] - frames) ** 2) / (2 * sigma_frames**2))
+    weight_BTT = near_TT * mask_BT[:, None, :]
+    return (weight_BTT / weight_BTT.sum(-1, keepdim=True)) @ values_BTF

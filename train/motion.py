@@ -90,7 +90,7 @@ class MotionRecipe:
 
     def loss(self, player: str, forward: Callable[..., torch.Tensor], batch: MotionBatch) -> torch.Tensor:
         made = motion.prepare(
-            batch.landmarks_BTN2, batch.source_BUN2, batch.source_mask_BU, self.settings.model.unit_px
+            batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.settings.model
         )
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
         predicted_BTK2 = forward(
