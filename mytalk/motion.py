@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -43,12 +44,18 @@ class MotionConfig:
     unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
     upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
     slow_frames: float = 12.0  # sigma of the smoothing of the pose
+    source_speech: bool = True  # whether the identity condition hears what the person says while it sees them
 
     def __post_init__(self) -> None:
         if self.upper_face not in ("pose", "landmarks"):
             raise ValueError(f"model.upper_face must be pose or landmarks, not '{self.upper_face}'")
-        if self.slow_frames <= 0:
-            raise ValueError(f"model.slow_frames must be above 0, not {self.slow_frames}")
+        for name in ("unit_px", "slow_frames"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"model.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("width", "heads", "layers", "hidden", "kernel", "speech_layers", "identity_layers"):
+            least = 0 if name in ("speech_layers", "identity_layers") else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name} must be {least} or more, not {getattr(self, name)}")
         if self.width % (2 * self.heads):
             raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
         if self.kernel % 2 == 0:
@@ -155,10 +162,18 @@ class MotionModel(nn.Module):
             x_BTD = block(x_BTD, mask_BT)
         return x_BTD
 
-    def encode_identity(self, source_BUF: torch.Tensor, shape_BF: torch.Tensor, mask_BU: torch.Tensor):
-        """Source motion and mean face -> condition tokens (B, U + 1, D) and their mask (B, U + 1)."""
+    def encode_identity(
+        self, source_BUF: torch.Tensor, shape_BF: torch.Tensor, mask_BU: torch.Tensor, audio_BS: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Source motion, mean face and source speech -> condition tokens (B, U + 1, D), their mask (B, U + 1).
+
+        The paper's extractor sees landmarks alone. Beside the speech they also tell how wide this person
+        opens for a sound, and how late (docs/decisions.md has what it is worth).
+        """
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
+        if self.config.source_speech:
+            x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU)
         for block in self.identity_blocks:
             x_BUD = block(x_BUD, mask_BU)
         shape_B1D = self.shape_in(shape_BF.to(dtype))[:, None]
@@ -182,10 +197,12 @@ class MotionModel(nn.Module):
             x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM)
         return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
 
-    def forward(self, noised_BTK2, t_B, seen_BTF, mask_BT, audio_BS, source_BUF, shape_BF, source_mask_BU):
+    def forward(
+        self, noised_BTK2, t_B, seen_BTF, mask_BT, audio_BS, source_BUF, shape_BF, source_mask_BU, source_audio_BS
+    ) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
         speech_BTD = self.encode_speech(audio_BS, mask_BT)
-        identity_BMD, identity_mask_BM = self.encode_identity(source_BUF, shape_BF, source_mask_BU)
+        identity_BMD, identity_mask_BM = self.encode_identity(source_BUF, shape_BF, source_mask_BU, source_audio_BS)
         return self.denoise(noised_BTK2, t_B, seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
 
@@ -197,15 +214,20 @@ def generate(
     audio_S: np.ndarray,
     seed: int,
     steps: int = 30,
+    source_audio_S: np.ndarray | None = None,
 ) -> np.ndarray:
     """Landmarks of a clip with its lower face written from speech: (T, 478, 2) float32, crop px.
 
     Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `source_UN2` is another
-    stretch of the same person and `audio_S` holds T * 640 samples. The start noise is drawn from `seed`.
+    stretch of the same person, with its speech in `source_audio_S` (U * 640 samples; None is silence), and
+    `audio_S` holds T * 640 samples. The start noise is drawn from `seed`.
     """
     frames = len(landmarks_TN2)
-    if len(audio_S) != frames * SAMPLES_PER_FRAME:
-        raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
+    if source_audio_S is None:
+        source_audio_S = np.zeros(len(source_UN2) * SAMPLES_PER_FRAME)
+    for count, samples in ((frames, audio_S), (len(source_UN2), source_audio_S)):
+        if len(samples) != count * SAMPLES_PER_FRAME:
+            raise ValueError(f"{count} frames need {count * SAMPLES_PER_FRAME} samples, not {len(samples)}")
     device = model.out.weight.device
 
     def one(array: np.ndarray) -> torch.Tensor:
@@ -215,7 +237,7 @@ def generate(
     mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
     made = prepare(clip, mask_BT, source, source_mask_BU, model.config)
     speech = model.encode_speech(one(audio_S), mask_BT)
-    identity, identity_mask = model.encode_identity(made.source_BUF, made.shape_BF, source_mask_BU)
+    identity, identity_mask = model.encode_identity(made.source_BUF, made.shape_BF, source_mask_BU, one(source_audio_S))
     noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
 
     def denoise(x: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
@@ -236,21 +258,39 @@ def save_model(state: dict[str, torch.Tensor], config: MotionConfig, folder: str
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode.
 
-    Raises UserError where the folder holds no motion model, or weights that do not fit its config.
+    Raises UserError where the folder holds no motion model, a damaged one, or weights that do not fit its
+    config.
     """
     folder = Path(folder)
+    again = "copy or export the model again"
     try:
         facts = json.loads((folder / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no model in {folder}; train one with: python -m train motion") from None
+    except ValueError:
+        raise UserError(f"{folder / 'config.json'} is not JSON; {again}") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        raise UserError(f"{folder / 'config.json'} describes no model; name another folder")
     if facts.get("model") != "motion" or facts.get("format") != FORMAT:
         raise UserError(
             f"{folder} holds model '{facts.get('model')}' format {facts.get('format')}, not a motion model of "
             f"format {FORMAT}; name another folder"
         )
-    model = MotionModel(MotionConfig(**facts["config"]))
+    unknown = set(facts["config"]) - {field.name for field in fields(MotionConfig)}
+    if unknown:
+        named = ", ".join(sorted(unknown))
+        raise UserError(f"{folder / 'config.json'} has keys that this version does not know: {named}; update mytalk")
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model = MotionModel(MotionConfig(**facts["config"]))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} is no model's: {str(error).splitlines()[0]}; {again}") from None
+    weights = folder / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(weights))
+    except FileNotFoundError:
+        raise UserError(f"{weights} is missing; {again}") from None
+    except SafetensorError as error:
+        raise UserError(f"{weights} is damaged ({str(error).splitlines()[0]}); {again}") from None
     except RuntimeError as error:
         raise UserError(f"the weights in {folder} do not fit its config: {str(error).splitlines()[-1]}") from None
     return model.to(device).eval()

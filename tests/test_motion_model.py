@@ -1,0 +1,409 @@
+"""The motion model: head pose, what the network may see, padding, generating, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
+
+from data_pipeline.examples import MotionBatch
+from mytalk import config, diffusion, motion, pose
+from mytalk.command import UserError
+from mytalk.landmarks import CLEAN, COUNT, INNER_LIP_PAIRS, MOUTH, NOISED, RIGID, SAMPLES_PER_FRAME
+from mytalk.motion import MotionConfig, MotionModel
+from tests import talkers
+from tests.conftest import ROOT
+from train.motion import MotionRecipe, MotionTrainConfig
+
+TINY = MotionConfig(
+    width=32, heads=2, layers=2, hidden=48, kernel=5, speech_layers=1, identity_layers=1, unit_px=8, slow_frames=4
+)
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every weight drawn anew: none is zero, as the fresh model's output is."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(0.15 * torch.randn(weight.shape, generator=random))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionModel:
+    torch.manual_seed(0)
+    return shaken(MotionModel(TINY)).eval()
+
+
+@pytest.fixture(scope="module")
+def recipe(talker_shards) -> MotionRecipe:
+    made = config.load(MotionTrainConfig, ROOT / "tests" / "tiny_motion.yaml", [f"shards={talker_shards}"])
+    made.model = TINY
+    return MotionRecipe(made)
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks and audio of 20 frames, and a source of 15, of one synthetic person."""
+    random = np.random.default_rng(2)
+    face = talkers.base_face(random)
+    landmarks, audio = talkers.clip(random, face, 10.0, 20)
+    source, _ = talkers.clip(random, face, 10.0, 15)
+    return landmarks.astype(np.float32), source.astype(np.float32), audio.astype(np.float32)
+
+
+def faces(seed: int, frames: int = 5) -> torch.Tensor:
+    """(1, T, 478, 2) float64 px: a face that moves and changes at every point."""
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(talkers.base_face(random) + random.normal(0, 3, (1, frames, COUNT, 2)))
+
+
+def ones(*shape: int) -> torch.Tensor:
+    return torch.ones(*shape, dtype=torch.float64)
+
+
+# The head's frame
+
+
+def test_the_pose_is_read_off_points_that_stay_clean():
+    used = {*RIGID, *pose.NOSE_BRIDGE, *pose.TEMPLES, 33, 263}
+    assert used <= set(CLEAN)
+    assert set(MOUTH) | {i for pair in INNER_LIP_PAIRS for i in pair} <= set(NOISED)
+    assert sorted([*NOISED, *CLEAN]) == list(range(COUNT))
+
+
+similarities = st.tuples(
+    st.floats(0.3, 3.0), st.floats(-3.1, 3.1), st.floats(-200, 200), st.floats(-200, 200), st.integers(0, 5)
+)
+
+
+@given(similarities)
+@settings(max_examples=60, deadline=None)
+def test_fit_recovers_a_known_similarity_and_to_crop_inverts(drawn):
+    """A rigid shape that was turned, scaled and shifted comes back exactly; all points go there and back."""
+    scale, angle, x, y, seed = drawn
+    turn, shift = torch.polar(ones(1, 1) * scale, ones(1, 1) * angle), torch.complex(ones(1, 1) * x, ones(1, 1) * y)
+    known, landmarks = pose.Pose(turn, shift), faces(seed, 1)
+    found = pose.fit(landmarks, known.to_head(landmarks)[:, 0, RIGID])
+    torch.testing.assert_close(found.turn_BT, turn, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.shift_BT, shift, rtol=1e-9, atol=1e-7)
+    torch.testing.assert_close(found.to_crop(found.to_head(landmarks)), landmarks, rtol=0, atol=1e-9)
+
+
+def test_fit_is_least_squares():
+    """No turn or shift nearby brings noisy points closer to the target."""
+    landmarks, target = faces(3, 2), faces(4, 1)[:, 0, RIGID]
+    best = pose.fit(landmarks, target)
+
+    def distance(turn, shift):
+        return (pose.Pose(turn, shift).to_head(landmarks[:, :, RIGID]) - target[:, None]).square().sum((-1, -2))
+
+    least = distance(best.turn_BT, best.shift_BT)
+    for step in (1e-3, -1e-3, 1e-3j, -1e-3j):
+        assert (distance(best.turn_BT + step, best.shift_BT) > least).all()
+        assert (distance(best.turn_BT, best.shift_BT + step) > least).all()
+
+
+def test_the_rigid_shape_is_upright_centred_and_of_one_size():
+    """However the head is turned, scaled and shifted, its rigid shape is the same."""
+    landmarks = faces(5, 4)
+    shape = pose.rigid_shape(landmarks, ones(1, 4))
+    torch.testing.assert_close(shape.mean(1), 0 * ones(1, 2), rtol=0, atol=1e-10)
+    moved = pose.Pose(torch.polar(ones(1, 4) * 0.7, ones(1, 4) * 0.4), torch.complex(ones(1, 4) * 9, ones(1, 4)))
+    torch.testing.assert_close(pose.rigid_shape(moved.to_head(landmarks), ones(1, 4)), shape, rtol=0, atol=1e-9)
+    one = pose.rigid_shape(landmarks[:, :1], ones(1, 1))[0]
+    assert one.square().sum(-1).mean().sqrt().item() == pytest.approx(pose.RIGID_RADIUS_PX)
+    assert one[RIGID.index(33), 1].item() == pytest.approx(one[RIGID.index(263), 1].item(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("frames", "sigma"), [(1, 3.0), (20, 0.5), (20, 3.0), (20, 12.0)])
+def test_slow_equals_a_normalised_gaussian(frames, sigma):
+    """scipy's Gaussian of the values over scipy's Gaussian of ones, silent outside the valid frames."""
+    values = np.random.default_rng(6).standard_normal((2, frames, 3))
+    lengths = [frames, max(frames - 6, 1)]
+    mask = torch.tensor([[float(t < length) for t in range(frames)] for length in lengths], dtype=torch.float64)
+    garbage = torch.from_numpy(values) + 1e3 * (1 - mask)[..., None]
+    made = pose.slow(garbage, mask, sigma).numpy()
+    for b, length in enumerate(lengths):
+        how = {"sigma": sigma, "axis": 0, "mode": "constant", "truncate": 2 * frames / sigma + 1}
+        expected = gaussian_filter1d(values[b, :length], **how) / gaussian_filter1d(np.ones((length, 1)), **how)
+        np.testing.assert_allclose(made[b, :length], expected, rtol=1e-10, atol=1e-12)
+
+
+# What the network may see
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["pose", "landmarks"]))
+@settings(max_examples=30, deadline=None)
+def test_nothing_of_the_noised_points_is_seen(seed, upper_face):
+    """The lower face of the clip may be anything: pose, seen, source, shape and mean stay bit for bit."""
+    settings = replace(TINY, upper_face=upper_face)
+    landmarks, source = faces(1), faces(2, 4)
+    made = motion.prepare(landmarks, ones(1, 5), source, ones(1, 4), settings)
+    other = landmarks.clone()
+    change = np.random.default_rng(seed).normal(0, 40, (1, 5, len(NOISED), 2))
+    other[:, :, NOISED] += torch.from_numpy(change)
+    again = motion.prepare(other, ones(1, 5), source, ones(1, 4), settings)
+    for name in ("seen_BTF", "source_BUF", "shape_BF", "mean_BK2"):
+        assert torch.equal(getattr(made, name), getattr(again, name)), name
+    assert torch.equal(made.pose.turn_BT, again.pose.turn_BT)
+    assert torch.equal(made.pose.shift_BT, again.pose.shift_BT)
+    assert not torch.equal(made.motion_BTK2, again.motion_BTK2)
+
+
+def test_by_default_the_upper_face_is_seen_as_one_mean_and_a_slow_pose():
+    """A blink, or anything that a clean point does within the clip, reaches the network in no single frame."""
+    landmarks, source = faces(1, 12), faces(2, 4)
+    made = motion.prepare(landmarks, ones(1, 12), source, ones(1, 4), TINY).seen_BTF
+    upper = made[..., : -pose.FEATURES]
+    assert upper.shape[-1] == 2 * len(CLEAN)
+    torch.testing.assert_close(upper, upper[:, :1].expand_as(upper), rtol=0, atol=0)
+    other = landmarks.clone()
+    still = [i for i in CLEAN if i not in {*RIGID, *pose.NOSE_BRIDGE, *pose.TEMPLES}]
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    other[:, :, still] = landmarks[:, order][:, :, still]
+    turned = pose.fit(landmarks, pose.rigid_shape(source, ones(1, 4)))
+    in_head = turned.to_head(landmarks)[:, order]
+    other[:, :, still] = turned.to_crop(in_head)[:, :, still]
+    again = motion.prepare(other, ones(1, 12), source, ones(1, 4), TINY).seen_BTF
+    torch.testing.assert_close(again, made, rtol=1e-9, atol=1e-9)
+    whole = motion.prepare(landmarks, ones(1, 12), source, ones(1, 4), replace(TINY, upper_face="landmarks"))
+    assert whole.seen_BTF[..., : -pose.FEATURES].std(1).min() > 0, "the switch shows every frame"
+
+
+def test_restore_inverts_prepare_and_keeps_clean_points_bit_for_bit():
+    landmarks, source = faces(1).float(), faces(2, 4).float()
+    made = motion.prepare(landmarks, torch.ones(1, 5), source, torch.ones(1, 4), TINY)
+    back = motion.restore(made.motion_BTK2, made, landmarks, TINY.unit_px)
+    torch.testing.assert_close(back, landmarks, rtol=0, atol=1e-3)
+    other = motion.restore(made.motion_BTK2 + 1, made, landmarks, TINY.unit_px)
+    assert torch.equal(other[:, :, CLEAN], landmarks[:, :, CLEAN])
+    assert ((other - landmarks)[:, :, NOISED].norm(dim=-1) > 1).all()
+
+
+# The network
+
+
+def padded(batch: MotionBatch, frames: int, source_frames: int) -> MotionBatch:
+    """The batch with more padding, which holds anything but, as the contract has it, silence."""
+    random = torch.Generator().manual_seed(8)
+
+    def more(tensor: torch.Tensor, count: int, garbage: float) -> torch.Tensor:
+        shape = (tensor.shape[0], count, *tensor.shape[2:])
+        added = garbage * torch.rand(shape, dtype=tensor.dtype, generator=random)
+        return torch.cat([tensor, added], dim=1)
+
+    return replace(
+        batch,
+        landmarks_BTN2=more(batch.landmarks_BTN2, frames, 256.0),
+        mask_BT=more(batch.mask_BT, frames, 0.0),
+        audio_BS=more(batch.audio_BS, frames * SAMPLES_PER_FRAME, 0.0),
+        noise_BTK2=more(batch.noise_BTK2, frames, 5.0),
+        source_BUN2=more(batch.source_BUN2, source_frames, 256.0),
+        source_mask_BU=more(batch.source_mask_BU, source_frames, 0.0),
+    )
+
+
+def predict_and_learn(recipe: MotionRecipe, model: MotionModel, batch: MotionBatch):
+    """Predictions on valid frames, per-example losses, and every gradient."""
+    kept = []
+
+    def forward(*inputs):
+        kept.append(model(*inputs))
+        return kept[0]
+
+    loss_B = recipe.loss("motion", forward, batch)
+    gradients = torch.autograd.grad(loss_B.mean(), list(model.parameters()))
+    return kept[0].detach(), loss_B.detach(), gradients
+
+
+def test_padding_changes_no_prediction_and_no_gradient(recipe, model):
+    """float64: a batch with 9 more frames and 4 more source frames of garbage behind its masks."""
+    wide_model = MotionModel(TINY).double()
+    wide_model.load_state_dict(model.state_dict())
+    batch = recipe.make_batch()([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+    own = predict_and_learn(recipe, wide_model, batch)
+    more = predict_and_learn(recipe, wide_model, padded(batch, 9, 4))
+    valid = batch.mask_BT > 0
+    assert not valid.all(), "the batch itself is padded"
+    torch.testing.assert_close(more[0][:, : valid.shape[1]][valid], own[0][valid], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(more[1], own[1], rtol=1e-10, atol=0)
+    for ours, theirs in zip(more[2], own[2]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max().item())
+
+
+def test_no_example_of_a_batch_influences_another(recipe, model):
+    """Alone or among others an example has the same loss, and its loss does not know their inputs."""
+    double = MotionModel(TINY).double()
+    double.load_state_dict(model.state_dict())
+    make, cpu = recipe.make_batch(), torch.device("cpu")
+    together = make([3, 4, 5]).to(cpu, torch.float64)
+    inputs = (together.landmarks_BTN2, together.audio_BS, together.source_BUN2, together.noise_BTK2, together.t_B)
+    for tensor in inputs:
+        tensor.requires_grad_()
+    loss_B = recipe.loss("motion", double, together)
+    for index in range(3):
+        alone = recipe.loss("motion", double, make([3 + index]).to(cpu, torch.float64))
+        torch.testing.assert_close(alone[0], loss_B[index], rtol=1e-10, atol=0)
+    for gradient in torch.autograd.grad(loss_B[1], inputs):
+        assert gradient[1].any()
+        assert not gradient[[0, 2]].any()
+
+
+def test_a_fresh_model_predicts_the_persons_mean_face():
+    """The last layer starts at zero, so x0 starts as no motion at all."""
+    fresh = MotionModel(TINY)
+    zeros = torch.zeros(2, 6, len(NOISED), 2)
+    source = torch.randn(2, 4, 2 * COUNT)
+    made = fresh(
+        zeros + 1,
+        torch.tensor([0.1, 0.9]),
+        torch.zeros(2, 6, 2 * len(CLEAN) + pose.FEATURES),
+        torch.ones(2, 6),
+        torch.zeros(2, 6 * SAMPLES_PER_FRAME),
+        source,
+        source[:, 0],
+        torch.ones(2, 4),
+    )
+    assert made.shape == zeros.shape
+    assert not made.any()
+
+
+def test_every_condition_reaches_the_prediction(recipe, model):
+    """Time, speech, source motion, shape and what is seen: changing any of them changes what is predicted."""
+    batch = recipe.make_batch()([0, 1])
+    made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
+    noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
+    own = [noised, batch.t_B, made.seen_BTF, batch.mask_BT, batch.audio_BS, made.source_BUF, made.shape_BF]
+    own.append(batch.source_mask_BU)
+    with torch.no_grad():
+        reference = model(*own)
+        for index in (0, 1, 2, 4, 5, 6):
+            changed = list(own)
+            changed[index] = own[index].flip(0)
+            assert (model(*changed) - reference).abs().max() > 1e-3, index
+
+
+def test_time_embedding_is_sines_and_cosines_of_a_thousand_t():
+    made = motion.time_embedding(torch.tensor([0.0, 0.25], dtype=torch.float64), 8)[1].tolist()
+    angles = [250 * 10_000 ** (-i / 4) for i in range(4)]
+    assert made == pytest.approx([*np.sin(angles), *np.cos(angles)], abs=1e-9)
+
+
+# Generating
+
+
+def test_generate_reads_nothing_of_the_noised_points(model, clip):
+    """They may even be not-a-number: the result is the same, bit for bit, and the clean points are untouched."""
+    landmarks, source, audio = clip
+    own = motion.generate(model, landmarks, source, audio, seed=3, steps=4)
+    assert own.shape == landmarks.shape
+    assert own.dtype == np.float32
+    unknown = landmarks.copy()
+    unknown[:, NOISED] = np.nan
+    np.testing.assert_array_equal(motion.generate(model, unknown, source, audio, seed=3, steps=4), own)
+    np.testing.assert_array_equal(own[:, CLEAN], landmarks[:, CLEAN])
+    assert np.isfinite(own).all()
+
+
+def test_generate_is_a_function_of_its_seed_and_of_the_speech(model, clip):
+    landmarks, source, audio = clip
+    own = motion.generate(model, landmarks, source, audio, seed=3, steps=4)
+    torch.manual_seed(99)
+    np.testing.assert_array_equal(motion.generate(model, landmarks, source, audio, seed=3, steps=4), own)
+    assert np.abs(motion.generate(model, landmarks, source, audio, seed=4, steps=4) - own).max() > 1e-3
+    assert np.abs(motion.generate(model, landmarks, source, 0 * audio, seed=3, steps=4) - own).max() > 1e-3
+    with pytest.raises(ValueError, match="20 frames need 12800 samples"):
+        motion.generate(model, landmarks, source, audio[:-1], seed=3)
+
+
+# The model's folder
+
+
+def test_a_saved_model_loads_as_it_was(model, tmp_path, clip):
+    landmarks, source, audio = clip
+    motion.save_model(model.state_dict(), TINY, tmp_path / "model")
+    loaded = motion.load_model(tmp_path / "model")
+    assert loaded.config == TINY
+    assert not loaded.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    made = [motion.generate(one, landmarks, source, audio, seed=1, steps=2) for one in (model, loaded)]
+    np.testing.assert_array_equal(*made)
+
+
+def edit(folder, **changes) -> None:
+    """Change config.json of a model folder."""
+    facts = json.loads((folder / "config.json").read_text())
+    facts["config"].update(changes.pop("config", {}))
+    (folder / "config.json").write_text(json.dumps({**facts, **changes}))
+
+
+def cut(folder, size: int) -> None:
+    """Keep the first `size` bytes of the weights."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no model in"),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "is not JSON"),
+        (lambda f: (f / "config.json").write_text("[1]"), "describes no model"),
+        (lambda f: (f / "config.json").write_text('{"model": "motion", "format": 1}'), "describes no model"),
+        (lambda f: edit(f, model="appearance"), "holds model 'appearance'"),
+        (lambda f: edit(f, format=99), "format 99, not a motion model of format 1"),
+        (lambda f: edit(f, config={"widht": 3}), "does not know: widht; update"),
+        (lambda f: edit(f, config={"width": "wide"}), "is no model's"),
+        (lambda f: edit(f, config={"width": 32.5}), "is no model's"),
+        (lambda f: edit(f, config={"heads": 0}), "model.heads must be 1 or more"),
+        (lambda f: edit(f, config={"width": 64}), "do not fit its config"),
+        (lambda f: edit(f, config={"layers": 3}), "do not fit its config"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: cut(f, 0), "model.safetensors is damaged"),
+        (lambda f: cut(f, 5), "model.safetensors is damaged"),
+        (lambda f: cut(f, 5000), "model.safetensors is damaged"),
+        (lambda f: cut(f, -4), "model.safetensors is damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 64), "model.safetensors is damaged"),
+    ],
+)
+def test_a_folder_that_holds_no_whole_model_is_refused_in_one_line(model, tmp_path, damage, said):
+    motion.save_model(model.state_dict(), TINY, tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError) as refused:
+        motion.load_model(tmp_path)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_folder_or_a_file_in_its_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(UserError, match="no model in .*; train one with"):
+            motion.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"upper_face": "all"}, "must be pose or landmarks"),
+        ({"slow_frames": 0}, "slow_frames must be above 0"),
+        ({"unit_px": 0.0}, "unit_px must be above 0"),
+        ({"heads": 0}, "heads must be 1 or more"),
+        ({"layers": 0}, "layers must be 1 or more"),
+        ({"speech_layers": -1}, "speech_layers must be 0 or more"),
+        ({"width": 30, "heads": 4}, "multiple of 2 x model.heads"),
+        ({"kernel": 4}, "kernel must be odd"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        MotionConfig(**settings)
