@@ -37,7 +37,10 @@ def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()
         if "=" not in item or item.startswith("-"):
             raise UserError(f"'{item}' is not an override; write key=value, for example train.steps=100")
         key, _, text = item.partition("=")
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        try:
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        except Exception as error:  # as above
+            raise UserError(f"'{item}': the value is not YAML: {' '.join(str(error).split())}") from None
         assert isinstance(value, dict)
         nested: Any = value["value"]
         for part in reversed(key.split(".")):

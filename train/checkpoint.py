@@ -97,15 +97,20 @@ def step_of(folder: Path) -> int:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The checkpoint.json of a checkpoint; UserError where its format is not ours."""
-    facts = json.loads((folder / "checkpoint.json").read_text())
+    """The checkpoint.json of a checkpoint; UserError where it is damaged or its format is not ours."""
+    try:
+        facts = json.loads((folder / "checkpoint.json").read_text())
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise UserError(f"{folder / 'checkpoint.json'} is damaged; remove {folder} to resume from the one before it")
     if facts.get("format") != FORMAT:
         raise UserError(f"{folder} has checkpoint format {facts.get('format')}, this version reads {FORMAT}")
     return facts
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read and assemble a checkpoint; UserError where a file is missing, damaged, or leaves a gap."""
+    """Read and assemble a checkpoint; UserError where a file is missing or damaged, or a tensor not whole."""
     facts = read_facts(folder)
     shapes: dict[str, dict[str, list[int]]] = facts["shapes"]
     tensors = {
@@ -114,7 +119,7 @@ def load(folder: Path) -> Checkpoint:
         }
         for player, named in shapes.items()
     }
-    filled = {player: dict.fromkeys(KINDS, 0) for player in shapes}
+    stretches: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     for name, expected in facts["files"].items():
         path = folder / name
         if not path.is_file() or digest(path) != expected:
@@ -124,14 +129,16 @@ def load(folder: Path) -> Checkpoint:
                 player, kind, rest = key.split("/", 2)
                 parameter, _, start = rest.rpartition("@")
                 piece = reader.get_tensor(key)
-                tensors[player][kind][parameter][int(start) : int(start) + piece.numel()] = piece
-                filled[player][kind] += piece.numel()
+                stretch = int(start), int(start) + piece.numel()
+                tensors[player][kind][parameter][slice(*stretch)] = piece
+                stretches.setdefault((player, kind, parameter), []).append(stretch)
     for player, named in shapes.items():
-        want = sum(_numel(shape) for shape in named.values())
         for kind in KINDS:
-            if filled[player][kind] != want:
-                raise UserError(f"{folder} holds {filled[player][kind]} of {want} values of {player}/{kind}")
             for name, shape in named.items():
+                if not _whole(stretches.get((player, kind, name), []), _numel(shape)):
+                    raise UserError(
+                        f"{folder} does not hold {player}/{kind}/{name} whole; remove it to resume from the one before"
+                    )
                 tensors[player][kind][name] = tensors[player][kind][name].view(shape)
     return Checkpoint(facts["step"], facts, tensors)
 
@@ -151,6 +158,16 @@ def digest(path: Path) -> str:
         while block := handle.read(1 << 20):
             made.update(block)
     return made.hexdigest()
+
+
+def _whole(stretches: list[tuple[int, int]], numel: int) -> bool:
+    """Whether stretches cover [0, numel) without a gap or an overlap."""
+    at = 0
+    for start, stop in sorted(stretches):
+        if start != at:
+            return False
+        at = stop
+    return at == numel
 
 
 def _numel(shape: list[int]) -> int:

@@ -79,12 +79,12 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
     }
     for key, value in config.deepspeed.items():
         if key == "zero_optimization" and isinstance(value, dict):
-            theirs, ours = value, made["zero_optimization"]
+            theirs, ours, prefix = value, made["zero_optimization"], "zero_optimization."
         else:
-            theirs, ours = {key: value}, made
+            theirs, ours, prefix = {key: value}, made, ""
         for name in theirs:
             if name in ours and ours[name] != theirs[name]:
-                raise UserError(f"deepspeed.{name} is made from our own keys; set those instead and remove it")
+                raise UserError(f"deepspeed.{prefix}{name} is made from our own keys; set those instead and remove it")
         ours.update(theirs)
     return made
 

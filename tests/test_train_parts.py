@@ -1,0 +1,388 @@
+"""The parts of training on their own: batch arithmetic, schedules, clipping, records, checkpoints, ZeRO settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mytalk import atomic
+from mytalk.command import UserError
+from train import batching, board, checkpoint, loop, zero
+from train.config import LoopConfig, OptimizerConfig
+
+# Batch arithmetic
+
+sizes = st.integers(1, 400)
+
+
+@given(sizes, st.integers(1, 64), st.integers(1, 32))
+@settings(max_examples=200)
+def test_divide_gives_the_largest_micro_batch_or_the_neighbours_that_work(global_batch, max_micro, world_size):
+    if global_batch % world_size:
+        with pytest.raises(UserError) as refused:
+            batching.divide(global_batch, max_micro, world_size)
+        named = [int(n) for n in re.findall(r"\d+", str(refused.value).split("global_batch=")[1])]
+        works = [n for n in range(1, 500) if n % world_size == 0]
+        below, above = [n for n in works if n < global_batch][-1:], min(n for n in works if n > global_batch)
+        assert named == [*below, above]
+        for number in named:
+            batching.divide(number, max_micro, world_size)
+        return
+    made = batching.divide(global_batch, max_micro, world_size)
+    assert made.micro_batch * made.accumulation * made.world_size == made.global_batch == global_batch
+    assert made.micro_batch <= max_micro
+    share = global_batch // world_size
+    assert not [m for m in range(made.micro_batch + 1, min(max_micro, share) + 1) if share % m == 0]
+
+
+@given(st.integers(0, 5000), st.integers(1, 40))
+def test_shares_cover_a_tensor_exactly_and_evenly(numel, world_size):
+    shares = [zero.share(numel, rank, world_size) for rank in range(world_size)]
+    assert shares[0][0] == 0
+    assert shares[-1][1] == numel
+    assert all(stop == start for (_, stop), (start, _) in pairwise(shares))
+    lengths = [stop - start for start, stop in shares]
+    assert max(lengths) - min(lengths) <= 1
+
+
+# Optimizer
+
+
+def test_learning_rates_in_closed_form():
+    """Linear warm-up to lr; then lr sqrt(w / n), a half cosine to 0, or lr, n being the steps taken with this one."""
+    for schedule in ("inverse_sqrt", "cosine", "constant"):
+        rates = OptimizerConfig(lr=2.0, schedule=schedule, warmup_steps=100)
+        for step in (0, 49, 98):
+            assert rates.lr_at(step, 1100) == pytest.approx(2.0 * (step + 1) / 100)
+        assert rates.lr_at(99, 1100) == pytest.approx(2.0)
+        assert OptimizerConfig(lr=2.0, schedule=schedule, warmup_steps=0).lr_at(0, 10) == pytest.approx(2.0)
+    inverse = OptimizerConfig(lr=2.0, schedule="inverse_sqrt", warmup_steps=100)
+    assert inverse.lr_at(399, 1100) == pytest.approx(1.0)
+    assert inverse.lr_at(9999, 1100) == pytest.approx(0.2)
+    cosine = OptimizerConfig(lr=2.0, schedule="cosine", warmup_steps=100)
+    assert cosine.lr_at(100 + 250, 1100) == pytest.approx(1 + math.sqrt(0.5))
+    assert cosine.lr_at(100 + 500, 1100) == pytest.approx(1.0)
+    assert cosine.lr_at(1100, 1100) == pytest.approx(0.0, abs=1e-12)
+    assert cosine.lr_at(5000, 1100) == pytest.approx(0.0, abs=1e-12), "past the end it does not rise again"
+    assert OptimizerConfig(lr=2.0, schedule="constant", warmup_steps=100).lr_at(5000, 1100) == 2.0
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1e-3, 1e3))
+def test_clip_factor_brings_the_norm_to_the_limit_and_lets_small_ones_be(norm, limit):
+    clipped = norm * loop.clip_factor(norm, limit)
+    assert clipped == pytest.approx(min(norm, limit), rel=2e-3)
+    assert clipped <= limit * (1 + 1e-9)
+
+
+def test_clip_factor_without_a_limit_or_a_number():
+    assert loop.clip_factor(1e9, 0) == 1.0
+    assert loop.clip_factor(math.nan, 1.0) == 1.0
+    assert loop.clip_factor(math.inf, 1.0) == 1.0
+    assert loop.clip_factor(0.0, 1.0) == 1.0
+
+
+def test_guarded_adamw_skips_or_scales():
+    """Skipping leaves weights and moments; a factor is as if the gradient had been smaller; 1 is plain AdamW."""
+
+    def stepped(optimizer_class, gradient: float, **switches) -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = optimizer_class([weight], lr=0.1, eps=1.0)
+        for name, value in switches.items():
+            setattr(optimizer, name, value)
+        weight.grad = torch.full((3,), gradient)
+        optimizer.step()
+        return weight, optimizer
+
+    plain, _ = stepped(torch.optim.AdamW, 2.0)
+    assert torch.equal(stepped(zero.GuardedAdamW, 2.0)[0], plain)
+    assert torch.equal(stepped(zero.GuardedAdamW, 8.0, factor=0.25)[0], plain)
+    skipped, optimizer = stepped(zero.GuardedAdamW, math.nan, skip=True)
+    assert torch.equal(skipped, torch.ones(3))
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: OptimizerConfig(schedule="linear"), "constant, inverse_sqrt, cosine"),
+        (lambda: OptimizerConfig(lr=0), "lr must be above 0"),
+        (lambda: LoopConfig(precision="fp16"), "fp32, bf16"),
+        (lambda: LoopConfig(zero_stage=4), "0, 1, 2 or 3"),
+        (lambda: LoopConfig(steps=0), "steps must be 1 or more"),
+        (lambda: LoopConfig(checkpoint_every=0), "checkpoint_every must be 1 or more"),
+        (lambda: LoopConfig(keep_last=0), "keep_last must be 1 or more"),
+        (lambda: LoopConfig(ema_decay=1.0), r"\[0, 1\)"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(made, said):
+    with pytest.raises(ValueError, match=said):
+        made()
+
+
+# Records
+
+
+def held(slots: list[int], keys: list[str], starts: list[int]) -> SimpleNamespace:
+    """A batch, as far as `key_sum` looks."""
+    return SimpleNamespace(slots_B=torch.tensor(slots), keys_B=keys, starts_B=torch.tensor(starts))
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.text("ab", max_size=3), st.integers(0, 9))), st.randoms(), st.data())
+@settings(max_examples=50)
+def test_key_sum_does_not_depend_on_order_or_grouping(examples, random, data):
+    def total(some) -> int:
+        return loop.key_sum(held([s for s, _, _ in some], [k for _, k, _ in some], [f for _, _, f in some]))
+
+    mixed = list(examples)
+    random.shuffle(mixed)
+    cut = data.draw(st.integers(0, len(mixed)))
+    assert total(mixed[:cut]) + total(mixed[cut:]) == total(examples)
+
+
+def test_key_sum_tells_slot_clip_and_window_apart():
+    """Swapping the clips of two slots is noticed; sums of the largest batches stay exact in float64."""
+    sums = {
+        loop.key_sum(held(*each))
+        for each in (
+            ([1, 2], ["a", "b"], [0, 0]),
+            ([1, 2], ["b", "a"], [0, 0]),
+            ([1, 2], ["a", "b"], [0, 1]),
+            ([1, 3], ["a", "b"], [0, 0]),
+            ([1, 2], ["a", "c"], [0, 0]),
+        )
+    }
+    assert len(sums) == 5
+    assert max(sums) < 2 * 2**40
+    assert 8192 * 2**40 <= 2**53
+
+
+def test_keep_until_drops_later_steps_and_a_torn_line(tmp_path):
+    """A resumed run goes on from its checkpoint: what was logged past it was not lived."""
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "loss": step / 7}) for step in range(1, 9)]
+    lines.insert(4, json.dumps({"step": 4, "validation": {"loss": 1.0}}))
+    whole = "\n".join(lines) + "\n"
+    for torn in ("", '{"step": 9, "lo', '{"step": 2', "{"):
+        path.write_text(whole + torn)
+        board.keep_until(path, 5)
+        assert path.read_text() == "\n".join(lines[:6]) + "\n"
+    path.write_text(whole)
+    board.keep_until(path, 0)
+    assert path.read_text() == ""
+    board.keep_until(tmp_path / "none.jsonl", 3)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_json_has_no_nan():
+    assert [loop.finite_or_none(value) for value in (1.5, math.nan, math.inf)] == [1.5, None, None]
+
+
+# Checkpoints
+
+SHAPES = {"net": {"a.weight": [3, 5], "a.bias": [7], "scale": []}, "critic": {"w": [2, 2, 2]}}
+CUTS = {"a.weight": [0, 1, 11, 15], "a.bias": [0, 0, 7, 7], "scale": [0, 1, 1, 1], "w": [0, 3, 5, 8]}  # of 3 ranks
+
+
+def whole() -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+    """Every tensor of a small checkpoint, all values apart."""
+    random = torch.Generator().manual_seed(0)
+    return {
+        player: {
+            kind: {name: torch.randn(shape, generator=random) for name, shape in named.items()}
+            for kind in checkpoint.KINDS
+        }
+        for player, named in SHAPES.items()
+    }
+
+
+def write(run, step: int = 300, cuts: dict[str, list[int]] = CUTS, **facts):
+    """A checkpoint of `whole()`, written by three ranks of uneven shares; returns its folder."""
+    folder = checkpoint.temporary(run, step)
+    folder.mkdir(parents=True)
+    tensors = whole()
+    for rank in range(3):
+        pieces: dict = {}
+        for player, kinds in tensors.items():
+            for kind, named in kinds.items():
+                own = pieces.setdefault(player, {}).setdefault(kind, [])
+                for name, tensor in named.items():
+                    start, stop = cuts[name][rank : rank + 2]
+                    if stop > start:
+                        own.append((name, start, tensor.reshape(-1)[start:stop]))
+        checkpoint.write_fragments(folder, rank, 3, pieces)
+    return checkpoint.commit(run, step, {"shapes": SHAPES, "cursor": 2400, **facts}, 3)
+
+
+def test_a_checkpoint_of_three_ranks_is_read_back_whole(tmp_path):
+    folder = write(tmp_path)
+    assert folder == tmp_path / "checkpoints" / "step-000300"
+    assert not list((tmp_path / "checkpoints").glob(".tmp-*"))
+    read = checkpoint.load(folder)
+    assert read.step == 300
+    assert read.facts["cursor"] == 2400
+    for player, kinds in whole().items():
+        for kind, named in kinds.items():
+            for name, tensor in named.items():
+                assert torch.equal(read.tensors[player][kind][name], tensor), (player, kind, name)
+
+
+def test_fragments_are_written_as_fp32(tmp_path):
+    checkpoint.write_fragments(tmp_path, 0, 1, {"net": {"weight": [("w", 2, torch.arange(3, dtype=torch.bfloat16))]}})
+    from safetensors.torch import load_file
+
+    (named,) = load_file(tmp_path / "rank-00000-of-00001.safetensors").items()
+    assert named[0] == "net/weight/w@2"
+    assert torch.equal(named[1], torch.tensor([0.0, 1.0, 2.0]))
+
+
+def rehashed(folder, **changes) -> None:
+    """Change checkpoint.json, its files' digests made to fit."""
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    facts["files"] = {name: checkpoint.digest(folder / name) for name in facts["files"]}
+    (folder / "checkpoint.json").write_text(json.dumps({**facts, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "said"),
+    [
+        ({"a.weight": [0, 1, 11, 14]}, "does not hold net/weight/a.weight whole"),
+        ({"w": [0, 3, 5, 5]}, "does not hold critic/weight/w whole"),
+    ],
+)
+def test_a_checkpoint_with_a_gap_is_refused(tmp_path, cuts, said):
+    folder = write(tmp_path, cuts={**CUTS, **cuts})
+    with pytest.raises(UserError, match=said):
+        checkpoint.load(folder)
+
+
+def test_a_gap_is_noticed_even_where_another_stretch_is_there_twice(tmp_path):
+    """As many values as there should be, but a.bias twice in part and not at all in another."""
+    folder = write(tmp_path)
+    double = {"a.bias": [("a.bias", 0, torch.ones(3)), ("a.bias", 1, torch.ones(4))]}
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "rank-00001-of-00003.safetensors"
+    held = load_file(path)
+    for kind in checkpoint.KINDS:
+        del held[f"net/{kind}/a.bias@0"]
+        for name, start, piece in double["a.bias"]:
+            held[f"net/{kind}/{name}@{start}"] = piece.clone()
+    save_file(held, path)
+    rehashed(folder)
+    with pytest.raises(UserError, match=r"does not hold net/weight/a.bias whole"):
+        checkpoint.load(folder)
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+    folder = write(tmp_path)
+    path = folder / "rank-00002-of-00003.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"rank-00002-of-00003.safetensors is missing or damaged; remove .*step-000300"):
+        checkpoint.load(folder)
+    path.unlink()
+    with pytest.raises(UserError, match="missing or damaged"):
+        checkpoint.load(folder)
+
+
+def test_another_format_or_an_unreadable_record_is_refused(tmp_path):
+    folder = write(tmp_path)
+    rehashed(folder, format=99)
+    with pytest.raises(UserError, match="format 99, this version reads 1"):
+        checkpoint.load(folder)
+    for text in ("", "{", "[]"):
+        (folder / "checkpoint.json").write_text(text)
+        with pytest.raises(UserError, match=r"checkpoint.json is damaged; remove .*step-000300"):
+            checkpoint.load(folder)
+
+
+def test_newest_sees_whole_checkpoints_only(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    folder = tmp_path / "checkpoints"
+    for name in ("step-000010", "step-000200", "step-1000000"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "checkpoint.json").write_text("{}")
+    for name in ("step-9000000", ".tmp-step-9000001", "step-9", "step-abcdef"):
+        (folder / name).mkdir()
+    for name in (".tmp-step-9000001", "step-9", "step-abcdef"):
+        (folder / name / "checkpoint.json").write_text("{}")
+    newest = checkpoint.newest(tmp_path)
+    assert newest.name == "step-1000000"
+    assert checkpoint.step_of(newest) == 1_000_000
+    with pytest.raises(ValueError, match="not the name of a checkpoint"):
+        checkpoint.step_of(folder / "step-9")
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "keep_every", "left"),
+    [
+        (1, 0, [70]),
+        (2, 0, [60, 70]),
+        (2, 30, [30, 60, 70]),
+        (1, 20, [20, 40, 60, 70]),
+        (99, 0, [10, 20, 30, 40, 50, 60, 70]),
+    ],
+)
+def test_prune_keeps_the_last_and_the_multiples(tmp_path, keep_last, keep_every, left):
+    for step in range(10, 80, 10):
+        (tmp_path / "checkpoints" / checkpoint.folder_name(step)).mkdir(parents=True)
+    other = tmp_path / "checkpoints" / "mine"
+    other.mkdir()
+    checkpoint.prune(tmp_path, keep_last, keep_every)
+    other.rmdir()
+    assert sorted(checkpoint.step_of(path) for path in (tmp_path / "checkpoints").iterdir()) == left
+
+
+def test_digest_is_sha256_of_the_whole_file(tmp_path):
+    data = bytes(range(256)) * 5000
+    atomic.write_bytes(tmp_path / "file", data)
+    assert checkpoint.digest(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+# ZeRO settings
+
+
+def engine(**deepspeed) -> dict:
+    """The DeepSpeed configuration of a run with raw keys."""
+    config = LoopConfig(global_batch=24, max_micro_batch=5, zero_stage=2, deepspeed=deepspeed)
+    return zero.engine_config(config, batching.divide(24, 5, 2))
+
+
+def test_engine_config_is_made_from_ours():
+    made = engine()
+    assert made["train_batch_size"] == 24
+    assert made["train_micro_batch_size_per_gpu"] * made["gradient_accumulation_steps"] * 2 == 24
+    assert made["zero_optimization"]["stage"] == 2
+    assert made["gradient_clipping"] == 0.0
+
+
+def test_raw_keys_are_added():
+    made = engine(comms_logger={"enabled": True}, zero_optimization={"stage": 2, "reduce_bucket_size": 1000})
+    assert made["comms_logger"] == {"enabled": True}
+    assert made["zero_optimization"] == {**engine()["zero_optimization"], "reduce_bucket_size": 1000}
+    assert "comms_logger" not in engine()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"train_batch_size": 25}, "deepspeed.train_batch_size"),
+        ({"gradient_clipping": 1.0}, "deepspeed.gradient_clipping"),
+        ({"zero_optimization": {"stage": 3}}, "deepspeed.zero_optimization.stage"),
+        ({"zero_optimization": 3}, "deepspeed.zero_optimization"),
+    ],
+    ids=str,
+)
+def test_raw_keys_never_replace_ours(raw, said):
+    with pytest.raises(UserError, match=f"{said} is made from our own keys"):
+        engine(**raw)
