@@ -24,7 +24,7 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-@pytest.fixture()
+@pytest.fixture
 def block() -> conformer.Block:
     return shaken(conformer.Block(WIDTH, HEADS, 24, kernel=5, conditioned=True))
 

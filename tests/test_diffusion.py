@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_sampling_gaussian_data_tends_to_the_closed_solution():
     """mu + s * noise in the limit, at first order: twice the steps, half the error."""
     errors = [gaussian_error(steps) for steps in (250, 500, 1000, 2000)]
     assert errors[-1] < 2e-3
-    for coarse, fine in zip(errors, errors[1:]):
+    for coarse, fine in itertools.pairwise(errors):
         assert 1.7 < coarse / fine < 2.3
 
 

@@ -50,7 +50,7 @@ def recipe(talker_shards) -> MotionRecipe:
 
 @pytest.fixture(scope="module")
 def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks and audio of 20 frames, and a source of 15, of one synthetic person."""
+    """Landmarks of 20 frames, those of a source of 15, and speech of 20, of one synthetic person."""
     random = np.random.default_rng(2)
     face = talkers.base_face(random)
     landmarks, audio = talkers.clip(random, face, 10.0, 20)
@@ -207,6 +207,7 @@ def padded(batch: MotionBatch, frames: int, source_frames: int) -> MotionBatch:
         noise_BTK2=more(batch.noise_BTK2, frames, 5.0),
         source_BUN2=more(batch.source_BUN2, source_frames, 256.0),
         source_mask_BU=more(batch.source_mask_BU, source_frames, 0.0),
+        source_audio_BS=more(batch.source_audio_BS, source_frames * SAMPLES_PER_FRAME, 0.0),
     )
 
 
@@ -244,7 +245,8 @@ def test_no_example_of_a_batch_influences_another(recipe, model):
     double.load_state_dict(model.state_dict())
     make, cpu = recipe.make_batch(), torch.device("cpu")
     together = make([3, 4, 5]).to(cpu, torch.float64)
-    inputs = (together.landmarks_BTN2, together.audio_BS, together.source_BUN2, together.noise_BTK2, together.t_B)
+    names = ("landmarks_BTN2", "audio_BS", "source_BUN2", "source_audio_BS", "noise_BTK2", "t_B")
+    inputs = [getattr(together, name) for name in names]
     for tensor in inputs:
         tensor.requires_grad_()
     loss_B = recipe.loss("motion", double, together)
@@ -270,21 +272,22 @@ def test_a_fresh_model_predicts_the_persons_mean_face():
         source,
         source[:, 0],
         torch.ones(2, 4),
+        torch.zeros(2, 4 * SAMPLES_PER_FRAME),
     )
     assert made.shape == zeros.shape
     assert not made.any()
 
 
 def test_every_condition_reaches_the_prediction(recipe, model):
-    """Time, speech, source motion, shape and what is seen: changing any of them changes what is predicted."""
+    """Time, speech, the source's motion, speech and shape, and what is seen: changing one changes the prediction."""
     batch = recipe.make_batch()([0, 1])
     made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
     noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
     own = [noised, batch.t_B, made.seen_BTF, batch.mask_BT, batch.audio_BS, made.source_BUF, made.shape_BF]
-    own.append(batch.source_mask_BU)
+    own += [batch.source_mask_BU, batch.source_audio_BS]
     with torch.no_grad():
         reference = model(*own)
-        for index in (0, 1, 2, 4, 5, 6):
+        for index in (0, 1, 2, 4, 5, 6, 8):
             changed = list(own)
             changed[index] = own[index].flip(0)
             assert (model(*changed) - reference).abs().max() > 1e-3, index
@@ -319,6 +322,11 @@ def test_generate_is_a_function_of_its_seed_and_of_the_speech(model, clip):
     np.testing.assert_array_equal(motion.generate(model, landmarks, source, audio, seed=3, steps=4), own)
     assert np.abs(motion.generate(model, landmarks, source, audio, seed=4, steps=4) - own).max() > 1e-3
     assert np.abs(motion.generate(model, landmarks, source, 0 * audio, seed=3, steps=4) - own).max() > 1e-3
+    silent = np.zeros(15 * SAMPLES_PER_FRAME, np.float32)
+    same = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=silent)
+    np.testing.assert_array_equal(same, own)
+    heard = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=audio[: len(silent)])
+    assert np.abs(heard - own).max() > 1e-3
     with pytest.raises(ValueError, match="20 frames need 12800 samples"):
         motion.generate(model, landmarks, source, audio[:-1], seed=3)
 
@@ -387,7 +395,7 @@ def test_a_folder_that_holds_no_whole_model_is_refused_in_one_line(model, tmp_pa
 def test_a_missing_folder_or_a_file_in_its_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "nowhere", tmp_path / "file"):
-        with pytest.raises(UserError, match="no model in .*; train one with"):
+        with pytest.raises(UserError, match="train one with: python -m train motion"):
             motion.load_model(folder)
 
 
