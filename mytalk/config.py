@@ -80,11 +80,14 @@ def _merge(schema: type, config: Any, given: Any, source: str) -> Any:
     if not isinstance(given, dict):
         raise UserError(f"{source}: a config is keys and values, not {type(given).__name__}")
     known = _keys(schema)
-    for key in _given_keys(given, known):
+    for key, value in _given_keys(given, known).items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(known))}"
             raise UserError(f"{source}: unknown key '{key}'; {hint}")
+        if known[key] is False and not isinstance(value, dict):
+            inside = ", ".join(name for name in sorted(known) if name.startswith(f"{key}."))
+            raise UserError(f"{source}: '{key}' holds keys of its own: {inside}")
     try:
         return OmegaConf.merge(config, given)
     except OmegaConfBaseException as error:
@@ -107,13 +110,14 @@ def _keys(schema: type, prefix: str = "") -> dict[str, bool]:
     return keys
 
 
-def _given_keys(given: dict, known: dict[str, bool], prefix: str = "") -> list[str]:
-    found = []
+def _given_keys(given: dict, known: dict[str, bool], prefix: str = "") -> dict[str, Any]:
+    """What is given, by dotted key; parts and what they hold."""
+    found: dict[str, Any] = {}
     for key, value in given.items():
         name = f"{prefix}{key}"
-        found.append(name)
+        found[name] = value
         if isinstance(value, dict) and known.get(name) is False:
-            found += _given_keys(value, known, f"{name}.")
+            found.update(_given_keys(value, known, f"{name}."))
     return found
 
 

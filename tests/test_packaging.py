@@ -1,0 +1,170 @@
+"""Who imports whom, what the wheel holds, and what our code never calls."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+MAY_IMPORT = {
+    "mytalk": {"mytalk"},
+    "data_pipeline": {"data_pipeline", "mytalk"},
+    "train": {"train", "data_pipeline", "mytalk"},
+    "eval": {"eval", "data_pipeline", "mytalk"},
+    "launch": {"launch", "mytalk"},
+}
+OURS = {*MAY_IMPORT, "tests", "benchmarks"}
+LIGHT = {"mytalk.atomic", "mytalk.command", "mytalk.config", "mytalk.progress"}  # all that launch may use
+
+
+def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """(path, syntax tree) of every Python file of these folders."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import, those inside functions as well."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of a name or attribute, "" of anything else."""
+    if isinstance(node, ast.Attribute):
+        inner = dotted(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_invariant_10_a_folder_imports_only_what_it_may(folder):
+    """mytalk none of the others; data_pipeline mytalk; train and eval both; launch what mytalk's commands share."""
+    seen = 0
+    for path, tree in sources(folder):
+        for line, name in imports(tree):
+            top = name.split(".")[0]
+            assert top not in OURS or top in MAY_IMPORT[folder], f"{path}:{line} imports {name}"
+            if folder == "launch" and top == "mytalk":
+                assert name in LIGHT or name.rpartition(".")[0] in LIGHT, f"{path}:{line} imports {name}"
+            seen += 1
+    assert (ROOT / folder / "__init__.py").is_file()
+    assert seen or folder == "launch"
+
+
+def test_nothing_hides_the_builtin_eval():
+    """`from eval.x import y` is fine; `import eval` and `import eval.x` put a module in the builtin's place."""
+    for path, tree in sources(*OURS):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert alias.name.split(".")[0] != "eval" or alias.asname, f"{path}:{node.lineno}"
+
+
+FORBIDDEN = {
+    *("pickle.load", "pickle.loads", "joblib.load", "dill.load", "marshal.loads"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("eval", "exec", "yaml.load", "yaml.unsafe_load", "torch.jit.load"),
+}
+MODULES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def test_invariant_6_no_shell_no_pickle():
+    """No shell, no pickle, no evaluated text; a public torch file is read with weights_only=True alone."""
+    for path, tree in sources(*MAY_IMPORT, "benchmarks"):
+        for line, name in imports(tree):
+            assert name.split(".")[0] not in MODULES, f"{path}:{line} imports {name}"
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name, where = dotted(node.func), f"{path}:{node.lineno}"
+            given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+            assert name not in FORBIDDEN, f"{where} calls {name}"
+            assert all(k.arg != "shell" for k in node.keywords), f"{where} names a shell"
+            assert not given.get("allow_pickle"), f"{where} allows pickle"
+            if name == "torch.load":
+                assert given.get("weights_only") is True, f"{where} unpickles"
+
+
+def test_no_failure_is_swallowed():
+    """No bare except, and no `except Exception: pass`."""
+    for path, tree in sources(*MAY_IMPORT, "benchmarks"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{path}:{node.lineno} is a bare except"
+                broad = dotted(node.type) in ("Exception", "BaseException")
+                assert not broad or not isinstance(node.body[0], ast.Pass), f"{path}:{node.lineno}"
+
+
+def test_invariant_10_the_wheel_holds_mytalk_and_nothing_else(tmp_path):
+    """Built from a copy of the checkout, so that nothing is left in it."""
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+    checkout = shutil.copytree(ROOT, tmp_path / "checkout", ignore=left_out)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"]
+    done = subprocess.run(
+        [*build, "--outdir", str(tmp_path / "dist"), str(checkout)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    held = {Path(name).parts[0] for name in names}
+    (metadata,) = held - {"mytalk"}
+    assert metadata.startswith("mytalk-")
+    assert metadata.endswith(".dist-info")
+    modules = {name for name in names if name.startswith("mytalk/")}
+    written = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mytalk").rglob("*.py")}
+    assert modules == {*written, "mytalk/py.typed"}
+
+
+BLOCKED_IMPORTS = """
+import sys
+
+blocked = set(sys.argv[1].split(","))
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+sys.meta_path.insert(0, Block())
+for name in sys.argv[2].split(","):
+    __import__(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("blocked", "modules"),
+    [
+        pytest.param(
+            "mediapipe,cv2,espeakng_loader,av,decord",
+            "train.motion,train.loop,train.zero,data_pipeline.stream,data_pipeline.examples,mytalk.motion",
+            id="training and the stream need no detector and no codec",
+        ),
+        pytest.param("mediapipe,cv2,espeakng_loader", "eval.score", id="scoring needs no detector"),
+        pytest.param(
+            "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",
+            "mytalk.command,mytalk.config,mytalk.atomic,mytalk.progress,launch,"
+            "data_pipeline.__main__,train.__main__,eval.__main__",
+            id="the commands' own help needs nothing heavy",
+        ),
+    ],
+)
+def test_imports_without_the_packages_that_are_not_needed(blocked, modules):
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED_IMPORTS, blocked, modules], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
