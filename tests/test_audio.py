@@ -13,10 +13,11 @@ from mytalk.landmarks import SAMPLES_PER_FRAME
 SILENCE = (np.log(1e-5) + 4) / 4
 
 
-def reference(samples: np.ndarray) -> np.ndarray:
+def reference(samples: np.ndarray, voice: float = 1.0) -> np.ndarray:
     """Log-mel by the textbook: loops over frames and bands, a written-out DFT, the HTK mel scale."""
     edges_hz = [
-        700 * (10 ** (mel / 2595) - 1) for mel in np.arange(audio.BANDS + 2) * 2595 * np.log10(1 + 8000 / 700) / 81
+        voice * 700 * (10 ** (mel / 2595) - 1)
+        for mel in np.arange(audio.BANDS + 2) * 2595 * np.log10(1 + 8000 / 700) / 81
     ]
     window = get_window("hann", 400, fftbins=True)
     bins = np.arange(257)
@@ -49,6 +50,18 @@ def test_log_mel_equals_an_independent_implementation():
     rough = audio.log_mel(torch.from_numpy(samples).float())
     assert rough.dtype == torch.float32
     np.testing.assert_allclose(rough.numpy(), made.numpy(), atol=1e-3)
+
+
+def test_a_voice_stretches_the_filters_of_its_own_example():
+    """1 changes nothing; above 1 the filters lie higher, some beyond what 16 kHz holds; examples stay apart."""
+    samples = 0.3 * np.random.default_rng(1).standard_normal((3, 2 * SAMPLES_PER_FRAME))
+    voices = [1.0, 1.1, 0.9]
+    made = audio.log_mel(torch.from_numpy(samples), torch.tensor(voices, dtype=torch.float64))
+    for row, one, voice in zip(made.numpy(), samples, voices):
+        np.testing.assert_allclose(row, reference(one, voice), atol=1e-9)
+    plain = audio.log_mel(torch.from_numpy(samples))
+    torch.testing.assert_close(made[0], plain[0], rtol=0, atol=1e-12)
+    assert (made[1:] - plain[1:]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("frame", [0, 1, 3, 5])

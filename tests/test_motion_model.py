@@ -261,36 +261,41 @@ def test_no_example_of_a_batch_influences_another(recipe, model):
 def test_a_fresh_model_predicts_the_persons_mean_face():
     """The last layer starts at zero, so x0 starts as no motion at all."""
     fresh = MotionModel(TINY)
-    zeros = torch.zeros(2, 6, len(NOISED), 2)
-    source = torch.randn(2, 4, 2 * COUNT)
-    made = fresh(
-        zeros + 1,
-        torch.tensor([0.1, 0.9]),
-        torch.zeros(2, 6, 2 * len(CLEAN) + pose.FEATURES),
-        torch.ones(2, 6),
-        torch.zeros(2, 6 * SAMPLES_PER_FRAME),
-        source,
-        source[:, 0],
-        torch.ones(2, 4),
-        torch.zeros(2, 4 * SAMPLES_PER_FRAME),
-    )
-    assert made.shape == zeros.shape
-    assert not made.any()
+    source = faces(2, 4).float()
+    made = motion.prepare(faces(1, 6).float(), torch.ones(1, 6), source, torch.ones(1, 4), TINY)
+    silence = torch.zeros(1, 6 * SAMPLES_PER_FRAME)
+    noised, heard = torch.ones(1, 6, len(NOISED), 2), silence[:, : 4 * SAMPLES_PER_FRAME]
+    predicted = fresh(noised, torch.tensor([0.4]), made, torch.ones(1, 6), silence, torch.ones(1, 4), heard)
+    assert predicted.shape == noised.shape
+    assert not predicted.any()
 
 
 def test_every_condition_reaches_the_prediction(recipe, model):
-    """Time, speech, the source's motion, speech and shape, and what is seen: changing one changes the prediction."""
+    """Time, speech and voice, the source's motion, speech and shape, and what is seen: each changes the prediction."""
     batch = recipe.make_batch()([0, 1])
     made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
     noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
-    own = [noised, batch.t_B, made.seen_BTF, batch.mask_BT, batch.audio_BS, made.source_BUF, made.shape_BF]
-    own += [batch.source_mask_BU, batch.source_audio_BS]
+    own = {
+        "noised_BTK2": noised,
+        "t_B": batch.t_B,
+        "made": made,
+        "mask_BT": batch.mask_BT,
+        "audio_BS": batch.audio_BS,
+        "source_mask_BU": batch.source_mask_BU,
+        "source_audio_BS": batch.source_audio_BS,
+        "voice_B": batch.voice_B,
+    }
     with torch.no_grad():
-        reference = model(*own)
-        for index in (0, 1, 2, 4, 5, 6, 8):
-            changed = list(own)
-            changed[index] = own[index].flip(0)
-            assert (model(*changed) - reference).abs().max() > 1e-3, index
+        reference = model(**own)
+        assert torch.equal(model(**own), reference)
+        for name in ("noised_BTK2", "t_B", "audio_BS", "source_audio_BS", "voice_B"):
+            assert (model(**{**own, name: own[name].flip(0)}) - reference).abs().max() > 1e-3, name
+        for name in ("seen_BTF", "source_BUF", "shape_BF"):
+            other = replace(made, **{name: getattr(made, name).flip(0)})
+            assert (model(**{**own, "made": other}) - reference).abs().max() > 1e-3, name
+        for name in ("motion_BTK2", "mean_BK2"):
+            other = replace(made, **{name: torch.full_like(getattr(made, name), torch.nan)})
+            assert torch.equal(model(**{**own, "made": other}), reference), f"{name} is the answer, or its place"
 
 
 def test_time_embedding_is_sines_and_cosines_of_a_thousand_t():

@@ -133,9 +133,11 @@ def test_slot_random_streams_are_reproducible_and_apart():
     own = draw()
     assert draw() == own
     others = [draw(slot=s) for s in (0, 4, 6, 2**40)] + [draw(seed=1), draw(digest="e")]
-    others += [draw(purpose=p) for p in (slots.ORDER, slots.SOURCE, slots.NOISE)]
+    others += [draw(purpose=p) for p in (slots.ORDER, slots.SOURCE, slots.NOISE, slots.VOICE)]
     numbers = [number for one in (own, *others) for number in one]
     assert len(set(numbers)) == len(numbers)
+    long = [set(slots.slot_random("d", 0, slot, slots.NOISE).random(1000)) for slot in (5, 6, 7)]
+    assert len(set.union(*long)) == 3000, "however much one slot draws, it never runs into the next"
 
 
 def test_slot_random_streams_are_independent_of_their_neighbours():
@@ -191,7 +193,7 @@ def talkers(talker_shards) -> Manifest:
 
 @pytest.fixture(scope="module")
 def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, "train", WINDOW, seed=1)
+    return MotionExamples(talkers, "train", WINDOW, seed=1, voice_stretch=0.2)
 
 
 def consumed(batches) -> dict[int, dict]:
@@ -207,6 +209,8 @@ def consumed(batches) -> dict[int, dict]:
                 "landmarks": batch.landmarks_BTN2[i, :frames],
                 "audio": batch.audio_BS[i, : frames * SAMPLES_PER_FRAME],
                 "source": batch.source_BUN2[i, :source],
+                "heard": batch.source_audio_BS[i, : source * SAMPLES_PER_FRAME],
+                "voice": batch.voice_B[i],
                 "t": batch.t_B[i],
                 "noise": batch.noise_BTK2[i, :frames],
             }
@@ -270,7 +274,7 @@ def test_invariant_9_annotating_an_unrelated_column_changes_no_key(talker_shards
     assert after.digest != before.digest
     assert "sync_offset" in after.table.column_names
     assert slots.select(after, "train", COLUMNS).digest == slots.select(before, "train", COLUMNS).digest
-    assert_equal(run(MotionExamples(after, "train", WINDOW, seed=1), 2, 0, 2), alone)
+    assert_equal(run(MotionExamples(after, "train", WINDOW, seed=1, voice_stretch=0.2), 2, 0, 2), alone)
 
 
 def test_another_seed_gives_other_examples(talkers, alone):
@@ -348,6 +352,8 @@ def test_an_example_holds_what_its_window_says(examples, talkers):
         source, first, last = examples.source_place(i, row)
         own = torch.from_numpy(clips.read_landmarks(talkers, source))[first:last]
         assert torch.equal(batch.source_BUN2[i, : last - first], own)
+        heard = torch.from_numpy(clips.read_audio(talkers, source, first, last))
+        assert torch.equal(batch.source_audio_BS[i, : len(heard)], heard)
     noise = torch.cat([examples([n]).noise_BTK2.flatten() for n in range(20)])
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01
@@ -355,6 +361,20 @@ def test_an_example_holds_what_its_window_says(examples, talkers):
     assert times.min() >= T_MIN
     assert times.max() <= 1
     assert abs(times.mean() - 0.5) < 0.1
+
+
+def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, examples):
+    """Evenly in the logarithm, up to 1.2 or down to 1 / 1.2; switched off, the rest of an example is the same."""
+    voices = torch.cat([examples([n]).voice_B for n in range(200)])
+    assert 1.15 < voices.max() <= 1.2
+    assert 1 / 1.2 <= voices.min() < 1 / 1.15
+    assert abs(voices.log().mean()) < 0.03
+    plain = run(MotionExamples(talkers, "train", WINDOW, seed=1), 1, 0, 4, stop=1)
+    stretched = run(examples, 1, 0, 4, stop=1)
+    for slot, example in plain.items():
+        assert example.pop("voice") == 1
+        stretched[slot].pop("voice")
+    assert_equal(plain, stretched)
 
 
 @pytest.mark.parametrize(
