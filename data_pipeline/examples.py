@@ -7,6 +7,7 @@ S audio samples, 2 = (x, y) in crop px.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class WindowConfig:
 
     min_frames: int = 24
     max_frames: int = 250
-    source_frames: int = 50
+    source_frames: int = 75
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_frames <= self.max_frames:
@@ -49,6 +50,8 @@ class MotionBatch:
     audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T
     source_BUN2: torch.Tensor  # another stretch of the same person
     source_mask_BU: torch.Tensor
+    voice_B: torch.Tensor  # stretch of the voice's frequencies, 1 for none (augmentation)
+    source_audio_BS: torch.Tensor  # what the person says meanwhile, S = 640 U
     t_B: torch.Tensor  # diffusion time, uniform in [1e-5, 1]
     noise_BTK2: torch.Tensor  # standard normal
 
@@ -77,8 +80,8 @@ class MotionExamples:
     The source is drawn from the person's other clips; a person of one clip gives it from that clip.
     """
 
-    def __init__(self, manifest: Manifest, split: str, window: WindowConfig, seed: int):
-        self.manifest, self.window, self.seed = manifest, window, seed
+    def __init__(self, manifest: Manifest, split: str, window: WindowConfig, seed: int, voice_stretch: float = 0.0):
+        self.manifest, self.window, self.seed, self.voice_stretch = manifest, window, seed, voice_stretch
         self.selection = slots.select(manifest, split, COLUMNS)
         self.order = slots.Order(self.selection, seed)
         self.frames = manifest.column("frames")
@@ -127,6 +130,8 @@ class MotionExamples:
             audio_BS=torch.zeros(batch, longest * SAMPLES_PER_FRAME),
             source_BUN2=torch.empty(batch, longest_source, COUNT, 2),
             source_mask_BU=torch.zeros(batch, longest_source),
+            source_audio_BS=torch.zeros(batch, longest_source * SAMPLES_PER_FRAME),
+            voice_B=torch.ones(batch),
             t_B=torch.empty(batch),
             noise_BTK2=torch.zeros(batch, longest, len(NOISED), 2),
         )
@@ -134,12 +139,15 @@ class MotionExamples:
             length = place[2] - place[1]
             _fill(made.landmarks_BTN2[i], made.mask_BT[i], clips.read_landmarks(self.manifest, *place))
             _fill(made.source_BUN2[i], made.source_mask_BU[i], clips.read_landmarks(self.manifest, *source))
-            speech = torch.from_numpy(clips.read_audio(self.manifest, *place))
-            made.audio_BS[i, : len(speech)] = speech
+            for audio_S, where in ((made.audio_BS[i], place), (made.source_audio_BS[i], source)):
+                speech = torch.from_numpy(clips.read_audio(self.manifest, *where))
+                audio_S[: len(speech)] = speech
             random = slots.slot_random(self.selection.digest, self.seed, slot, slots.NOISE)
             made.t_B[i] = T_MIN + (1 - T_MIN) * random.random()
             noise = random.standard_normal((length, len(NOISED), 2), dtype=np.float32)
             made.noise_BTK2[i, :length] = torch.from_numpy(noise)
+            random = slots.slot_random(self.selection.digest, self.seed, slot, slots.VOICE)
+            made.voice_B[i] = math.exp(math.log1p(self.voice_stretch) * (2 * random.random() - 1))
         return made
 
 

@@ -78,7 +78,7 @@ class Order:
 
 
 # What random numbers are for; each purpose has a stream of its own, so that a new use disturbs no old one.
-ORDER, WINDOW, SOURCE, NOISE = range(4)
+ORDER, WINDOW, SOURCE, NOISE, VOICE = range(5)
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int) -> np.random.Generator:

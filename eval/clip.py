@@ -50,11 +50,12 @@ def landmarks(
         _read(clips.read_audio, manifest, task.scored),
     )
     source_UN2 = _read(clips.read_landmarks, manifest, task.source)
+    heard_S = _read(clips.read_audio, manifest, task.source)
     other_S = _other_speech(manifest, settings, task, audio_S)
     seed, steps = plan.noise_seed(settings, task.key), settings.sampler_steps
     rows = {
-        "mytalk": written(model, truth_TN2, source_UN2, audio_S, seed, steps),
-        "shuffled_audio": written(model, truth_TN2, source_UN2, other_S, seed, steps),
+        "mytalk": written(model, truth_TN2, source_UN2, heard_S, audio_S, seed, steps),
+        "shuffled_audio": written(model, truth_TN2, source_UN2, heard_S, other_S, seed, steps),
         "frozen_mouth": frozen_mouth(truth_TN2),
     }
     return truth_TN2, rows

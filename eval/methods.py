@@ -15,14 +15,20 @@ from mytalk.motion import MotionModel, generate
 
 
 def written(
-    model: MotionModel, truth_TN2: np.ndarray, source_UN2: np.ndarray, audio_S: np.ndarray, seed: int, steps: int
+    model: MotionModel,
+    truth_TN2: np.ndarray,
+    source_UN2: np.ndarray,
+    source_audio_S: np.ndarray,
+    audio_S: np.ndarray,
+    seed: int,
+    steps: int,
 ) -> np.ndarray:
     """Landmarks with the lower face generated from speech: (T, 478, 2) float32.
 
     The true lower face is erased before the model gets the clip: no mistake in the model can show it the
     answer.
     """
-    return generate(model, without_mouth(truth_TN2), source_UN2, audio_S, seed, steps)
+    return generate(model, without_mouth(truth_TN2), source_UN2, audio_S, seed, steps, source_audio_S=source_audio_S)
 
 
 def without_mouth(landmarks_TN2: np.ndarray) -> np.ndarray:

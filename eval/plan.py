@@ -26,7 +26,7 @@ class Settings:
     split: str = "unseen"
     sampler_steps: int = 30
     seed: int = 0
-    source_frames: int = 50  # of 25 Hz; how much of the person the model sees
+    source_frames: int = 75  # of 25 Hz; how much of the person the model sees
     clips_per_person: int | None = None  # None: all
 
 

@@ -153,17 +153,24 @@ class MotionModel(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def encode_speech(self, audio_BS: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        """(B, T * 640) samples -> (B, T, D)."""
+    def encode_speech(
+        self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `audio.log_mel`."""
         with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
-            mel_BMC = audio.log_mel(audio_BS).to(self.speech_in.weight.dtype)
+            mel_BMC = audio.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
         x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, audio.MEL_PER_FRAME)).flatten(2))
         for block in self.speech_blocks:
             x_BTD = block(x_BTD, mask_BT)
         return x_BTD
 
     def encode_identity(
-        self, source_BUF: torch.Tensor, shape_BF: torch.Tensor, mask_BU: torch.Tensor, audio_BS: torch.Tensor
+        self,
+        source_BUF: torch.Tensor,
+        shape_BF: torch.Tensor,
+        mask_BU: torch.Tensor,
+        audio_BS: torch.Tensor,
+        voice_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Source motion, mean face and source speech -> condition tokens (B, U + 1, D), their mask (B, U + 1).
 
@@ -173,7 +180,7 @@ class MotionModel(nn.Module):
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
         if self.config.source_speech:
-            x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU)
+            x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU, voice_B)
         for block in self.identity_blocks:
             x_BUD = block(x_BUD, mask_BU)
         shape_B1D = self.shape_in(shape_BF.to(dtype))[:, None]
@@ -198,12 +205,22 @@ class MotionModel(nn.Module):
         return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
 
     def forward(
-        self, noised_BTK2, t_B, seen_BTF, mask_BT, audio_BS, source_BUF, shape_BF, source_mask_BU, source_audio_BS
+        self,
+        noised_BTK2: torch.Tensor,
+        t_B: torch.Tensor,
+        made: Prepared,
+        mask_BT: torch.Tensor,
+        audio_BS: torch.Tensor,
+        source_mask_BU: torch.Tensor,
+        source_audio_BS: torch.Tensor,
+        voice_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
-        speech_BTD = self.encode_speech(audio_BS, mask_BT)
-        identity_BMD, identity_mask_BM = self.encode_identity(source_BUF, shape_BF, source_mask_BU, source_audio_BS)
-        return self.denoise(noised_BTK2, t_B, seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
+        speech_BTD = self.encode_speech(audio_BS, mask_BT, voice_B)
+        identity_BMD, identity_mask_BM = self.encode_identity(
+            made.source_BUF, made.shape_BF, source_mask_BU, source_audio_BS, voice_B
+        )
+        return self.denoise(noised_BTK2, t_B, made.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
 
 @torch.no_grad()

@@ -107,9 +107,9 @@ def test_generate_itself_reads_no_true_mouth(shards, model) -> None:
     network, manifest = load_model(model), Manifest.load(shards)
     row = int(manifest.rows("unseen")[0])
     truth, audio = clips.read_landmarks(manifest, row), clips.read_audio(manifest, row)
-    source = clips.read_landmarks(manifest, row + 1)
-    erased = written(network, truth, source, audio, seed=1, steps=3)
-    assert np.array_equal(erased, generate(network, truth, source, audio, seed=1, steps=3))
+    source, heard = clips.read_landmarks(manifest, row + 1), clips.read_audio(manifest, row + 1)
+    erased = written(network, truth, source, heard, audio, seed=1, steps=3)
+    assert np.array_equal(erased, generate(network, truth, source, audio, seed=1, steps=3, source_audio_S=heard))
 
 
 @pytest.mark.parametrize("clips_each", [1, 2, 3])

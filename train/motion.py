@@ -32,8 +32,14 @@ class MotionTrainConfig(LoopConfig):
     validation_split: str = "val"
     pictured_clips: int = 2
     sampling_steps: int = 30
+    voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
     window: WindowConfig = field(default_factory=WindowConfig)
     model: MotionConfig = field(default_factory=MotionConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.voice_stretch < 0.5:
+            raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -72,7 +78,9 @@ class MotionRecipe:
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings
         self.manifest = Manifest.load(Path(settings.shards))
-        self.examples = MotionExamples(self.manifest, settings.train_split, settings.window, settings.seed)
+        self.examples = MotionExamples(
+            self.manifest, settings.train_split, settings.window, settings.seed, settings.voice_stretch
+        )
         self.validation = MotionExamples(self.manifest, settings.validation_split, settings.window, seed=0)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -85,6 +93,7 @@ class MotionRecipe:
         return {
             "selection": self.examples.selection.digest,
             "window": asdict(self.settings.window),
+            "voice_stretch": self.settings.voice_stretch,
             "model": asdict(self.settings.model),
         }
 
@@ -96,12 +105,12 @@ class MotionRecipe:
         predicted_BTK2 = forward(
             noised_BTK2,
             batch.t_B,
-            made.seen_BTF,
+            made,
             batch.mask_BT,
             batch.audio_BS,
-            made.source_BUF,
-            made.shape_BF,
             batch.source_mask_BU,
+            batch.source_audio_BS,
+            batch.voice_B,
         )
         return diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
 
@@ -126,8 +135,9 @@ class MotionRecipe:
             truth_TN2 = clips.read_landmarks(self.manifest, row, 0, int(self.validation.frames[row]))
             audio_S = clips.read_audio(self.manifest, row, 0, len(truth_TN2))
             source_UN2 = clips.read_landmarks(self.manifest, *source)
+            heard_S = clips.read_audio(self.manifest, *source)
             result_TN2 = motion.generate(
-                model, truth_TN2, source_UN2, audio_S, seed=0, steps=self.settings.sampling_steps
+                model, truth_TN2, source_UN2, audio_S, 0, self.settings.sampling_steps, source_audio_S=heard_S
             )
             shown[f"unseen/{person}"] = pictures.compare(truth_TN2, result_TN2)
         return shown

@@ -1,0 +1,48 @@
+# The README's two commands are `make demo` and `make test`; each installs what it needs into .venv.
+# PYTHON=... names another interpreter (3.10 to 3.12).
+
+WITHIN := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c '$(WITHIN)' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-full lint format golden clean
+
+demo: $(VENV)/.demo  ## draw talkers, make shards, train, score people it never saw; the same command continues
+	$(RUN) -m launch demo
+
+test: lint  ## lint, types and every test that fits CI
+	$(RUN) -m pytest -m "not slow"
+
+test-full: lint  ## the long sets as well
+	$(RUN) -m pytest
+
+lint: $(VENV)/.test  ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/.test  ## rewrite the code as ruff would have it
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
+	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/test_train.py -k golden
+
+clean:  ## remove the environment and the demo's runs
+	rm -rf $(VENV) runs/demo
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.12 found; install one, or name it: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/bin/python
+	@date +%s > $(VENV)/.started
+	$(INSTALL) -e '.[train,landmarks,demo]'
+	@echo $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) > $@
+
+$(VENV)/.test: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[train,landmarks,demo,test]'
+	@touch $@
