@@ -293,6 +293,9 @@ def test_every_condition_reaches_the_prediction(recipe, model):
         for name in ("seen_BTF", "source_BUF", "shape_BF"):
             other = replace(made, **{name: getattr(made, name).flip(0)})
             assert (model(**{**own, "made": other}) - reference).abs().max() > 1e-3, name
+        silent = {**own, "audio_BS": 0 * batch.audio_BS}
+        other = {**silent, "voice_B": batch.voice_B.flip(0)}
+        assert (model(**other) - model(**silent)).abs().max() > 1e-4, "the source is heard with that voice too"
         for name in ("motion_BTK2", "mean_BK2"):
             other = replace(made, **{name: torch.full_like(getattr(made, name), torch.nan)})
             assert torch.equal(model(**{**own, "made": other}), reference), f"{name} is the answer, or its place"

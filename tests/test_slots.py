@@ -375,6 +375,8 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
         assert example.pop("voice") == 1
         stretched[slot].pop("voice")
     assert_equal(plain, stretched)
+    times = torch.cat([examples([n]).t_B for n in range(200)])
+    assert abs(torch.corrcoef(torch.stack([voices, times]))[0, 1]) < 0.3, "a voice tells nothing of the time"
 
 
 @pytest.mark.parametrize(

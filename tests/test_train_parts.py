@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from mytalk import atomic
 from mytalk.command import UserError
@@ -237,8 +238,6 @@ def test_a_checkpoint_of_three_ranks_is_read_back_whole(tmp_path):
 
 def test_fragments_are_written_as_fp32(tmp_path):
     checkpoint.write_fragments(tmp_path, 0, 1, {"net": {"weight": [("w", 2, torch.arange(3, dtype=torch.bfloat16))]}})
-    from safetensors.torch import load_file
-
     (named,) = load_file(tmp_path / "rank-00000-of-00001.safetensors").items()
     assert named[0] == "net/weight/w@2"
     assert torch.equal(named[1], torch.tensor([0.0, 1.0, 2.0]))
@@ -264,19 +263,17 @@ def test_a_checkpoint_with_a_gap_is_refused(tmp_path, cuts, said):
         checkpoint.load(folder)
 
 
-def test_a_gap_is_noticed_even_where_another_stretch_is_there_twice(tmp_path):
-    """As many values as there should be, but a.bias twice in part and not at all in another."""
+@pytest.mark.parametrize(
+    "stretches", [[(0, 3), (1, 4)], [(0, 5), (3, 4)], [(0, 7), (2, 3)], [(1, 6)], [(0, 3), (4, 3)], []], ids=str
+)
+def test_a_tensor_must_be_there_once_and_whole(tmp_path, stretches):
+    """Stretches (start, length) of a.bias, 7 values: twice in part, as many values as there should be, or too few."""
     folder = write(tmp_path)
-    double = {"a.bias": [("a.bias", 0, torch.ones(3)), ("a.bias", 1, torch.ones(4))]}
-    from safetensors.torch import load_file, save_file
-
     path = folder / "rank-00001-of-00003.safetensors"
-    held = load_file(path)
+    kept = {name: tensor for name, tensor in load_file(path).items() if "a.bias" not in name}
     for kind in checkpoint.KINDS:
-        del held[f"net/{kind}/a.bias@0"]
-        for name, start, piece in double["a.bias"]:
-            held[f"net/{kind}/{name}@{start}"] = piece.clone()
-    save_file(held, path)
+        kept |= {f"net/{kind}/a.bias@{start}": torch.ones(length) for start, length in stretches}
+    save_file(kept, path)
     rehashed(folder)
     with pytest.raises(UserError, match=r"does not hold net/weight/a.bias whole"):
         checkpoint.load(folder)
