@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import re
+import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -341,7 +342,7 @@ def test_what_is_renamed_was_flushed_first(tmp_path, monkeypatch):
     """A power cut after the rename finds the data: fsync of the file, rename, fsync of the folder."""
     done = []
     kinds = {True: "folder", False: "file"}
-    monkeypatch.setattr(os, "fsync", lambda handle: done.append(kinds[os.path.isdir(f"/proc/self/fd/{handle}")]))
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(kinds[stat.S_ISDIR(os.fstat(handle).st_mode)]))
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename"), replace(a, b)))
     atomic.write_bytes(tmp_path / "a", b"x")
