@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -42,17 +43,18 @@ class Step:
         return made.hexdigest()
 
 
-def steps(out: Path, people: int, clips: int, seed: int) -> list[Step]:
+def steps(out: Path, people: int, clips: int, seconds: float, seed: int, config: Path) -> list[Step]:
     """The chain, in order."""
     videos, shards, motion, scores = (out / name for name in ("videos", "shards", "motion", "scores"))
-    draw = ("--identities", str(people), "--clips-per-identity", str(clips), "--seed", str(seed))
-    train = ("--config", CONFIG, f"shards={shards}", f"run={motion}")
+    drawn = ("--identities", str(people), "--clips-per-identity", str(clips), "--seconds", str(seconds))
+    draw = (*drawn, "--seed", str(seed))
+    train = ("--config", str(config), f"shards={shards}", f"run={motion}")
     score = ("--shards", str(shards), "--model", str(motion / "model"), "--out", str(scores))
     return [
         Step("draw", ("data_pipeline", "demo", str(videos), *draw), videos / "corpus.json"),
         Step("extract", ("data_pipeline", "extract", str(videos), str(shards)), shards / "manifest.json"),
         Step("split", ("data_pipeline", "split", str(shards)), shards / "manifest.json"),
-        Step("train motion", ("train", "motion", *train), motion / "model" / "config.json", (Path(CONFIG),)),
+        Step("train motion", ("train", "motion", *train), motion / "model" / "config.json", (config,)),
         Step("score", ("eval", "score", *score), scores / "report.json"),
     ]
 
@@ -68,15 +70,17 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything it makes")
     made.add_argument("--people", type=int, default=32, help="how many people are drawn")
     made.add_argument("--clips-per-person", type=int, default=3)
+    made.add_argument("--seconds", type=float, default=5, help="length of a clip")
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--config", type=Path, default=Path(CONFIG), help="settings of the training")
     return made
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table of times and where to look."""
-    if not Path(CONFIG).is_file():
-        raise UserError(f"{CONFIG} is not here; run the demo from the folder of the checkout")
-    chain = steps(args.out, args.people, args.clips_per_person, args.seed)
+    if not args.config.is_file():
+        raise UserError(f"{args.config} is not here; run the demo from the folder of the checkout")
+    chain = steps(args.out, args.people, args.clips_per_person, args.seconds, args.seed, args.config)
     record = args.out / "budget.json"
     budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
     for number, step in enumerate(chain, 1):
@@ -103,7 +107,9 @@ def run(args: argparse.Namespace) -> int:
 def timed(words: tuple[str, ...]) -> tuple[int, float]:
     """Run `python -m WORDS`; its exit code and wall seconds. TERM and Ctrl-C reach it, and are waited out."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", *words])
+    # Threads that spin while they wait make a busy machine three times slower (docs/log.md).
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    process = subprocess.Popen([sys.executable, "-m", *words], env=environment)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         code = process.wait()

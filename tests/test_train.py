@@ -86,13 +86,13 @@ def test_invariant_1_resumed_at_other_sizes_and_stages(runs):
 
 
 def test_exported_ema_is_the_same_after_the_chain(runs):
-    """What a user takes away does not depend on the machines that made it."""
+    """What a user takes away does not depend on the machines that made it: a tenth of one Adam step (1e-3) apart."""
     ours, theirs = (load_model(runs / name / "model").state_dict() for name in ("chain", "w1z0"))
     for name, weight in ours.items():
-        np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), atol=1e-4, err_msg=name)
 
 
-def test_ema_differs_from_nothing_and_training_learns(runs):
+def test_training_learns(runs):
     losses = curve(runs / "golden")
     assert losses[-5:].mean() < 0.9 * losses[:5].mean()
 
@@ -159,6 +159,32 @@ def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_pa
     third = command(*typed)
     assert third.returncode == 0
     assert "already trained" in third.stdout
+
+
+def test_stopped_at_world_size_2_it_continues_at_1(talker_shards, tmp_path, command, runs):
+    """TERM to the launcher reaches both ranks; they agree on the step after which they stop."""
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [*launch, *typed, "steps=4000", "checkpoint_every=4000", "validate_every=4000"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "the same command continues" in said
+    stopped = int(next((tmp_path / "run" / "checkpoints").glob("step-*")).name.removeprefix("step-"))
+    again = command(*typed, f"steps={max(stopped + 1, 12)}")
+    assert again.returncode == 0, again.stderr
+    np.testing.assert_allclose(curve(tmp_path / "run")[:12], curve(runs / "w1z0"), rtol=1e-4)
 
 
 def test_a_torn_checkpoint_is_never_loaded(talker_shards, tmp_path, command):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -74,9 +75,10 @@ def keep_until(path: Path, step: int) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions, machine and git commit, so that a run can be traced."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
-    )
+    commit = ""
+    if git := shutil.which("git"):
+        asked = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     versions = {}
     for name in PACKAGES:
         try:
@@ -88,6 +90,6 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "packages": versions,
-        "git_commit": commit.stdout.strip() or "unknown",
+        "git_commit": commit or "unknown",
         "command": sys.argv,
     }

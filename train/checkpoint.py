@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mytalk import atomic
@@ -64,7 +64,11 @@ def write_fragments(
         for name, start, piece in stretches
     }
     path = folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-    save_file(flat, path)
+    try:
+        save_file(flat, path)
+    except SafetensorError as error:  # it wraps the machine's errors; the disk may be full
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number.group(1)), str(error), str(path)) if number else error from error
     with open(path, "rb") as handle:
         os.fsync(handle.fileno())
 
