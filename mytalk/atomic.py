@@ -46,7 +46,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def rename_folder(temporary: Path, path: Path) -> None:
-    """Give a finished folder its name, flushed to disk first; replaces an older folder of that name."""
+    """Give a finished folder its name, flushed to disk first. Raises OSError where the name is taken."""
     for member in sorted(temporary.rglob("*")):
         if member.is_file():
             with open(member, "rb") as handle:
@@ -54,14 +54,7 @@ def rename_folder(temporary: Path, path: Path) -> None:
         elif member.is_dir():
             flush_folder(member)
     flush_folder(temporary)
-    if path.exists():
-        old = path.with_name(f"{TEMPORARY}old-{path.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
-        os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(temporary, path)
+    os.replace(temporary, path)  # fails on a folder with anything in it: nothing finished is ever replaced
     flush_folder(path.parent)
 
 

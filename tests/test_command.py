@@ -355,13 +355,13 @@ def test_what_is_renamed_was_flushed_first(tmp_path, monkeypatch):
     assert done == ["folder", "file", "folder", "rename", "folder"]
 
 
-def test_rename_folder_replaces_an_older_one(tmp_path):
+def test_rename_folder_replaces_nothing_finished(tmp_path):
     for name, text in (("folder", "old"), (".tmp-folder", "new")):
         (tmp_path / name / "inner").mkdir(parents=True)
         (tmp_path / name / "inner" / text).write_text(text)
-    atomic.rename_folder(tmp_path / ".tmp-folder", tmp_path / "folder")
-    assert [path.name for path in (tmp_path / "folder" / "inner").iterdir()] == ["new"]
-    assert not temporaries(tmp_path)
+    with pytest.raises(OSError, match="not empty"):
+        atomic.rename_folder(tmp_path / ".tmp-folder", tmp_path / "folder")
+    assert [path.name for path in (tmp_path / "folder" / "inner").iterdir()] == ["old"]
 
 
 def test_sweep_removes_what_was_left_and_nothing_else(tmp_path):

@@ -88,8 +88,14 @@ def commit(run: Path, step: int, facts: dict[str, Any], world_size: int) -> Path
 
 def newest(run: Path) -> Path | None:
     """The complete checkpoint with the highest step, or None."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if (path / "checkpoint.json").is_file()]
-    return max((path for path in found if NAME.fullmatch(path.name)), key=step_of, default=None)
+    found = complete(run)
+    return found[-1] if found else None
+
+
+def complete(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, by step."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
+    return sorted((path for path in found if (path / "checkpoint.json").is_file()), key=step_of)
 
 
 def step_of(folder: Path) -> int:
@@ -149,8 +155,7 @@ def load(folder: Path) -> Checkpoint:
 
 def prune(run: Path, keep_last: int, keep_every: int) -> None:
     """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
-    found = sorted((path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)), key=step_of)
-    for path in found[:-keep_last]:
+    for path in complete(run)[:-keep_last]:
         if not keep_every or step_of(path) % keep_every:
             shutil.rmtree(path)
 
