@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,21 @@ def command():
         )
 
     return run
+
+
+def stopped(typed: list[str], ready: Callable[[], bool], sent: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+    """Start `python TYPED`, send it a signal once `ready()`, and wait: its exit code and all it said."""
+    process = subprocess.Popen(
+        [sys.executable, *typed],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not ready():
+        time.sleep(0.02)
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=90)
+    return process.returncode, said

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from launch import demo
-from tests.conftest import ROOT
+from tests.conftest import ROOT, stopped
 
 SMALL = ["--people", "5", "--clips-per-person", "2", "--seconds", "2", "--config", str(ROOT / "tests/tiny_motion.yaml")]
 
@@ -23,20 +19,7 @@ def stopped_and_resumed(tmp_path_factory, command) -> tuple[Path, list]:
     """The output folder, and (exit code, output) of three times the same command; the first is sent TERM."""
     out = tmp_path_factory.mktemp("demo") / "out"
     typed = ["-m", "launch", "demo", "--out", str(out), *SMALL]
-    first = subprocess.Popen(
-        [sys.executable, *typed],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (out / "videos" / "p001").is_dir():
-        time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)
-    said, _ = first.communicate(timeout=60)
-    ended = [(first.returncode, said)]
+    ended: list[tuple] = [stopped(typed, lambda: (out / "videos" / "p001").is_dir())]
     for _ in range(2):
         began = time.monotonic()
         done = command(*typed)
@@ -73,10 +56,10 @@ def test_done_it_ends_at_once(stopped_and_resumed):
 def test_a_changed_setting_redoes_the_step_that_reads_it(tmp_path):
     config = tmp_path / "motion.yaml"
     config.write_text("steps: 1\n")
-    before = demo.steps(tmp_path, 3, 1, 2, 0, config)
+    chain = demo.steps(tmp_path, 3, 1, 2, 0, config)
+    before = [step.digest() for step in chain]
     config.write_text("steps: 2\n")
-    after = demo.steps(tmp_path, 3, 1, 2, 0, config)
-    changed = [a.name for a, b in zip(after, before) if a.digest() != b.digest()]
+    changed = [step.name for step, digest in zip(chain, before) if step.digest() != digest]
     assert changed == ["train motion"]
 
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mytalk.motion import load_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, stopped
 
 TINY = str(ROOT / "tests" / "tiny_motion.yaml")
 STAGES = (0, 1, 2, 3)
@@ -133,29 +131,23 @@ def test_the_run_folder_tells_what_happened(runs):
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000010", "step-000012"]
 
 
+def logged(run: Path, steps: int) -> bool:
+    """Whether a run has logged some steps."""
+    metrics = run / "metrics.jsonl"
+    return metrics.exists() and metrics.read_text().count("\n") >= steps
+
+
 def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_path, command, runs):
     """TERM: the step is finished, a checkpoint written, exit 75. The same command then ends like an unhurt run."""
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [sys.executable, *typed],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, said
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    code, said = stopped(typed, lambda: logged(run, 2))
+    assert code == 75, said
     assert "the same command continues" in said
     again = command(*typed)
     assert again.returncode == 0, again.stderr
     assert "resuming after step" in again.stdout
-    np.testing.assert_allclose(curve(tmp_path / "run"), curve(runs / "w1z0"), rtol=1e-4)
+    np.testing.assert_allclose(curve(run), curve(runs / "w1z0"), rtol=1e-4)
     third = command(*typed)
     assert third.returncode == 0
     assert "already trained" in third.stdout
@@ -163,28 +155,17 @@ def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_pa
 
 def test_stopped_at_world_size_2_it_continues_at_1(talker_shards, tmp_path, command, runs):
     """TERM to the launcher reaches both ranks; they agree on the step after which they stop."""
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [*launch, *typed, "steps=4000", "checkpoint_every=4000", "validate_every=4000"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    long = ["steps=4000", "checkpoint_every=4000", "validate_every=4000"]
+    code, said = stopped([*launch, *typed, *long], lambda: logged(run, 2))
+    assert code != 0
     assert "the same command continues" in said
-    stopped = int(next((tmp_path / "run" / "checkpoints").glob("step-*")).name.removeprefix("step-"))
-    again = command(*typed, f"steps={max(stopped + 1, 12)}")
+    (checkpoint,) = (run / "checkpoints").glob("step-*")
+    again = command(*typed, f"steps={max(int(checkpoint.name.removeprefix('step-')) + 1, 12)}")
     assert again.returncode == 0, again.stderr
-    np.testing.assert_allclose(curve(tmp_path / "run")[:12], curve(runs / "w1z0"), rtol=1e-4)
+    np.testing.assert_allclose(curve(run)[:12], curve(runs / "w1z0"), rtol=1e-4)
 
 
 def test_a_torn_checkpoint_is_never_loaded(talker_shards, tmp_path, command):

@@ -332,11 +332,13 @@ def test_newest_sees_whole_checkpoints_only(tmp_path):
 )
 def test_prune_keeps_the_last_and_the_multiples(tmp_path, keep_last, keep_every, left):
     for step in range(10, 80, 10):
-        (tmp_path / "checkpoints" / checkpoint.folder_name(step)).mkdir(parents=True)
+        atomic.write_json(tmp_path / "checkpoints" / checkpoint.folder_name(step) / "checkpoint.json", {})
+    (tmp_path / "checkpoints" / checkpoint.folder_name(80)).mkdir()  # incomplete: counts for nothing
     other = tmp_path / "checkpoints" / "mine"
     other.mkdir()
     checkpoint.prune(tmp_path, keep_last, keep_every)
     other.rmdir()
+    (tmp_path / "checkpoints" / checkpoint.folder_name(80)).rmdir()
     assert sorted(checkpoint.step_of(path) for path in (tmp_path / "checkpoints").iterdir()) == left
 
 
