@@ -372,14 +372,15 @@ class Crew:
 
     def _blame(self) -> None:
         """Choose the failure that explains the others, and show it once."""
-        # An error that all ranks have in common (a wrong key) was already shown if rank 0 has it too.
+        # An error that all ranks have in common (a wrong key) is rank 0's, which has shown it already.
         self.cause = min(self.failures, key=lambda rank: (rank.symptom(), rank.symptom() == 0 and rank.number > 0))
-        number, total = self.cause.number, len(self.ranks)
-        if number == 0:
+        number, total, said = self.cause.number, len(self.ranks), self.cause.tail.last_words()
+        lines = []
+        if said == self.ranks[0].tail.last_words():
             self.gate.release()
         else:
             self.gate.drop()
-        lines = [] if number == 0 else [f"rank {number}: {line}" for line in self.cause.tail.last_words()]
+            lines = [f"rank {number}: {line}" for line in said]
         rest = "; the others are being stopped" if self._alive() else ""
         lines.append(f"python -m launch local: rank {number} of {total} {how_it_ended(self.cause.code)}{rest}")
         print(("\n" if sys.stderr.isatty() else "") + "\n".join(lines), file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """A rank that does as it is told: `python -m tests.dying_rank FOLDER RULE...`, a rule for each rank.
 
 Rules: `wait` (until a signal ends it), `deaf` (TERM does not), `fail CODE`, `peer` (a lost connection, before
-the others have said why), `late` (fails a second later with an error of its own), `again` (75 on TERM), `warn`.
+the others have said why), `late` (fails a second later with an error of its own), `again` (75 on TERM), `warn`, `said`
+(as `late`, but it has not ended yet).
 Each writes its process id to FOLDER/RANK once it is ready.
 """
 
@@ -40,6 +41,8 @@ def main(folder: Path, rule: str) -> int:
     if rule == "warn":
         print(f"ignored: {LOST}", file=sys.stderr)
         return 0
+    if rule == "said":
+        print(OWN, file=sys.stderr)
     time.sleep(60)
     return 0
 

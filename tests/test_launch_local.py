@@ -135,6 +135,14 @@ def test_an_error_of_all_ranks_is_shown_once(tmp_path, command):
     assert done.stderr.count("did you mean 'model.width'") == 1, done.stderr
 
 
+def test_what_rank_0_has_said_is_not_said_again(tmp_path, command):
+    """All ranks have the same error, but another than rank 0 ends first."""
+    done = command(*typed(tmp_path, "said", "late"))
+    assert done.returncode == 4
+    assert done.stderr.count(OWN) == 1, done.stderr
+    assert "rank 1 of 2 ended with exit code 4" in done.stderr
+
+
 def test_stopped_before_training_began_it_may_be_run_again(tmp_path):
     """One rank says 75, the other has no handler yet and dies of TERM."""
     code, said = stopped(typed(tmp_path, "again", "wait"), ready(tmp_path, 2))
