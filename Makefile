@@ -8,15 +8,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-full lint format golden clean
+.PHONY: demo test lint format golden clean
 
 demo: $(VENV)/.demo  ## draw talkers, make shards, train, score people it never saw; the same command continues
 	$(RUN) -m launch demo
 
-test: lint  ## lint, types and every test that fits CI
-	$(RUN) -m pytest -m "not slow"
-
-test-full: lint  ## the long sets as well
+test: lint  ## lint, types and every test
 	$(RUN) -m pytest
 
 lint: $(VENV)/.test  ## ruff and mypy
@@ -34,15 +31,16 @@ golden: $(VENV)/.test  ## record the golden losses anew, after a change that is 
 clean:  ## remove the environment and the demo's runs
 	rm -rf $(VENV) runs/demo
 
-$(VENV)/bin/python:
+$(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10-3.12 found; install one, or name it: make PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --version > $@
 
-$(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/.made
 	@date +%s > $(VENV)/.started
 	$(INSTALL) -e '.[train,landmarks,demo]'
 	@echo $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) > $@
 
-$(VENV)/.test: setup.cfg constraints.txt | $(VENV)/bin/python
+$(VENV)/.test: setup.cfg constraints.txt | $(VENV)/.made
 	$(INSTALL) -e '.[train,landmarks,demo,test]'
 	@touch $@

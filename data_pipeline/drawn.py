@@ -18,6 +18,7 @@ from typing import Any
 
 from data_pipeline.drawing.workers import map_unordered
 from mytalk import atomic, command
+from mytalk.machine import cores
 from mytalk.progress import Progress
 
 FPS = 25
@@ -104,7 +105,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Draw what is missing, write the truth, measure, and say what was measured."""
     corpus = _corpus(args)
-    workers = args.workers or _cores()
+    workers = args.workers or cores()
     out: Path = args.out
     described = _described(out, corpus)
     clips = corpus.clips()
@@ -254,8 +255,3 @@ def _recorded(out: Path, described: dict[str, Any], measured: dict[str, Any]) ->
     described = described | measured
     atomic.write_json(out / "corpus.json", described)
     return described
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,8 @@ from data_pipeline import manifest as manifests
 from data_pipeline.survey import Limits
 from mytalk import atomic, command, crop, detector, media
 from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
+from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
-
-LOCK = "extract.lock"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -44,9 +39,7 @@ def arguments() -> argparse.ArgumentParser:
         "(VoxCeleb2, MEAD) or the one that holds the video (LRS3)",
     )
     made.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
-    made.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)"
-    )
+    made.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
     limits = Limits()
     made.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
     made.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
@@ -67,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         suffixes = " ".join(sorted(sources.SUFFIXES))
         raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}")
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
         settings = dataclasses.asdict(limits)
@@ -202,14 +195,3 @@ def _limits(args: argparse.Namespace) -> Limits:
     if args.sources_per_shard < 1 or args.workers < 0:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
     return Limits(args.min_seconds, args.max_seconds, args.min_face_px, args.crop_px)
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """One extraction at a time in a folder; the lock goes with the process, however that ends."""
-    with open(out / LOCK, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise command.UserError(f"another extract is at work in {out}; wait for it") from None
-        yield

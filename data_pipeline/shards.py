@@ -19,6 +19,7 @@ from data_pipeline import survey as surveys
 from data_pipeline.layout import COLUMNS, MEMBERS, part_path, tar_path
 from data_pipeline.sources import Source
 from mytalk import atomic, media
+from mytalk.digest import sha256_of
 
 EXTRACTED = "extracted"
 REJECTED = "rejected"
@@ -70,7 +71,7 @@ def write(task: Task, detector, tick: Callable[[int, int], None]) -> dict[str, A
         _index(task, clips)
         for column in COLUMNS:
             path = tar_path(task.out, column, task.shard)
-            part["columns"][column] = {"bytes": path.stat().st_size, "sha256": surveys.sha256_of(path)}
+            part["columns"][column] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     atomic.write_json(part_path(task.out, task.shard), part)
     return part
 

@@ -31,10 +31,10 @@ class Selection:
 
 
 def select(manifest: Manifest, split: str, columns: Sequence[str]) -> Selection:
-    """The clips of a split. The digest covers their ordered keys and the `columns` that examples use."""
+    """The clips of a split. The digest covers their ordered keys, shards, and the `columns` that examples use."""
     rows = manifest.rows(split)
     digest = hashlib.blake2b(digest_size=16)
-    for name in ("key", *columns):
+    for name in ("key", "shard", *columns):
         digest.update(name.encode() + b"\0")
         for value in manifest.column(name)[rows].tolist():
             digest.update(str(value).encode() + b"\0")

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from data_pipeline import slots
+from data_pipeline import clips, slots
+from mytalk.command import UserError
 
 MakeBatch = Callable[[list[int]], Any]
+
+
+@dataclass
+class Failure:
+    """What kept a batch from being made; raised where the batches are used."""
+
+    error: Exception
 
 
 @dataclass
@@ -37,17 +46,42 @@ class SlotStream(IterableDataset):
         )
         for index, numbers in enumerate(rounds):
             if index % every == first:
-                yield self.make_batch(numbers)
+                try:
+                    made = self.make_batch(numbers)
+                except clips.ClipError as error:
+                    advice = "mend its shard or extract it again, then run the same command"
+                    made = Failure(UserError(f"{error}; {advice}"))
+                except (OSError, UserError) as error:
+                    made = Failure(error)  # as data: torch would turn it into a page of traceback
+                yield made
 
 
-def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False) -> Iterator[Any]:
-    """Iterate a stream, its batches made by `workers` processes (0: in this one)."""
-    return iter(
-        DataLoader(
-            stream,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=prefetch if workers else None,
-            pin_memory=pin,
-        )
+def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False) -> Generator[Any, None, None]:
+    """Iterate a stream, its batches made by `workers` processes (0: in this one).
+
+    Raises UserError for a damaged clip, OSError for a file that cannot be read. Close it when done with it
+    before its end (contextlib.closing).
+    """
+    made = DataLoader(
+        stream,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        worker_init_fn=leave_signals_to_the_parent,
     )
+    batches: Any = iter(made)
+    try:
+        for batch in batches:
+            if isinstance(batch, Failure):
+                raise batch.error
+            yield batch
+    finally:
+        if workers:  # they are deaf to TERM: left to the interpreter's exit, they would be waited for without end
+            batches._shutdown_workers()
+
+
+def leave_signals_to_the_parent(_: int) -> None:
+    """A worker outlives the signals that stop a run: the step under way still needs its batches."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)

@@ -7,7 +7,6 @@ Shape suffixes: T frames, N landmarks, 2 = (x, y), S audio samples.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from data_pipeline import members, spans
 from data_pipeline.sources import Source, key_of
 from mytalk import crop, media
+from mytalk.digest import sha256_of
 from mytalk.landmarks import COUNT, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 
 NO_FACE = "no_face"
@@ -145,15 +145,6 @@ def clips(
             members.audio_wav(audio_S),
             media.encode_frames(pictures),
         )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as handle:
-        digest = hashlib.sha256()
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _pose(landmarks_TN2: np.ndarray) -> dict[str, float]:

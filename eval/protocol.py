@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.manifest import Manifest
-from data_pipeline.survey import sha256_of
 from eval import intervals
 from eval.metrics import METRICS
 from eval.plan import MIN_SCORED_FRAMES, Settings, Task
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 from mytalk.landmarks import FRAME_HZ
 
 METHODS = {

@@ -35,9 +35,9 @@ class Step:
     proof: Path
     reads: tuple[Path, ...] = ()
 
-    def digest(self) -> str:
-        """Changes with the command and with the files of settings that it reads."""
-        made = hashlib.sha256(json.dumps(self.words).encode())
+    def digest(self, before: str) -> str:
+        """Changes with the command, the files of settings that it reads, and the digest of the step before."""
+        made = hashlib.sha256(json.dumps([before, *self.words]).encode())
         for path in self.reads:
             made.update(path.read_bytes())
         return made.hexdigest()
@@ -49,7 +49,7 @@ def steps(out: Path, people: int, clips: int, seconds: float, seed: int, config:
     drawn = ("--identities", str(people), "--clips-per-identity", str(clips), "--seconds", str(seconds))
     draw = (*drawn, "--seed", str(seed))
     train = ("--config", str(config), f"shards={shards}", f"run={motion}")
-    score = ("--shards", str(shards), "--model", str(motion / "model"), "--out", str(scores))
+    score = ("--shards", str(shards), "--model", str(motion / "model"), "--out", str(scores), "--force")
     return [
         Step("draw", ("data_pipeline", "demo", str(videos), *draw), videos / "corpus.json"),
         Step("extract", ("data_pipeline", "extract", str(videos), str(shards)), shards / "manifest.json"),
@@ -83,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
     chain = steps(args.out, args.people, args.clips_per_person, args.seconds, args.seed, args.config)
     record = args.out / "budget.json"
     budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    digest = ""
     for number, step in enumerate(chain, 1):
-        known = budget.get(step.name, {})
-        if known.get("done") == step.digest() and step.proof.is_file():
+        known, digest = budget.get(step.name, {}), step.digest(digest)
+        if known.get("done") == digest and step.proof.is_file():
             continue
         typed = ("python", "-m", *step.words)
         print(f"\n[{number}/{len(chain)}] {step.name}: {shlex.join(typed)}", flush=True)
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         spent = seconds + (known.get("seconds", 0.0) if "done" not in known else 0.0)
         entry: dict[str, Any] = {"seconds": round(spent, 1)}
         if code == EXIT_DONE:
-            entry["done"] = step.digest()
+            entry["done"] = digest
         budget[step.name] = entry
         atomic.write_json(record, budget)
         if code != EXIT_DONE:
@@ -137,12 +138,14 @@ def print_table(chain: list[Step], budget: dict[str, Any]) -> None:
 def print_where(out: Path) -> None:
     """The result in one table, and the files to look at."""
     report = json.loads((out / "scores" / "report.json").read_text())
+    passed = "holds" if report["gate"]["passed"] else "FAILS"
     print("\nopening correlation on people never seen in training (1 is the truth, 0 knows nothing):")
     for name, metrics in report["methods"].items():
         value = metrics["opening_correlation"]
         interval = value["ci95"]
         shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "(one person: no interval)"
         print(f"  {name:<16} {value['mean']:5.2f} {shown}  n = {value['n']} of {value['total']} people")
+    print(f"the gate {passed}: mytalk's interval lies above the others'")
     print(f"\nlook at    {out / 'scores' / 'openings.png'}, {out / 'scores' / 'report.json'}")
     print(f"videos     {out / 'videos'}/p000/c00.mp4")
     print(f"curves     {sys.executable} -m tensorboard.main --logdir {out / 'motion' / 'tensorboard'}")

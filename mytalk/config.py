@@ -35,7 +35,7 @@ def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()
         config = _merge(schema, config, OmegaConf.to_container(given), str(file))
     for item in overrides:
         if "=" not in item or item.startswith("-"):
-            raise UserError(f"'{item}' is not an override; write key=value, for example train.steps=100")
+            raise UserError(f"'{item}' is not an override; write key=value, for example steps=100")
         key, _, text = item.partition("=")
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))

@@ -41,6 +41,11 @@ class Progress:
         """Print the closing line."""
         self._print(note, last=True)
 
+    def say(self, text: str) -> None:
+        """Print a line of its own, without tearing the moving one."""
+        self.stream.write(f"\r\x1b[K{text}\n" if self.on_terminal else f"{text}\n")
+        self.stream.flush()
+
     def rate(self) -> float:
         """Units per second since this process began."""
         return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)

@@ -36,8 +36,13 @@ def command():
     return run
 
 
-def stopped(typed: list[str], ready: Callable[[], bool], sent: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-    """Start `python TYPED`, send it a signal once `ready()`, and wait: its exit code and all it said."""
+def stopped(
+    typed: list[str], ready: Callable[[], bool], sent: signal.Signals = signal.SIGTERM, group: bool = False
+) -> tuple[int, str]:
+    """Start `python TYPED`, signal it (or its whole process group) once `ready()`, and wait.
+
+    Returns its exit code and all it said.
+    """
     process = subprocess.Popen(
         [sys.executable, *typed],
         cwd=ROOT,
@@ -45,10 +50,11 @@ def stopped(typed: list[str], ready: Callable[[], bool], sent: signal.Signals = 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not ready():
         time.sleep(0.02)
-    process.send_signal(sent)
+    os.killpg(process.pid, sent) if group else process.send_signal(sent)
     said, _ = process.communicate(timeout=90)
     return process.returncode, said

@@ -122,7 +122,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
         """Nothing in the output is written under its final name: a kill at any byte finds no torn file."""
         if name == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR):
             path = Path(args[0])
-            if out in path.parents and not path.name.startswith((atomic.TEMPORARY, extract.LOCK)):
+            if out in path.parents and not path.name.startswith((atomic.TEMPORARY, "extract.lock")):
                 print(f"written in place: {path}", file=sys.stderr)
                 os._exit(99)
 
@@ -143,4 +143,4 @@ def _child(videos, out, options, kill_at, count, said) -> None:
 def files(out: Path) -> dict[str, bytes]:
     """Every file of a folder by relative path, but for the lock."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    return {name: data for name, data in found.items() if name != extract.LOCK}
+    return {name: data for name, data in found.items() if name != "extract.lock"}

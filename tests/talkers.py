@@ -5,6 +5,7 @@ No video and no detector: 478 points, noise shaped by an envelope, and a person'
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def write(folder: Path, people: dict[str, int], clips_each: int = 2, frames: int
                 "source_fps": 25.0,
                 "source_width": 512,
                 "source_height": 512,
-                "source_sha256": f"{hash(key) & 0xFFFFFFFF:064x}",
+                "source_sha256": hashlib.sha256(key.encode()).hexdigest(),
                 "crop": [0.5, 0.0, 0.0, 0.0, 0.5, 0.0],
                 "crop_px": 256,
                 "detected_share": 1.0,

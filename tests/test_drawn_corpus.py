@@ -18,7 +18,7 @@ from data_pipeline.drawing import articulation, found_faces, mouth, sentences
 from data_pipeline.drawing.articulation import Articulation, Track, articulate, neutral_track
 from data_pipeline.drawing.performance import perform, pictures
 from data_pipeline.drawing.person import person
-from data_pipeline.voice import PAUSE, Phoneme, Voice, speak
+from data_pipeline.drawing.voice import PAUSE, Phoneme, Voice, speak
 from mytalk import atomic, command, landmarks
 from mytalk.detector import FaceDetector
 

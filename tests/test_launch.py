@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -11,15 +13,24 @@ import pytest
 from launch import demo
 from tests.conftest import ROOT, stopped
 
-SMALL = ["--people", "5", "--clips-per-person", "2", "--seconds", "2", "--config", str(ROOT / "tests/tiny_motion.yaml")]
+SMALL = ["--people", "5", "--clips-per-person", "2", "--seconds", "2"]
 
 
 @pytest.fixture(scope="module")
-def stopped_and_resumed(tmp_path_factory, command) -> tuple[Path, list]:
-    """The output folder, and (exit code, output) of three times the same command; the first is sent TERM."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    typed = ["-m", "launch", "demo", "--out", str(out), *SMALL]
-    ended: list[tuple] = [stopped(typed, lambda: (out / "videos" / "p001").is_dir())]
+def endings(tmp_path_factory, command) -> tuple[Path, list]:
+    """The output folder, and (exit code, output) of four times the same command.
+
+    The first is stopped while it draws, the second while it trains, by signals to the whole group.
+    """
+    folder = tmp_path_factory.mktemp("demo")
+    out, config = folder / "out", folder / "motion.yaml"
+    tiny = (ROOT / "tests/tiny_motion.yaml").read_text()
+    config.write_text(re.sub("steps: 12|_every: [0-9]+", lambda m: m[0].split(":")[0] + ": 80", tiny))
+    typed = ["-m", "launch", "demo", "--out", str(out), "--config", str(config), *SMALL]
+    ended: list[tuple] = [
+        stopped(typed, lambda: (out / "videos" / "p001").is_dir(), signal.SIGINT, group=True),
+        stopped(typed, lambda: (out / "motion" / "metrics.jsonl").exists(), signal.SIGTERM, group=True),
+    ]
     for _ in range(2):
         began = time.monotonic()
         done = command(*typed)
@@ -27,40 +38,54 @@ def stopped_and_resumed(tmp_path_factory, command) -> tuple[Path, list]:
     return out, ended
 
 
-def test_the_whole_chain_ends_with_a_score_of_unseen_people(stopped_and_resumed):
-    out, (_, second, _) = stopped_and_resumed
-    assert second[0] == 0, second[1]
+def test_the_whole_chain_ends_with_a_score_of_unseen_people(endings):
+    out, (*_, third, _) = endings
+    assert third[0] == 0, third[1]
     report = json.loads((out / "scores" / "report.json").read_text())
     assert set(report["methods"]) == {"mytalk", "shuffled_audio", "frozen_mouth"}
     assert report["methods"]["frozen_mouth"]["opening_correlation"]["mean"] == 0
-    assert "opening correlation on people never seen" in second[1]
+    assert "opening correlation on people never seen" in third[1]
+    assert "the gate FAILS" in third[1], "one unseen person has no interval"
     for name in ("draw", "extract", "train motion", "score", "total"):
-        assert name in second[1]
+        assert name in third[1]
 
 
-def test_stopped_it_says_that_the_same_command_continues(stopped_and_resumed):
-    _, (first, second, _) = stopped_and_resumed
-    assert first[0] != 0
-    assert "the same command continues" in first[1]
+def test_stopped_it_says_that_the_same_command_continues(endings):
+    _, (first, second, third, _) = endings
+    for code, said in (first, second):
+        assert code != 0
+        assert "the same command continues" in said
     assert "[1/5] draw" in second[1], "the step that was cut short is taken up again"
+    assert second[0] == 75, second[1]
+    assert "[3/5]" not in third[1], "what was done is not done again"
+    assert "[4/5] train motion" in third[1]
+    assert "resuming after step" in third[1]
 
 
-def test_done_it_ends_at_once(stopped_and_resumed):
-    _, (_, _, third) = stopped_and_resumed
-    assert third[0] == 0
-    assert "[1/5]" not in third[1], "no step is started"
-    assert "total" in third[1]
-    assert third[2] < 30
+def test_done_it_ends_at_once(endings):
+    _, (*_, last) = endings
+    assert last[0] == 0
+    assert "[1/5]" not in last[1], "no step is started"
+    assert "total" in last[1]
+    assert last[2] < 30
 
 
-def test_a_changed_setting_redoes_the_step_that_reads_it(tmp_path):
+def digests(chain: list[demo.Step]) -> list[str]:
+    """The chained digests of all steps."""
+    made = [""]
+    for step in chain:
+        made.append(step.digest(made[-1]))
+    return made[1:]
+
+
+def test_a_changed_setting_redoes_the_step_that_reads_it_and_all_after_it(tmp_path):
     config = tmp_path / "motion.yaml"
     config.write_text("steps: 1\n")
     chain = demo.steps(tmp_path, 3, 1, 2, 0, config)
-    before = [step.digest() for step in chain]
+    before = digests(chain)
     config.write_text("steps: 2\n")
-    changed = [step.name for step, digest in zip(chain, before) if step.digest() != digest]
-    assert changed == ["train motion"]
+    changed = [step.name for step, old, new in zip(chain, before, digests(chain)) if old != new]
+    assert changed == ["train motion", "score"]
 
 
 def test_outside_the_checkout_it_says_so(tmp_path, command):

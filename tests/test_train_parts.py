@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from mytalk import atomic
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 from train import batching, board, checkpoint, loop, zero
 from train.config import LoopConfig, OptimizerConfig
 
@@ -246,7 +247,7 @@ def test_fragments_are_written_as_fp32(tmp_path):
 def rehashed(folder, **changes) -> None:
     """Change checkpoint.json, its files' digests made to fit."""
     facts = json.loads((folder / "checkpoint.json").read_text())
-    facts["files"] = {name: checkpoint.digest(folder / name) for name in facts["files"]}
+    facts["files"] = {name: sha256_of(folder / name) for name in facts["files"]}
     (folder / "checkpoint.json").write_text(json.dumps({**facts, **changes}))
 
 
@@ -345,7 +346,7 @@ def test_prune_keeps_the_last_and_the_multiples(tmp_path, keep_last, keep_every,
 def test_digest_is_sha256_of_the_whole_file(tmp_path):
     data = bytes(range(256)) * 5000
     atomic.write_bytes(tmp_path / "file", data)
-    assert checkpoint.digest(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(data).hexdigest()
 
 
 # ZeRO settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ class Board:
         self.path, self.log_every = run / "metrics.jsonl", log_every
         keep_until(self.path, start_step)
         self.file = open(self.path, "a")  # noqa: SIM115  closed in __exit__
-        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=start_step)
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=start_step + 1)
         self.progress = Progress("train", steps, "steps", done=start_step)
 
     def __enter__(self) -> Board:
@@ -47,6 +48,11 @@ class Board:
                 if isinstance(value, float):
                     self.writer.add_scalar(f"train/{name}", value, step)
         self.progress.step(1, note)
+
+    def flush(self) -> None:
+        """Bring what was logged to disk, before a checkpoint says that these steps are done."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
     def validation(self, step: int, values: dict[str, float], pictures: dict[str, np.ndarray]) -> None:
         """Log scores of unseen people and pictures (H x W x 3, uint8)."""

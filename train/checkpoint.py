@@ -10,7 +10,6 @@ and renamed when it is whole, so an incomplete one is never loaded. Nothing is p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from safetensors.torch import save_file
 
 from mytalk import atomic
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 
 FORMAT = 1
 KINDS = ("weight", "exp_avg", "exp_avg_sq", "ema")
@@ -79,7 +79,7 @@ def commit(run: Path, step: int, facts: dict[str, Any], world_size: int) -> Path
     files = {}
     for rank in range(world_size):
         path = folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-        files[path.name] = digest(path)
+        files[path.name] = sha256_of(path)
     atomic.write_json(folder / "checkpoint.json", {"format": FORMAT, "step": step, **facts, "files": files})
     final = run / "checkpoints" / folder_name(step)
     atomic.rename_folder(folder, final)
@@ -132,7 +132,7 @@ def load(folder: Path) -> Checkpoint:
     stretches: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     for name, expected in facts["files"].items():
         path = folder / name
-        if not path.is_file() or digest(path) != expected:
+        if not path.is_file() or sha256_of(path) != expected:
             raise UserError(f"{path} is missing or damaged; remove {folder} to resume from the one before it")
         with safe_open(path, framework="pt") as reader:
             for key in reader.keys():  # noqa: SIM118  not a dict
@@ -157,16 +157,9 @@ def prune(run: Path, keep_last: int, keep_every: int) -> None:
     """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
     for path in complete(run)[:-keep_last]:
         if not keep_every or step_of(path) % keep_every:
-            shutil.rmtree(path)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    made = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            made.update(block)
-    return made.hexdigest()
+            doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
+            os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
+            shutil.rmtree(doomed)
 
 
 def _whole(stretches: list[tuple[int, int]], numel: int) -> bool:

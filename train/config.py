@@ -46,7 +46,7 @@ class OptimizerConfig:
 class LoopConfig:
     """One training run: its folder, length, batch, precision and habits. All recipes share these keys."""
 
-    run: str = "runs/motion"  # folder of checkpoints, curves and ledgers; the same folder resumes
+    run: str = "runs/motion"  # folder of checkpoints, curves and model; the same folder resumes
     steps: int = 100_000
     global_batch: int = 32  # examples per optimizer step, over all processes
     max_micro_batch: int = 32  # the most examples that fit one process at once

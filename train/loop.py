@@ -7,6 +7,9 @@ batch was divided among micro-batches and ranks.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -23,11 +26,14 @@ from data_pipeline import stream
 from mytalk import atomic
 from mytalk import config as configs
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
+from mytalk.machine import sole_user
 from train import checkpoint, zero
 from train.batching import divide
 from train.board import Board, environment
 from train.config import LoopConfig
-from train.ranks import Ranks, StopSignals
+from train.ranks import Ranks, StopSignals, join, leave
+
+FINISHED = "finished.json"  # how many steps the exported model was trained for; written last
 
 
 class Recipe(Protocol):
@@ -57,6 +63,21 @@ class Recipe(Protocol):
         """Write the trained networks for `mytalk` to use."""
 
 
+def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
+    """What every recipe's command does: nothing if the model is there, else join the ranks and train."""
+    run = Path(config.run)
+    if (steps := finished_steps(run)) >= config.steps:
+        print(f"{run} is already trained for {steps} steps; raise steps to go on")
+        return EXIT_DONE
+    recipe = make_recipe()
+    joined = join()
+    try:
+        with sole_user(run, "train") if joined.rank == 0 else contextlib.nullcontext():
+            return train(recipe, config, joined)
+    finally:
+        leave()
+
+
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     """Train until `config.steps`, from the newest checkpoint of the run folder. Returns the exit code."""
     run = Path(config.run)
@@ -70,7 +91,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         refuse_changes(recipe, config, resumed.facts["fixed"])
         start = resumed.step
         for player, module in modules.items():
-            module.load_state_dict(resumed.tensors[player]["weight"], strict=False)
+            module.load_state_dict(resumed.tensors[player]["weight"], strict=True)
     engines = {p: zero.make_engine(m, config, batching, ranks) for p, m in modules.items()}
     fragments = {player: zero.fragments(engine) for player, engine in engines.items()}
     emas = {player: [f.weight.clone() for f in pieces] for player, pieces in fragments.items()}
@@ -93,16 +114,12 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         pin=ranks.device.type == "cuda",
     )
     skipped_in_a_row = 0
-    board = open_board(run, recipe, config, start) if ranks.rank == 0 else None
     if ranks.rank == 0:
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
         note = f"resuming after step {start}" if start else "starting"
-        print(
-            f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}",
-            flush=True,
-        )
+        print(f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}", flush=True)
 
-    with StopSignals() as stop:
+    with board_of(run, recipe, config, start, ranks) as board, StopSignals() as stop, contextlib.closing(batches):
         for step in range(start, config.steps):
             began = time.perf_counter()
             waited = 0.0
@@ -159,28 +176,30 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
             if done % config.validate_every == 0 or done == config.steps:
                 validate(recipe, fragments, emas, shapes, plain, ranks, board, done)
             if done % config.checkpoint_every == 0 or done == config.steps or stopping:
+                if board is not None:
+                    board.flush()
                 save(recipe, config, run, done, engines, fragments, emas, shapes, ranks)
             if stopping and done < config.steps:
                 if board is not None:
                     board.progress.finish(f"stopped by a signal after step {done}; the same command continues")
-                    board.__exit__()
                 return EXIT_RUN_AGAIN
 
-    states = {p: gather_ema(fragments[p], emas[p], shapes[p], ranks) for p in engines}
-    if board is not None:
-        recipe.export(states, run / "model")
-        board.progress.finish()
-        board.__exit__()
-        print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
-    dist.barrier()
+        states = {p: gather_ema(fragments[p], emas[p], shapes[p], ranks) for p in engines}
+        if board is not None:
+            recipe.export(states, run / "model")
+            atomic.write_json(run / FINISHED, {"steps": max(start, config.steps)})
+            board.progress.finish()
+            print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
+        dist.barrier()
     return EXIT_DONE
 
 
-def finished(config: LoopConfig) -> bool:
-    """Whether the run folder already holds the model of the last step."""
-    newest = checkpoint.newest(Path(config.run))
-    trained = newest is not None and checkpoint.step_of(newest) >= config.steps
-    return trained and (Path(config.run) / "model" / "config.json").is_file()
+def finished_steps(run: Path) -> int:
+    """How many steps the exported model of a run folder was trained for; 0 where there is none."""
+    try:
+        return int(json.loads((run / FINISHED).read_text())["steps"])
+    except FileNotFoundError:
+        return 0
 
 
 def clip_factor(norm: float, limit: float) -> float:
@@ -195,8 +214,6 @@ def finite_or_none(value: float) -> float | None:
 
 def key_sum(batch: Any) -> int:
     """A number that tells which windows of which clips a batch held, whatever their order or grouping."""
-    import hashlib
-
     total = 0
     for slot, key, start in zip(batch.slots_B.tolist(), batch.keys_B, batch.starts_B.tolist()):
         named = hashlib.blake2b(f"{slot}:{key}:{start}".encode(), digest_size=5).digest()
@@ -220,8 +237,10 @@ def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
     return {"recipe": recipe.name, "seed": config.seed, "global_batch": config.global_batch, **recipe.fixed()}
 
 
-def open_board(run: Path, recipe: Recipe, config: LoopConfig, start: int) -> Board:
-    """Make the run folder with its config, the config's difference from the defaults, and the environment."""
+def board_of(run: Path, recipe: Recipe, config: LoopConfig, start: int, ranks: Ranks):
+    """The board of rank 0, in a run folder with config, its difference from the defaults, and environment."""
+    if ranks.rank:
+        return contextlib.nullcontext()
     run.mkdir(parents=True, exist_ok=True)
     atomic.sweep(run / "checkpoints")
     atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
@@ -240,13 +259,13 @@ def gather_ema(pieces: list[zero.Fragment], averages: list[torch.Tensor], shapes
 def validate(recipe, fragments, emas, shapes, plain, ranks: Ranks, board: Board | None, done: int) -> None:
     """Score people who are not trained on with the EMA weights; rank 0 logs and draws."""
     for player, module in plain.items():
-        module.load_state_dict(gather_ema(fragments[player], emas[player], shapes[player], ranks), strict=False)
+        module.load_state_dict(gather_ema(fragments[player], emas[player], shapes[player], ranks), strict=True)
     with torch.no_grad():
         scores = recipe.validate(plain, ranks)
         if board is not None:
             board.validation(done, scores, recipe.pictures(plain))
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            print(f"validation on unseen people after step {done}: {shown}", flush=True)
+            board.progress.say(f"validation after step {done}: {shown}")
     dist.barrier()
 
 

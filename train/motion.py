@@ -47,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     made = command.parser(
         "python -m train motion",
         "Train the speech-to-motion diffusion model from shards. Stopped or killed, the same command continues; "
-        "several processes: torchrun --nproc-per-node 2 -m train motion ...",
+        "several processes: python -m launch local --processes 2 -- train motion ...",
         "python -m train motion --config configs/demo/motion.yaml shards=data/shards run=runs/mine steps=500",
     )
     made.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
@@ -58,16 +58,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(MotionTrainConfig, args.config, args.settings)
-    if loop.finished(settings):
-        print(f"motion: {settings.run} is already trained for {settings.steps} steps; raise steps to go on")
-        return command.EXIT_DONE
-    recipe = MotionRecipe(settings)
-    from train import ranks
-
-    try:
-        return loop.train(recipe, settings, ranks.join())
-    finally:
-        ranks.leave()
+    return loop.start(settings, lambda: MotionRecipe(settings))
 
 
 class MotionRecipe:
@@ -139,7 +130,7 @@ class MotionRecipe:
             result_TN2 = motion.generate(
                 model, truth_TN2, source_UN2, audio_S, 0, self.settings.sampling_steps, source_audio_S=heard_S
             )
-            shown[f"unseen/{person}"] = pictures.compare(truth_TN2, result_TN2)
+            shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:

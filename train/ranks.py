@@ -65,13 +65,6 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def any_rank(flag: bool, ranks: Ranks) -> bool:
-    """True on every rank if the flag is true on one."""
-    value = torch.tensor(float(flag), device=ranks.device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item())
-
-
 class StopSignals:
     """Remembers TERM, INT and USR1 instead of dying of them, so that the step is finished first."""
 

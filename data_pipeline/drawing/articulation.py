@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from data_pipeline.voice import PAUSE, Phoneme
+from data_pipeline.drawing.voice import PAUSE, Phoneme
 
 STEP_S = 0.005  # grid of the neutral track
 SPREAD_S = 0.032  # how far neighbours reach into a sound (standard deviation)

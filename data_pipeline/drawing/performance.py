@@ -14,12 +14,12 @@ import numpy as np
 
 from data_pipeline.drawing import mouth, sentences
 from data_pipeline.drawing.articulation import articulate, neutral_track
+from data_pipeline.drawing.face import Face
 from data_pipeline.drawing.film import mp4
 from data_pipeline.drawing.movement import Pose, poses
 from data_pipeline.drawing.person import Person, person
 from data_pipeline.drawing.portrait import portrait
-from data_pipeline.face import Face
-from data_pipeline.voice import Speech, speak
+from data_pipeline.drawing.voice import Speech, speak
 
 _WORDS, _MOVES = 2, 3  # tags of streams of randomness; person.py has another
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.drawing.articulation import Articulation
-from data_pipeline.voice import Voice
+from data_pipeline.drawing.voice import Voice
 
 Colour = tuple[float, float, float]
 

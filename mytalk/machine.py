@@ -1,0 +1,31 @@
+"""What the machine gives a process: cores, and a folder to itself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mytalk.command import UserError
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder's lock file `<what>.lock`; it goes with the process, however that ends.
+
+    Raises UserError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{what}.lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another {what} is at work in {folder}; wait for it, or stop it") from None
+        yield

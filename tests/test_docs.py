@@ -1,0 +1,34 @@
+"""The documents: every link leads somewhere, nothing is left to be filled in, every named command exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere_and_nothing_is_left_open(page: Path):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+    assert not re.findall(r"^[A-Z]+_[A-Z_]+$|\b(?:TODO|FIXME|XXX)\b", text, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_documents_exist(page: Path):
+    for folder, name in re.findall(r"python -m (data_pipeline|train|eval|launch) ([a-z]+)", page.read_text()):
+        source = (ROOT / folder / "__main__.py").read_text()
+        assert f'"{name}": (' in source, f"{page.name}: python -m {folder} {name}"
+
+
+def test_make_targets_in_the_documents_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)`", page.read_text()):
+            assert re.search(rf"^{target}:", makefile, re.M), f"{page.name}: make {target}"
