@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from mytalk import atomic
-from mytalk.command import UserError
+from mytalk.command import UserError, one_line
 from mytalk.digest import sha256_of
+from tests.test_extract import small_disk
 from train import batching, board, checkpoint, loop, zero
 from train.config import LoopConfig, OptimizerConfig
 
@@ -386,3 +388,13 @@ def test_raw_keys_are_added():
 def test_raw_keys_never_replace_ours(raw, said):
     with pytest.raises(UserError, match=f"{said} is made from our own keys"):
         engine(**raw)
+
+
+def test_a_full_disk_is_told_as_one(tmp_path):
+    """The tensor writer wraps the machine's errors; a user must read that the disk is full."""
+    with small_disk(tmp_path / "small", "64k"):
+        pieces = {"motion": {"weight": [("w", 0, torch.zeros(100_000))]}}
+        with pytest.raises(OSError, match=r"os error 28") as told:
+            checkpoint.write_fragments(tmp_path / "small", 0, 1, pieces)
+        assert told.value.errno == errno.ENOSPC
+        assert "the disk is full" in one_line(told.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,6 @@ class OptimizerConfig:
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of a step (0-based): linear warm-up, then the schedule."""
-        import math
-
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         if self.schedule == "inverse_sqrt":
             after = math.sqrt(max(self.warmup_steps, 1) / max(step + 1, self.warmup_steps, 1))

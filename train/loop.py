@@ -125,9 +125,10 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
             waited = 0.0
             totals = torch.zeros(len(engines), dtype=torch.float64, device=ranks.device)
             keys = 0
+            lr = config.optimizer.lr_at(step, config.steps)
             for engine in engines.values():
                 engine.train()
-                zero.set_lr(engine, config.optimizer.lr_at(step, config.steps))
+                zero.set_lr(engine, lr)
             for micro in range(batching.accumulation):
                 asked = time.perf_counter()
                 batch = next(batches).to(ranks.device)
@@ -164,7 +165,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
             if board is not None:
                 values = {f"loss/{p}": finite_or_none(losses[i].item()) for i, p in enumerate(engines)}
                 values |= {f"grad_norm/{p}": finite_or_none(norms[i].item()) for i, p in enumerate(engines)}
-                values |= {"lr": config.optimizer.lr_at(step, config.steps), "keys": int(agreed[-2].item())}
+                values |= {"lr": lr, "keys": int(agreed[-2].item())}
                 values |= {"seconds": time.perf_counter() - began, "wait_s": waited, "skipped": not finite}
                 board.step(done, values, f"loss {losses.tolist()[0]:.4f}")
             if skipped_in_a_row > config.max_skipped_steps:
