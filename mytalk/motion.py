@@ -10,23 +10,18 @@ frames, M condition tokens, D features, S audio samples, 2 = (x, y).
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
-from mytalk import atomic, audio, diffusion, pose
-from mytalk.command import UserError
+from mytalk import audio, diffusion, pose, weights
 from mytalk.conformer import Block
 from mytalk.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
 
-FORMAT = 1
 PLACE_PX = 128.0  # scale of the static face shape as the network sees it
 
 
@@ -265,49 +260,10 @@ def generate(
 
 
 def save_model(state: dict[str, torch.Tensor], config: MotionConfig, folder: str | Path) -> None:
-    """Write weights as a folder of config.json and model.safetensors, each file atomically, weights first."""
-    folder = Path(folder)
-    whole = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
-    atomic.write_bytes(folder / "model.safetensors", save(whole))
-    atomic.write_json(folder / "config.json", {"format": FORMAT, "model": "motion", "config": asdict(config)})
+    """Write weights as a folder that `load_model` reads."""
+    weights.save(state, "motion", config, folder)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
-    """The motion model of a folder, in evaluation mode.
-
-    Raises UserError where the folder holds no motion model, a damaged one, or weights that do not fit its
-    config.
-    """
-    folder = Path(folder)
-    again = "copy or export the model again"
-    try:
-        facts = json.loads((folder / "config.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no model in {folder}; train one with: python -m train motion") from None
-    except ValueError:
-        raise UserError(f"{folder / 'config.json'} is not JSON; {again}") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
-        raise UserError(f"{folder / 'config.json'} describes no model; name another folder")
-    if facts.get("model") != "motion" or facts.get("format") != FORMAT:
-        raise UserError(
-            f"{folder} holds model '{facts.get('model')}' format {facts.get('format')}, not a motion model of "
-            f"format {FORMAT}; name another folder"
-        )
-    unknown = set(facts["config"]) - {field.name for field in fields(MotionConfig)}
-    if unknown:
-        named = ", ".join(sorted(unknown))
-        raise UserError(f"{folder / 'config.json'} has keys that this version does not know: {named}; update mytalk")
-    try:
-        model = MotionModel(MotionConfig(**facts["config"]))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} is no model's: {str(error).splitlines()[0]}; {again}") from None
-    weights = folder / "model.safetensors"
-    try:
-        model.load_state_dict(load_file(weights))
-    except FileNotFoundError:
-        raise UserError(f"{weights} is missing; {again}") from None
-    except SafetensorError as error:
-        raise UserError(f"{weights} is damaged ({str(error).splitlines()[0]}); {again}") from None
-    except RuntimeError as error:
-        raise UserError(f"the weights in {folder} do not fit its config: {str(error).splitlines()[-1]}") from None
-    return model.to(device).eval()
+    """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
+    return weights.load(folder, "motion", MotionConfig, MotionModel, device)

@@ -18,7 +18,7 @@ def gradients(recipe, player: str, module: torch.nn.Module, parts: int) -> dict[
     module.zero_grad()
     for first in range(0, GLOBAL_BATCH, size):
         batch = make(list(range(first, first + size))).to(torch.device("cpu"), torch.float64)
-        (recipe.loss(player, module, batch).mean() / parts).backward()
+        (recipe.loss(player, {player: module}, batch).mean() / parts).backward()
     return {name: weight.grad.clone() for name, weight in module.named_parameters()}
 
 

@@ -23,8 +23,8 @@ POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank a
 class PoisonedMotion(MotionRecipe):
     """The motion recipe with a gradient that is not a number in one example."""
 
-    def loss(self, player, forward, batch):
-        loss_B = super().loss(player, forward, batch)
+    def loss(self, player, networks, batch):
+        loss_B = super().loss(player, networks, batch)
         return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from train.board import Board, environment
 from train.config import LoopConfig
 from train.ranks import Ranks, StopSignals, join, leave
 
+Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
 FINISHED = "finished.json"  # how many steps the exported model was trained for; written last
 
 
@@ -47,8 +48,8 @@ class Recipe(Protocol):
     def make_batch(self) -> stream.MakeBatch:
         """Slots -> batch; picklable. A batch has `slots_B`, `keys_B`, `starts_B`, `to` and `pin_memory`."""
 
-    def loss(self, player: str, forward: Callable[..., torch.Tensor], batch: Any) -> torch.Tensor:
-        """Per-example losses (B,). `forward` calls the player's network."""
+    def loss(self, player: str, networks: Networks, batch: Any) -> torch.Tensor:
+        """Per-example losses (B,) of a player. The other players' weights take no gradient meanwhile."""
 
     def fixed(self) -> dict[str, Any]:
         """What a resumed run may not change: the selection's digest and the networks' sizes."""
@@ -135,8 +136,9 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                 waited += time.perf_counter() - asked
                 keys += key_sum(batch)
                 for index, (player, engine) in enumerate(engines.items()):
-                    with torch.autocast(ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                        loss_B = recipe.loss(player, engine, batch)
+                    precise = config.precision == "fp32"
+                    with learning(player, engines), torch.autocast(ranks.device.type, torch.bfloat16, not precise):
+                        loss_B = recipe.loss(player, called(player, engines), batch)
                     totals[index] += loss_B.detach().double().sum()
                     engine.backward(loss_B.mean())
                 if micro < batching.accumulation - 1:
@@ -193,6 +195,27 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
             print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
         dist.barrier()
     return EXIT_DONE
+
+
+def called(player: str, engines: Mapping[str, Any]) -> dict[str, Any]:
+    """What a player's loss may call: its engine, and the others' bare modules.
+
+    DeepSpeed hooks the outputs of engines for their own backward, so that another player's loss cannot pass through.
+    """
+    return {name: engine if name == player else engine.module for name, engine in engines.items()}
+
+
+@contextlib.contextmanager
+def learning(player: str, engines: Mapping[str, Any]) -> Iterator[None]:
+    """While a player's loss is computed, the other players' weights take no gradient."""
+    still = [w for name, engine in engines.items() if name != player for w in engine.module.parameters()]
+    for weight in still:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in still:
+            weight.requires_grad_(True)
 
 
 def finished_steps(run: Path) -> int:

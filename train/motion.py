@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,12 +87,12 @@ class MotionRecipe:
             "model": asdict(self.settings.model),
         }
 
-    def loss(self, player: str, forward: Callable[..., torch.Tensor], batch: MotionBatch) -> torch.Tensor:
+    def loss(self, player: str, networks: loop.Networks, batch: MotionBatch) -> torch.Tensor:
         made = motion.prepare(
             batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.settings.model
         )
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
-        predicted_BTK2 = forward(
+        predicted_BTK2 = networks[player](
             noised_BTK2,
             batch.t_B,
             made,
@@ -110,7 +109,7 @@ class MotionRecipe:
         total = torch.zeros((), dtype=torch.float64, device=ranks.device)
         for slot in range(ranks.rank, len(self.validation), ranks.world_size):
             batch = self.validation([slot]).to(ranks.device)
-            total += self.loss("motion", models["motion"], batch).double().sum()
+            total += self.loss("motion", models, batch).double().sum()
         dist.all_reduce(total)
         return {"loss": total.item() / len(self.validation)}
 
