@@ -7,6 +7,7 @@ batch was divided among micro-batches and ranks.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from data_pipeline import stream
-from mytalk import atomic
+from mytalk import atomic, command
 from mytalk import config as configs
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from mytalk.machine import sole_user
@@ -62,6 +63,19 @@ class Recipe(Protocol):
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
         """Write the trained networks for `mytalk` to use."""
+
+
+def arguments(recipe: str, words: str, example: str) -> argparse.ArgumentParser:
+    """The command line of `python -m train RECIPE`: what it is for in words, and settings of an example."""
+    made = command.parser(
+        f"python -m train {recipe}",
+        f"{words} Stopped or killed, the same command continues; "
+        f"several processes: python -m launch local --processes 2 -- train {recipe} ...",
+        f"python -m train {recipe} --config configs/demo/{recipe}.yaml {example}",
+    )
+    made.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
+    made.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
+    return made
 
 
 def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:

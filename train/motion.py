@@ -15,7 +15,7 @@ from torch import nn
 from data_pipeline import clips
 from data_pipeline.examples import MotionBatch, MotionExamples, WindowConfig
 from data_pipeline.manifest import Manifest
-from mytalk import command, config, diffusion, motion
+from mytalk import config, diffusion, motion
 from mytalk.motion import MotionConfig, MotionModel
 from train import loop, pictures
 from train.config import LoopConfig
@@ -43,15 +43,11 @@ class MotionTrainConfig(LoopConfig):
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train motion`."""
-    made = command.parser(
-        "python -m train motion",
-        "Train the speech-to-motion diffusion model from shards. Stopped or killed, the same command continues; "
-        "several processes: python -m launch local --processes 2 -- train motion ...",
-        "python -m train motion --config configs/demo/motion.yaml shards=data/shards run=runs/mine steps=500",
+    return loop.arguments(
+        "motion",
+        "Train the speech-to-motion diffusion model from shards.",
+        "shards=data/shards run=runs/mine steps=500",
     )
-    made.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
-    made.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
-    return made
 
 
 def run(args: argparse.Namespace) -> int:
