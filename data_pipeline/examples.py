@@ -6,7 +6,6 @@ S audio samples, 2 = (x, y) in crop px.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from data_pipeline import clips, slots
+from data_pipeline.batches import Batch
 from data_pipeline.manifest import Manifest
 from mytalk.diffusion import T_MIN
 from mytalk.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME
@@ -39,12 +39,9 @@ class WindowConfig:
 
 
 @dataclass
-class MotionBatch:
+class MotionBatch(Batch):
     """Padded examples of the motion model. Masks are 1 on valid frames, 0 on padding."""
 
-    slots_B: torch.Tensor  # int64
-    keys_B: list[str]
-    starts_B: torch.Tensor  # int64, first frame of the window in its clip
     landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T
@@ -54,24 +51,6 @@ class MotionBatch:
     source_audio_BS: torch.Tensor  # what the person says meanwhile, S = 640 U
     t_B: torch.Tensor  # diffusion time, uniform in [1e-5, 1]
     noise_BTK2: torch.Tensor  # standard normal
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MotionBatch:
-        """The batch on a device, its floating tensors in `dtype`."""
-        moved = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, torch.Tensor):
-                value = value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
-            moved[field.name] = value
-        return MotionBatch(**moved)
-
-    def pin_memory(self) -> MotionBatch:
-        """The batch in page-locked memory, for copies to a GPU that do not wait."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, torch.Tensor):
-                setattr(self, field.name, value.pin_memory())
-        return self
 
 
 class MotionExamples:
