@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mytalk import audio, diffusion, pose, weights
+from mytalk import audio, diffusion, identity, pose, weights
 from mytalk.conformer import Block
+from mytalk.identity import IdentityEncoder
 from mytalk.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
 
+EXTRACTOR = "identity"  # folder of the ID extractor within that of a motion model
 PLACE_PX = 128.0  # scale of the static face shape as the network sees it
 
 
@@ -40,6 +42,7 @@ class MotionConfig:
     upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
     slow_frames: float = 12.0  # sigma of the smoothing of the pose
     source_speech: bool = True  # whether the identity condition hears what the person says while it sees them
+    extractor_width: int = 0  # width of the frozen ID extractor's features in the condition; 0: not among it
 
     def __post_init__(self) -> None:
         if self.upper_face not in ("pose", "landmarks"):
@@ -47,8 +50,9 @@ class MotionConfig:
         for name in ("unit_px", "slow_frames"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"model.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("width", "heads", "layers", "hidden", "kernel", "speech_layers", "identity_layers"):
-            least = 0 if name in ("speech_layers", "identity_layers") else 1
+        sizes = ("width", "heads", "layers", "hidden", "kernel", "speech_layers", "identity_layers", "extractor_width")
+        for name in sizes:
+            least = 0 if name in ("speech_layers", "identity_layers", "extractor_width") else 1
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name} must be {least} or more, not {getattr(self, name)}")
         if self.width % (2 * self.heads):
@@ -66,6 +70,8 @@ class Prepared:
     source_BUF: torch.Tensor  # the source stretch: residual of every landmark
     shape_BF: torch.Tensor  # the person's mean face
     mean_BK2: torch.Tensor
+    head_BTN2: torch.Tensor  # the clip in the head's frame, px
+    source_head_BUN2: torch.Tensor  # the source in the head's frame, px: what the ID extractor takes
     pose: pose.Pose
 
 
@@ -86,13 +92,16 @@ def prepare(
     source = source_pose.to_head(source_BUN2)
     weight_BU = source_mask_BU / source_mask_BU.sum(1, keepdim=True)
     mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
-    residual_BTN2 = (clip_pose.to_head(landmarks_BTN2) - mean_BN2[:, None]) / unit_px
+    head_BTN2 = clip_pose.to_head(landmarks_BTN2)
+    residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
     return Prepared(
         motion_BTK2=residual_BTN2[:, :, NOISED],
         seen_BTF=seen(residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features(landmarks_BTN2), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
         shape_BF=mean_BN2.flatten(1) / PLACE_PX,
         mean_BK2=mean_BN2[:, NOISED],
+        head_BTN2=head_BTN2,
+        source_head_BUN2=source,
         pose=clip_pose,
     )
 
@@ -119,6 +128,25 @@ def restore(motion_BTK2: torch.Tensor, made: Prepared, landmarks_BTN2: torch.Ten
     return out
 
 
+def identity_loss(
+    extractor: IdentityEncoder,
+    predicted_BTK2: torch.Tensor,
+    made: Prepared,
+    mask_BT: torch.Tensor,
+    known_BUD: torch.Tensor,
+    source_mask_BU: torch.Tensor,
+    unit_px: float,
+) -> torch.Tensor:
+    """1 - cos(E(m), E(m_hat_0)) of source and generated landmarks (paper, Sec. 3.2): (B,).
+
+    `known_BUD` are the extractor's features of the source. No weight of the extractor learns from it.
+    """
+    head_BTN2 = made.head_BTN2.clone()
+    head_BTN2[:, :, NOISED] = predicted_BTK2 * unit_px + made.mean_BK2[:, None]
+    generated_BE = extractor(head_BTN2, mask_BT)
+    return 1 - (generated_BE * extractor.embed(known_BUD, source_mask_BU)).sum(-1)
+
+
 def time_embedding(t_B: torch.Tensor, width: int) -> torch.Tensor:
     """Sinusoidal embedding of t in [0, 1], as if it ran to 1000: (B,) -> (B, width)."""
     half = width // 2
@@ -133,12 +161,15 @@ class MotionModel(nn.Module):
     def __init__(self, config: MotionConfig):
         super().__init__()
         self.config = config
+        self.extractor: IdentityEncoder | None = None  # frozen; `load_model` brings it, a training recipe holds it
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(audio.MEL_PER_FRAME * audio.BANDS, width)
         self.speech_blocks = nn.ModuleList(Block(*block) for _ in range(config.speech_layers))
         self.source_in = nn.Linear(2 * COUNT, width)
         self.shape_in = nn.Linear(2 * COUNT, width)
+        if config.extractor_width:
+            self.known_in = nn.Linear(config.extractor_width, width)
         self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
         self.motion_in = nn.Linear(2 * len(NOISED), width)
         self.seen_in = nn.Linear(2 * len(CLEAN) + pose.FEATURES, width)
@@ -165,15 +196,20 @@ class MotionModel(nn.Module):
         shape_BF: torch.Tensor,
         mask_BU: torch.Tensor,
         audio_BS: torch.Tensor,
+        known_BUD: torch.Tensor | None = None,
         voice_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Source motion, mean face and source speech -> condition tokens (B, U + 1, D), their mask (B, U + 1).
+        """Source motion, mean face, source speech and the extractor's features `known_BUD` -> condition tokens
+        (B, U + 1, D), their mask (B, U + 1).
 
-        The paper's extractor sees landmarks alone. Beside the speech they also tell how wide this person
-        opens for a sound, and how late (docs/decisions.md has what it is worth).
+        The paper's condition is the extractor's features of the landmarks alone. Beside the speech they also
+        tell how wide this person opens for a sound, and how late (docs/decisions.md has what it is worth).
         """
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
+        if self.config.extractor_width:
+            assert known_BUD is not None, "this model is conditioned on an ID extractor"
+            x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
         if self.config.source_speech:
             x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU, voice_B)
         for block in self.identity_blocks:
@@ -208,12 +244,13 @@ class MotionModel(nn.Module):
         audio_BS: torch.Tensor,
         source_mask_BU: torch.Tensor,
         source_audio_BS: torch.Tensor,
+        known_BUD: torch.Tensor | None = None,
         voice_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
         speech_BTD = self.encode_speech(audio_BS, mask_BT, voice_B)
         identity_BMD, identity_mask_BM = self.encode_identity(
-            made.source_BUF, made.shape_BF, source_mask_BU, source_audio_BS, voice_B
+            made.source_BUF, made.shape_BF, source_mask_BU, source_audio_BS, known_BUD, voice_B
         )
         return self.denoise(noised_BTK2, t_B, made.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
@@ -227,12 +264,14 @@ def generate(
     seed: int,
     steps: int = 30,
     source_audio_S: np.ndarray | None = None,
+    extractor: IdentityEncoder | None = None,
 ) -> np.ndarray:
     """Landmarks of a clip with its lower face written from speech: (T, 478, 2) float32, crop px.
 
     Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `source_UN2` is another
     stretch of the same person, with its speech in `source_audio_S` (U * 640 samples; None is silence), and
-    `audio_S` holds T * 640 samples. The start noise is drawn from `seed`.
+    `audio_S` holds T * 640 samples. The start noise is drawn from `seed`. `extractor` stands in for the model's
+    own, which a model in training does not hold.
     """
     frames = len(landmarks_TN2)
     if source_audio_S is None:
@@ -249,21 +288,36 @@ def generate(
     mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
     made = prepare(clip, mask_BT, source, source_mask_BU, model.config)
     speech = model.encode_speech(one(audio_S), mask_BT)
-    identity, identity_mask = model.encode_identity(made.source_BUF, made.shape_BF, source_mask_BU, one(source_audio_S))
+    extractor = extractor or model.extractor
+    known = extractor.features(made.source_head_BUN2, source_mask_BU) if extractor else None
+    person, person_mask = model.encode_identity(
+        made.source_BUF, made.shape_BF, source_mask_BU, one(source_audio_S), known
+    )
     noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
 
     def denoise(x: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, identity, identity_mask)
+        return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, person, person_mask)
 
     motion = diffusion.sample(denoise, one(noise), steps)
     return restore(motion, made, clip, model.config.unit_px)[0].cpu().numpy()
 
 
-def save_model(state: dict[str, torch.Tensor], config: MotionConfig, folder: str | Path) -> None:
-    """Write weights as a folder that `load_model` reads."""
+def save_model(
+    state: dict[str, torch.Tensor],
+    config: MotionConfig,
+    folder: str | Path,
+    extractor: IdentityEncoder | None = None,
+) -> None:
+    """Write weights as a folder that `load_model` reads, the ID extractor that conditions them inside it."""
+    if config.extractor_width:
+        assert extractor is not None, "a conditioned model needs its extractor"
+        identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / EXTRACTOR)
     weights.save(state, "motion", config, folder)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
-    return weights.load(folder, "motion", MotionConfig, MotionModel, device)
+    model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
+    if model.config.extractor_width:
+        model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
+    return model

@@ -20,6 +20,7 @@ from torch import nn
 
 from mytalk import atomic
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -85,3 +86,8 @@ def load(
     except RuntimeError as error:
         raise UserError(f"the weights in {folder} do not fit its config: {str(error).splitlines()[-1]}") from None
     return model.to(device).eval()
+
+
+def digest(folder: str | Path) -> str:
+    """SHA-256 of a model's weights. Raises OSError."""
+    return sha256_of(Path(folder) / WEIGHTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 from data_pipeline import clips
 from data_pipeline.examples import MotionBatch, MotionExamples, WindowConfig
 from data_pipeline.manifest import Manifest
-from mytalk import config, diffusion, motion
+from mytalk import config, diffusion, identity, motion, weights
 from mytalk.motion import MotionConfig, MotionModel
 from train import loop, pictures
 from train.config import LoopConfig
@@ -32,6 +32,9 @@ class MotionTrainConfig(LoopConfig):
     pictured_clips: int = 2
     sampling_steps: int = 30
     voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
+    identity: str = ""  # folder of a trained ID extractor (run/model of train identity); empty: none
+    identity_condition: bool = True  # whether its features of the source condition the denoiser
+    identity_loss: float = 0.1  # weight of 1 - cos of its embeddings of source and generated landmarks
     window: WindowConfig = field(default_factory=WindowConfig)
     model: MotionConfig = field(default_factory=MotionConfig)
 
@@ -39,6 +42,10 @@ class MotionTrainConfig(LoopConfig):
         super().__post_init__()
         if not 0 <= self.voice_stretch < 0.5:
             raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
+        if self.identity_loss < 0:
+            raise ValueError(f"identity_loss must be 0 or more, not {self.identity_loss}")
+        if self.model.extractor_width:
+            raise ValueError("model.extractor_width follows from identity=FOLDER; leave it out")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -57,20 +64,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 class MotionRecipe:
-    """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it."""
+    """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
+
+    With a trained ID extractor, which stays as it is, its features condition the denoiser, and its loss is added.
+    """
 
     name = "motion"
 
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings
         self.manifest = Manifest.load(Path(settings.shards))
+        self.model, self.extractor = settings.model, None
+        if settings.identity:
+            self.extractor = identity.load_model(settings.identity).requires_grad_(False)
+            width = self.extractor.config.width if settings.identity_condition else 0
+            self.model = replace(settings.model, extractor_width=width)
         self.examples = MotionExamples(
             self.manifest, settings.train_split, settings.window, settings.seed, settings.voice_stretch
         )
         self.validation = MotionExamples(self.manifest, settings.validation_split, settings.window, seed=0)
 
     def modules(self) -> dict[str, nn.Module]:
-        return {"motion": MotionModel(self.settings.model)}
+        return {"motion": MotionModel(self.model)}
 
     def make_batch(self) -> MotionExamples:
         return self.examples
@@ -80,13 +95,18 @@ class MotionRecipe:
             "selection": self.examples.selection.digest,
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
-            "model": asdict(self.settings.model),
+            "model": asdict(self.model),
+            "extractor": weights.digest(self.settings.identity) if self.extractor else "none",
+            "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
         }
 
     def loss(self, player: str, networks: loop.Networks, batch: MotionBatch) -> torch.Tensor:
-        made = motion.prepare(
-            batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.settings.model
-        )
+        made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.model)
+        extractor, known_BUD = self.extractor, None
+        if extractor:
+            extractor.to(batch.noise_BTK2)  # where and in what the batch is
+            with torch.no_grad():
+                known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
         predicted_BTK2 = networks[player](
             noised_BTK2,
@@ -96,9 +116,16 @@ class MotionRecipe:
             batch.audio_BS,
             batch.source_mask_BU,
             batch.source_audio_BS,
+            known_BUD if self.model.extractor_width else None,
             batch.voice_B,
         )
-        return diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
+        loss_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
+        if extractor and known_BUD is not None and self.settings.identity_loss:
+            unlike_B = motion.identity_loss(
+                extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
+            )
+            loss_B = loss_B + self.settings.identity_loss * unlike_B
+        return loss_B
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """The loss on every validation clip once, each at a time and noise of its own that never change."""
@@ -123,10 +150,17 @@ class MotionRecipe:
             source_UN2 = clips.read_landmarks(self.manifest, *source)
             heard_S = clips.read_audio(self.manifest, *source)
             result_TN2 = motion.generate(
-                model, truth_TN2, source_UN2, audio_S, 0, self.settings.sampling_steps, source_audio_S=heard_S
+                model,
+                truth_TN2,
+                source_UN2,
+                audio_S,
+                0,
+                self.settings.sampling_steps,
+                source_audio_S=heard_S,
+                extractor=self.extractor,
             )
             shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        motion.save_model(states["motion"], self.settings.model, folder)
+        motion.save_model(states["motion"], self.model, folder, self.extractor)
