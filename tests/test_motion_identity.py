@@ -1,0 +1,146 @@
+"""The frozen ID extractor in stage 1: its features condition the denoiser, its loss is added, it never learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mytalk import config, identity, motion
+from mytalk.command import UserError
+from mytalk.identity import IdentityConfig, IdentityEncoder
+from mytalk.landmarks import NOISED, SAMPLES_PER_FRAME
+from mytalk.motion import MotionModel
+from tests import talkers
+from tests.conftest import ROOT
+from tests.test_motion_model import padded, predict_and_learn, shaken
+from train.motion import MotionRecipe, MotionTrainConfig
+
+SMALL = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
+
+
+@pytest.fixture(scope="module")
+def extractor_folder(tmp_path_factory):
+    """A small extractor with random weights, as `train identity` exports one."""
+    folder = tmp_path_factory.mktemp("identity")
+    torch.manual_seed(3)
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, folder)
+    return folder
+
+
+def made(shards, folder, *settings: str) -> MotionRecipe:
+    given = [f"shards={shards}", f"identity={folder}", *settings]
+    return MotionRecipe(config.load(MotionTrainConfig, ROOT / "tests" / "tiny_motion.yaml", given))
+
+
+@pytest.fixture(scope="module")
+def recipe(talker_shards, extractor_folder) -> MotionRecipe:
+    return made(talker_shards, extractor_folder)
+
+
+def double(recipe: MotionRecipe) -> MotionModel:
+    model = recipe.modules()["motion"]
+    assert isinstance(model, MotionModel)
+    return shaken(model).double()  # type: ignore[return-value]
+
+
+def batch_of(recipe: MotionRecipe):
+    return recipe.make_batch()([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+
+
+def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, talker_shards, extractor_folder):
+    """Against the embeddings of the whole generated and source landmarks, put together here."""
+    model, batch = double(recipe), batch_of(recipe)
+    predicted_BTK2, loss_B, _ = predict_and_learn(recipe, model, batch)
+    plain = made(talker_shards, extractor_folder, "identity_loss=0")
+    _, plain_B, _ = predict_and_learn(plain, model, batch)
+    ready = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, recipe.model)
+    crop_BTN2 = motion.restore(predicted_BTK2, ready, batch.landmarks_BTN2, recipe.model.unit_px)
+    extractor = identity.load_model(extractor_folder).double()
+    with torch.no_grad():
+        source_BE = extractor(identity.to_head(batch.source_BUN2, batch.source_mask_BU), batch.source_mask_BU)
+        generated_BE = extractor(ready.pose.to_head(crop_BTN2), batch.mask_BT)
+    expected_B = plain_B + 0.1 * (1 - torch.cosine_similarity(generated_BE, source_BE))
+    assert (loss_B - plain_B).min() > 1e-6
+    torch.testing.assert_close(loss_B - plain_B, expected_B - plain_B, rtol=1e-6, atol=0)
+
+
+def test_the_same_landmarks_are_the_same_person(extractor_folder):
+    """Generated equal to the source: no loss."""
+    extractor = identity.load_model(extractor_folder).double()
+    random = np.random.default_rng(0)
+    landmarks, _ = talkers.clip(random, talkers.base_face(random), 10.0, 12)
+    clip_BTN2, mask_BT = torch.from_numpy(landmarks)[None], torch.ones(1, 12, dtype=torch.float64)
+    sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3)
+    ready = motion.prepare(clip_BTN2, mask_BT, clip_BTN2, mask_BT, sizes)
+    known_BUD = extractor.features(ready.source_head_BUN2, mask_BT)
+    true_BTK2 = (ready.head_BTN2[:, :, NOISED] - ready.mean_BK2[:, None]) / sizes.unit_px
+    loss_B = motion.identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    assert loss_B.abs().max() < 1e-9
+    other_B = motion.identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    assert other_B.min() > 1e-4
+
+
+def test_the_extractor_stays_as_it_is(recipe):
+    """The loss reaches the denoiser through it, and none of its own weights takes a gradient."""
+    model, batch = double(recipe), batch_of(recipe)
+    before = {name: weight.clone() for name, weight in recipe.extractor.state_dict().items()}
+    recipe.loss("motion", {"motion": model}, batch).mean().backward()
+    assert all(weight.grad is None for weight in recipe.extractor.parameters())
+    assert all(weight.grad is not None for weight in model.parameters())
+    for name, weight in recipe.extractor.state_dict().items():
+        assert torch.equal(weight, before[name].to(weight))
+
+
+def test_padding_changes_nothing_with_an_extractor(recipe):
+    model, batch = double(recipe), batch_of(recipe)
+    own, more = (predict_and_learn(recipe, model, b) for b in (batch, padded(batch, 9, 4)))
+    torch.testing.assert_close(more[1], own[1], rtol=1e-9, atol=0)
+
+
+def test_each_use_has_a_switch(recipe, talker_shards, extractor_folder):
+    """The paper's ablations: without the condition, without the loss."""
+    assert recipe.model.extractor_width == SMALL.width
+    unconditioned = made(talker_shards, extractor_folder, "identity_condition=false")
+    assert unconditioned.model.extractor_width == 0
+    names = {name for name, _ in unconditioned.modules()["motion"].named_parameters()}
+    assert not any("known" in name for name in names)
+    batch = batch_of(recipe)
+    model = double(recipe)
+    changed = replace(recipe.extractor.config)
+    torch.manual_seed(9)
+    other = made(talker_shards, extractor_folder, "identity_loss=0")
+    before = other.loss("motion", {"motion": model}, batch)
+    other.extractor = IdentityEncoder(changed).requires_grad_(False)
+    assert (other.loss("motion", {"motion": model}, batch) - before).abs().min() > 1e-6, "the condition is seen"
+
+
+def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
+    """What is exported generates alone what it generated in training with the recipe's extractor."""
+    model = recipe.modules()["motion"]
+    shaken(model)
+    recipe.export({"motion": model.state_dict()}, tmp_path)
+    loaded = motion.load_model(tmp_path)
+    random = np.random.default_rng(2)
+    landmarks, audio = talkers.clip(random, talkers.base_face(random), 10.0, 10)
+    audio = audio[: 10 * SAMPLES_PER_FRAME]
+    ours = motion.generate(model, landmarks, landmarks, audio, 0, 2, extractor=recipe.extractor.float())
+    np.testing.assert_allclose(motion.generate(loaded, landmarks, landmarks, audio, 0, 2), ours, atol=1e-4)
+    (tmp_path / "identity" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="missing"):
+        motion.load_model(tmp_path)
+
+
+def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path)
+    ours, theirs = recipe.fixed(), made(talker_shards, tmp_path).fixed()
+    assert {key for key in ours if ours[key] != theirs[key]} == {"extractor"}
+
+
+def test_what_cannot_be_is_refused(talker_shards, extractor_folder, tmp_path):
+    with pytest.raises((ValueError, UserError), match="follows from identity"):
+        made(talker_shards, extractor_folder, "model.extractor_width=16")
+    with pytest.raises(UserError, match="train identity"):
+        made(talker_shards, tmp_path / "nowhere")
