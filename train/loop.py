@@ -183,7 +183,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                 values |= {f"grad_norm/{p}": finite_or_none(norms[i].item()) for i, p in enumerate(engines)}
                 values |= {"lr": lr, "keys": int(agreed[-2].item())}
                 values |= {"seconds": time.perf_counter() - began, "wait_s": waited, "skipped": not finite}
-                board.step(done, values, f"loss {losses.tolist()[0]:.4f}")
+                board.step(done, values, "loss " + " ".join(f"{loss:.4f}" for loss in losses.tolist()))
             if skipped_in_a_row > config.max_skipped_steps:
                 raise UserError(
                     f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient (slots from "
