@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from eval.intervals import shown
+
 METRIC = "opening_correlation"
 MODEL, BASELINES = "mytalk", ("shuffled_audio", "frozen_mouth")
 RULE = f"{METRIC} of {MODEL}: the low end of its ci95 lies above the high end of each baseline's"
@@ -26,8 +28,8 @@ def judge(methods: dict[str, Any]) -> dict[str, Any]:
 def in_words(methods: dict[str, Any]) -> str:
     """One line: PASS or FAIL, and the numbers it rests on."""
     verdict = "PASS" if judge(methods)["passed"] else "FAIL"
-    shown = [f"{name} {_shown(methods[name][METRIC])}" for name in (MODEL, *BASELINES)]
-    line = f"gate: {verdict}: {METRIC} {shown[0]} against {' and '.join(shown[1:])}; intervals must lie apart"
+    rows = [f"{name} {shown(methods[name][METRIC])}" for name in (MODEL, *BASELINES)]
+    line = f"gate: {verdict}: {METRIC} {rows[0]} against {' and '.join(rows[1:])}; intervals must lie apart"
     if methods[MODEL][METRIC]["ci95"] is None:
         line += "; one person gives no interval"
     return line
@@ -36,9 +38,3 @@ def in_words(methods: dict[str, Any]) -> str:
 def _end(methods: dict[str, Any], name: str, end: int) -> float | None:
     ci95 = methods[name][METRIC]["ci95"]
     return None if ci95 is None else ci95[end]
-
-
-def _shown(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.3f} " + (
-        "[no interval]" if score["ci95"] is None else "[{:.3f}, {:.3f}]".format(*score["ci95"])
-    )

@@ -42,3 +42,10 @@ def over_people(scores: list[tuple[str, float]], total: int) -> dict[str, Any]:
     means = person_means(scores)
     mean, ci95 = mean_and_ci95(list(means.values()))
     return {"mean": mean, "ci95": ci95, "n": len(means), "total": total, "clips": len(scores)}
+
+
+def shown(score: dict[str, Any]) -> str:
+    """An entry of a report as text: `0.753 [0.690, 0.816]`."""
+    return f"{score['mean']:.3f} " + (
+        "[no interval]" if score["ci95"] is None else "[{:.3f}, {:.3f}]".format(*score["ci95"])
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mytalk import pose
-from mytalk.landmarks import NOISED
+from mytalk.landmarks import NOISED, without_mouth
 from mytalk.motion import MotionModel, generate
 
 
@@ -29,13 +29,6 @@ def written(
     answer.
     """
     return generate(model, without_mouth(truth_TN2), source_UN2, audio_S, seed, steps, source_audio_S=source_audio_S)
-
-
-def without_mouth(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """A copy whose noised points all lie at 0."""
-    erased = landmarks_TN2.copy()
-    erased[:, NOISED] = 0.0
-    return erased
 
 
 def frozen_mouth(truth_TN2: np.ndarray) -> np.ndarray:

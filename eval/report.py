@@ -1,8 +1,11 @@
 """The report: `report.json`, refused unless every number in it can be traced (invariant 7).
 
     methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
+    refused = {<metric>: reason}: metrics of the protocol that stand in no row (absent where there are none)
     coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}]}
     gate = {rule, above: {<baseline>: true or false}, passed}
+    ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
+        confidence (absent where that was not measured)
     protocol, digests: what the numbers were made with and from
 
 `n` of `total` people were scored, in `clips` clips.
@@ -15,7 +18,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from eval import gate
+from eval import gate, ordering
+from eval.intervals import shown
 from mytalk import atomic
 from mytalk.command import UserError
 
@@ -56,17 +60,34 @@ def check(report: dict[str, Any]) -> None:
     _require(report.get("format") == FORMAT, f"format is not {FORMAT}")
     for name in ("methods", "coverage", "protocol", "digests"):
         _require(bool(report.get(name)), f"'{name}' is missing")
-    _require({"manifest", "weights", "config"} <= set(report["digests"]), "digests of manifest, weights, config")
-    for name, digest in report["digests"].items():
-        _require(len(digest) == 64 and set(digest) <= set("0123456789abcdef"), f"digests.{name} is no SHA-256")
+    _check_digests(report["digests"], report["protocol"].get("models", {"": ""}))
     _check_coverage(report["coverage"])
+    _check_refused(report)
     for method, scores in report["methods"].items():
         _require(method in report["protocol"].get("methods", {}), f"methods.{method} has no definition")
-        _require(bool(scores), f"methods.{method} is empty")
+        measured = set(report["protocol"].get("metrics", {})) - set(report.get("refused", {}))
         for metric, score in scores.items():
             _check_score(f"methods.{method}.{metric}", metric, score, report)
-    if "gate" in report:
-        _require(report["gate"] == gate.judge(report["methods"]), "gate is not what the scores give")
+        _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
+    _require(report.get("gate") == gate.judge(report["methods"]), "gate is not what the scores give")
+    _require(report.get("ordering") == ordering.judge(report["methods"]), "ordering is not what the scores give")
+
+
+def _check_digests(digests: dict[str, str], models: dict[str, Any]) -> None:
+    """`models`: the names before a digest's, as the protocol lists them; a lone model has none."""
+    names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
+    missing = ({"manifest", "shards"} | names) - set(digests)
+    _require(not missing, f"digests of {', '.join(sorted(missing))}")
+    for name, digest in digests.items():
+        _require(len(digest) == 64 and set(digest) <= set("0123456789abcdef"), f"digests.{name} is no SHA-256")
+
+
+def _check_refused(report: dict[str, Any]) -> None:
+    for metric, reason in report.get("refused", {}).items():
+        _require(metric in report["protocol"].get("metrics", {}), f"refused.{metric} is no metric of the protocol")
+        _require(bool(reason), f"refused.{metric} has no reason")
+        for method, scores in report["methods"].items():
+            _require(metric not in scores, f"methods.{method}.{metric} is refused")
 
 
 def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[str, Any]) -> None:
@@ -94,25 +115,37 @@ def _require(holds: bool, what: str) -> None:
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """The report as a table with its coverage, for a terminal."""
+    """The report for a terminal: its table and coverage, then its verdicts, a line each."""
     methods = report["methods"]
     head = ["mean over people [95 % interval]", *methods]
     lines = [head]
     for metric, stated in report["protocol"]["metrics"].items():
-        name = f"{metric} ({stated['better']} is better)"
-        lines.append([name, *(_cell(scores[metric]) for scores in methods.values())])
+        if metric not in report.get("refused", {}):
+            name = f"{metric} ({stated['better']} is better)"
+            lines.append([name, *(_cell(scores[metric]) for scores in methods.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
-    people, clips = report["coverage"]["people"], report["coverage"]["clips"]
-    text.append(f"scored {people['scored']}/{people['total']} people, {clips['scored']}/{clips['total']} clips")
-    reasons = [miss["reason"] for miss in report["coverage"]["misses"]]
+    text += [coverage_in_words(report["coverage"]), gate.in_words(methods)]
+    if "ordering" in report:
+        text.append(ordering.in_words(methods))
+    return "\n".join(text + refused_in_words(report.get("refused", {})))
+
+
+def coverage_in_words(coverage: dict[str, Any]) -> str:
+    """How many people and clips were scored, and for which reasons the others were not."""
+    people, clips = coverage["people"], coverage["clips"]
+    text = f"scored {people['scored']}/{people['total']} people, {clips['scored']}/{clips['total']} clips"
+    reasons = [miss["reason"] for miss in coverage["misses"]]
     if reasons:
-        text[-1] += "; missed: " + ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
-    return "\n".join(text)
+        text += "; missed: " + ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+    return text
+
+
+def refused_in_words(refused: dict[str, str]) -> list[str]:
+    """A line for each reason, with the metrics that it keeps out."""
+    reasons = dict.fromkeys(refused.values())
+    return [f"refused: {', '.join(m for m, why in refused.items() if why == reason)}: {reason}" for reason in reasons]
 
 
 def _cell(score: dict[str, Any]) -> str:
-    if score["ci95"] is None:
-        return f"{score['mean']:.3f}"
-    low, high = score["ci95"]
-    return f"{score['mean']:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{score['mean']:.3f}" if score["ci95"] is None else shown(score)
