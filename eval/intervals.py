@@ -6,35 +6,14 @@ as much as a person with one, and the interval says what another draw of people 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
+from mytalk.intervals import mean_and_ci95, person_means
 
-CONFIDENCE = 0.95
 METHOD = (
     "mean over each person's clips, then over people; ci95 is Student's t over the people's means; null with "
     "one person, who says nothing about others"
 )
-
-
-def person_means(scores: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Mean of each person's clips from (person, score of a clip)."""
-    held: dict[str, list[float]] = {}
-    for person, score in scores:
-        held.setdefault(person, []).append(score)
-    return {person: float(np.mean(values)) for person, values in held.items()}
-
-
-def mean_and_ci95(values: list[float]) -> tuple[float, list[float] | None]:
-    """Mean of people's values and its interval: mean -+ t(0.975, n - 1) s / sqrt(n). None where n is 1."""
-    from scipy.special import stdtrit
-
-    mean, n = float(np.mean(values)), len(values)
-    if n == 1:
-        return mean, None
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / np.sqrt(n))
-    return mean, [mean - half, mean + half]
 
 
 def over_people(scores: list[tuple[str, float]], total: int) -> dict[str, Any]:
