@@ -6,13 +6,12 @@ S audio samples, 2 = (x, y) in crop px.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from data_pipeline import clips, slots
+from data_pipeline import clips, slots, windows
 from data_pipeline.batches import Batch
 from data_pipeline.manifest import Manifest
 from mytalk.diffusion import T_MIN
@@ -77,11 +76,7 @@ class MotionExamples:
         """(row, first frame, past-the-last frame) of a slot's window."""
         row = self.order.row(slot)
         random = slots.slot_random(self.selection.digest, self.seed, slot, slots.WINDOW)
-        frames = int(self.frames[row])
-        wanted = int(random.integers(self.window.min_frames, self.window.max_frames + 1))
-        length = min(wanted, frames)
-        start = int(random.integers(frames - length + 1))
-        return row, start, start + length
+        return row, *windows.draw(random, int(self.frames[row]), self.window.min_frames, self.window.max_frames)
 
     def source_place(self, slot: int, row: int) -> tuple[int, int, int]:
         """(row, first, past-the-last) of the slot's source window."""
@@ -116,8 +111,8 @@ class MotionExamples:
         )
         for i, (slot, place, source) in enumerate(zip(numbers, places, sources)):
             length = place[2] - place[1]
-            _fill(made.landmarks_BTN2[i], made.mask_BT[i], clips.read_landmarks(self.manifest, *place))
-            _fill(made.source_BUN2[i], made.source_mask_BU[i], clips.read_landmarks(self.manifest, *source))
+            windows.fill(made.landmarks_BTN2[i], made.mask_BT[i], clips.read_landmarks(self.manifest, *place))
+            windows.fill(made.source_BUN2[i], made.source_mask_BU[i], clips.read_landmarks(self.manifest, *source))
             for audio_S, where in ((made.audio_BS[i], place), (made.source_audio_BS[i], source)):
                 speech = torch.from_numpy(clips.read_audio(self.manifest, *where))
                 audio_S[: len(speech)] = speech
@@ -126,13 +121,5 @@ class MotionExamples:
             noise = random.standard_normal((length, len(NOISED), 2), dtype=np.float32)
             made.noise_BTK2[i, :length] = torch.from_numpy(noise)
             random = slots.slot_random(self.selection.digest, self.seed, slot, slots.VOICE)
-            made.voice_B[i] = math.exp(math.log1p(self.voice_stretch) * (2 * random.random() - 1))
+            made.voice_B[i] = windows.draw_voice(random, self.voice_stretch)
         return made
-
-
-def _fill(target_TN2: torch.Tensor, mask_T: torch.Tensor, landmarks_TN2: np.ndarray) -> None:
-    """Write a window into its padded place; padding repeats the last frame, so that poses stay finite."""
-    length = len(landmarks_TN2)
-    target_TN2[:length] = torch.from_numpy(landmarks_TN2)
-    target_TN2[length:] = target_TN2[length - 1]
-    mask_T[:length] = 1.0
