@@ -66,3 +66,10 @@ NOISED = _indices(
     "438-439 455 457-462"
 )
 CLEAN = sorted(set(range(COUNT)) - set(NOISED))
+
+
+def without_mouth(landmarks_TN2: np.ndarray) -> np.ndarray:
+    """A copy whose noised points all lie at 0: given this, no mistake in a model can show it the true mouth."""
+    erased = landmarks_TN2.copy()
+    erased[:, NOISED] = 0.0
+    return erased

@@ -36,6 +36,8 @@ JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller 
 # JPEG decodes 3 times as fast and takes 4 to 5 times the bytes.
 CLIP_CODEC = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "g": "5", "bf": "0", "sc_threshold": "0"}
 DUB_CODEC = {"crf": "16", "preset": "medium"}
+BT_601 = 6  # H.264's number of the colour matrix that the frames are converted with
+AAC_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
 
 # Errors of the machine, not of a file's content: they pass through as OSError.
 MACHINE_ERRNOS = {
@@ -95,6 +97,18 @@ def probe(path: str | os.PathLike) -> Probe:
         )
 
 
+def audio_hz(path: str | os.PathLike) -> int:
+    """Sample rate of the first audio stream. Raises MediaError (unreadable, no_audio) or OSError."""
+    with _opened(path) as container:
+        return _audio_stream(container, path).codec_context.sample_rate
+
+
+def read_tags(path: str | os.PathLike) -> dict[str, str]:
+    """The container's metadata, as `write_video` puts it there. Raises MediaError (unreadable) or OSError."""
+    with _opened(path) as container:
+        return dict(container.metadata)
+
+
 def read_frames(
     path: str | os.PathLike, fps: float | Fraction = FRAME_HZ, start: int = 0, stop: int | None = None
 ) -> Iterator[np.ndarray]:
@@ -139,9 +153,7 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_HZ) -> np.ndarray:
     """
     zero_s = _first_picture_s(path)
     with _opened(path) as container:
-        if not container.streams.audio:
-            raise MediaError("no_audio", f"{path}: no audio stream")
-        stream = container.streams.audio[0]
+        stream = _audio_stream(container, path)
         stream.thread_count = 1
         runs: list[tuple[float, list[np.ndarray]]] = []  # (start in s, resampled pieces)
         resampler, expected_s = None, 0.0
@@ -169,11 +181,19 @@ def write_video(
     fps: float | Fraction,
     audio: np.ndarray | None = None,
     rate: int = SAMPLE_HZ,
+    metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write RGB uint8 (H, W, 3) frames (even H and W) and mono audio (S,) as H.264 + AAC mp4, atomically."""
+    """Write RGB uint8 (H, W, 3) frames and mono audio (S,) as H.264 + AAC mp4, atomically.
+
+    `rate` is one of AAC_HZ. Colours are stored at half the resolution (4:2:0), which every player takes; where
+    H or W is odd, which 4:2:0 cannot hold, at the full one (4:4:4). `metadata` are tags of the container, of
+    the names that mp4 knows: title, comment, copyright and the like; `read_tags` reads them.
+    """
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
+        container.metadata.update(metadata or {})
         video: Any = container.add_stream("libx264", rate=rate_fps, options=dict(DUB_CODEC))
+        video.codec_context.colorspace = BT_601  # else players guess, by the picture's size
         sound: Any = None
         if audio is not None:
             sound = container.add_stream("aac", rate=rate, layout="mono")
@@ -311,6 +331,12 @@ def _video_stream(container, path) -> Any:
     return streams[0]
 
 
+def _audio_stream(container, path) -> Any:
+    if not container.streams.audio:
+        raise MediaError("no_audio", f"{path}: no audio stream")
+    return container.streams.audio[0]
+
+
 def _packets(container, stream, path) -> Iterator[Any]:
     """Packets of `stream` and the closing flush; raises MediaError (truncated) where it ends too early.
 
@@ -409,7 +435,7 @@ def _first_line(error: BaseException) -> str:
 def _mux_picture(container, stream, picture: np.ndarray, index: int) -> None:
     if index == 0:
         stream.height, stream.width = picture.shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = "yuv444p" if stream.height % 2 or stream.width % 2 else "yuv420p"
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame.pts = index
     frame.time_base = 1 / Fraction(stream.codec_context.framerate)

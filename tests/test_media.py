@@ -178,6 +178,44 @@ def test_what_is_written_is_read_back(tmp_path):
     assert media.probe(path) == media.Probe(96, 64, 25.0, 2.0, 16_000)
 
 
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 96), (64, 97), (65, 97), (720, 1280)])
+def test_a_written_video_keeps_size_and_colours_and_says_how_they_are_stored(tmp_path, height, width):
+    """Odd sizes too; and players need not guess the colour matrix from the size."""
+    colours = np.random.default_rng(1).integers(40, 215, (3, 3))
+    path = tmp_path / "v.mp4"
+    media.write_video(path, [np.broadcast_to(colour, (height, width, 3)).astype(np.uint8) for colour in colours], 25)
+    back = np.stack(list(media.read_frames(path)))
+    assert back.shape == (3, height, width, 3)
+    assert np.abs(back.astype(float).mean(axis=(1, 2)) - colours).max() < 4
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.colorspace == 6  # BT.601, in H.264's table of matrices
+
+
+def test_tags_are_read_back(tmp_path):
+    path = tmp_path / "v.mp4"
+    media.write_video(path, [numbered.picture(0)] * 3, 25, metadata={"comment": "made; é http://x.org", "title": "t"})
+    tags = media.read_tags(path)
+    assert (tags["comment"], tags["title"]) == ("made; é http://x.org", "t")
+    assert "comment" not in media.read_tags(numbered.write(tmp_path / "w.mp4", numbered.regular(3)))
+
+
+def test_the_rate_of_the_sound_is_told_with_and_without_pictures(tmp_path):
+    path = numbered.write(tmp_path / "v.mp4", numbered.regular(9), audio=numbered.click(0.4, 0.1), audio_hz=44_100)
+    assert media.audio_hz(path) == 44_100
+    with pytest.raises(media.MediaError) as caught:
+        media.audio_hz(numbered.write(tmp_path / "w.mp4", numbered.regular(9)))
+    assert caught.value.reason == "no_audio"
+
+
+@pytest.mark.parametrize("rate", media.AAC_HZ)
+def test_every_rate_of_sound_that_is_offered_is_written(tmp_path, rate):
+    sound = numbered.click(1.0, 0.5, rate)
+    media.write_video(tmp_path / "v.mp4", [numbered.picture(0)] * 25, 25, sound, rate)
+    assert media.audio_hz(tmp_path / "v.mp4") == rate
+    back = media.read_audio(tmp_path / "v.mp4", rate)
+    assert abs(int(np.abs(back).argmax()) / rate - 0.5) < 0.005
+
+
 def test_an_interrupted_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "v.mp4"
     path.write_bytes(b"old")

@@ -1,0 +1,91 @@
+"""Motion of any length and frame rate: windows of the motion model, blended and retimed in the head's frame.
+
+Shape suffixes: T frames, N all 478 landmarks, K noised landmarks, U source frames, R rigid landmarks,
+S audio samples (16 kHz), 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mytalk import motion, pose
+from mytalk.landmarks import NOISED, SAMPLES_PER_FRAME
+
+WINDOW_FRAMES = 250  # the longest the model is trained on
+OVERLAP_FRAMES = 50  # over which one window fades into the next (ours; the paper is silent)
+
+
+def windows(frames: int) -> list[tuple[int, int]]:
+    """[start, stop) of the windows of a clip, each full where the clip is long enough; the last may overlap more."""
+    if frames <= WINDOW_FRAMES:
+        return [(0, frames)]
+    last = frames - WINDOW_FRAMES
+    starts = [*range(0, last, WINDOW_FRAMES - OVERLAP_FRAMES), last]
+    return [(start, start + WINDOW_FRAMES) for start in starts]
+
+
+def generate(
+    model: motion.MotionModel,
+    landmarks_TN2: np.ndarray,
+    source_UN2: np.ndarray,
+    audio_S: np.ndarray,
+    seed: int,
+    steps: int,
+    source_audio_S: np.ndarray,
+    on_window: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window is the plain answer.
+
+    Windows are joined where the head stands still, in its own frame, by a linear cross-fade.
+    """
+    parts = []
+    for start, stop in windows(len(landmarks_TN2)):
+        sound_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+        clip_TN2 = landmarks_TN2[start:stop]
+        made_TN2 = motion.generate(model, clip_TN2, source_UN2, sound_S, seed, steps, source_audio_S=source_audio_S)
+        parts.append((start, made_TN2))
+        on_window()
+    if len(parts) == 1:
+        return parts[0][1]
+    rigid_R2 = rigid_shape(source_UN2)
+    joined_TK2 = np.zeros((0, len(NOISED), 2))
+    for start, made_TN2 in parts:
+        joined_TK2 = _faded(joined_TK2, lower_face(made_TN2, rigid_R2), start)
+    return with_lower_face(landmarks_TN2, joined_TK2, rigid_R2)
+
+
+def rigid_shape(source_UN2: np.ndarray) -> torch.Tensor:
+    """The rigid points to which poses are fitted, in the head's frame: (R, 2) float64."""
+    points = _points(source_UN2)
+    return pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64))[0]
+
+
+def lower_face(landmarks_TN2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
+    """The noised points in the head's frame, where they are motion alone: (T, K, 2) float64."""
+    points = _points(landmarks_TN2)
+    return pose.fit(points, rigid_R2[None]).to_head(points[:, :, NOISED])[0].numpy()
+
+
+def with_lower_face(landmarks_TN2: np.ndarray, lower_TK2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
+    """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 2) float32, crop px."""
+    placed = pose.fit(_points(landmarks_TN2), rigid_R2[None]).to_crop(torch.from_numpy(lower_TK2)[None])
+    out = np.array(landmarks_TN2, np.float32)
+    out[:, NOISED] = placed[0].numpy()
+    return out
+
+
+def _faded(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int) -> np.ndarray:
+    """What is joined so far, faded into a window that begins at `start`."""
+    end = len(joined_TK2)
+    fade = min(end - start, OVERLAP_FRAMES)
+    weight = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]
+    shared = next_TK2[end - fade - start : end - start]
+    between = (1 - weight) * joined_TK2[end - fade :] + weight * shared
+    return np.concatenate([joined_TK2[: end - fade], between, next_TK2[end - start :]])
+
+
+def _points(landmarks_TN2: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(landmarks_TN2, np.float64))[None]
