@@ -6,7 +6,12 @@ on a drawn person.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import shutil
+import signal
+import subprocess
+import sys
 import types
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +21,13 @@ import numpy as np
 import pytest
 import torch
 
-from mytalk import command, crop, dub, long, media, motion, paste, study
+from mytalk import crop, dub, long, media, motion, paste, study
+from mytalk.__main__ import COMMANDS
+from mytalk.command import EXIT_INTERRUPTED, UserError, main
 from mytalk.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.motion import MotionConfig, MotionModel
 from tests import talkers
+from tests.conftest import ROOT, stopped
 
 NTSC = Fraction(30_000, 1001)
 TINY = MotionConfig(width=32, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
@@ -100,9 +108,7 @@ def disc(radius: float = 50, centre: tuple[float, float] = (128, 160)) -> np.nda
 
 @pytest.fixture(autouse=True)
 def inverter(request, monkeypatch):
-    """The stand-in painter in the place of the real one, except in tests marked with `real`."""
-    import sys
-
+    """The stand-in painter in the place of the real one, except in tests of the command."""
     import mytalk
 
     stand_in = types.ModuleType("mytalk.appearance")
@@ -456,7 +462,7 @@ def test_a_short_clip_is_the_models_own_answer(models):
 def refused(match: str, out: Path, *args, **kwargs) -> None:
     """`dub` raises one line that says `match`, and leaves nothing new in the folder of OUT."""
     before = {path: path.stat().st_mtime_ns for path in out.parent.iterdir()}
-    with pytest.raises(command.UserError, match=match) as caught:
+    with pytest.raises(UserError, match=match) as caught:
         dub.dub(*args, **kwargs)
     assert "\n" not in str(caught.value)
     assert {path: path.stat().st_mtime_ns for path in out.parent.iterdir()} == before
@@ -509,3 +515,96 @@ def test_a_failed_run_leaves_the_old_result_and_no_temporary(tmp_path, models, m
         dub.dub(video, speech, out, models, Seer(swaying(40)), steps=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "s.wav", "v.mp4"]
     assert out.read_bytes() == b"old"
+
+
+# The command, with the real detector and painter ------------------------------------------------------------------
+
+NEEDED = ("mediapipe", "espeakng_loader", "cv2")
+drawn_person = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs the extras landmarks and demo"
+)
+
+
+@pytest.fixture(scope="module")
+def models_on_disk(tmp_path_factory) -> Path:
+    """A folder with the smallest models, untrained."""
+    from mytalk import appearance
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    motion.save_model(MotionModel(TINY).state_dict(), TINY, folder / "motion")
+    config = appearance.AppearanceConfig(size_px=64, channels=(8, 16), blocks=(1, 1), heads=2, discriminator_channels=8)
+    appearance.save_model(appearance.Generator(config).state_dict(), config, folder / "appearance")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory) -> Path:
+    """Two seconds of a drawn person who speaks, at 30 fps."""
+    from data_pipeline import drawn
+
+    folder, name = tmp_path_factory.mktemp("person"), "p000/c00.mp4"
+    (folder / name).parent.mkdir()
+    corpus = drawn.Corpus(identities=1, clips_per_identity=1, seed=3, seconds=2, size=256, broken=False)
+    drawn.draw(folder, corpus, drawn.Clip(name, 0, 0, fps=30))
+    return folder / name
+
+
+def typed(person: Path, out: Path, models_on_disk: Path, *more: str) -> list[str]:
+    folders = ["--motion", str(models_on_disk / "motion"), "--appearance", str(models_on_disk / "appearance")]
+    return ["-m", "mytalk", "dub", str(person), str(person), "-o", str(out), *folders, "--steps", "2", *more]
+
+
+@drawn_person
+def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_path):
+    out = tmp_path / "new" / "o.mp4"
+    done = command(*typed(person, out, models_on_disk))
+    assert done.returncode == 0, done.stderr
+    assert "60 frames dubbed, 0 without a face passed through; marked as synthetic" in done.stdout
+    assert "find the face 60/60 100%" in done.stderr
+    assert "paint 60/60 100%" in done.stderr
+    assert [path.name for path in out.parent.iterdir()] == ["o.mp4"]
+    before, after = (np.stack(list(media.read_frames(path, 30))).astype(float) for path in (person, out))
+    assert before.shape == after.shape
+    away_HW = np.abs(before - after).mean(axis=(0, 3))
+    assert away_HW[:100].mean() < 3  # the codec's
+    assert away_HW[130:230].max() > 40  # an untrained painter's
+    heard, said = media.read_audio(out), media.read_audio(person)
+    assert np.corrcoef(heard[:31_000], said[:31_000])[0, 1] > 0.95
+    assert "synthetic" in media.read_tags(out)["comment"]
+
+
+@drawn_person
+def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
+    swapped = shutil.copytree(models_on_disk, tmp_path / "models")
+    config = swapped / "motion" / "config.json"
+    config.write_text(config.read_text().replace('"hidden": 32', '"hidden": 64'))
+    out = tmp_path / "o.mp4"
+    for more, said in (
+        ((), "do not fit its config"),
+        (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
+        (("--steps", "0"), "steps must be 1 or more"),
+        (("--reference", str(out)), "is read and cannot be written"),
+    ):
+        code = main("mytalk", "", COMMANDS, typed(person, out, swapped, *more)[2:])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert code == 1
+        assert said in line
+        assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@drawn_person
+def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk, tmp_path):
+    code, said = stopped(typed(person, tmp_path / "o.mp4", models_on_disk), lambda: any(tmp_path.iterdir()))
+    assert code == EXIT_INTERRUPTED, said
+    assert "interrupted" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_and_has_an_example(tmp_path):
+    """Nothing heavy is imported for it."""
+    heavy = "import sys; from mytalk.dub import arguments; arguments().format_help(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "mediapipe", "cv2"} & set(done.stdout.split())
+    assert "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4" in dub.arguments().format_help()
