@@ -7,6 +7,7 @@ from mytalk import command
 COMMANDS = {
     "demo": ("launch.demo", "the whole chain on drawn talkers, with a table of where the time went"),
     "local": ("launch.local", "a command in several processes on this machine, usually one for each GPU"),
+    "slurm": ("launch.slurm", "a command on several machines of a Slurm cluster: the script, submitted or printed"),
 }
 
 if __name__ == "__main__":

@@ -68,10 +68,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Refuse what cannot be started; start the rest."""
-    if not args.words:
-        raise UserError("nothing to start; name it after --, such as: -- train motion --config FILE")
-    if args.words[0] not in FOLDERS:
-        raise UserError(f"cannot start '{args.words[0]}'; the first word after -- must be {' or '.join(FOLDERS)}")
+    check_words(args.words)
     if args.processes < 1:
         raise UserError(f"--processes must be at least 1, not {args.processes}")
     if args.threads is not None and args.threads < 1:
@@ -79,6 +76,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.grace_s >= 0:
         raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
     return start(args.words, args.processes, args.threads, args.grace_s)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """UserError unless the words after -- name something that can be started."""
+    if not words:
+        raise UserError("nothing to start; name it after --, such as: -- train motion --config FILE")
+    if words[0] not in FOLDERS:
+        raise UserError(f"cannot start '{words[0]}'; the first word after -- must be {' or '.join(FOLDERS)}")
 
 
 def start(words: Sequence[str], processes: int, threads: int | None = None, grace_s: float = 60.0) -> int:
