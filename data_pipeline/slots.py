@@ -80,6 +80,7 @@ class Order:
 # What random numbers are for; each purpose has a stream of its own, so that a new use disturbs no old one.
 ORDER, WINDOW, SOURCE, NOISE, VOICE = range(5)
 SYNC_WINDOW, SYNC_VOICE, IDENTITY_WINDOW = range(5, 8)
+REFERENCES = 8
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int) -> np.random.Generator:

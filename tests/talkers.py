@@ -1,6 +1,7 @@
 """Synthetic talkers for tests: shards with a manifest, whose mouths open with the loudness of their speech.
 
-No video and no detector: 478 points, noise shaped by an envelope, and a person's own gain. Seconds to make.
+No detector: 478 points, noise shaped by an envelope, and a person's own gain; pictures of them where asked for.
+Seconds to make.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
 from data_pipeline import manifest, members
-from data_pipeline.shards import MEMBERS, tar_path
-from mytalk.landmarks import COUNT, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
+from data_pipeline.layout import COLUMNS, MEMBERS, tar_path
+from mytalk import media
+from mytalk.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
 
 LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
 
@@ -43,13 +46,38 @@ def clip(random: np.random.Generator, face: np.ndarray, gain_px: float, frames: 
     return landmarks + sway + jitter, np.clip(audio, -1, 1)
 
 
-def write(folder: Path, people: dict[str, int], clips_each: int = 2, frames: int = 40, per_shard: int = 3) -> Path:
-    """Write shards of synthetic talkers. `people` maps a split to how many people it gets."""
+def pictures(landmarks_TN2: np.ndarray, person: int) -> np.ndarray:
+    """Flat faces whose mouths follow the landmarks, in a person's own colours: (T, 256, 256, 3) uint8."""
+    colours = np.random.default_rng([8, person]).integers(40, 216, (4, 3)).tolist()
+    ground, skin, lips, mouth = (tuple(colour) for colour in colours)
+    shown = []
+    for face_N2 in landmarks_TN2:
+        picture = Image.new("RGB", (CROP_PX, CROP_PX), ground)
+        draw = ImageDraw.Draw(picture)
+        draw.ellipse([*(face_N2.min(0) - 4).tolist(), *(face_N2.max(0) + 4).tolist()], fill=skin)
+        for ring, colour in ((OUTER_LIP, lips), (INNER_LIP, mouth)):
+            draw.polygon([tuple(point) for point in face_N2[ring].tolist()], fill=colour)
+        shown.append(np.asarray(picture))
+    return np.stack(shown)
+
+
+def write(
+    folder: Path,
+    people: dict[str, int],
+    clips_each: int = 2,
+    frames: int = 40,
+    per_shard: int = 3,
+    video: bool = False,
+) -> Path:
+    """Write shards of synthetic talkers. `people` maps a split to how many people it gets.
+
+    `video` writes the frames column as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(7)
     samples = []
     names = [(split, index) for split, count in people.items() for index in range(count)]
-    for split, index in names:
+    for person, (split, index) in enumerate(names):
         identity, face = f"test/{split}{index}", base_face(random)
         gain_px = 6 + 10 * random.random()
         for number in range(clips_each):
@@ -79,16 +107,21 @@ def write(folder: Path, people: dict[str, int], clips_each: int = 2, frames: int
                 "audio.wav": members.audio_wav(audio),
                 "facts.json": members.facts_json(facts),
             }
+            if video:
+                data["frames.mp4"] = media.encode_frames(pictures(landmarks, person))
             samples.append((split, {"key": key, "frames": length, "facts": facts}, data))
     parts = []
     for shard, first in enumerate(range(0, len(samples), per_shard)):
         chunk = samples[first : first + per_shard]
-        path = tar_path(folder, "motion", shard)
-        with open(path, "wb") as handle, TarWriter(handle, mtime=0, encoder=False) as writer:
-            for _, row, data in chunk:
-                writer.write({"__key__": row["key"], **data})
-        with tarfile.open(path) as tar:
-            at = {info.name: (info.offset_data, info.size) for info in tar}
+        at: dict[str, tuple[int, int]] = {}
+        for column in COLUMNS if video else ("motion",):
+            path = tar_path(folder, column, shard)
+            extensions = [extension for held, extension in MEMBERS.values() if held == column]
+            with open(path, "wb") as handle, TarWriter(handle, mtime=0, encoder=False) as writer:
+                for _, row, data in chunk:
+                    writer.write({"__key__": row["key"], **{extension: data[extension] for extension in extensions}})
+            with tarfile.open(path) as tar:
+                at |= {info.name: (info.offset_data, info.size) for info in tar}
         for _, row, _ in chunk:
             for member, (_, extension) in MEMBERS.items():
                 place = at.get(f"{row['key']}.{extension}", (0, 0))

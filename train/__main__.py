@@ -6,7 +6,9 @@ import sys
 from mytalk import command
 
 COMMANDS = {
+    "syncnet": ("train.syncnet", "the judge of whether speech and lips fit"),
     "motion": ("train.motion", "the speech-to-motion diffusion model"),
+    "appearance": ("train.appearance", "the generator that paints faces from landmarks"),
 }
 
 if __name__ == "__main__":
