@@ -6,6 +6,10 @@ from mytalk import command
 
 COMMANDS = {
     "score": ("eval.score", "landmarks generated for unseen people, against the truth and two baselines"),
+    "benchmark": (
+        "eval.benchmark",
+        "unseen people dubbed in their own videos; a report with pictures",
+    ),
 }
 
 if __name__ == "__main__":

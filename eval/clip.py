@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +27,17 @@ class Miss(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a clip is scored with: its landmarks (px in its crop) and speech, its source's, another clip's speech."""
+
+    truth_TN2: np.ndarray
+    audio_S: np.ndarray
+    source_UN2: np.ndarray
+    source_audio_S: np.ndarray
+    other_audio_S: np.ndarray
+
+
 def score(manifest: Manifest, settings: plan.Settings, task: plan.Task, model: MotionModel) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
@@ -36,6 +48,20 @@ def score(manifest: Manifest, settings: plan.Settings, task: plan.Task, model: M
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
 
+def material(manifest: Manifest, settings: plan.Settings, task: plan.Task) -> Material:
+    """Read what a clip is scored with from the shards. Raises Miss, ClipError, OSError."""
+    if task.source is None:
+        raise Miss(NO_SOURCE, "its person has no other clip, and it is too short to be source and scored")
+    audio_S = _read(clips.read_audio, manifest, task.scored)
+    return Material(
+        truth_TN2=_read(clips.read_landmarks, manifest, task.scored),
+        audio_S=audio_S,
+        source_UN2=_read(clips.read_landmarks, manifest, task.source),
+        source_audio_S=_read(clips.read_audio, manifest, task.source),
+        other_audio_S=_other_speech(manifest, settings, task, audio_S),
+    )
+
+
 def landmarks(
     manifest: Manifest, settings: plan.Settings, task: plan.Task, model: MotionModel
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -43,22 +69,15 @@ def landmarks(
 
     Raises Miss, ClipError, OSError.
     """
-    if task.source is None:
-        raise Miss(NO_SOURCE, "its person has no other clip, and it is too short to be source and scored")
-    truth_TN2, audio_S = (
-        _read(clips.read_landmarks, manifest, task.scored),
-        _read(clips.read_audio, manifest, task.scored),
-    )
-    source_UN2 = _read(clips.read_landmarks, manifest, task.source)
-    heard_S = _read(clips.read_audio, manifest, task.source)
-    other_S = _other_speech(manifest, settings, task, audio_S)
+    read = material(manifest, settings, task)
     seed, steps = plan.noise_seed(settings, task.key), settings.sampler_steps
+    source = (read.source_UN2, read.source_audio_S)
     rows = {
-        "mytalk": written(model, truth_TN2, source_UN2, heard_S, audio_S, seed, steps),
-        "shuffled_audio": written(model, truth_TN2, source_UN2, heard_S, other_S, seed, steps),
-        "frozen_mouth": frozen_mouth(truth_TN2),
+        "mytalk": written(model, read.truth_TN2, *source, read.audio_S, seed, steps),
+        "shuffled_audio": written(model, read.truth_TN2, *source, read.other_audio_S, seed, steps),
+        "frozen_mouth": frozen_mouth(read.truth_TN2),
     }
-    return truth_TN2, rows
+    return read.truth_TN2, rows
 
 
 def measured(task: plan.Task, truth_TN2: np.ndarray, rows: dict[str, np.ndarray]) -> ClipScore:

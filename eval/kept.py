@@ -1,0 +1,109 @@
+"""What is kept of the pictured clips: every row's video in OUT/videos/KEY, and the pictures a page shows of them.
+
+Shape suffixes: T frames, H height, W width, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eval.records import ClipScore
+from mytalk import atomic, dub, media
+from mytalk.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
+
+VIDEOS, SOURCE = "videos", "source"
+TRUTH, RESULT = "ground_truth", "mytalk"
+STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
+MOMENTS = 8
+TILE_PX, GAP_PX = 192, 8  # the crop leaves a margin round the face, which a filmstrip does not need
+LONGEST_CLIP_FRAMES = 10 * FRAME_HZ
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pictured clip: its filmstrips and the frames they show, and truth and result side by side."""
+
+    score: ClipScore
+    strips: dict[str, bytes]  # row -> JPEG
+    moments: list[int]
+    clip: bytes  # mp4
+    poster: bytes  # a frame of the clip, before it plays (JPEG)
+
+
+def keep(made: Path, out: Path, key: str) -> None:
+    """Put the rows' files of a clip in their place, whole. What a killed run left there without a score goes."""
+    kept = out / VIDEOS / key
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    whole = kept.parent / f"{atomic.TEMPORARY}{key}"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()  # not the temporary folder itself: that is for nobody else to read
+    for path in made.iterdir():
+        shutil.copyfile(path, whole / path.name)
+    atomic.rename_folder(whole, kept)
+
+
+def shown(out: Path, scores: Iterable[ClipScore]) -> list[Shown]:
+    """The pictured clips whose videos are there, with their pictures. Raises MediaError, OSError."""
+    return [_shown(out / VIDEOS / s.key, s) for s in scores if s.openings_px and (out / VIDEOS / s.key).is_dir()]
+
+
+def moments(opening_T: np.ndarray) -> list[int]:
+    """Frames to show: of equal stretches of the clip in turn the one with the widest and the narrowest mouth."""
+    edges = np.linspace(0, len(opening_T), min(MOMENTS, len(opening_T)) + 1).round().astype(int)
+    pick = (np.argmax, np.argmin)
+    return [int(a + pick[i % 2](opening_T[a:b])) for i, (a, b) in enumerate(pairwise(edges))]
+
+
+def strip(frames_THW3: np.ndarray, picked: list[int]) -> bytes:
+    """Frames side by side, the crop's margin cut away, as JPEG."""
+    edge = (CROP_PX - TILE_PX) // 2
+    picture = Image.new("RGB", ((TILE_PX + GAP_PX) * len(picked) - GAP_PX, TILE_PX), (128, 128, 128))
+    for place, index in enumerate(picked):
+        tile = Image.fromarray(frames_THW3[index]).crop((edge, edge, edge + TILE_PX, edge + TILE_PX))
+        picture.paste(tile, (place * (TILE_PX + GAP_PX), 0))
+    return _jpeg(picture)
+
+
+def beside(left_HW3: np.ndarray, right_HW3: np.ndarray) -> np.ndarray:
+    """Two pictures with a grey bar between them."""
+    return np.concatenate([left_HW3, np.full((len(left_HW3), GAP_PX, 3), 128, np.uint8), right_HW3], axis=1)
+
+
+def side_by_side(left_THW3: np.ndarray, right_THW3: np.ndarray, speech_S: np.ndarray) -> bytes:
+    """Two videos as one mp4 with the speech, marked as synthetic; its first 10 s."""
+    left_THW3 = left_THW3[:LONGEST_CLIP_FRAMES]
+    frames = (beside(left, right) for left, right in zip(left_THW3, right_THW3))
+    speech_S = speech_S[: len(left_THW3) * SAMPLES_PER_FRAME]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        media.write_video(path, frames, FRAME_HZ, speech_S, metadata=dub.MARK)
+        return path.read_bytes()
+
+
+def _shown(folder: Path, score: ClipScore) -> Shown:
+    frames = {name: np.stack(list(media.read_frames(folder / f"{name}.mp4"))) for name in STRIPS}
+    picked = moments(np.array(score.openings_px["truth"]))
+    spread = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
+    return Shown(
+        score,
+        {name: strip(rows, spread if name == SOURCE else picked) for name, rows in frames.items()},
+        picked,
+        side_by_side(frames[TRUTH], frames[RESULT], media.read_audio(folder / f"{TRUTH}.mp4")),
+        _jpeg(Image.fromarray(beside(frames[TRUTH][picked[0]], frames[RESULT][picked[0]]))),
+    )
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, "JPEG", quality=84)
+    return target.getvalue()
