@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -398,3 +399,21 @@ def test_a_full_disk_is_told_as_one(tmp_path):
             checkpoint.write_fragments(tmp_path / "small", 0, 1, pieces)
         assert told.value.errno == errno.ENOSPC
         assert "the disk is full" in one_line(told.value)
+
+
+def test_while_a_player_learns_the_others_stand_still():
+    """Their weights take no gradient, the gradient passes through them, and all is as before, after an error too."""
+    engines = {name: SimpleNamespace(module=torch.nn.Linear(3, 1)) for name in ("painter", "critic")}
+    with loop.learning("painter", engines):
+        engines["critic"].module(engines["painter"].module(torch.ones(2, 3)).expand(2, 3)).sum().backward()
+    assert all(weight.grad is None for weight in engines["critic"].module.parameters())
+    assert all(weight.grad.abs().sum() > 0 for weight in engines["painter"].module.parameters())
+    with contextlib.suppress(ZeroDivisionError), loop.learning("critic", engines):
+        assert not any(weight.requires_grad for weight in engines["painter"].module.parameters())
+        raise ZeroDivisionError
+    assert all(weight.requires_grad for engine in engines.values() for weight in engine.module.parameters())
+
+
+def test_a_players_loss_calls_its_own_engine_and_the_others_bare():
+    engines = {name: SimpleNamespace(module=name) for name in ("painter", "critic")}
+    assert loop.called("painter", engines) == {"painter": engines["painter"], "critic": "critic"}
