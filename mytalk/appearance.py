@@ -182,16 +182,18 @@ def dots(points_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 def inside(polygon_BV2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """`polygon_mask` in the pixels of a picture of `shape`, by the even-odd rule: (B, 1, H, W)."""
-    x_W = torch.arange(shape[1], device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
-    y_H = torch.arange(shape[0], device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
-    odd_BHW = torch.zeros(len(polygon_BV2), *shape, dtype=torch.bool, device=polygon_BV2.device)
-    for start_B2, stop_B2 in zip(polygon_BV2.unbind(1), polygon_BV2.roll(-1, 1).unbind(1)):
-        crossed_BH = (start_B2[:, 1:] > y_H) != (stop_B2[:, 1:] > y_H)
-        rise_B1 = stop_B2[:, 1:] - start_B2[:, 1:]
-        along_BH = (y_H - start_B2[:, 1:]) / torch.where(rise_B1 == 0, 1.0, rise_B1)
-        at_BH = start_B2[:, :1] + along_BH * (stop_B2[:, :1] - start_B2[:, :1])
-        odd_BHW ^= crossed_BH[..., None] & (x_W < at_BH[..., None])
-    return odd_BHW[:, None].to(polygon_BV2.dtype)
+    height, width = shape
+    y_H = torch.arange(height, device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
+    x_BV1, y_BV1 = polygon_BV2[..., :1], polygon_BV2[..., 1:]
+    next_x_BV1, next_y_BV1 = x_BV1.roll(-1, 1), y_BV1.roll(-1, 1)
+    crossed_BVH = (y_BV1 > y_H) != (next_y_BV1 > y_H)
+    rise_BV1 = torch.where(next_y_BV1 == y_BV1, 1.0, next_y_BV1 - y_BV1)
+    at_BVH = x_BV1 + (y_H - y_BV1) / rise_BV1 * (next_x_BV1 - x_BV1)
+    left_BVH = (at_BVH - 0.5).ceil().clamp(0, width).long()  # how many pixels of the row lie left of the crossing
+    ends_BHW = torch.zeros(len(polygon_BV2), height, width + 1, dtype=torch.int32, device=polygon_BV2.device)
+    ends_BHW.scatter_add_(2, left_BVH.transpose(1, 2), crossed_BVH.transpose(1, 2).int())
+    right_BHW = ends_BHW.sum(2, keepdim=True) - ends_BHW.cumsum(2)  # crossings to the right of each pixel
+    return (right_BHW[:, None, :, :width] % 2).to(polygon_BV2.dtype)
 
 
 def softened(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
@@ -290,7 +292,7 @@ def positions(height: int, width: int, features: int, like: torch.Tensor) -> tor
 
 
 class Fusion(nn.Module):
-    """FusionNet: the frame's map takes from the references' maps what it needs. Landmarks never enter.
+    """FusionNet on the coarsest maps: the frame's takes from the references' what it needs.
 
     By cross-attention (our default; the paper draws a box): queries are the frame's places, keys and values
     the places of all references, in any number and order; residual; 1 x 1 convolution.
@@ -304,6 +306,8 @@ class Fusion(nn.Module):
             self.asked, self.offered = nn.LayerNorm(width), nn.LayerNorm(width)
             self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
             self.value, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
+            with torch.no_grad():  # alike, so that at first every place looks at its own place in the references
+                self.key.weight.copy_(self.query.weight)
         self.mix = nn.Conv2d(2 * width if self.kind == "concat" else width, width, 1)
 
     def forward(self, frame_BDHW: torch.Tensor, lips_BRDHW: torch.Tensor) -> torch.Tensor:
@@ -329,18 +333,16 @@ class Fusion(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The fused map beside the landmark features, up to a picture.
-
-    The landmark features of every level enter beside the map of that level; the paper draws the coarsest.
-    """
+    """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one)."""
 
     def __init__(self, config: AppearanceConfig):
         super().__init__()
         widths = config.channels
         self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(widths))):
+            parts = 2 if level == len(widths) - 1 else 3  # fused, landmarks, and what comes from the level below
             more = (Block(widths[level], widths[level]) for _ in range(config.blocks[level] - 1))
-            self.levels.append(nn.Sequential(Block(2 * widths[level], widths[level]), *more))
+            self.levels.append(nn.Sequential(Block(parts * widths[level], widths[level]), *more))
             if level:
                 wide = nn.Conv2d(widths[level], 4 * widths[level - 1], 3, padding=1)
                 self.ups.append(nn.Sequential(wide, nn.PixelShuffle(2)))
@@ -352,12 +354,10 @@ class Decoder(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, fused_BDHW: torch.Tensor, landmarks: list[torch.Tensor]) -> torch.Tensor:
-        x = fused_BDHW
-        for index, level in enumerate(self.levels):
-            x = level(torch.cat([x, landmarks[-1 - index]], 1))
-            if index < len(self.ups):
-                x = self.ups[index](x)
+    def forward(self, fused: list[torch.Tensor], landmarks: list[torch.Tensor]) -> torch.Tensor:
+        x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
+        for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
+            x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
         return self.last(x)
 
 
@@ -370,6 +370,7 @@ class Generator(nn.Module):
         self.landmarks, self.frame = Encoder(config), Encoder(config)
         self.lips = Encoder(config) if config.appearance_encoders == 2 else None
         self.fusion, self.decoder = Fusion(config), Decoder(config)
+        self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
 
     def forward(
         self, landmark_image_B3HW: torch.Tensor, lips_BR3HW: torch.Tensor, masked_B3HW: torch.Tensor
@@ -377,15 +378,19 @@ class Generator(nn.Module):
         """(B, 3, H, W) in [-1, 1], of which what lies outside the soft mask is thrown away."""
         return self.paint(landmark_image_B3HW, self.encode_lips(lips_BR3HW), masked_B3HW)
 
-    def encode_lips(self, lips_BR3HW: torch.Tensor) -> torch.Tensor:
-        """The references' coarsest maps: (B, R, D, H, W)."""
+    def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
+        """The references' maps: their mean (B, D, H, W) of every level but the coarsest, which is (B, R, D, H, W)."""
         encoder = self.frame if self.lips is None else self.lips
-        return encoder(lips_BR3HW.flatten(0, 1))[-1].unflatten(0, lips_BR3HW.shape[:2])
+        levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
+        return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
 
-    def paint(self, landmark_image_B3HW: torch.Tensor, lips_BRDHW: torch.Tensor, masked_B3HW: torch.Tensor):
+    def paint(
+        self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
+    ) -> torch.Tensor:
         """`forward` with references that are encoded already."""
-        fused = self.fusion(self.frame(masked_B3HW)[-1], lips_BRDHW)
-        return self.decoder(fused, self.landmarks(landmark_image_B3HW))
+        frame = self.frame(masked_B3HW)
+        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, lips)]
+        return self.decoder([*fused, self.fusion(frame[-1], lips[-1])], self.landmarks(landmark_image_B3HW))
 
 
 class Discriminator(nn.Module):
@@ -419,7 +424,7 @@ class Painter:
         self.device = next(generator.parameters()).device
         with torch.no_grad():
             lips_R3HW, inside_R1HW, _ = self._seen(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
-            self.lips_1RDHW = generator.encode_lips(only(lips_R3HW, inside_R1HW)[None])
+            self.lips = generator.encode_lips(only(lips_R3HW, inside_R1HW)[None])
 
     @torch.no_grad()
     def paint(
@@ -434,7 +439,7 @@ class Painter:
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._seen(frames_BHW3, regions_BV2)
         image_B3HW = dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
-        lips = self.lips_1RDHW.expand(len(frames_BHW3), -1, -1, -1, -1)
+        lips = [map_1.expand(len(frames_BHW3), *map_1.shape[1:]) for map_1 in self.lips]
         made_B3HW = self.generator.paint(image_B3HW, lips, hidden(frame_B3HW, inside_B1HW)).float()
         if config.step_px > 1:
             made_B3HW = F.interpolate(made_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)

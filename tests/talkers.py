@@ -17,6 +17,7 @@ from webdataset.writer import TarWriter
 from data_pipeline import manifest, members
 from data_pipeline.layout import COLUMNS, MEMBERS, tar_path
 from mytalk import media
+from mytalk.appearance import BELOW_NOSE, JAW
 from mytalk.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
 
 LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
@@ -31,6 +32,15 @@ def base_face(random: np.random.Generator) -> np.ndarray:
         around = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
         face[ring] = np.stack([128 + width * np.cos(around), 165 + height * np.sin(around)], axis=-1)
     return face + random.normal(0, 1.5, face.shape)
+
+
+def outlined(face_N2: np.ndarray) -> np.ndarray:
+    """The face with a jaw from cheek to cheek, a line below the nose and level eyes, as a face mesh has them."""
+    face_N2, angle = face_N2.copy(), np.linspace(np.pi - 0.2, 0.2, len(JAW))
+    face_N2[JAW] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
+    face_N2[BELOW_NOSE] = [[150, 146], [128, 146], [106, 146]]
+    face_N2[[33, 263]] = [[92, 100], [164, 100]]
+    return face_N2
 
 
 def clip(random: np.random.Generator, face: np.ndarray, gain_px: float, frames: int):
@@ -71,7 +81,7 @@ def write(
 ) -> Path:
     """Write shards of synthetic talkers. `people` maps a split to how many people it gets.
 
-    `video` writes the frames column as well.
+    `video` writes the frames column as well, of faces with a jaw.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(7)
@@ -79,6 +89,7 @@ def write(
     names = [(split, index) for split, count in people.items() for index in range(count)]
     for person, (split, index) in enumerate(names):
         identity, face = f"test/{split}{index}", base_face(random)
+        face = outlined(face) if video else face
         gain_px = 6 + 10 * random.random()
         for number in range(clips_each):
             length = frames + int(random.integers(0, 9))
