@@ -37,7 +37,7 @@ def generate(
     source_audio_S: np.ndarray,
     on_window: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window is the plain answer.
+    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window gives the plain answer.
 
     Windows are joined where the head stands still, in its own frame, by a linear cross-fade.
     """
@@ -48,8 +48,6 @@ def generate(
         made_TN2 = motion.generate(model, clip_TN2, source_UN2, sound_S, seed, steps, source_audio_S=source_audio_S)
         parts.append((start, made_TN2))
         on_window()
-    if len(parts) == 1:
-        return parts[0][1]
     rigid_R2 = rigid_shape(source_UN2)
     joined_TK2 = np.zeros((0, len(NOISED), 2))
     for start, made_TN2 in parts:

@@ -323,6 +323,7 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
     for picture, landmarks in zip(source.frames_RHW3, source.frame_landmarks_RN2, strict=True):
         index = int(np.abs(span.landmarks_FN2 - landmarks).sum(axis=(1, 2)).argmin())
         assert np.array_equal(picture, crop.warp(whole[index], span.crop_23))
+        assert begin - 1 <= index * 25 / fps <= begin + 75
 
 
 # Motion -------------------------------------------------------------------------------------------------------
@@ -453,7 +454,8 @@ def test_a_short_clip_is_the_models_own_answer(models):
     sound = np.zeros(30 * SAMPLES_PER_FRAME, np.float32)
     got = long.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, source.audio_S)
     sources = {"source_audio_S": source.audio_S}
-    assert np.array_equal(got, motion.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, **sources))
+    expected = motion.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, **sources)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 # Refused ------------------------------------------------------------------------------------------------------
