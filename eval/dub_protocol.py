@@ -68,7 +68,9 @@ MEASURED: dict[str, Metric] = {
     ),
     "psnr_mouth_db": Metric(f"peak signal-to-noise ratio of RGB {_BOX}; {MOST_DB:.0f} where equal", "dB", "higher"),
     "ssim_mouth": Metric(
-        f"structural similarity of RGB (Gaussian window of 11 px, sigma 1.5) {_BOX}", "up to 1", "higher"
+        f"structural similarity of RGB (Gaussian window of 11 px, sigma 1.5, borders reflected) {_BOX}",
+        "up to 1",
+        "higher",
     ),
     "identity_cosine": Metric(
         "cosine between the landmark identity embeddings (encoder of the digests; landmarks, no face recogniser) of "
