@@ -273,7 +273,7 @@ def shards(tmp_path_factory) -> Path:
     """Three unseen people of two coded clips each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(talkers, "pictures", coded)
-        return talkers.write(tmp_path_factory.mktemp("shards"), {"train": 1, "unseen": 3}, video=True)
+        return talkers.write(tmp_path_factory.mktemp("shards"), {"train": 1, "unseen": 3}, frames=26, video=True)
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +377,7 @@ def test_the_generator_is_shown_the_source_clip_and_never_the_scored_one(bench, 
 
 def test_a_face_lost_in_one_row_is_a_miss_in_all_rows(bench) -> None:
     task = plan.tasks(bench.manifest, bench.settings)[0]
-    Writer.dark = {1}  # 16 of about 40 frames of each dubbed row
+    Writer.dark = {1}  # from frame 16 on in each dubbed row
     lost = dubbed.score(bench, task)
     assert (lost.reason, lost.methods) == (dubbed.LOST, {})
     assert lost.message is not None
@@ -408,7 +408,7 @@ def test_a_few_lost_frames_lower_the_detected_share_and_nothing_else(bench) -> N
 
 def test_a_clip_without_a_face_or_with_one_for_a_while_is_a_miss(bench) -> None:
     class Late(Reader):
-        first = 10
+        first = 5
 
         def reset(self) -> None:
             self.seen = 0
