@@ -57,6 +57,7 @@ class IdentityEncoder(nn.Module):
     def __init__(self, config: IdentityConfig):
         super().__init__()
         self.config = config
+        self.mean_face_F = nn.Parameter(torch.zeros(2 * COUNT))  # what faces are told from, see `centre`
         self.shape_in = nn.Linear(2 * COUNT, config.width)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.hidden, config.kernel) for _ in range(config.layers)
@@ -65,12 +66,17 @@ class IdentityEncoder(nn.Module):
 
     @torch.no_grad()
     def centre(self, mean_N2: torch.Tensor) -> None:
-        """Set the first bias so that this face (head frame, px) maps to 0: people differ by little from it."""
-        self.shape_in.bias.copy_(-self.shape_in.weight @ (mean_N2.flatten().to(self.shape_in.weight) / UNIT_PX))
+        """Begin from this mean face (head frame, px), which is taken off first: people differ by little from it.
+
+        As a bias after the first weights it would not do: the face is a hundred times what people differ by, so
+        that a step of those weights would move all people alike, and does until they look the same. Nor would
+        bf16 hold the difference.
+        """
+        self.mean_face_F.copy_(mean_N2.flatten() / UNIT_PX)
 
     def features(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """(B, T, N, 2) px in the head's frame -> (B, T, D), the condition of the motion model."""
-        x_BTD = self.shape_in((head_BTN2 / UNIT_PX).flatten(2).to(self.shape_in.weight.dtype))
+        x_BTD = self.shape_in(((head_BTN2 / UNIT_PX).flatten(2) - self.mean_face_F).to(self.shape_in.weight.dtype))
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT)
         return x_BTD

@@ -7,6 +7,7 @@ from mytalk import command
 
 COMMANDS = {
     "syncnet": ("train.syncnet", "the judge of whether speech and lips fit"),
+    "identity": ("train.identity", "the extractor that knows people by their landmarks"),
     "motion": ("train.motion", "the speech-to-motion diffusion model"),
     "appearance": ("train.appearance", "the generator that paints faces from landmarks"),
 }

@@ -1,0 +1,233 @@
+"""The recipe of the ID extractor (mytalk/identity.py): tell the people of the train split apart by their landmarks.
+
+Trained like a face recogniser, with a margin softmax (CosFace, Wang et al. 2018) over the people of the split; the
+classifier stays behind, and the embedding has to serve for people who were never seen. (The paper says of its
+extractor's training no more than that it knows people from their landmarks.)
+
+Shape suffixes: B batch, T frames, N landmarks (478), P people, E embedding, C clips, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from data_pipeline import clips
+from data_pipeline.identity_examples import IdentityBatch, IdentityExamples, people_digest
+from data_pipeline.manifest import Manifest
+from mytalk import config, identity
+from mytalk.identity import IdentityConfig, IdentityEncoder
+from mytalk.intervals import above_chance, against_chance
+from train import loop, validation
+from train.config import LoopConfig
+from train.ranks import Ranks
+
+MEASURED, CHANCE = "verification_auc", 0.5
+CENTRED_CLIPS = 64  # of the train split, whose mean face the network is centred on
+PICTURED_CLIPS, CELL_PX = 30, 12
+
+
+@dataclass
+class IdentityTrainConfig(LoopConfig):
+    """Keys of `python -m train identity` beyond those of every recipe."""
+
+    run: str = "runs/identity"
+    shards: str = "data/shards"
+    train_split: str = "train"
+    validation_split: str = "val"
+    min_frames: int = 24  # of a clip, in an example
+    max_frames: int = 75
+    scale: float = 16.0  # CosFace's s; the larger, the more people it can tell apart
+    margin: float = 0.2  # CosFace's m, by which the right person's cosine must win
+    model: IdentityConfig = field(default_factory=IdentityConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"min_frames {self.min_frames} must lie between 1 and max_frames {self.max_frames}")
+        if self.scale <= 0:
+            raise ValueError(f"scale must be above 0, not {self.scale}")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin must lie in [0, 1), not {self.margin}")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m train identity`."""
+    return loop.arguments(
+        "identity",
+        "Train the landmark ID extractor, which the motion model knows people by, from shards.",
+        "shards=data/shards run=runs/myidentity steps=300",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train until done, stopped or refused; the exit code tells which."""
+    settings = config.load(IdentityTrainConfig, args.config, args.settings)
+    return loop.start(settings, lambda: IdentityRecipe(settings))
+
+
+class Classifier(nn.Module):
+    """The extractor and one direction for each person of the train split."""
+
+    def __init__(self, model: IdentityConfig, people: int, mean_face_N2: torch.Tensor):
+        super().__init__()
+        self.encoder = IdentityEncoder(model)
+        self.encoder.centre(mean_face_N2)
+        self.people_PE = nn.Parameter(torch.randn(people, model.embedding))
+
+    def forward(self, landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """Landmarks in crop px -> cosines between each example and each person, (B, P)."""
+        embedding_BE = self.encoder(identity.to_head(landmarks_BTN2, mask_BT), mask_BT)
+        with torch.autocast(landmarks_BTN2.device.type, enabled=False):  # cosines near 1 need their digits
+            return embedding_BE.to(self.people_PE.dtype) @ F.normalize(self.people_PE, dim=-1).T
+
+
+def cosface(cosine_BP: torch.Tensor, person_B: torch.Tensor, scale: float, margin: float) -> torch.Tensor:
+    """CosFace, eq. 4: (B,) cross-entropy of s (cos - m) for the right person against s cos for the others."""
+    right_BP = F.one_hot(person_B, cosine_BP.shape[1]).to(cosine_BP.dtype)
+    return F.cross_entropy(scale * (cosine_BP - margin * right_BP), person_B, reduction="none")
+
+
+def auc(same: np.ndarray, different: np.ndarray) -> float:
+    """Share of (same, different) comparisons in which `same` is the larger; ties count as half. Chance is 0.5."""
+    ordered = np.sort(different)
+    below = np.searchsorted(ordered, same, "left") + np.searchsorted(ordered, same, "right")
+    return float(below.mean() / (2 * len(different)))
+
+
+def equal_error_rate(same: np.ndarray, different: np.ndarray) -> float:
+    """The error where as large a share of `same` is refused as of `different` is accepted. Chance is 0.5."""
+    thresholds = np.concatenate([same, different])
+    refused = (same[:, None] < thresholds).mean(0)
+    accepted = (different[:, None] >= thresholds).mean(0)
+    nearest = np.abs(refused - accepted).argmin()
+    return float((refused[nearest] + accepted[nearest]) / 2)
+
+
+def verification(embedding_CE: np.ndarray, people_C: list[str]) -> dict[str, Any]:
+    """How well embeddings tell whether two clips show one person: AUC over people against chance, and error rate.
+
+    A person's AUC compares the pairs of their clips with the pairs of one of theirs and one of another's. Empty
+    where that says nothing: with one person, or with nobody of two clips.
+    """
+    cosine_CC = embedding_CE @ embedding_CE.T
+    pairs = list(itertools.combinations(range(len(people_C)), 2))
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    cosine, who = cosine_CC[first, second], np.array(people_C)
+    alike = who[first] == who[second]
+    if not alike.any() or alike.all():
+        return {}
+    of_people = []
+    for person in sorted(set(who[first[alike]].tolist())):
+        theirs = (who[first] == person) | (who[second] == person)
+        of_people.append(auc(cosine[theirs & alike], cosine[theirs & ~alike]))
+    same, different = cosine[alike], cosine[~alike]
+    return {
+        MEASURED: against_chance(of_people, CHANCE),
+        "equal_error_rate": equal_error_rate(same, different),
+        "cosine_same": float(same.mean()),  # an order alone does not show embeddings that have all but collapsed
+        "cosine_different": float(different.mean()),
+    }
+
+
+class IdentityRecipe:
+    """One player: the extractor with its classifier, which is not exported."""
+
+    name = "identity"
+
+    def __init__(self, settings: IdentityTrainConfig):
+        self.settings = settings
+        self.manifest = Manifest.load(Path(settings.shards))
+        self.examples = IdentityExamples(
+            self.manifest, settings.train_split, settings.min_frames, settings.max_frames, settings.seed
+        )
+        self.rows = self.manifest.rows(settings.validation_split).tolist()
+        self.mean_face_N2 = self.mean_face()
+
+    def mean_face(self) -> torch.Tensor:
+        """The mean face in the head's frame over some clips of the train split, (N, 2) px."""
+        rows_n = self.examples.selection.rows_n
+        chosen = rows_n[np.linspace(0, len(rows_n) - 1, min(len(rows_n), CENTRED_CLIPS)).astype(int)].tolist()
+        frames = int(self.examples.frames[chosen].min())
+        landmarks_BTN2 = torch.stack([self.read(row, min(frames, self.settings.min_frames)) for row in chosen])
+        return identity.to_head(landmarks_BTN2, torch.ones_like(landmarks_BTN2[..., 0, 0])).mean((0, 1))
+
+    def read(self, row: int, stop: int | None = None) -> torch.Tensor:
+        """The first `stop` frames of a clip, or all: (T, N, 2)."""
+        return torch.from_numpy(clips.read_landmarks(self.manifest, row, 0, stop))
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"identity": Classifier(self.settings.model, len(self.examples.people), self.mean_face_N2)}
+
+    def make_batch(self) -> IdentityExamples:
+        return self.examples
+
+    def fixed(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "selection": self.examples.selection.digest,
+            "people": people_digest(self.examples.people),
+            "frames": [settings.min_frames, settings.max_frames],
+            "scale": settings.scale,
+            "margin": settings.margin,
+            "model": asdict(settings.model),
+        }
+
+    def loss(self, player: str, networks: loop.Networks, batch: IdentityBatch) -> torch.Tensor:
+        cosine_BP = networks[player](batch.landmarks_BTN2, batch.mask_BT)
+        return cosface(cosine_BP, batch.person_B, self.settings.scale, self.settings.margin)
+
+    def embeddings(self, encoder: IdentityEncoder, rows: list[int], ranks: Ranks) -> np.ndarray:
+        """Of whole clips: (C, E)."""
+
+        def embed(index: int) -> torch.Tensor:
+            landmarks_BTN2 = self.read(rows[index])[None].to(ranks.device)
+            mask_BT = torch.ones_like(landmarks_BTN2[..., 0, 0])
+            return encoder(identity.to_head(landmarks_BTN2, mask_BT), mask_BT)[0]
+
+        with torch.no_grad():
+            return validation.of_clips(embed, len(rows), ranks).cpu().numpy()
+
+    def measure(self, encoder: IdentityEncoder, ranks: Ranks) -> dict[str, Any]:
+        """Verification over all pairs of clips of the validation split."""
+        people = self.manifest.column("identity")[self.rows].tolist()
+        return verification(self.embeddings(encoder, self.rows, ranks), people)
+
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
+        """How people are told apart who are not trained on: AUC, equal error rate, mean cosines."""
+        model = models["identity"]
+        assert isinstance(model, Classifier)
+        found = self.measure(model.encoder, ranks)
+        return {name: value["mean"] if name == MEASURED else value for name, value in found.items()}
+
+    def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
+        """Cosines between clips of people who are not trained on, people in order: black is -1, white 1."""
+        model = models["identity"]
+        assert isinstance(model, Classifier)
+        identities = self.manifest.column("identity")
+        rows = sorted(self.rows, key=lambda row: (identities[row], row))[:PICTURED_CLIPS]
+        ranks = validation.alone(model.state_dict())
+        embedding_CE = self.embeddings(model.encoder, rows, ranks)
+        grey = np.round(127.5 * (1 + np.clip(embedding_CE @ embedding_CE.T, -1, 1))).astype(np.uint8)
+        large = np.kron(grey, np.ones((CELL_PX, CELL_PX), np.uint8))
+        return {f"{self.settings.validation_split}/cosines": np.repeat(large[..., None], 3, axis=2)}
+
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+        """Write the extractor with how it stands against chance, and say so."""
+        prefix = "encoder."
+        state = {name.removeprefix(prefix): w for name, w in states["identity"].items() if name.startswith(prefix)}
+        encoder = IdentityEncoder(self.settings.model).eval()
+        encoder.load_state_dict(state)
+        ranks = validation.alone(state)
+        found = self.measure(encoder.to(ranks.device), ranks)
+        facts = {**found, "split": self.settings.validation_split, "manifest": self.manifest.digest}
+        identity.save_model(state, self.settings.model, folder, {"validation": facts})
+        print(f"identity: verification AUC {above_chance(found.get(MEASURED))[1]}", flush=True)
