@@ -1,4 +1,4 @@
-"""The demo: drawn talkers -> shards -> a motion model -> its score on people it never saw.
+"""The demo: drawn talkers -> shards -> four trained networks -> dubbed videos of people they never saw, scored.
 
 Every step is a command that a user could type; this file types them in order, keeps the time, and knows
 which are done. Interrupted anywhere, the same command goes on with the step it was in.
@@ -23,7 +23,9 @@ from mytalk import atomic, command
 from mytalk.command import EXIT_DONE, EXIT_INTERRUPTED, UserError
 from mytalk.progress import clock
 
-CONFIG = "configs/demo/motion.yaml"
+CONFIGS = "configs/demo"
+RECIPES = ("identity", "syncnet", "motion", "appearance")  # in this order: motion reads what identity exports
+BENCHMARK_PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,33 @@ class Step:
         return made.hexdigest()
 
 
-def steps(out: Path, people: int, clips: int, seconds: float, seed: int, config: Path) -> list[Step]:
+def steps(out: Path, people: int, clips: int, seconds: float, seed: int, configs: Path) -> list[Step]:
     """The chain, in order."""
-    videos, shards, motion, scores = (out / name for name in ("videos", "shards", "motion", "scores"))
+    videos, shards, report = (out / name for name in ("videos", "shards", "benchmark"))
+    model = {recipe: out / recipe / "model" for recipe in RECIPES}
     drawn = ("--identities", str(people), "--clips-per-identity", str(clips), "--seconds", str(seconds))
-    draw = (*drawn, "--seed", str(seed))
-    train = ("--config", str(config), f"shards={shards}", f"run={motion}")
-    score = ("--shards", str(shards), "--model", str(motion / "model"), "--out", str(scores), "--force")
-    return [
-        Step("draw", ("data_pipeline", "demo", str(videos), *draw), videos / "corpus.json"),
+    chain = [
+        Step("draw", ("data_pipeline", "demo", str(videos), *drawn, "--seed", str(seed)), videos / "corpus.json"),
         Step("extract", ("data_pipeline", "extract", str(videos), str(shards)), shards / "manifest.json"),
         Step("split", ("data_pipeline", "split", str(shards)), shards / "manifest.json"),
-        Step("train motion", ("train", "motion", *train), motion / "model" / "config.json", (config,)),
-        Step("score", ("eval", "score", *score), scores / "report.json"),
     ]
+    for recipe in RECIPES:
+        config = configs / f"{recipe}.yaml"
+        words: tuple[str, ...] = ("train", recipe, "--config", str(config), f"shards={shards}", f"run={out / recipe}")
+        if recipe == "motion":
+            words += (f"identity={model['identity']}",)
+        chain.append(Step(f"train {recipe}", words, model[recipe] / "config.json", (config,)))
+    models = [word for recipe in RECIPES for word in (f"--{recipe}", str(model[recipe]))]
+    measure = ("eval", "benchmark", "--shards", str(shards), *models, "--out", str(report), "--force")
+    shared = ("launch", "local", "--processes", str(BENCHMARK_PROCESSES), "--", *measure)
+    return [*chain, Step("benchmark", shared, report / "report.json")]
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m launch demo`."""
     made = command.parser(
         "python -m launch demo",
-        "Draw talkers, extract shards, train the motion model, score it on people it never saw. "
+        "Draw talkers, extract shards, train the four networks, dub people they never saw, and score it. "
         "Interrupted anywhere, the same command continues.",
         "python -m launch demo --out runs/demo",
     )
@@ -72,15 +80,16 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--clips-per-person", type=int, default=3)
     made.add_argument("--seconds", type=float, default=5, help="length of a clip")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--config", type=Path, default=Path(CONFIG), help="settings of the training")
+    made.add_argument("--configs", type=Path, default=Path(CONFIGS), help="folder of the four trainings' settings")
     return made
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table of times and where to look."""
-    if not args.config.is_file():
-        raise UserError(f"{args.config} is not here; run the demo from the folder of the checkout")
-    chain = steps(args.out, args.people, args.clips_per_person, args.seconds, args.seed, args.config)
+    for recipe in RECIPES:
+        if not (args.configs / f"{recipe}.yaml").is_file():
+            raise UserError(f"{args.configs}/{recipe}.yaml is not here; run the demo from the folder of the checkout")
+    chain = steps(args.out, args.people, args.clips_per_person, args.seconds, args.seed, args.configs)
     record = args.out / "budget.json"
     budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
     digest = ""
@@ -124,28 +133,30 @@ def timed(words: tuple[str, ...]) -> tuple[int, float]:
 
 def print_table(chain: list[Step], budget: dict[str, Any]) -> None:
     """Where the time went, interruptions added up."""
-    rows = [(step.name, budget[step.name]["seconds"]) for step in chain]
+    rows = [(step.name, float(budget[step.name]["seconds"])) for step in chain]
     installed = Path(sys.prefix) / ".demo"
-    total = sum(seconds for _, seconds in rows)
-    print("\nstep              time")
     if installed.is_file() and installed.read_text().strip():
-        print(f"{'(install)':<14} {clock(float(installed.read_text())):>7}")
-    for name, seconds in rows:
-        print(f"{name:<14} {clock(seconds):>7}")
-    print(f"{'total':<14} {clock(total):>7}  without installation")
+        rows.insert(0, ("install", float(installed.read_text())))
+    print("\nstep                 time")
+    for name, seconds in [*rows, ("total", sum(seconds for _, seconds in rows))]:
+        print(f"{name:<17} {clock(seconds):>7}")
 
 
 def print_where(out: Path) -> None:
     """The result in one table, and the files to look at."""
-    report = json.loads((out / "scores" / "report.json").read_text())
+    folder = out / "benchmark"
+    report = json.loads((folder / "report.json").read_text())
     passed = "holds" if report["gate"]["passed"] else "FAILS"
-    print("\nopening correlation on people never seen in training (1 is the truth, 0 knows nothing):")
+    print(
+        "\nmouth opening of dubbed, never seen people against their real one (correlation; 1: the same, 0: unrelated):"
+    )
     for name, metrics in report["methods"].items():
         value = metrics["opening_correlation"]
         interval = value["ci95"]
         shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "(one person: no interval)"
         print(f"  {name:<16} {value['mean']:5.2f} {shown}  n = {value['n']} of {value['total']} people")
-    print(f"the gate {passed}: mytalk's interval lies above the others'")
-    print(f"\nlook at    {out / 'scores' / 'openings.png'}, {out / 'scores' / 'report.json'}")
-    print(f"videos     {out / 'videos'}/p000/c00.mp4")
-    print(f"curves     {sys.executable} -m tensorboard.main --logdir {out / 'motion' / 'tensorboard'}")
+    print(f"the gate {passed}: mytalk's interval lies above those of shuffled_audio and frozen_mouth")
+    print(f"\ncurves     {sys.executable} -m tensorboard.main --logdir {out}")
+    print(f"videos     {out / 'videos'}/p000/c00.mp4, dubbed ones in {folder / 'videos'}")
+    print(f"report     {folder / 'report.html'}")
+    print(f"           {folder / 'report.json'}")

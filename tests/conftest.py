@@ -24,6 +24,13 @@ def talker_shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def filmed_shards(tmp_path_factory) -> Path:
+    """The same talkers with a video column."""
+    people = {"train": 4, "val": 2, "unseen": 2}
+    return talkers.write(tmp_path_factory.mktemp("filmed"), people, video=True)
+
+
+@pytest.fixture(scope="session")
 def command():
     """Run `python ARGS` in the checkout as a user would; returns the CompletedProcess with text output."""
 

@@ -24,7 +24,15 @@ from train import checkpoint
 
 TINY = str(ROOT / "tests" / "tiny_motion.yaml")
 STAGES = (0, 1, 2, 3)
-GOLDEN = ROOT / "tests" / "golden" / "motion.json"
+GOLDEN = ROOT / "tests" / "golden"
+PLAYERS = {
+    "identity": ("identity",),
+    "syncnet": ("syncnet",),
+    "motion": ("motion",),
+    "appearance": ("generator", "discriminator"),
+}
+OTHERS = ("identity", "syncnet", "appearance")  # motion has the larger matrix
+SHORT = 8  # steps of the others
 
 
 def curve(run: Path, key: str = "loss/motion") -> np.ndarray:
@@ -51,12 +59,23 @@ def train(folder: Path, world_size: int, jobs: list) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(talker_shards, tmp_path_factory) -> Path:
-    """All runs of this file: w<world size>z<stage>, a chain resumed at four sizes, poisoned and bf16 ones."""
+def runs(filmed_shards, tmp_path_factory) -> Path:
+    """All runs of this file: w<world size>z<stage>, a chain resumed at four sizes, poisoned and bf16 ones.
+
+    Those of the other recipes begin with their name; their reference is the one with golden losses.
+    """
     folder = tmp_path_factory.mktemp("runs")
 
     def job(name: str, *settings: str, recipe: str = "motion") -> list:
-        return [recipe, TINY, [f"shards={talker_shards}", f"run={folder / name}", *settings]]
+        tiny = ROOT / "tests" / f"tiny_{'motion' if recipe == 'poisoned' else recipe}.yaml"
+        return [recipe, str(tiny), [f"shards={filmed_shards}", f"run={folder / name}", *settings]]
+
+    def other(recipe: str, world_size: int, stage: int, *settings: str) -> list:
+        name = f"{recipe}-w{world_size}z{stage}"
+        return job(name, f"zero_stage={stage}", f"steps={SHORT}", *settings, recipe=recipe)
+
+    def gan_leg(steps: int, stage: int) -> list:
+        return job("gan-chain", f"steps={steps}", f"zero_stage={stage}", "max_micro_batch=4", recipe="appearance")
 
     def leg(steps: int, stage: int, workers: int) -> list:
         return job("chain", f"steps={steps}", f"zero_stage={stage}", f"workers={workers}", "max_micro_batch=8")
@@ -66,10 +85,15 @@ def runs(talker_shards, tmp_path_factory) -> Path:
         return [job(f"poisoned-w{world_size}z{z}", f"zero_stage={z}", *every_step, recipe="poisoned") for z in STAGES]
 
     whole = [[job(f"w{w}z{z}", f"zero_stage={z}") for z in STAGES] for w in (1, 2, 4)]
-    train(folder, 1, [*whole[0], job("golden", "steps=20"), leg(5, 1, 0)])
-    train(folder, 2, [*whole[1], *poisoned(2), job("bf16", "precision=bf16", "zero_stage=2"), leg(8, 3, 2)])
-    train(folder, 4, [*whole[2], leg(10, 0, 1)])
-    train(folder, 1, [leg(12, 2, 1)])
+    golden = [job(f"{recipe}-golden", "steps=20", recipe=recipe) for recipe in PLAYERS]
+    alone = [other(recipe, 1, z) for recipe in OTHERS for z in (1, 2, 3)]
+    paired = [other(recipe, 2, z) for recipe in OTHERS for z in STAGES]
+    bf16 = [job("bf16", "precision=bf16", "zero_stage=2")]
+    bf16 += [job(f"{r}-bf16", "precision=bf16", "zero_stage=1", f"steps={SHORT}", recipe=r) for r in OTHERS]
+    train(folder, 1, [*whole[0], *golden, *alone, leg(5, 1, 0), gan_leg(3, 0)])
+    train(folder, 2, [*whole[1], *paired, *poisoned(2), *bf16, leg(8, 3, 2), gan_leg(6, 3)])
+    train(folder, 4, [*whole[2], other("appearance", 4, 0), other("appearance", 4, 2), leg(10, 0, 1)])
+    train(folder, 1, [leg(12, 2, 1), gan_leg(SHORT, 1)])
     return folder
 
 
@@ -81,6 +105,30 @@ def test_invariant_2_same_curve_at_any_world_size_and_stage(runs, world_size, st
     np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys"))
     np.testing.assert_allclose(curve(run), curve(reference), rtol=1e-4)
     np.testing.assert_allclose(curve(run, "grad_norm/motion"), curve(reference, "grad_norm/motion"), rtol=1e-3)
+
+
+OTHER_RUNS = [f"{r}-w{w}z{z}" for r in OTHERS for w in (1, 2) for z in STAGES if (w, z) != (1, 0)]
+OTHER_RUNS += ["appearance-w4z0", "appearance-w4z2"]
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_invariant_2_holds_for_every_recipe(runs, name):
+    """The other recipes, the GAN with both its players among them, against one process at ZeRO 0."""
+    recipe = name.split("-")[0]
+    run, reference = runs / name, runs / f"{recipe}-golden"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys")[:SHORT])
+    for player in PLAYERS[recipe]:
+        loss, norm = f"loss/{player}", f"grad_norm/{player}"
+        np.testing.assert_allclose(curve(run, loss), curve(reference, loss)[:SHORT], rtol=1e-4)
+        np.testing.assert_allclose(curve(run, norm), curve(reference, norm)[:SHORT], rtol=1e-3)
+
+
+def test_invariant_1_holds_for_the_gan(runs):
+    """Both players stopped after 3 and 6 steps, resumed at world size 2 and 1 and ZeRO 3 and 1."""
+    run, reference = runs / "gan-chain", runs / "appearance-golden"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys")[:SHORT])
+    for player in PLAYERS["appearance"]:
+        np.testing.assert_allclose(curve(run, f"loss/{player}"), curve(reference, f"loss/{player}")[:SHORT], rtol=1e-4)
 
 
 def test_invariant_1_resumed_at_other_sizes_and_stages(runs):
@@ -98,21 +146,25 @@ def test_exported_ema_is_the_same_after_the_chain(runs):
 
 def test_training_learns(runs):
     """The loss on people not trained on, at times and noise that stay, falls: a training loss jumps with its times."""
-    lines = [json.loads(line) for line in (runs / "golden" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (runs / "motion-golden" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["validation"]["loss"] for line in lines if "validation" in line]
     assert len(losses) == 4
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
 
 
-def test_golden_losses(runs):
-    """The first 20 steps as recorded; `make golden` rewrites the record on purpose."""
-    losses = curve(runs / "golden")
+@pytest.mark.parametrize("recipe", PLAYERS)
+def test_golden_losses(runs, recipe):
+    """The first 20 steps of every player as recorded; `make golden` rewrites the record on purpose."""
+    losses = {f"loss/{player}": curve(runs / f"{recipe}-golden", f"loss/{player}") for player in PLAYERS[recipe]}
+    file = GOLDEN / f"{recipe}.json"
     if os.environ.get("MYTALK_WRITE_GOLDEN"):
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(json.dumps({"loss/motion": [round(x, 7) for x in losses.tolist()]}, indent=1) + "\n")
-    golden = json.loads(GOLDEN.read_text())["loss/motion"]
-    np.testing.assert_allclose(losses, golden, rtol=2e-3)
+        record = {name: [round(x, 7) for x in values.tolist()] for name, values in losses.items()}
+        file.write_text(json.dumps(record, indent=1) + "\n")
+    golden = json.loads(file.read_text())
+    assert set(golden) == set(losses)
+    for name, values in losses.items():
+        np.testing.assert_allclose(values, golden[name], rtol=2e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -132,9 +184,15 @@ def test_a_gradient_that_is_not_a_number_skips_the_step_on_every_rank(runs, stag
         assert any(not torch.equal(later[kind][name], after[kind][name]) for name in after[kind])
 
 
-def test_bf16_follows_fp32(runs):
-    np.testing.assert_allclose(curve(runs / "bf16"), curve(runs / "w1z0"), rtol=0.1)
-    assert not np.allclose(curve(runs / "bf16"), curve(runs / "w1z0"), rtol=1e-6), "bf16 was switched on"
+@pytest.mark.parametrize("recipe", PLAYERS)
+def test_bf16_follows_fp32(runs, recipe):
+    """bf16 keeps 8 bits: the curves stay near, and are not the same."""
+    run, reference = (runs / "bf16", runs / "w1z0") if recipe == "motion" else (runs / f"{recipe}-bf16", None)
+    for player in PLAYERS[recipe]:
+        ours = curve(run, f"loss/{player}")
+        theirs = curve(reference or runs / f"{recipe}-golden", f"loss/{player}")[: len(ours)]
+        np.testing.assert_allclose(ours, theirs, rtol=0.1)
+        assert not np.allclose(ours, theirs, rtol=1e-6), "bf16 was switched on"
 
 
 def test_the_run_folder_tells_what_happened(runs):
@@ -152,10 +210,10 @@ def logged(run: Path, steps: int) -> bool:
     return metrics.exists() and metrics.read_text().count("\n") >= steps
 
 
-def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_path, command, runs):
+def test_stopped_by_a_signal_it_continues_when_typed_again(filmed_shards, tmp_path, command, runs):
     """TERM: the step is finished, a checkpoint written, exit 75. The same command then ends like an unhurt run."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
     code, said = stopped(typed, lambda: logged(run, 2))
     assert code == 75, said
     assert "the same command continues" in said
@@ -169,10 +227,10 @@ def test_stopped_by_a_signal_it_continues_when_typed_again(talker_shards, tmp_pa
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_to_the_whole_group_spares_the_workers(talker_shards, tmp_path, sent):
+def test_a_signal_to_the_whole_group_spares_the_workers(filmed_shards, tmp_path, sent):
     """As Ctrl-C and cluster schedulers send it: the processes that make batches get it too."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}", "steps=4000"]
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=4000"]
     settings = ["workers=2", "validate_every=4000", "checkpoint_every=4000"]
     code, said = stopped([*typed, *settings], lambda: logged(run, 2), sent, group=True)
     assert code == 75, said
@@ -180,10 +238,10 @@ def test_a_signal_to_the_whole_group_spares_the_workers(talker_shards, tmp_path,
     assert list((run / "checkpoints").glob("step-*"))
 
 
-def test_a_model_of_fewer_steps_is_not_taken_for_finished(talker_shards, tmp_path, command):
+def test_a_model_of_fewer_steps_is_not_taken_for_finished(filmed_shards, tmp_path, command):
     """Killed between the last checkpoint and the export, a longer run still exports its own model."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
     assert command(*typed, "steps=2").returncode == 0
     old = (run / "model" / "model.safetensors").read_bytes()
     finished = (run / "finished.json").read_text()
@@ -209,18 +267,18 @@ def test_damaged_shards_stop_the_run_in_one_line(tmp_path, command):
         assert "Traceback" not in done.stderr
 
 
-def test_one_run_folder_serves_one_run_at_a_time(talker_shards, tmp_path, command):
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path}", "steps=1"]
+def test_one_run_folder_serves_one_run_at_a_time(filmed_shards, tmp_path, command):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path}", "steps=1"]
     with sole_user(tmp_path, "train"):
         refused = command(*typed)
     assert refused.returncode == 1
     assert "another train is at work" in refused.stderr
 
 
-def test_stopped_at_world_size_2_it_continues_at_1(talker_shards, tmp_path, command, runs):
+def test_stopped_at_world_size_2_it_continues_at_1(filmed_shards, tmp_path, command, runs):
     """TERM to the launcher reaches both ranks; they agree on the step after which they stop."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     long = ["steps=4000", "checkpoint_every=4000", "validate_every=4000"]
     code, said = stopped([*launch, *typed, *long], lambda: logged(run, 2))
@@ -232,10 +290,10 @@ def test_stopped_at_world_size_2_it_continues_at_1(talker_shards, tmp_path, comm
     np.testing.assert_allclose(curve(run)[:12], curve(runs / "w1z0"), rtol=1e-4)
 
 
-def test_a_torn_checkpoint_is_never_loaded(talker_shards, tmp_path, command):
+def test_a_torn_checkpoint_is_never_loaded(filmed_shards, tmp_path, command):
     """Leftovers of a killed write are ignored and swept; a damaged file is named, with the way out."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}"]
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
     assert command(*typed, "steps=2").returncode == 0
     torn = run / "checkpoints" / ".tmp-step-000004"
     torn.mkdir()
@@ -264,8 +322,8 @@ def test_a_torn_checkpoint_is_never_loaded(talker_shards, tmp_path, command):
         (["steps=ten"], "steps"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(talker_shards, tmp_path, command, settings, said):
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+def test_what_cannot_be_is_refused_in_one_line(filmed_shards, tmp_path, command, settings, said):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
     refused = command(*typed, *settings)
     assert refused.returncode == 1
     assert said in refused.stderr
@@ -273,8 +331,8 @@ def test_what_cannot_be_is_refused_in_one_line(talker_shards, tmp_path, command,
     assert not (tmp_path / "run").exists()
 
 
-def test_another_seed_does_not_resume(talker_shards, tmp_path, command):
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+def test_another_seed_does_not_resume(filmed_shards, tmp_path, command):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
     assert command(*typed, "steps=1").returncode == 0
     refused = command(*typed, "steps=2", "seed=9")
     assert refused.returncode == 1

@@ -15,7 +15,10 @@ import torch
 
 from mytalk import config
 from train import loop, ranks
+from train.appearance import AppearanceRecipe, AppearanceTrainConfig
+from train.identity import IdentityRecipe, IdentityTrainConfig
 from train.motion import MotionRecipe, MotionTrainConfig
+from train.syncnet import SyncRecipe, SyncTrainConfig
 
 POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank alone holds it
 
@@ -28,7 +31,13 @@ class PoisonedMotion(MotionRecipe):
         return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
 
 
-RECIPES = {"motion": (MotionTrainConfig, MotionRecipe), "poisoned": (MotionTrainConfig, PoisonedMotion)}
+RECIPES = {
+    "identity": (IdentityTrainConfig, IdentityRecipe),
+    "syncnet": (SyncTrainConfig, SyncRecipe),
+    "motion": (MotionTrainConfig, MotionRecipe),
+    "appearance": (AppearanceTrainConfig, AppearanceRecipe),
+    "poisoned": (MotionTrainConfig, PoisonedMotion),
+}
 
 
 def main(jobs: str) -> None:
