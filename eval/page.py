@@ -114,11 +114,12 @@ def digits(entries: list[dict[str, Any]]) -> int:
     return 3 if largest < 2 else 2 if largest < 20 else 1
 
 
-def best(methods: dict[str, Any], metric: str, better: str) -> str:
-    """The dubbed row whose mean is best; the ground truth competes with nobody."""
-    rows = [name for name in methods if name != FLOOR]
-    sign = 1 if better == "higher" else -1
-    return max(rows, key=lambda name: sign * methods[name][metric]["mean"])
+def best(methods: dict[str, Any], metric: str, better: str) -> set[str]:
+    """The dubbed rows whose mean is best, none where all are alike; the ground truth competes with nobody."""
+    means = {name: scores[metric]["mean"] for name, scores in methods.items() if name != FLOOR}
+    top = max(means.values()) if better == "higher" else min(means.values())
+    won = {name for name, mean in means.items() if mean == top}
+    return won if len(won) < len(means) else set()
 
 
 def _measured(report: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -142,7 +143,7 @@ def _table(report: dict[str, Any]) -> str:
     for metric, stated in _measured(report).items():
         places = digits([methods[name][metric] for name in names])
         won = best(methods, metric, stated["better"])
-        cells = "".join(_cell(methods[name][metric], places, name == won, name == FLOOR) for name in names)
+        cells = "".join(_cell(methods[name][metric], places, name in won, name == FLOOR) for name in names)
         arrow = f'{ARROWS[stated["better"]]}<span class="hidden"> {stated["better"]} is better</span>'
         unit = f'<span class="unit">{escape(stated["unit"])}</span>'
         body.append(f'<tr><th scope="row">{escape(metric)} {arrow}{unit}</th>{cells}</tr>\n')

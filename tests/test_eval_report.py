@@ -247,6 +247,14 @@ def test_the_best_dubbed_row_is_marked_and_never_the_ground_truth(written) -> No
         assert "floor" in cells[3]
 
 
+def test_rows_that_are_all_alike_have_no_best_one() -> None:
+    methods = {name: {"a": {"mean": 1.0}} for name in ("ground_truth", "mytalk", "frozen_mouth")}
+    assert page.best(methods, "a", "higher") == set()
+    methods["mytalk"]["a"]["mean"] = 2.0
+    assert page.best(methods, "a", "higher") == {"mytalk"}
+    assert page.best(methods, "a", "lower") == {"frozen_mouth"}
+
+
 def test_text_from_outside_is_escaped(written) -> None:
     assert NASTY not in written
     parsed = Parsed(written)
