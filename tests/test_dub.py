@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from mytalk.__main__ import COMMANDS
 from mytalk.command import EXIT_INTERRUPTED, UserError, main
 from mytalk.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.motion import MotionConfig, MotionModel
-from tests import talkers
+from tests import numbered, talkers
 from tests.conftest import ROOT, stopped
 
 NTSC = Fraction(30_000, 1001)
@@ -169,6 +170,50 @@ def test_size_rate_and_length_are_kept_and_the_mark_is_there(tmp_path, models, f
     assert "synthetic" in comment
     assert "MyTalk" in comment
     assert comment.endswith("http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
+
+
+def turned(path: Path) -> Path:
+    """A film whose track header asks for a quarter turn: (160, 120) stored, (120, 160) seen."""
+    data = film(path, 12).read_bytes()
+    at = data.index(b"tkhd") + 4 + 40  # version, times, ids and volume come before the matrix
+    one, minus, nil = (0x10000).to_bytes(4, "big"), (-0x10000).to_bytes(4, "big", signed=True), bytes(4)
+    path.write_bytes(data[:at] + nil + one + nil + minus + 4 * nil + data[at + 32 :])
+    return path
+
+
+def stretched(path: Path) -> Path:
+    """A film of pixels twice as wide as high: (60, 160) stored, (120, 160) seen."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 60, 160, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for k in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((160, 60, 3), 9 * k, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("made", [turned, stretched])
+def test_a_video_comes_out_as_it_is_seen(tmp_path, models, made):
+    video, out = made(tmp_path / "v.mp4"), tmp_path / "o.mp4"
+    found = dub.dub(video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(12, centre=(60, 80))), steps=1)
+    after = media.probe(out)
+    assert (found.width, found.height) == (after.width, after.height) == (120, 160)
+    pictures = [np.stack(list(media.read_frames(path))).astype(float) for path in (video, out)]
+    assert np.abs(pictures[0] - pictures[1])[:, :20].mean() < 6  # above the face; another turn would differ by 50
+
+
+def test_a_varying_rate_is_dubbed_at_its_mean(tmp_path, models):
+    times = np.cumsum([0, *[20, 50, 33, 41, 27] * 6])
+    video = numbered.write(tmp_path / "v.mkv", [Fraction(int(t), 1000) for t in times], tick_s=Fraction(1, 1000))
+    fps = study.frame_rate(video)
+    frames = len(list(media.read_frames(video, fps)))
+    out = tmp_path / "o.mp4"
+    dub.dub(video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(frames, fps, centre=(32, 32))), steps=1)
+    assert len(list(media.read_frames(out, fps))) == frames
+    assert media.probe(out).fps == pytest.approx(float(fps))
+    assert abs(media.probe(out).duration_s - times[-1] / 1000) < 0.1
 
 
 @pytest.mark.parametrize(("seconds", "heard_s"), [(3.0, 1.0), (0.5, 0.5)])
