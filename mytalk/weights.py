@@ -84,7 +84,8 @@ def load(
     except SafetensorError as error:
         raise UserError(f"{weights} is damaged ({str(error).splitlines()[0]}); {again}") from None
     except RuntimeError as error:
-        raise UserError(f"the weights in {folder} do not fit its config: {str(error).splitlines()[-1]}") from None
+        why = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        raise UserError(f"the weights in {folder} do not fit its config: {why}") from None
     return model.to(device).eval()
 
 
