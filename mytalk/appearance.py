@@ -332,8 +332,19 @@ class Fusion(nn.Module):
         return self.out(taken.transpose(1, 2).flatten(2)).transpose(1, 2).view(batch, width, height, across)
 
 
+def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
+    """The mean of the references at each pixel, over those that are not black there: (B, 3, H, W)."""
+    shown_BR1HW = (lips_BR3HW > BLACK).any(2, keepdim=True).to(lips_BR3HW.dtype)
+    light_BR3HW = (lips_BR3HW - BLACK) * shown_BR1HW
+    return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
+
+
 class Decoder(nn.Module):
-    """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one)."""
+    """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one).
+
+    It says for every pixel how much of it to take from the frame, from the references' mean picture, and from a
+    colour of its own (our default): what stands still is copied sharp from the first steps of training on.
+    """
 
     def __init__(self, config: AppearanceConfig):
         super().__init__()
@@ -349,16 +360,25 @@ class Decoder(nn.Module):
         self.last = nn.Sequential(
             groups(widths[0]),
             nn.SiLU(),
-            nn.Conv2d(widths[0], 3 * config.stem**2, 3, padding=1),
+            nn.Conv2d(widths[0], 6 * config.stem**2, 3, padding=1),
             nn.PixelShuffle(config.stem),
-            nn.Tanh(),
         )
 
-    def forward(self, fused: list[torch.Tensor], landmarks: list[torch.Tensor]) -> torch.Tensor:
+    def forward(
+        self,
+        fused: list[torch.Tensor],
+        landmarks: list[torch.Tensor],
+        masked_B3HW: torch.Tensor,
+        shown_B3HW: torch.Tensor,
+    ) -> torch.Tensor:
         x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
         for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
             x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
-        return self.last(x)
+        colour_B3HW, share_B3HW = self.last(x).chunk(2, 1)
+        black = [(picture_B3HW == BLACK).all(1, keepdim=True) for picture_B3HW in (masked_B3HW, shown_B3HW)]
+        never_B3HW = torch.cat([*black, torch.zeros_like(black[0])], 1)  # what is blacked out cannot be copied
+        share = share_B3HW.masked_fill(never_B3HW, -torch.inf).softmax(1).split(1, 1)
+        return share[0] * masked_B3HW + share[1] * shown_B3HW + share[2] * colour_B3HW.tanh()
 
 
 class Generator(nn.Module):
@@ -379,18 +399,19 @@ class Generator(nn.Module):
         return self.paint(landmark_image_B3HW, self.encode_lips(lips_BR3HW), masked_B3HW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
-        """The references' maps: their mean (B, D, H, W) of every level but the coarsest, which is (B, R, D, H, W)."""
+        """The references' mean picture, mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
         encoder = self.frame if self.lips is None else self.lips
         levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
-        return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
+        return [mean_shown(lips_BR3HW), *(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
 
     def paint(
         self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
     ) -> torch.Tensor:
         """`forward` with references that are encoded already."""
         frame = self.frame(masked_B3HW)
-        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, lips)]
-        return self.decoder([*fused, self.fusion(frame[-1], lips[-1])], self.landmarks(landmark_image_B3HW))
+        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, lips[1:])]
+        fused.append(self.fusion(frame[-1], lips[-1]))
+        return self.decoder(fused, self.landmarks(landmark_image_B3HW), masked_B3HW, lips[0])
 
 
 class Discriminator(nn.Module):

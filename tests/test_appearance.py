@@ -282,6 +282,16 @@ def test_references_are_a_set_of_any_size(fusion, encoders):
             assert (model(*changed) - own).abs().max() > 1e-3, "each input matters"
 
 
+def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
+    lips = torch.full((1, 3, 3, 1, 4), appearance.BLACK)
+    lips[0, 0, :, 0, :3] = 0.5
+    lips[0, 1, :, 0, 1:3] = -0.5
+    lips[0, 2, 0, 0, 2] = 0.3  # red alone
+    made = appearance.mean_shown(lips)[0, :, 0]
+    torch.testing.assert_close(made[0], torch.tensor([0.5, 0.0, 0.1, -1.0]))
+    torch.testing.assert_close(made[1], torch.tensor([0.5, 0.0, -1 / 3, -1.0]))
+
+
 def test_fusion_sees_no_landmarks():
     """Other landmarks: what FusionNet gives stays bit for bit."""
     model, given = generator(), []
