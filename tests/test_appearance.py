@@ -292,6 +292,24 @@ def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
     torch.testing.assert_close(made[1], torch.tensor([0.5, 0.0, -1 / 3, -1.0]))
 
 
+def test_what_is_blacked_out_is_never_copied():
+    """A decoder that would rather copy than paint: the frame, else the references, else its own colour (grey)."""
+    model = Generator(TINY).eval()
+    picked = model.decoder.last[-2]
+    image, lips, masked = pictures(6, 1)
+    masked[..., 8:24, :] = appearance.BLACK
+    lips[..., 16:, :] = appearance.BLACK
+    with torch.no_grad():
+        picked.weight.zero_()
+        picked.bias.zero_()
+        picked.bias[12:16], picked.bias[16:20] = 90, 45  # shares of frame and references, 2 x 2 pixels each
+        made = model(image, lips, masked)
+    torch.testing.assert_close(made[..., :8, :], masked[..., :8, :])
+    torch.testing.assert_close(made[..., 8:16, :], lips[:, 0, :, 8:16])
+    assert not made[..., 16:24, :].any()
+    torch.testing.assert_close(made[..., 24:, :], masked[..., 24:, :])
+
+
 def test_fusion_sees_no_landmarks():
     """Other landmarks: what FusionNet gives stays bit for bit."""
     model, given = generator(), []
