@@ -342,8 +342,9 @@ def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
 class Decoder(nn.Module):
     """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one).
 
-    It says for every pixel how much of it to take from the frame, from the references' mean picture, and from a
-    colour of its own (our default): what stands still is copied sharp from the first steps of training on.
+    It says for every pixel how much of it to take from the frame, from the references' mean picture, from a colour
+    of its own, and from black, as the inside of a mouth is (our default): what stands still is copied sharp from
+    the first steps of training on.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -360,7 +361,7 @@ class Decoder(nn.Module):
         self.last = nn.Sequential(
             groups(widths[0]),
             nn.SiLU(),
-            nn.Conv2d(widths[0], 6 * config.stem**2, 3, padding=1),
+            nn.Conv2d(widths[0], 7 * config.stem**2, 3, padding=1),
             nn.PixelShuffle(config.stem),
         )
 
@@ -374,11 +375,12 @@ class Decoder(nn.Module):
         x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
         for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
             x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
-        colour_B3HW, share_B3HW = self.last(x).chunk(2, 1)
-        black = [(picture_B3HW == BLACK).all(1, keepdim=True) for picture_B3HW in (masked_B3HW, shown_B3HW)]
-        never_B3HW = torch.cat([*black, torch.zeros_like(black[0])], 1)  # what is blacked out cannot be copied
-        share = share_B3HW.masked_fill(never_B3HW, -torch.inf).softmax(1).split(1, 1)
-        return share[0] * masked_B3HW + share[1] * shown_B3HW + share[2] * colour_B3HW.tanh()
+        colour_B3HW, share_B4HW = self.last(x).split((3, 4), 1)
+        hidden_B1HW, absent_B1HW = ((kept == BLACK).all(1, keepdim=True) for kept in (masked_B3HW, shown_B3HW))
+        always_B1HW = torch.zeros_like(hidden_B1HW)
+        never_B4HW = torch.cat([hidden_B1HW, absent_B1HW, always_B1HW, always_B1HW], 1)  # there is nothing to copy
+        share = share_B4HW.masked_fill(never_B4HW, -torch.inf).softmax(1).split(1, 1)
+        return share[0] * masked_B3HW + share[1] * shown_B3HW + share[2] * colour_B3HW.tanh() + share[3] * BLACK
 
 
 class Generator(nn.Module):

@@ -302,7 +302,8 @@ def test_what_is_blacked_out_is_never_copied():
     with torch.no_grad():
         picked.weight.zero_()
         picked.bias.zero_()
-        picked.bias[12:16], picked.bias[16:20] = 90, 45  # shares of frame and references, 2 x 2 pixels each
+        # shares of frame, references and black, 2 x 2 pixels each
+        picked.bias[12:16], picked.bias[16:20], picked.bias[24:28] = 90, 45, -300
         made = model(image, lips, masked)
     torch.testing.assert_close(made[..., :8, :], masked[..., :8, :])
     torch.testing.assert_close(made[..., 8:16, :], lips[:, 0, :, 8:16])
