@@ -86,8 +86,6 @@ def _check_refused(report: dict[str, Any]) -> None:
     for metric, reason in report.get("refused", {}).items():
         _require(metric in report["protocol"].get("metrics", {}), f"refused.{metric} is no metric of the protocol")
         _require(bool(reason), f"refused.{metric} has no reason")
-        for method, scores in report["methods"].items():
-            _require(metric not in scores, f"methods.{method}.{metric} is refused")
 
 
 def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -488,7 +489,9 @@ def test_a_stopped_benchmark_continues_and_ends_as_if_never_stopped(
     assert benchmark(shards, models, out, *few) == 0
     assert len(asked) == len(set(asked)) == 3, "each clip once"
     assert held(out) == held(tmp_path / "whole")
-    assert (out / page.NAME).read_bytes() == (tmp_path / "whole" / page.NAME).read_bytes()
+    # How an encoder's threads interleave packets differs from time to time; what is written does not.
+    texts = [re.sub('data:video[^"]*', "", (made / page.NAME).read_text()) for made in (out, tmp_path / "whole")]
+    assert texts[0] == texts[1]
     (out / page.NAME).unlink()
     assert benchmark(shards, models, out, *few) == 0
     assert len(asked) == 3, "a page that is gone is made from what is kept"
@@ -550,10 +553,10 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     arguments = [word for n, f in {**models, "appearance": folder}.items() for word in (f"--{n}", str(f))]
     typed = ("--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "out"), "--steps", "2")
     done = command("-m", "eval", "benchmark", *arguments, *typed, "--clips-per-person", "1", timeout=120)
-    if done.returncode == 0:
-        floor = held(tmp_path / "out")["methods"]["ground_truth"]
-        assert floor["opening_correlation"]["mean"] > 0.9
-        assert floor["psnr_mouth_db"]["mean"] > 30
-        assert floor["ssim_mouth"]["mean"] > 0.9
-    else:  # a generator with random weights may paint what is no face
-        assert "face_lost" in done.stderr + done.stdout or "a face is detected in" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    made = held(tmp_path / "out")
+    floor = made["methods"]["ground_truth"]
+    assert floor["opening_correlation"]["mean"] > 0.9
+    assert floor["psnr_mouth_db"]["mean"] > 30 > made["methods"]["mytalk"]["psnr_mouth_db"]["mean"]
+    assert floor["ssim_mouth"]["mean"] > 0.9
+    assert (tmp_path / "out" / page.NAME).is_file()
