@@ -28,6 +28,7 @@ EXTRA_OF_MODULE = {
     "pyarrow": "train",
     "scipy": "train",
     "tensorboard": "train",
+    "torchmetrics": "train",
     "webdataset": "train",
     "mediapipe": "landmarks",
     "cv2": "landmarks",
