@@ -31,6 +31,7 @@ Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 FUSIONS = ("attention", "concat", "add")
 BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
+NEAR_PX, LIPS_PX = 8, 16  # reach of the base picture's filling, and of what counts as lips, at 256 px
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 # The region: the jaw from cheek to cheek, and back below the nose. Points of the face mesh.
@@ -339,12 +340,32 @@ def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
     return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
 
 
+def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """The frame where it is seen; else the references' mean where that is; else the mean of what is near."""
+    known_B1HW = ((masked_B3HW > BLACK) | (shown_B3HW > BLACK)).any(1, keepdim=True).to(masked_B3HW.dtype)
+    seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
+    base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
+    reach = max(1, round(NEAR_PX * size_px / CROP_PX))
+    around = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
+    light_B3HW = F.avg_pool2d((base_B3HW - BLACK) * known_B1HW, **around)
+    filled_B3HW = light_B3HW / F.avg_pool2d(known_B1HW, **around).clamp(min=1e-6) + BLACK
+    return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+
+
+def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """1 between the lips and up to 16 px (at 256) round them, else 0: (B, 1, H, W)."""
+    reach = round(LIPS_PX * size_px / CROP_PX)
+    dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
+    wide_B1HW = F.max_pool2d(dots_B1HW, (1, 2 * reach + 1), 1, (0, reach))
+    return (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
+
+
 class Decoder(nn.Module):
     """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one).
 
-    It says for every pixel how much of it to take from the frame, from the references' mean picture, from a colour
-    of its own, and from black, as the inside of a mouth is (our default): what stands still is copied sharp from
-    the first steps of training on.
+    It says for every pixel how much of it is kept of a base picture (see `base_picture`), and what colour the rest
+    is (our default): what stands still is there, sharp, from the first steps of training on. At the lips nothing
+    is kept, so that no reference's mouth can pass for the one that is to be painted.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -361,7 +382,7 @@ class Decoder(nn.Module):
         self.last = nn.Sequential(
             groups(widths[0]),
             nn.SiLU(),
-            nn.Conv2d(widths[0], 7 * config.stem**2, 3, padding=1),
+            nn.Conv2d(widths[0], 4 * config.stem**2, 3, padding=1),
             nn.PixelShuffle(config.stem),
         )
 
@@ -369,18 +390,15 @@ class Decoder(nn.Module):
         self,
         fused: list[torch.Tensor],
         landmarks: list[torch.Tensor],
-        masked_B3HW: torch.Tensor,
-        shown_B3HW: torch.Tensor,
+        base_B3HW: torch.Tensor,
+        lips_B1HW: torch.Tensor,
     ) -> torch.Tensor:
         x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
         for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
             x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
-        colour_B3HW, share_B4HW = self.last(x).split((3, 4), 1)
-        hidden_B1HW, absent_B1HW = ((kept == BLACK).all(1, keepdim=True) for kept in (masked_B3HW, shown_B3HW))
-        always_B1HW = torch.zeros_like(hidden_B1HW)
-        never_B4HW = torch.cat([hidden_B1HW, absent_B1HW, always_B1HW, always_B1HW], 1)  # there is nothing to copy
-        share = share_B4HW.masked_fill(never_B4HW, -torch.inf).softmax(1).split(1, 1)
-        return share[0] * masked_B3HW + share[1] * shown_B3HW + share[2] * colour_B3HW.tanh() + share[3] * BLACK
+        colour_B3HW, kept_B1HW = self.last(x).split((3, 1), 1)
+        kept_B1HW = kept_B1HW.sigmoid() * (1 - lips_B1HW)
+        return kept_B1HW * base_B3HW + (1 - kept_B1HW) * colour_B3HW.tanh()
 
 
 class Generator(nn.Module):
@@ -413,7 +431,9 @@ class Generator(nn.Module):
         frame = self.frame(masked_B3HW)
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, lips[1:])]
         fused.append(self.fusion(frame[-1], lips[-1]))
-        return self.decoder(fused, self.landmarks(landmark_image_B3HW), masked_B3HW, lips[0])
+        base_B3HW = base_picture(masked_B3HW, lips[0], self.config.size_px)
+        at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
+        return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
 
 
 class Discriminator(nn.Module):

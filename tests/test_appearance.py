@@ -80,9 +80,12 @@ def filled(polygon_V2: np.ndarray, size_px: int, grow: int = 0) -> np.ndarray:
     fine = Image.new("1", (8 * size_px, 8 * size_px))
     ImageDraw.Draw(fine).polygon([tuple(point) for point in (8 * polygon_V2).tolist()], fill=1)
     mask = torch.from_numpy(np.asarray(fine)[4::8, 4::8].copy()).float()[None, None]
-    if grow:
-        pooled = torch.nn.functional.max_pool2d(mask if grow > 0 else 1 - mask, 2 * abs(grow) + 1, 1, abs(grow))
-        mask = pooled if grow > 0 else 1 - pooled
+    reach = abs(grow)
+    around = torch.nn.functional.pad(mask, [reach] * 4)  # beyond the picture nothing is filled
+    if grow > 0:
+        mask = torch.nn.functional.max_pool2d(around, 2 * reach + 1, 1)
+    elif grow < 0:
+        mask = 1 - torch.nn.functional.max_pool2d(1 - around, 2 * reach + 1, 1)
     return mask[0, 0].numpy() > 0
 
 
@@ -292,23 +295,26 @@ def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
     torch.testing.assert_close(made[1], torch.tensor([0.5, 0.0, -1 / 3, -1.0]))
 
 
-def test_what_is_blacked_out_is_never_copied():
-    """A decoder that would rather copy than paint: the frame, else the references, else its own colour (grey)."""
+def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips():
+    """The frame, where that is blacked out the references, where they are too what is near; painted at the lips."""
     model = Generator(TINY).eval()
     picked = model.decoder.last[-2]
     image, lips, masked = pictures(6, 1)
+    image[:, :2], image[:, 0, 4, 40] = 0, 1
     masked[..., 8:24, :] = appearance.BLACK
-    lips[..., 16:, :] = appearance.BLACK
+    lips[..., 23:, :] = appearance.BLACK
     with torch.no_grad():
         picked.weight.zero_()
         picked.bias.zero_()
-        # shares of frame, references and black, 2 x 2 pixels each
-        picked.bias[12:16], picked.bias[16:20], picked.bias[24:28] = 90, 45, -300
+        picked.bias[12:16] = 90  # the share that is kept, 2 x 2 pixels
         made = model(image, lips, masked)
+    assert not made[..., :9, 36:45].any(), "a colour of its own, grey here, 4 px (16 at 256) round the lips"
+    made, masked, lips = made[..., :36], masked[..., :36], lips[:, 0, ..., :36]
     torch.testing.assert_close(made[..., :8, :], masked[..., :8, :])
-    torch.testing.assert_close(made[..., 8:16, :], lips[:, 0, :, 8:16])
-    assert not made[..., 16:24, :].any()
+    torch.testing.assert_close(made[..., 8:23, :], lips[..., 8:23, :])
     torch.testing.assert_close(made[..., 24:, :], masked[..., 24:, :])
+    expected = (lips[..., 21:23, 8:13].sum((-1, -2)) + masked[..., 24:26, 8:13].sum((-1, -2))) / 20
+    torch.testing.assert_close(made[..., 23, 10], expected)
 
 
 def test_fusion_sees_no_landmarks():
