@@ -31,7 +31,7 @@ Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 FUSIONS = ("attention", "concat", "add")
 BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
-NEAR_PX, LIPS_PX = 8, 16  # reach of the base picture's filling, and of what counts as lips, at 256 px
+NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 # The region: the jaw from cheek to cheek, and back below the nose. Points of the face mesh.
@@ -353,11 +353,12 @@ def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: i
 
 
 def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
-    """1 between the lips and up to 16 px (at 256) round them, else 0: (B, 1, H, W)."""
-    reach = round(LIPS_PX * size_px / CROP_PX)
+    """1 between the lips and close to them, falling to 0 within 28 px (at 256): (B, 1, H, W)."""
+    reach, ramp = round(LIPS_PX * size_px / CROP_PX), round(NEAR_PX * size_px / CROP_PX)
     dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
     wide_B1HW = F.max_pool2d(dots_B1HW, (1, 2 * reach + 1), 1, (0, reach))
-    return (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
+    near_B1HW = (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
+    return F.avg_pool2d(near_B1HW, 2 * ramp + 1, 1, ramp, count_include_pad=False)
 
 
 class Decoder(nn.Module):
