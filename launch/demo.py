@@ -25,7 +25,7 @@ from mytalk.progress import clock
 
 CONFIGS = "configs/demo"
 RECIPES = ("identity", "syncnet", "motion", "appearance")  # in this order: motion reads what identity exports
-BENCHMARK_PROCESSES = 2
+BENCHMARK_PROCESSES, CLIPS_PER_PERSON = 2, 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def steps(out: Path, people: int, clips: int, seconds: float, seed: int, configs
             words += (f"identity={model['identity']}",)
         chain.append(Step(f"train {recipe}", words, model[recipe] / "config.json", (config,)))
     models = [word for recipe in RECIPES for word in (f"--{recipe}", str(model[recipe]))]
-    measure = ("eval", "benchmark", "--shards", str(shards), *models, "--out", str(report), "--force")
+    chosen = ("--shards", str(shards), "--clips-per-person", str(CLIPS_PER_PERSON), "--out", str(report), "--force")
+    measure = ("eval", "benchmark", *models, *chosen)
     shared = ("launch", "local", "--processes", str(BENCHMARK_PROCESSES), "--", *measure)
     return [*chain, Step("benchmark", shared, report / "report.json")]
 
