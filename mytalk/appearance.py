@@ -346,9 +346,9 @@ def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: i
     seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
     base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
     reach = max(1, round(NEAR_PX * size_px / CROP_PX))
-    around = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
-    light_B3HW = F.avg_pool2d((base_B3HW - BLACK) * known_B1HW, **around)
-    filled_B3HW = light_B3HW / F.avg_pool2d(known_B1HW, **around).clamp(min=1e-6) + BLACK
+    around = nn.AvgPool2d(2 * reach + 1, stride=1, padding=reach)
+    light_B3HW = around((base_B3HW - BLACK) * known_B1HW)
+    filled_B3HW = light_B3HW / around(known_B1HW).clamp(min=1e-6) + BLACK
     return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
 
 
