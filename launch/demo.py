@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ class Step:
     words: tuple[str, ...]
     proof: Path
     reads: tuple[Path, ...] = ()
+    run: Path | None = None  # folder of a training, which does not go on with other settings: begun anew then
 
     def digest(self, before: str) -> str:
         """Changes with the command, the files of settings that it reads, and the digest of the step before."""
@@ -60,7 +62,7 @@ def steps(out: Path, people: int, clips: int, seconds: float, seed: int, configs
         words: tuple[str, ...] = ("train", recipe, "--config", str(config), f"shards={shards}", f"run={out / recipe}")
         if recipe == "motion":
             words += (f"identity={model['identity']}",)
-        chain.append(Step(f"train {recipe}", words, model[recipe] / "config.json", (config,)))
+        chain.append(Step(f"train {recipe}", words, model[recipe] / "config.json", (config,), out / recipe))
     models = [word for recipe in RECIPES for word in (f"--{recipe}", str(model[recipe]))]
     chosen = ("--shards", str(shards), "--clips-per-person", str(CLIPS_PER_PERSON), "--out", str(report), "--force")
     measure = ("eval", "benchmark", *models, *chosen)
@@ -98,14 +100,21 @@ def run(args: argparse.Namespace) -> int:
         known, digest = budget.get(step.name, {}), step.digest(digest)
         if known.get("done") == digest and step.proof.is_file():
             continue
+        spent = 0.0
+        if known.get("began") == digest and "done" not in known:
+            spent = known["seconds"]  # interrupted: it goes on
+        elif known and step.run and step.run.exists():
+            print(f"\n{step.run} was made with other settings: removed")
+            shutil.rmtree(step.run)
+        entry: dict[str, Any] = {"seconds": spent, "began": digest}
+        budget[step.name] = entry
+        atomic.write_json(record, budget)
         typed = ("python", "-m", *step.words)
         print(f"\n[{number}/{len(chain)}] {step.name}: {shlex.join(typed)}", flush=True)
         code, seconds = timed(step.words)
-        spent = seconds + (known.get("seconds", 0.0) if "done" not in known else 0.0)
-        entry: dict[str, Any] = {"seconds": round(spent, 1)}
+        entry["seconds"] = round(spent + seconds, 1)
         if code == EXIT_DONE:
             entry["done"] = digest
-        budget[step.name] = entry
         atomic.write_json(record, budget)
         if code != EXIT_DONE:
             print(f"\nthe demo stopped in '{step.name}' (exit code {code}); the same command continues")

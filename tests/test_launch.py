@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -96,6 +97,36 @@ def test_a_changed_setting_redoes_the_step_that_reads_it_and_all_after_it(tmp_pa
     (tmp_path / "motion.yaml").write_text("steps: 2\n")
     changed = [step.name for step, old, new in zip(chain, before, digests(chain)) if old != new]
     assert changed == ["train motion", "train appearance", "benchmark"]
+
+
+def test_a_training_begun_with_other_settings_is_begun_anew(tmp_path, monkeypatch, capsys):
+    """Its folder goes only then: an interrupted training keeps it, and its seconds add up."""
+    shutil.copytree(ROOT / demo.CONFIGS, tmp_path / "configs")
+    out, config, ends = tmp_path / "out", tmp_path / "configs" / "motion.yaml", {"motion": 75}
+    made = out / "motion" / "checkpoint"
+
+    def timed(words: tuple[str, ...]) -> tuple[int, float]:
+        for step in demo.steps(out, 32, 3, 5, 0, config.parent):
+            if step.words == words:
+                step.proof.parent.mkdir(parents=True, exist_ok=True)
+                step.proof.write_text("{}")
+        made.parent.mkdir(exist_ok=True)
+        made.touch()
+        return ends.get(words[1], 0), 2.0
+
+    monkeypatch.setattr(demo, "timed", timed)
+    monkeypatch.setattr(demo, "print_where", lambda _: None)
+    args = demo.arguments().parse_args(["--out", str(out), "--configs", str(config.parent)])
+    assert demo.run(args) == 75
+    assert demo.run(args) == 75
+    assert made.exists()
+    assert json.loads((out / "budget.json").read_text())["train motion"]["seconds"] == 4
+    assert "removed" not in capsys.readouterr().out
+    config.write_text(config.read_text() + "# changed\n")
+    monkeypatch.setattr(demo, "timed", lambda words: (int(made.exists()), 2.0))
+    ends.clear()
+    assert demo.run(args) == 0, "the old checkpoint was gone when it began"
+    assert "motion was made with other settings: removed" in capsys.readouterr().out
 
 
 def test_outside_the_checkout_it_says_so(tmp_path, command):

@@ -331,9 +331,25 @@ def test_what_cannot_be_is_refused_in_one_line(filmed_shards, tmp_path, command,
     assert not (tmp_path / "run").exists()
 
 
-def test_another_seed_does_not_resume(filmed_shards, tmp_path, command):
+@pytest.mark.parametrize("steps", [1, 2])
+def test_another_seed_neither_resumes_nor_passes_for_trained(filmed_shards, tmp_path, command, steps):
     typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
     assert command(*typed, "steps=1").returncode == 0
-    refused = command(*typed, "steps=2", "seed=9")
+    refused = command(*typed, f"steps={steps}", "seed=9")
     assert refused.returncode == 1
     assert "seed: 1 -> 9" in refused.stderr
+
+
+def test_stopped_between_checkpoint_and_export_it_still_measures_what_it_exports(filmed_shards, tmp_path, command):
+    """The facts beside a SyncNet's weights come from the last validation, which a kill can have cut off."""
+    run = tmp_path / "run"
+    tiny = str(ROOT / "tests" / "tiny_syncnet.yaml")
+    typed = ["-m", "train", "syncnet", "--config", tiny, f"shards={filmed_shards}", f"run={run}", "steps=2"]
+    assert command(*typed).returncode == 0
+    exported = (run / "model" / "config.json").read_text()
+    assert "validation" in json.loads(exported)["facts"]
+    (run / "finished.json").unlink()
+    (run / "model" / "config.json").unlink()
+    again = command(*typed)
+    assert again.returncode == 0, again.stderr
+    assert (run / "model" / "config.json").read_text() == exported

@@ -35,7 +35,7 @@ from train.config import LoopConfig
 from train.ranks import Ranks, StopSignals, join, leave
 
 Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
-FINISHED = "finished.json"  # how many steps the exported model was trained for; written last
+FINISHED = "finished.json"  # for how many steps and with what the exported model was trained; written last
 
 
 class Recipe(Protocol):
@@ -56,7 +56,10 @@ class Recipe(Protocol):
         """What a resumed run may not change: the selection's digest and the networks' sizes."""
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
-        """Scores on people who are not trained on. All ranks call it and get the same answer."""
+        """Scores on people who are not trained on. All ranks call it and get the same answer.
+
+        The last call before `export` is in the same process, of the weights that are exported.
+        """
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Pictures of people who are not trained on, (H, W, 3) uint8. Rank 0 calls it."""
@@ -79,12 +82,17 @@ def arguments(recipe: str, words: str, example: str) -> argparse.ArgumentParser:
 
 
 def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
-    """What every recipe's command does: nothing if the model is there, else join the ranks and train."""
+    """What every recipe's command does: nothing if the model is there, else join the ranks and train.
+
+    Raises UserError where the model that is there was trained with other settings or data.
+    """
     run = Path(config.run)
-    if (steps := finished_steps(run)) >= config.steps:
-        print(f"{run} is already trained for {steps} steps; raise steps to go on")
-        return EXIT_DONE
     recipe = make_recipe()
+    finished = finished_run(run)
+    if finished["steps"] >= config.steps:
+        refuse_changes(recipe, config, finished["fixed"])
+        print(f"{run} is already trained for {finished['steps']} steps; raise steps to go on")
+        return EXIT_DONE
     joined = join()
     try:
         with sole_user(run, "train") if joined.rank == 0 else contextlib.nullcontext():
@@ -190,8 +198,6 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                     f"{(done - skipped_in_a_row) * config.global_batch}); lower optimizer.lr or use precision=fp32, "
                     f"then run again from {checkpoint.newest(run) or 'the start'}"
                 )
-            if done % config.validate_every == 0 or done == config.steps:
-                validate(recipe, fragments, emas, shapes, plain, ranks, board, done)
             if done % config.checkpoint_every == 0 or done == config.steps or stopping:
                 if board is not None:
                     board.flush()
@@ -200,11 +206,15 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                 if board is not None:
                     board.progress.finish(f"stopped by a signal after step {done}; the same command continues")
                 return EXIT_RUN_AGAIN
+            if done % config.validate_every == 0 or done == config.steps:
+                validate(recipe, fragments, emas, shapes, plain, ranks, board, done)
 
+        if start >= config.steps:  # stopped between the last checkpoint and the export
+            validate(recipe, fragments, emas, shapes, plain, ranks, board, start)
         states = {p: gather_ema(fragments[p], emas[p], shapes[p], ranks) for p in engines}
         if board is not None:
             recipe.export(states, run / "model")
-            atomic.write_json(run / FINISHED, {"steps": max(start, config.steps)})
+            atomic.write_json(run / FINISHED, {"steps": max(start, config.steps), "fixed": fixed(recipe, config)})
             board.progress.finish()
             print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
         dist.barrier()
@@ -232,12 +242,12 @@ def learning(player: str, engines: Mapping[str, Any]) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def finished_steps(run: Path) -> int:
-    """How many steps the exported model of a run folder was trained for; 0 where there is none."""
+def finished_run(run: Path) -> dict[str, Any]:
+    """What the exported model of a run folder was trained for and with: steps (0 where there is none) and `fixed`."""
     try:
-        return int(json.loads((run / FINISHED).read_text())["steps"])
+        return {"fixed": {}, **json.loads((run / FINISHED).read_text())}
     except FileNotFoundError:
-        return 0
+        return {"steps": 0, "fixed": {}}
 
 
 def clip_factor(norm: float, limit: float) -> float:
