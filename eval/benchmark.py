@@ -1,6 +1,6 @@
-"""`python -m eval benchmark`: dub people never seen in training, and measure the videos.
+"""`python -m eval benchmark`: dub people that training leaves out, and measure the videos.
 
-Each clip is dubbed with its own speech, with somebody else's, and with a mouth that stands still, by the code of
+Each clip is dubbed with its own speech, with another clip's, and with a mouth that stands still, by the code of
 `python -m mytalk dub`; beside them stands the clip itself, through the same codec. Every row is an mp4, read
 again, its landmarks detected anew. Writes OUT/report.json (see eval/report.py), OUT/report.html (one file, opens
 anywhere), OUT/clips.jsonl, and the videos of some clips in OUT/videos. The same command, typed again, continues;
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.manifest import Manifest
-from eval import dub_protocol, kept, options, page, plan, protocol, records, report, summary, work
+from eval import dub_protocol, judges, kept, options, page, plan, protocol, records, report, summary, work
 from mytalk import command
 from mytalk.command import UserError
 from mytalk.landmarks import CROP_PX
 
-NOT_NAMED = "no model was named (--{0})"
+NAMED = ("motion", "appearance", "syncnet", "identity")  # models that can be named
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -42,25 +42,26 @@ def run(args: argparse.Namespace) -> int:
     settings = options.settings(args)
     manifest = Manifest.load(args.shards)
     tasks = plan.tasks(manifest, settings)
-    folders = {name: folder for name in dub_protocol.MODELS if (folder := getattr(args, name)) is not None}
+    folders = {name: folder for name in NAMED if (folder := getattr(args, name)) is not None}
+    digests = protocol.digests(manifest, {f"{name}_": (name, folder) for name, folder in folders.items()})
     belongs = {
-        "protocol": protocol.block(dub_protocol.kind(list(folders)), manifest, settings, tasks),
-        "digests": protocol.digests(manifest, {f"{name}_": (name, folder) for name, folder in folders.items()}),
+        "protocol": protocol.block(dub_protocol.kind(digests), manifest, settings, tasks),
+        "digests": digests,
     }
     if belongs["protocol"]["crop_px"] != [CROP_PX]:
         raise UserError(f"{args.shards}: the benchmark dubs crops of {CROP_PX} px; extract again with that size")
-    job = work.Job("benchmark", args.out, tasks, belongs, beside=(page.NAME, kept.VIDEOS))
-    foreign = work.foreign(job, args.force)
+    job = work.Job("benchmark", args.out, tasks, belongs, beside=(page.NAME,), videos=kept.VIDEOS, force=args.force)
+    foreign = work.foreign(job)
     made = None if foreign else report.read(args.out)
     if made is None or not (args.out / page.NAME).is_file():
-        made = _benchmark_all(job, foreign, manifest, settings, folders)
+        made = _benchmark_all(job, manifest, settings, folders)
     return options.conclude(made, args, report.NAME, page.NAME)
 
 
 def _benchmark_all(
-    job: work.Job, foreign: list[Path], manifest: Manifest, settings: plan.Settings, folders: dict[str, Path]
+    job: work.Job, manifest: Manifest, settings: plan.Settings, folders: dict[str, Path]
 ) -> dict[str, Any]:
-    refused = _refused(folders)
+    refused = judges.refused(folders)
 
     def scorer(device) -> work.Scorer:
         from eval import dubbed
@@ -75,24 +76,9 @@ def _benchmark_all(
         page.write(job.out, made, list(scores.values()))
         report.write(job.out, made)  # last: where it is, all is there
 
-    work.run(job, foreign, scorer, finish)
+    work.run(job, scorer, finish)
     made = report.read(job.out)
     assert made is not None, "the first process wrote it"
-    return made
-
-
-def _refused(folders: dict[str, Path]) -> dict[str, str]:
-    """Metrics that stand in no row, and why: their judge was not named, or hears no better than chance."""
-    made = {}
-    for judge, names in (("syncnet", dub_protocol.SYNC), ("identity", dub_protocol.IDENTITY)):
-        if judge not in folders:
-            made.update(dict.fromkeys(names, NOT_NAMED.format(judge)))
-    if "syncnet" in folders:
-        from mytalk import syncnet
-
-        above_chance, words = syncnet.standing(folders["syncnet"])
-        if not above_chance:
-            made.update(dict.fromkeys(dub_protocol.SYNC, words))
     return made
 
 
@@ -111,5 +97,7 @@ def _bench(
         from mytalk import syncnet
 
         sync = syncnet.load_model(folders["syncnet"], device)
-    who = identity.load_model(folders["identity"], device) if "identity" in folders else None
+    who = None
+    if not set(dub_protocol.IDENTITY) <= set(refused):
+        who = identity.load_model(folders["identity"], device)
     return dubbed.Bench(manifest, settings, out, models, Judges(sync, who), FaceDetector())

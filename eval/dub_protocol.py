@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from eval.metrics import METRICS, STILL_PX, Metric
-from eval.protocol import SHOWN_TO_MODEL, SHUFFLED, Kind
+from eval.protocol import EXTRACTOR_WORDS, SHOWN_TO_MODEL, SHUFFLED, Kind
 from mytalk import detector
 
 LEAST_DETECTED = 0.9  # of a row's frames; below it the clip is a miss
@@ -87,21 +88,29 @@ MEASURED: dict[str, Metric] = {
 }
 
 
-def kind(models: list[str]) -> Kind:
-    """The benchmark with these models. Raises ModuleNotFoundError without the detector's package."""
+SAME_NETWORK = "; the encoder is the same network that conditioned the motion model, so no independent judge"
+
+
+def kind(digests: dict[str, str]) -> Kind:
+    """The benchmark with the models of these digests. Raises ModuleNotFoundError without the detector's package."""
+    metrics = dict(MEASURED)
+    if "identity_weights" in digests and digests["identity_weights"] == digests.get("motion_extractor_weights"):
+        for name in IDENTITY:
+            metrics[name] = replace(metrics[name], definition=metrics[name].definition + SAME_NETWORK)
     facts: dict[str, Any] = {
-        "models": {name: MODELS[name] for name in models},
+        "models": {name: words for name, words in MODELS.items() if f"{name}_weights" in digests},
         "truth": "detected landmarks and frames of the shards",
         "detector": f"{detector.NAME}; mediapipe {detector.version()}; on the decoded mp4 of every row",
         "encoder": "every row is an mp4 of mytalk.media.write_video (H.264 and AAC), read again",
         "shown_to_model": SHOWN_TO_MODEL,
         "references": f"up to {REFERENCES} frames of the source stretch, never of the scored clip",
     }
-    return Kind("dubbed video, same audio", METHODS, MEASURED, facts)
+    return Kind("dubbed video, same audio", METHODS, metrics, facts)
 
 
 MODELS = {
     "motion": "speech to motion (python -m train motion)",
+    "motion_extractor": EXTRACTOR_WORDS,
     "appearance": "motion to frames (python -m train appearance)",
     "syncnet": "judge of sync, trained on landmarks and speech of the training people (python -m train syncnet)",
     "identity": "judge of identity, trained on landmarks of the training people (python -m train identity)",

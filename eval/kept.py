@@ -18,6 +18,7 @@ from PIL import Image
 
 from eval.records import ClipScore
 from mytalk import atomic, dub, media
+from mytalk.command import UserError
 from mytalk.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 
 VIDEOS, SOURCE = "videos", "source"
@@ -53,8 +54,19 @@ def keep(made: Path, out: Path, key: str) -> None:
 
 
 def shown(out: Path, scores: Iterable[ClipScore]) -> list[Shown]:
-    """The pictured clips whose videos are there, with their pictures. Raises MediaError, OSError."""
-    return [_shown(out / VIDEOS / s.key, s) for s in scores if s.openings_px and (out / VIDEOS / s.key).is_dir()]
+    """The pictured clips whose videos are there, with their pictures. Raises OSError, UserError for damaged ones."""
+    made = []
+    for score in scores:
+        folder = out / VIDEOS / score.key
+        if score.openings_px and folder.is_dir():
+            try:
+                made.append(_shown(folder, score))
+            except (media.MediaError, FileNotFoundError) as error:
+                raise UserError(
+                    f"{folder} is damaged ({error}); remove it and type the same command again: the page then goes "
+                    "without it"
+                ) from None
+    return made
 
 
 def moments(opening_T: np.ndarray) -> list[int]:
@@ -92,7 +104,11 @@ def side_by_side(left_THW3: np.ndarray, right_THW3: np.ndarray, speech_S: np.nda
 
 def _shown(folder: Path, score: ClipScore) -> Shown:
     frames = {name: np.stack(list(media.read_frames(folder / f"{name}.mp4"))) for name in STRIPS}
-    picked = moments(np.array(score.openings_px["truth"]))
+    curve = score.openings_px["truth"]
+    for name, rows in frames.items():
+        if name != SOURCE and len(rows) != len(curve):
+            raise media.MediaError("other_length", f"{name}.mp4 has {len(rows)} frames, not {len(curve)}")
+    picked = moments(np.array(curve))
     spread = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
     return Shown(
         score,

@@ -24,15 +24,20 @@ CLIPS_BYTES = 4_500_000  # of all playable clips before base64: the page stays u
 ROLE = {
     "ground_truth": "the clip itself: the floor of codec and detector",
     "mytalk": "dubbed with its own speech",
-    "shuffled_audio": "dubbed with somebody else\N{RIGHT SINGLE QUOTATION MARK}s speech",
+    "shuffled_audio": "dubbed with another clip\N{RIGHT SINGLE QUOTATION MARK}s speech",
     "frozen_mouth": "its mean mouth, painted",
 }
 STRIP_NAMES = {"source": "source", "ground_truth": "truth", "mytalk": "mytalk", "shuffled_audio": "shuffled_audio"}
+WHO = {
+    "unseen": "People of the split unseen, which training leaves out,",
+    "val": "People of the split val, on whom no weight is trained but by whom training is watched,",
+    "train": "People of the split train, whom the models were trained on, so that this says nothing about others,",
+}
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}
 
 
 def write(out: Path, report: dict[str, Any], scores: list[ClipScore]) -> None:
-    """Write the page of a report into its folder, atomically. Raises MediaError, OSError."""
+    """Write the page of a report into its folder, atomically. Raises UserError, OSError."""
     atomic.write_bytes(out / NAME, html(report, scores, kept.shown(out, scores)).encode())
 
 
@@ -73,13 +78,29 @@ def _heading(report: dict[str, Any]) -> str:
         "<header>\n<h1>MyTalk benchmark</h1>\n"
         f'<p class="facts">{escape(_of_people(report))} \N{MIDDLE DOT} {escape(protocol["name"])} '
         f"\N{MIDDLE DOT} {escape(made)}</p>\n"
-        "<p>People whom no model saw in training are dubbed in their own videos. Each clip is dubbed with its own "
-        "speech (<em>mytalk</em>), with somebody else\N{RIGHT SINGLE QUOTATION MARK}s (<em>shuffled_audio</em>), and "
-        "with a mouth that stands still (<em>frozen_mouth</em>); the model is shown another clip of the person, never "
-        "the mouth it is scored on. All rows, and the clip itself (<em>ground_truth</em>), are written by one "
+        f"<p>{WHO[protocol['split']]} are dubbed in their own videos. Each clip is dubbed with its own speech "
+        f"(<em>mytalk</em>), with {_other_speech(protocol)} (<em>shuffled_audio</em>), and with a mouth that stands "
+        f"still (<em>frozen_mouth</em>); the model is shown {_source(protocol)}, never the mouth it is scored on. All "
+        "rows, and the clip itself (<em>ground_truth</em>), are written by one "
         "encoder and read back; their landmarks are detected anew in what was read. The dubbed videos are "
         "synthetic.</p>\n</header>"
     )
+
+
+def _other_speech(protocol: dict[str, Any]) -> str:
+    if protocol["shuffled_is_same_person"]:
+        return "the speech of another clip of the same person, since the split has nobody else"
+    return (
+        "the speech of another clip (somebody else\N{RIGHT SINGLE QUOTATION MARK}s, unless all others sound the same)"
+    )
+
+
+def _source(protocol: dict[str, Any]) -> str:
+    same, clips = protocol["source_is_same_clip"], protocol["clips"]
+    if not same:
+        return "another clip of the person"
+    beginning = "the beginning of the clip itself, which is not scored"
+    return beginning if same == clips else f"another clip of the person ({same} of {clips} times {beginning})"
 
 
 def _verdicts(report: dict[str, Any]) -> str:
@@ -204,8 +225,8 @@ def _people(shown: list[Shown]) -> str:
         blocks.append(_person(one, fits))
     return (
         "<p>Filmstrips show the same moments in every row but the first: in turn a frame in which the true mouth is "
-        "wide open and one in which it is closed. <em>source</em> is the other clip from which the model knows the "
-        "person.</p>\n" + "\n".join(blocks)
+        "wide open and one in which it is closed. <em>source</em> is the stretch from which the model knows "
+        "the person.</p>\n" + "\n".join(blocks)
     )
 
 

@@ -25,6 +25,8 @@ SHOWN_TO_MODEL = (
     f"person; a person's only clip gives its beginning instead, which is not scored (at least {MIN_SCORED_FRAMES} "
     "frames must remain)"
 )
+EXTRACTOR = "identity"  # mytalk.motion.EXTRACTOR, whose module loads torch
+EXTRACTOR_WORDS = "ID extractor inside the motion model's folder, which conditions it (python -m train identity)"
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,25 @@ class Kind:
     facts: dict[str, Any]
 
 
-LANDMARKS = Kind(
-    "landmarks, same audio",
-    {
-        "mytalk": "lower face generated from the clip's own speech",
-        "shuffled_audio": SHUFFLED,
-        "frozen_mouth": "the clip's true mean lower face in the head's frame, moved with the head",
-    },
-    METRICS,
-    {"truth": "detected landmarks of the shards", "shown_to_model": SHOWN_TO_MODEL},
-)
+METHODS = {
+    "mytalk": "lower face generated from the clip's own speech",
+    "shuffled_audio": SHUFFLED,
+    "frozen_mouth": "the clip's true mean lower face in the head's frame, moved with the head",
+}
+
+
+def kind(model: Path) -> Kind:
+    """The report of a motion model's landmarks."""
+    models = {"": "speech to motion (python -m train motion)"}
+    if conditioned(model):
+        models["extractor"] = EXTRACTOR_WORDS
+    facts = {"models": models, "truth": "detected landmarks of the shards", "shown_to_model": SHOWN_TO_MODEL}
+    return Kind("landmarks, same audio", METHODS, METRICS, facts)
+
+
+def conditioned(model: Path) -> bool:
+    """Whether a motion model's folder holds the ID extractor that conditions it."""
+    return (model / EXTRACTOR).is_dir()
 
 
 def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Task]) -> dict[str, Any]:
@@ -57,6 +68,8 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Task])
         **asdict(settings),
         "people": len({task.person for task in tasks}),
         "clips": len(tasks),
+        "source_is_same_clip": sum(t.source is not None and t.source.row == t.scored.row for t in tasks),
+        "shuffled_is_same_person": _without_others(manifest, settings, tasks),
         "crop_px": sorted({int(px) for px in manifest.column("crop_px")[rows]}),
         "fps": FRAME_HZ,
         **kind.facts,
@@ -66,12 +79,22 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Task])
     }
 
 
+def _without_others(manifest: Manifest, settings: Settings, tasks: list[Task]) -> int:
+    """Clips whose shuffled speech can only be of their own person: all of them where the split has one person."""
+    people = set(manifest.column("identity")[manifest.rows(settings.split)].tolist())
+    return len(tasks) if len(people) == 1 else 0
+
+
 def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str, str]:
     """The report's `digests`, SHA-256 each: manifest table, list of shards, every model's config and weights.
 
-    `models` maps a prefix of the digests' names to (kind of model, its folder). Raises UserError where a folder
-    holds no model.
+    `models` maps a prefix of the digests' names to (kind of model, its folder). The ID extractor of a motion model
+    is a model of its own. Raises UserError where a folder holds no model.
     """
+    models = dict(models)
+    for prefix, (kind, folder) in list(models.items()):
+        if kind == "motion" and conditioned(folder):
+            models[f"{prefix}extractor_"] = ("identity", folder / EXTRACTOR)
     made = {
         "manifest": manifest.digest,
         "shards": hashlib.sha256(json.dumps(manifest.header["shards"], sort_keys=True).encode()).hexdigest(),

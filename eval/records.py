@@ -46,9 +46,14 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[ClipScore]]:
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is nothing, or torn
     try:
         said = [json.loads(line) for line in lines]
+        if said and not isinstance(said[0], dict):
+            raise TypeError
         return (said[0] if said else None), [ClipScore(**line) for line in said[1:]]
     except (ValueError, TypeError):
-        raise UserError(f"{path} is damaged; delete it and type the same command again") from None
+        raise UserError(
+            f"{path} is damaged or of another version; delete it and type the same command again, or replace it with "
+            "--force"
+        ) from None
 
 
 def write_whole(folder: Path, belongs: dict[str, Any], scores: list[ClipScore]) -> None:

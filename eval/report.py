@@ -45,8 +45,10 @@ def read(folder: Path) -> dict[str, Any] | None:
         check(report)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UserError(f"{folder / NAME} is not a report of this format ({error}); name another folder") from None
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{folder / NAME} is not a report of this format ({error}); name another folder, or replace it with --force"
+        ) from None
     return report
 
 
@@ -76,8 +78,10 @@ def check(report: dict[str, Any]) -> None:
 def _check_digests(digests: dict[str, str], models: dict[str, Any]) -> None:
     """`models`: the names before a digest's, as the protocol lists them; a lone model has none."""
     names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
-    missing = ({"manifest", "shards"} | names) - set(digests)
-    _require(not missing, f"digests of {', '.join(sorted(missing))}")
+    wanted = {"manifest", "shards"} | names
+    _require(wanted <= set(digests), f"digests of {', '.join(sorted(wanted - set(digests)))}")
+    unknown = sorted(set(digests) - wanted)
+    _require(not unknown, f"digests of {', '.join(unknown)}, which the protocol does not name")
     for name, digest in digests.items():
         _require(len(digest) == 64 and set(digest) <= set("0123456789abcdef"), f"digests.{name} is no SHA-256")
 

@@ -30,18 +30,18 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.load(args.shards)
     tasks = plan.tasks(manifest, settings)
     belongs = {
-        "protocol": protocol.block(protocol.LANDMARKS, manifest, settings, tasks),
+        "protocol": protocol.block(protocol.kind(args.model), manifest, settings, tasks),
         "digests": protocol.digests(manifest, {"": ("motion", args.model)}),
     }
-    job = work.Job("score", args.out, tasks, belongs, beside=(PICTURE,))
-    foreign = work.foreign(job, args.force)
+    job = work.Job("score", args.out, tasks, belongs, beside=(PICTURE,), force=args.force)
+    foreign = work.foreign(job)
     made = None if foreign else report.read(args.out)
     if made is None:
-        made = _score_all(job, foreign, manifest, settings, args.model)
+        made = _score_all(job, manifest, settings, args.model)
     return options.conclude(made, args, report.NAME)
 
 
-def _score_all(job: work.Job, foreign: list[Path], manifest: Manifest, settings: plan.Settings, model_folder: Path):
+def _score_all(job: work.Job, manifest: Manifest, settings: plan.Settings, model_folder: Path):
     def scorer(device) -> work.Scorer:
         from eval import clip
         from mytalk.motion import load_model
@@ -53,7 +53,7 @@ def _score_all(job: work.Job, foreign: list[Path], manifest: Manifest, settings:
         _write_picture(job.out, list(scores.values()))
         report.write(job.out, summary.build(job.belongs, job.tasks, scores, environment))
 
-    work.run(job, foreign, scorer, finish)
+    work.run(job, scorer, finish)
     made = report.read(job.out)
     assert made is not None, "the first process wrote it"
     return made

@@ -20,16 +20,37 @@ import torch
 from data_pipeline import clips
 from data_pipeline import manifest as manifests
 from data_pipeline.manifest import Manifest
-from eval import clip, dub_metrics, dub_protocol, dubbed, kept, metrics, page, pixels, plan, redetect, report, rows
+from eval import (
+    clip,
+    dub_metrics,
+    dub_protocol,
+    dubbed,
+    judges,
+    kept,
+    metrics,
+    page,
+    pixels,
+    plan,
+    protocol,
+    records,
+    redetect,
+    report,
+    rows,
+    work,
+)
 from eval.__main__ import COMMANDS
 from eval.dub_metrics import Judges, Seen, Truth
 from mytalk import command as commands
-from mytalk import dub, identity, media, motion, syncnet
+from mytalk import dub, identity, media, motion, syncnet, weights
 from mytalk.landmarks import CROP_PX, INNER_LIP_PAIRS, MOUTH, SAMPLES_PER_FRAME, opening
+from mytalk.machine import sole_user
 from tests import talkers
+from train import identity as train_identity
 
-MOTION = motion.MotionConfig(width=16, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
 IDENTITY = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
+MOTION = motion.MotionConfig(
+    width=16, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1, extractor_width=IDENTITY.width
+)
 SYNC = syncnet.SyncConfig(width=8, hidden=8, layers=1, embedding=8)
 FACE = talkers.outlined(talkers.base_face(np.random.default_rng(3)))
 GREY, PER_PX = 40, 6  # brightness of a closed mouth, and of each px of opening
@@ -282,14 +303,14 @@ def models(tmp_path_factory) -> dict[str, Path]:
     """Folders of tiny models with random weights."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    writer = motion.MotionModel(MOTION)
+    writer, extractor = motion.MotionModel(MOTION), identity.IdentityEncoder(IDENTITY)
     torch.nn.init.normal_(writer.out.weight, std=0.2)
-    motion.save_model(writer.state_dict(), MOTION, folder / "motion")
+    motion.save_model(writer.state_dict(), MOTION, folder / "motion", extractor)
     for name in ("appearance", "syncnet"):
         (folder / name).mkdir()
     for name in ("config.json", "model.safetensors"):  # the painter is a stand-in
         (folder / "appearance" / name).write_text("{}")
-    identity.save_model(identity.IdentityEncoder(IDENTITY).state_dict(), IDENTITY, folder / "identity")
+    told_apart(folder / "identity", [0.7, 0.9])
     heard(folder / "syncnet", [0.7, 0.9])
     return {name: folder / name for name in ("motion", "appearance", "syncnet", "identity")}
 
@@ -300,6 +321,14 @@ def heard(folder: Path, ci95: list[float]) -> None:
     torch.manual_seed(1)
     state = syncnet.SyncNet(SYNC).state_dict()
     syncnet.save_model(state, SYNC, folder, {"validation": {syncnet.MEASURED: facts}})
+
+
+def told_apart(folder: Path, ci95: list[float]) -> None:
+    """An identity encoder that was found as good as this on unseen people."""
+    facts = {"mean": sum(ci95) / 2, "ci95": ci95, "people": 5, "chance": 0.5}
+    torch.manual_seed(2)
+    state = identity.IdentityEncoder(IDENTITY).state_dict()
+    identity.save_model(state, IDENTITY, folder, {"validation": {judges.IDENTITY_MEASURED: facts}})
 
 
 @pytest.fixture
@@ -346,8 +375,11 @@ def test_the_command_from_shards_to_a_page(shards, models, tmp_path, stand_ins, 
     assert floor["opening_error_px"]["mean"] < 0.6
     assert floor["detected_share"]["mean"] == 1
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] < 0.5
-    names = {f"{name}_{what}" for name in models for what in ("config", "weights")}
+    names = {f"{name}_{what}" for name in (*models, "motion_extractor") for what in ("config", "weights")}
     assert set(made["digests"]) == {"manifest", "shards", *names}
+    assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / motion.EXTRACTOR)
+    assert dub_protocol.SAME_NETWORK not in made["protocol"]["metrics"]["identity_cosine"]["definition"]
+    assert (made["protocol"]["source_is_same_clip"], made["protocol"]["shuffled_is_same_person"]) == (0, 0)
     assert set(made["ordering"]["pairs"]) == {"ground_truth > mytalk", "mytalk > shuffled_audio"}
     said = capsys.readouterr().out
     assert "gate: " in said
@@ -359,7 +391,7 @@ def test_the_command_from_shards_to_a_page(shards, models, tmp_path, stand_ins, 
     for path in (tmp_path / kept.VIDEOS / kept_keys[0]).iterdir():
         assert media.probe(path).audio_hz == 16_000
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["clips.jsonl", "report.html", "report.json", "videos"], "nothing else is left"
+    assert names == ["clips.jsonl", "report.html", "report.json", "scoring.lock", "videos"], "nothing else is left"
 
 
 def test_the_generator_is_shown_the_source_clip_and_never_the_scored_one(bench, monkeypatch) -> None:
@@ -448,7 +480,8 @@ def test_metrics_of_a_judge_that_cannot_judge_are_refused_by_name(
     models = dict(models)
     if why == "at chance":
         heard(tmp_path / "deaf", [0.4, 0.6])
-        models["syncnet"] = tmp_path / "deaf"
+        told_apart(tmp_path / "blind", [0.3, 0.6])
+        models.update(syncnet=tmp_path / "deaf", identity=tmp_path / "blind")
     else:
         del models["syncnet"], models["identity"]
     out = tmp_path / "out"
@@ -459,7 +492,9 @@ def test_metrics_of_a_judge_that_cannot_judge_are_refused_by_name(
     assert "ordering" not in made
     refused = {"sync_confidence", "sync_distance", "sync_offset_frames"}
     if why == "at chance":
-        assert set(made["refused"]) == refused
+        assert set(made["refused"]) == {*refused, "identity_cosine"}
+        assert said.count("refused: identity_cosine: AT CHANCE: 0.45") == 1
+        assert "identity_weights" in made["digests"]
         assert said.count("refused: sync_confidence, sync_distance, sync_offset_frames: AT CHANCE: 0.50") == 1
         assert "AT CHANCE" in (out / page.NAME).read_text()
         assert "syncnet_weights" in made["digests"]
@@ -503,14 +538,95 @@ def test_other_weights_are_refused_until_forced_and_then_replace_everything(
 ) -> None:
     few = ("--clips-per-person", "1")
     assert benchmark(shards, models, tmp_path / "out", *few) == 0
-    (tmp_path / "out" / kept.VIDEOS / "of another run").mkdir()
+    videos = tmp_path / "out" / kept.VIDEOS
+    (videos / "somebody else's").mkdir()
+    for folder in videos.iterdir():
+        (folder / "by an earlier run").touch()
     heard(tmp_path / "other", [0.6, 0.9])
     other = {**models, "syncnet": tmp_path / "other"}
     capsys.readouterr()
     assert benchmark(shards, other, tmp_path / "out", *few) == 1
     assert "differ in digests.syncnet_config;" in capsys.readouterr().err
     assert benchmark(shards, other, tmp_path / "out", *few, "--force") == 0
-    assert not (tmp_path / "out" / kept.VIDEOS / "of another run").exists()
+    left = [path.parent.name for path in videos.glob("*/by an earlier run")]
+    assert left == ["somebody else's"], "what no score of ours names is nobody's to remove"
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_folder_with_somebody_elses_videos_is_refused(force, shards, models, tmp_path, stand_ins, capsys) -> None:
+    film = tmp_path / kept.VIDEOS / "p001" / "film.mp4"
+    film.parent.mkdir(parents=True)
+    film.write_bytes(b"a corpus")
+    assert benchmark(shards, models, tmp_path, *force) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "name another folder" in error
+    assert film.read_bytes() == b"a corpus"
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "../kept", "/kept"])
+def test_keys_that_name_no_folder_of_their_own_remove_nothing(key, tmp_path) -> None:
+    out, beside = tmp_path / "out", tmp_path / "out" / "kept"
+    beside.mkdir(parents=True)
+    (out / "videos" / "a").mkdir(parents=True)
+    (out / "videos" / "b").mkdir()
+    records.write_whole(out, {"protocol": {}}, [records.ClipScore(key, "x"), records.ClipScore("a", "x")])
+    job = work.Job("benchmark", out, [], {"protocol": {"seed": 1}}, videos="videos", force=True)
+    work._clear(job, work.foreign(job), set())
+    assert sorted(path.name for path in out.iterdir()) == ["kept", "videos"]
+    assert [path.name for path in (out / "videos").iterdir()] == ["b"]
+
+
+def test_a_benchmark_beside_another_is_one_line(shards, models, tmp_path, stand_ins, capsys) -> None:
+    with sole_user(tmp_path, work.LOCK):
+        assert benchmark(shards, models, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "another scoring is at work in" in error
+    assert [path.name for path in tmp_path.iterdir()] == [f"{work.LOCK}.lock"]
+
+
+def test_a_video_damaged_after_scoring_is_one_line_that_says_what_to_remove(
+    shards, models, tmp_path, stand_ins, capsys
+) -> None:
+    few = ("--clips-per-person", "1")
+    assert benchmark(shards, models, tmp_path, *few) == 0
+    (tmp_path / page.NAME).unlink()
+    folder = sorted((tmp_path / kept.VIDEOS).iterdir())[0]
+    film = folder / "mytalk.mp4"
+    short = list(media.read_frames(film))[:5]
+    for damage in ("torn", "short", "gone"):
+        if damage == "torn":
+            film.write_bytes(film.read_bytes()[:500])
+        elif damage == "short":
+            media.write_video(film, iter(short), 25, np.zeros(5 * SAMPLES_PER_FRAME))
+        else:
+            film.unlink()
+        capsys.readouterr()
+        assert benchmark(shards, models, tmp_path, *few) == 1, damage
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"error: {folder} is damaged" in error
+        assert "remove it and type the same command again" in error
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert benchmark(shards, models, tmp_path, *few) == 0
+    assert (tmp_path / page.NAME).read_text().count("<video") == 2
+
+
+def test_the_judge_that_conditioned_the_motion_model_is_named_as_such(shards, models, stand_ins) -> None:
+    same = protocol.digests(
+        Manifest.load(shards),
+        {"motion_": ("motion", models["motion"]), "identity_": ("identity", models["motion"] / motion.EXTRACTOR)},
+    )
+    assert same["identity_weights"] == same["motion_extractor_weights"]
+    definition = dub_protocol.kind(same).metrics["identity_cosine"].definition
+    assert "the same network that conditioned the motion model" in definition
+
+
+def test_names_that_are_repeated_here_are_the_originals() -> None:
+    assert protocol.EXTRACTOR == motion.EXTRACTOR
+    assert judges.IDENTITY_MEASURED == train_identity.MEASURED
 
 
 @pytest.mark.parametrize("name", ["motion", "appearance", "syncnet", "identity"])

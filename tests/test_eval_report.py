@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.manifest import SPLITS
 from eval import dub_protocol, kept, ordering, page, report, summary, svg
 from eval.plan import Stretch, Task
 from eval.records import ClipScore
@@ -51,6 +52,9 @@ def built(refused: dict[str, str] | None = None) -> dict:
             "seed": 0,
             "models": {"motion": NASTY},
             "clips_per_person": None,
+            "clips": 6,
+            "source_is_same_clip": 0,
+            "shuffled_is_same_person": 0,
             "methods": dub_protocol.METHODS,
             "metrics": {name: vars(metric) for name, metric in dub_protocol.MEASURED.items()},
         },
@@ -88,6 +92,10 @@ def wrong(change: str) -> dict:
         del made["methods"]["frozen_mouth"]["lmd_px"]
     elif change == "no digest of a model":
         del made["digests"]["motion_weights"]
+    elif change == "digest of no model":
+        made["digests"]["motion_extractor_weights"] = DIGEST
+    elif change == "no digest of an extractor":
+        made["protocol"]["models"]["motion_extractor"] = "conditions it"
     elif change == "no digest of shards":
         del made["digests"]["shards"]
     return made
@@ -95,7 +103,7 @@ def wrong(change: str) -> dict:
 
 CHANGES = ["typed ordering", "no ordering", "ordering of nothing", "no gate", "refused and there"]
 CHANGES += ["neither refused nor there", "refused without reason", "refused unknown", "missing in one row"]
-CHANGES += ["no digest of a model", "no digest of shards"]
+CHANGES += ["no digest of a model", "no digest of shards", "digest of no model", "no digest of an extractor"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -220,6 +228,26 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written) -> No
     assert not parsed.seen & {"script", "link", "iframe", "object", "form"}
     assert len(parsed.references) == 2 * (len(kept.STRIPS) + 2), "two people: filmstrips, a poster and a clip each"
     assert len(written) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "not_says"),
+    [
+        ({}, ["which training leaves out", "shown another clip of the person, never"], ["nobody else", "beginning"]),
+        ({"split": "val"}, ["by whom training is watched"], ["leaves out"]),
+        ({"split": "train"}, ["whom the models were trained on"], ["leaves out"]),
+        ({"source_is_same_clip": 2}, ["2 of 6 times the beginning of the clip itself, which is not scored"], []),
+        ({"source_is_same_clip": 6}, ["is shown the beginning of the clip itself"], ["another clip of the person"]),
+        ({"shuffled_is_same_person": 6}, ["another clip of the same person, since the split has nobody else"], []),
+    ],
+)
+def test_the_page_says_whose_clips_and_speech_the_settings_gave(change, says, not_says) -> None:
+    made = built()
+    made["protocol"].update(change)
+    heading = page.html(made, scores(), []).split("</header>")[0]
+    assert all(words in heading for words in says)
+    assert not any(words in heading for words in not_says)
+    assert set(page.WHO) == set(SPLITS)
 
 
 def test_every_number_of_the_table_is_the_reports(written) -> None:

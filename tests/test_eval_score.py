@@ -18,6 +18,8 @@ from eval import clip, plan, records, report
 from eval.__main__ import COMMANDS
 from eval.methods import written
 from mytalk import command as commands
+from mytalk import weights
+from mytalk.identity import IdentityConfig, IdentityEncoder
 from mytalk.landmarks import COUNT, NOISED
 from mytalk.motion import MotionConfig, MotionModel, generate, load_model, save_model
 from tests import talkers
@@ -280,7 +282,12 @@ def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model,
     assert score(shards, model, tmp_path) == 0
     assert len(asked) == len(set(asked)) == 6, "each clip once"
     assert held(tmp_path) == held(scored)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips.jsonl", "openings.png", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "clips.jsonl",
+        "openings.png",
+        "report.json",
+        "scoring.lock",
+    ]
 
 
 def test_a_finished_scoring_ends_without_loading_torch(command, shards, model, scored) -> None:
@@ -328,6 +335,69 @@ def test_another_model_in_the_same_folder_is_refused_until_forced(shards, model,
     assert held(out) == held(scored), "nothing is lost by asking"
     assert score(shards, tmp_path / "model", out, "--force") == 0
     assert held(out)["digests"]["weights"] != held(scored)["digests"]["weights"]
+
+
+@pytest.mark.parametrize(
+    "earlier", ["report", "report that is no object", "report of a row less", "clips", "first line"]
+)
+def test_what_an_earlier_version_wrote_is_one_line_and_force_replaces_it(
+    earlier, shards, model, scored, tmp_path, capsys
+) -> None:
+    made = held(scored)
+    if earlier.startswith("report"):
+        path = tmp_path / report.NAME
+        del made["methods"]["shuffled_audio"]
+        text = {"report": '{"format": 0}', "report that is no object": "[]"}.get(earlier, json.dumps(made))
+    else:
+        path = tmp_path / records.WHOLE
+        text = {"clips": '{}\n{"clip": "a", "lmd": 1}\n', "first line": '"of version 0"\n'}[earlier]
+    path.write_text(text)
+    assert score(shards, model, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert error.count(os.linesep) == 1
+    assert "--force" in error
+    assert path.read_text() == text
+    assert score(shards, model, tmp_path, "--force") == 0
+    assert held(tmp_path) == held(scored)
+
+
+def test_two_processes_on_a_machine_of_one_gpu_share_it(command, tmp_path) -> None:
+    """As far as it can be told without a GPU: torch is made to see one, and no wait may go to a second."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path.cwd())!r})\n"
+        "torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1\n"
+        "torch._C._get_accelerator = lambda: torch.device('cuda')\n"
+        "from eval import work\n"
+        "work.run(work.Job('score', Path(sys.argv[1]), [], {}), lambda device: print('computes on', device), "
+        "lambda scores, environment: print('reported from', environment['device']))\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = command(*launch, str(program), str(tmp_path / "out"), timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("cuda:0") == done.stdout.count("computes on") == 2, "lines of two processes may mix"
+    assert done.stdout.count("reported from cuda") == 1
+
+
+def test_the_id_extractor_inside_the_model_is_among_the_digests(shards, tmp_path, capsys) -> None:
+    small = IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
+    config = MotionConfig(
+        width=16, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1, extractor_width=16
+    )
+    torch.manual_seed(0)
+    state = MotionModel(config).state_dict()
+    found = []
+    for _ in range(2):
+        save_model(state, config, tmp_path / "model", IdentityEncoder(small))
+        found.append(weights.digest(tmp_path / "model" / "identity"))
+        assert score(shards, tmp_path / "model", tmp_path / f"out{len(found)}") == 0
+        assert held(tmp_path / f"out{len(found)}")["digests"]["extractor_weights"] == found[-1]
+    assert found[0] != found[1]
+    capsys.readouterr()
+    assert score(shards, tmp_path / "model", tmp_path / "out1") == 1
+    assert "differ in digests.extractor_weights;" in capsys.readouterr().err
 
 
 # ---- the gate and what a user can get wrong ----
