@@ -46,10 +46,10 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[ClipScore]]:
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is nothing, or torn
     try:
         said = [json.loads(line) for line in lines]
-        if said and not isinstance(said[0], dict):
+        if said and not all(isinstance(block, dict) for block in (said[0], *said[0].values())):
             raise TypeError
         return (said[0] if said else None), [ClipScore(**line) for line in said[1:]]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise UserError(
             f"{path} is damaged or of another version; delete it and type the same command again, or replace it with "
             "--force"

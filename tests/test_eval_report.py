@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.manifest import SPLITS
-from eval import dub_protocol, kept, ordering, page, report, summary, svg
+from eval import dub_protocol, kept, ordering, page, report, summary, svg, tables
 from eval.plan import Stretch, Task
 from eval.records import ClipScore
 from mytalk import media
@@ -277,10 +277,10 @@ def test_the_best_dubbed_row_is_marked_and_never_the_ground_truth(written) -> No
 
 def test_rows_that_are_all_alike_have_no_best_one() -> None:
     methods = {name: {"a": {"mean": 1.0}} for name in ("ground_truth", "mytalk", "frozen_mouth")}
-    assert page.best(methods, "a", "higher") == set()
+    assert tables.best(methods, "a", "higher") == set()
     methods["mytalk"]["a"]["mean"] = 2.0
-    assert page.best(methods, "a", "higher") == {"mytalk"}
-    assert page.best(methods, "a", "lower") == {"frozen_mouth"}
+    assert tables.best(methods, "a", "higher") == {"mytalk"}
+    assert tables.best(methods, "a", "lower") == {"frozen_mouth"}
 
 
 def test_text_from_outside_is_escaped(written) -> None:
