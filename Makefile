@@ -10,7 +10,7 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constrain
 
 .PHONY: demo test lint format golden clean
 
-demo: $(VENV)/.demo  ## draw talkers, make shards, train, score people it never saw; the same command continues
+demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub people they never saw; the same command continues
 	$(RUN) -m launch demo
 
 test: lint  ## lint, types and every test
