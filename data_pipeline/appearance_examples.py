@@ -6,7 +6,7 @@ Shape suffixes: B batch, R references, N landmarks, V vertices of the region's p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,15 +37,16 @@ class AppearanceExamples:
     """Makes the appearance model's batches: one frame of a clip, and `references` frames of the same clip.
 
     A reference is at least `gap_frames` away from the target, so that it does not show the answer; in a clip
-    too short for that, at least as far away as half the clip allows.
+    too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
+    frame has no reference and is left out. Raises UserError where no clip is left, or one has no frames.
     """
 
     def __init__(self, manifest: Manifest, split: str, model: AppearanceConfig, references: int, gap: int, seed: int):
         self.manifest, self.model, self.references, self.gap_frames, self.seed = manifest, model, references, gap, seed
-        self.selection = slots.select(manifest, split, COLUMNS)
-        self.order = slots.Order(self.selection, seed)
         self.frames = manifest.column("frames")
         self.keys = manifest.column("key")
+        self.selection = of_two_frames(manifest, slots.select(manifest, split, COLUMNS), split)
+        self.order = slots.Order(self.selection, seed)
         refuse_without_frames(manifest, self.selection)
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class AppearanceExamples:
         random = slots.slot_random(self.selection.digest, self.seed, slot, slots.REFERENCES)
         count = int(self.frames[row])
         away = np.abs(np.arange(count) - frame)
-        far = np.flatnonzero(away >= min(self.gap_frames, (count - 1) // 2))
+        far = np.flatnonzero(away >= max(1, min(self.gap_frames, (count - 1) // 2)))
         return random.choice(far, self.references, replace=len(far) < self.references).tolist()
 
     def __call__(self, numbers: list[int]) -> AppearanceBatch:
@@ -93,6 +94,17 @@ class AppearanceExamples:
         landmarks_N2 = (landmarks_TN2[frame] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return windows_C3HW, landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
+
+
+def of_two_frames(manifest: Manifest, selection: slots.Selection, split: str) -> slots.Selection:
+    """The selection without clips of one frame; its digest, which covers the frames, tells of them."""
+    enough = manifest.column("frames")[selection.rows_n] >= 2
+    if not enough.any():
+        raise UserError(
+            f"{manifest.folder}: every clip of split '{split}' has one frame, and references come from a clip's other "
+            "frames; extract longer clips"
+        )
+    return replace(selection, rows_n=selection.rows_n[enough], shards_n=selection.shards_n[enough])
 
 
 def refuse_without_frames(manifest: Manifest, selection: slots.Selection) -> None:

@@ -16,18 +16,22 @@ import numpy as np
 from data_pipeline.layout import MEMBERS
 from data_pipeline.manifest import Manifest
 from data_pipeline.members import FRAME_BYTES, WAV_HEADER_BYTES, from_pcm
-from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME
+from mytalk.command import UserError
+from mytalk.landmarks import COUNT, CROP_PX, SAMPLES_PER_FRAME
 
 OPEN_FILES = 64
 SAMPLE_BYTES = 2
 
 
-class ClipError(Exception):
+class ClipError(UserError):
     """A clip's content is damaged (not the machine's fault). `reason` is a short snake_case code."""
 
     def __init__(self, key: str, reason: str, message: str):
-        super().__init__(f"clip {key}: {message}")
-        self.key, self.reason = key, reason
+        super().__init__(f"clip {key}: {message}; mend its shard or extract it again, then run the same command")
+        self.key, self.reason, self.message = key, reason, message
+
+    def __reduce__(self) -> tuple:  # a worker process sends it home
+        return ClipError, (self.key, self.reason, self.message)
 
 
 class _OpenFiles:
@@ -58,6 +62,17 @@ class _OfThread(threading.local):
 
 
 _of_thread = _OfThread()
+
+
+def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> None:
+    """UserError unless all rows are crops of CROP_PX: the networks know no other size of a face."""
+    crop_px = manifest.column("crop_px")[rows]
+    wrong = np.flatnonzero(crop_px != CROP_PX)
+    if len(wrong):
+        raise UserError(
+            f"{manifest.folder}: clip {manifest.column('key')[rows][wrong[0]]} is a crop of {crop_px[wrong[0]]} px and "
+            f"training needs {CROP_PX}; extract again with --crop-px {CROP_PX}"
+        )
 
 
 def read_range(path: str | Path, offset: int, size: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from data_pipeline import clips, slots
+from data_pipeline import slots
 from mytalk.command import UserError
 
 MakeBatch = Callable[[list[int]], Any]
@@ -48,9 +48,6 @@ class SlotStream(IterableDataset):
             if index % every == first:
                 try:
                     made = self.make_batch(numbers)
-                except clips.ClipError as error:
-                    advice = "mend its shard or extract it again, then run the same command"
-                    made = Failure(UserError(f"{error}; {advice}"))
                 except (OSError, UserError) as error:
                     made = Failure(error)  # as data: torch would turn it into a page of traceback
                 yield made
@@ -59,7 +56,7 @@ class SlotStream(IterableDataset):
 def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False) -> Generator[Any, None, None]:
     """Iterate a stream, its batches made by `workers` processes (0: in this one).
 
-    Raises UserError for a damaged clip, OSError for a file that cannot be read. Close it when done with it
+    Raises UserError (ClipError for a damaged clip), OSError for a file that cannot be read. Close it when done with it
     before its end (contextlib.closing).
     """
     made = DataLoader(

@@ -135,7 +135,7 @@ def dub(
         _say_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found.frames / found.fps))
         shown = found if reference is None else _studied("study the reference", reference, detector)
         source = source_of(shown, _sound_of(shown.video))
-        progress = Progress("write the motion", _windows(found), "windows")
+        progress = Progress("write the motion", _windows(found, models.motion.window_frames), "windows")
         landmarks = written(found, speech_S, models, source, seed, steps, progress.step)
         progress.finish()
         progress = Progress("paint", found.frames, "frames")
@@ -255,7 +255,7 @@ def _say_if_cut(speech: Path, speech_s: float, video: Path, video_s: float) -> N
         print(f"{speech} lasts {speech_s:.2f} s and {video} {video_s:.2f} s: the end of the speech is cut")
 
 
-def _windows(found: Study) -> int:
+def _windows(found: Study, window_frames: int) -> int:
     from mytalk.long import windows
 
-    return sum(len(windows(frames_at_25_hz(span, found.fps))) for span in found.spans)
+    return sum(len(windows(frames_at_25_hz(span, found.fps), window_frames)) for span in found.spans)

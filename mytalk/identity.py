@@ -20,9 +20,11 @@ from torch.nn import functional as F
 
 from mytalk import pose, weights
 from mytalk.conformer import Block
+from mytalk.intervals import above_chance
 from mytalk.landmarks import COUNT
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
+MEASURED = "verification_auc"  # the fact beside the weights that tells whether it knows people apart
 
 
 @dataclass
@@ -101,3 +103,13 @@ def save_model(
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> IdentityEncoder:
     """The extractor of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     return weights.load(folder, "identity", IdentityConfig, IdentityEncoder, device)
+
+
+def standing(folder: str | Path) -> tuple[bool, str]:
+    """Whether a folder's extractor was shown to be above chance on people it was not trained on, and that in words.
+
+    The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no extractor.
+    """
+    facts = weights.describe(folder, "identity").get("facts")
+    validation = facts.get("validation") if isinstance(facts, dict) else None
+    return above_chance(validation.get(MEASURED) if isinstance(validation, dict) else None)

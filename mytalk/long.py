@@ -14,17 +14,21 @@ import torch
 from mytalk import motion, pose
 from mytalk.landmarks import NOISED, SAMPLES_PER_FRAME
 
-WINDOW_FRAMES = 250  # the longest the model is trained on
-OVERLAP_FRAMES = 50  # over which one window fades into the next (ours; the paper is silent)
+OVERLAP_FRAMES = 50  # the most over which one window fades into the next (ours; the paper is silent)
 
 
-def windows(frames: int) -> list[tuple[int, int]]:
+def overlap(window_frames: int) -> int:
+    """Over how many frames one window fades into the next."""
+    return min(OVERLAP_FRAMES, window_frames // 4)
+
+
+def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tuple[int, int]]:
     """[start, stop) of the windows of a clip, each full where the clip is long enough; the last may overlap more."""
-    if frames <= WINDOW_FRAMES:
+    if frames <= window_frames:
         return [(0, frames)]
-    last = frames - WINDOW_FRAMES
-    starts = [*range(0, last, WINDOW_FRAMES - OVERLAP_FRAMES), last]
-    return [(start, start + WINDOW_FRAMES) for start in starts]
+    last = frames - window_frames
+    starts = [*range(0, last, window_frames - overlap(window_frames)), last]
+    return [(start, start + window_frames) for start in starts]
 
 
 def generate(
@@ -39,10 +43,11 @@ def generate(
 ) -> np.ndarray:
     """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window gives the plain answer.
 
-    Windows are joined where the head stands still, in its own frame, by a linear cross-fade.
+    Windows are as long as the longest that the model was trained on, and are joined where the head stands still, in
+    its own frame, by a linear cross-fade.
     """
     parts = []
-    for start, stop in windows(len(landmarks_TN2)):
+    for start, stop in windows(len(landmarks_TN2), model.window_frames):
         sound_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         clip_TN2 = landmarks_TN2[start:stop]
         made_TN2 = motion.generate(model, clip_TN2, source_UN2, sound_S, seed, steps, source_audio_S=source_audio_S)
@@ -51,7 +56,7 @@ def generate(
     rigid_R2 = rigid_shape(source_UN2)
     joined_TK2 = np.zeros((0, len(NOISED), 2))
     for start, made_TN2 in parts:
-        joined_TK2 = _faded(joined_TK2, lower_face(made_TN2, rigid_R2), start)
+        joined_TK2 = _faded(joined_TK2, lower_face(made_TN2, rigid_R2), start, overlap(model.window_frames))
     return with_lower_face(landmarks_TN2, joined_TK2, rigid_R2)
 
 
@@ -75,10 +80,10 @@ def with_lower_face(landmarks_TN2: np.ndarray, lower_TK2: np.ndarray, rigid_R2: 
     return out
 
 
-def _faded(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int) -> np.ndarray:
-    """What is joined so far, faded into a window that begins at `start`."""
+def _faded(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longest: int) -> np.ndarray:
+    """What is joined so far, faded over at most `longest` frames into a window that begins at `start`."""
     end = len(joined_TK2)
-    fade = min(end - start, OVERLAP_FRAMES)
+    fade = min(end - start, longest)
     weight = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]
     shared = next_TK2[end - fade - start : end - start]
     between = (1 - weight) * joined_TK2[end - fade :] + weight * shared

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from mytalk.identity import IdentityEncoder
 from mytalk.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
 
 EXTRACTOR = "identity"  # folder of the ID extractor within that of a motion model
+WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
 PLACE_PX = 128.0  # scale of the static face shape as the network sees it
 
 
@@ -162,6 +164,7 @@ class MotionModel(nn.Module):
         super().__init__()
         self.config = config
         self.extractor: IdentityEncoder | None = None  # frozen; `load_model` brings it, a training recipe holds it
+        self.window_frames = WINDOW_FRAMES  # the longest it was trained on; `load_model` knows
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(audio.MEL_PER_FRAME * audio.BANDS, width)
@@ -307,17 +310,29 @@ def save_model(
     config: MotionConfig,
     folder: str | Path,
     extractor: IdentityEncoder | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> None:
-    """Write weights as a folder that `load_model` reads, the ID extractor that conditions them inside it."""
+    """Write weights as a folder that `load_model` reads, the ID extractor that conditions them inside it.
+
+    Of `facts`, `window_frames` is the longest window that the model was trained on.
+    """
     if config.extractor_width:
         assert extractor is not None, "a conditioned model needs its extractor"
         identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / EXTRACTOR)
-    weights.save(state, "motion", config, folder)
+    weights.save(state, "motion", config, folder, facts)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
+    model.window_frames = _window_frames(folder)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
     return model
+
+
+def _window_frames(folder: str | Path) -> int:
+    """The longest window that a folder's model was trained on, as its facts say."""
+    facts = weights.describe(folder, "motion").get("facts")
+    said = facts.get("window_frames") if isinstance(facts, dict) else None
+    return said if type(said) is int and said >= 1 else WINDOW_FRAMES

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from data_pipeline import appearance_examples
 from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples
+from data_pipeline.manifest import Manifest
 from mytalk import appearance, config
 from mytalk.appearance import JAW, AppearanceConfig, Discriminator, Generator, Painter
 from mytalk.command import UserError
@@ -454,6 +457,28 @@ def test_references_keep_their_distance_from_the_target(recipe):
         row, frame = wide.place(slot)
         away = [abs(reference - frame) for reference in wide.reference_frames(slot, row, frame)]
         assert min(away) >= (int(wide.frames[row]) - 1) // 2, "as far as the clip allows"
+
+
+def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
+    """Examples of clips of these lengths, of which only places can be asked for."""
+    count = len(frames)
+    held = {"key": [str(i) for i in range(count)], "split": [split] * count, "frames": list(frames)}
+    made = Manifest(Path("nowhere"), {}, pa.table({**held, "shard": [0] * count, "video_size": [1] * count}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(appearance_examples, "refuse_without_frames", lambda *_: None)
+        return AppearanceExamples(made, "train", TINY, 3, 10, 0)
+
+
+def test_no_reference_is_the_target_however_short_the_clip():
+    """A clip of one frame, which has no other, is left out."""
+    examples = of_lengths(2, 1, 3, 1, 4)
+    assert len(examples) == 3
+    assert {examples.place(slot)[0] for slot in range(60)} == {0, 2, 4}
+    for slot in range(60):
+        row, frame = examples.place(slot)
+        assert frame not in examples.reference_frames(slot, row, frame)
+    with pytest.raises(UserError, match="every clip of split 'train' has one frame"):
+        of_lengths(1, 1)
 
 
 def test_a_batch_shows_the_clips_own_frame(recipe):

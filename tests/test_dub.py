@@ -458,22 +458,41 @@ def test_windows_cover_a_clip_and_overlap():
         assert all(after[0] <= before[1] - 50 for before, after in itertools.pairwise(windows))
 
 
+@pytest.mark.parametrize("window", [1, 3, 64, 199, 201, 400])
+def test_windows_are_as_long_as_the_models_and_overlap_by_a_quarter(window):
+    for frames in (1, window, window + 1, 5 * window - 2):
+        windows = long.windows(frames, window)
+        assert sorted({i for a, b in windows for i in range(a, b)}) == list(range(frames))
+        assert all(b - a == min(frames, window) for a, b in windows)
+        assert all(b[0] <= a[1] - min(50, window // 4) for a, b in itertools.pairwise(windows))
+    assert long.windows(125, 64) == [(0, 64), (48, 112), (61, 125)]
+
+
 def long_clip(frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks and a sound whose samples tell the frame's number."""
     return swaying(frames, side_px=160), np.repeat(np.arange(frames), SAMPLES_PER_FRAME).astype(np.float32)
 
 
-@pytest.mark.parametrize("frames", [250, 251, 430, 700])
-def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames):
+def of_windows(window_frames: int) -> MotionModel:
+    """As much of a motion model as `long.generate` looks at."""
+    return types.SimpleNamespace(window_frames=window_frames)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("frames", "window"), [(250, 250), (251, 250), (430, 250), (700, 250), (125, 64), (130, 64), (9, 2)]
+)
+def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
     truth, sound = long_clip(frames)
 
     def tracked(model, clip, source, audio_S, *args, **kwargs):
+        assert len(clip) == min(frames, window)
         begin = int(audio_S[0])
         assert len(audio_S) == len(clip) * SAMPLES_PER_FRAME
         return truth[begin : begin + len(clip)]
 
     monkeypatch.setattr(motion, "generate", tracked)
-    got = long.generate(None, without_mouth(truth), a_source().landmarks_UN2, sound, 0, 2, None)  # type: ignore
+    clip, source = without_mouth(truth), a_source().landmarks_UN2
+    got = long.generate(of_windows(window), clip, source, sound, 0, 2, None)  # type: ignore[arg-type]
     np.testing.assert_allclose(got, truth, atol=1e-3)
 
 
@@ -488,7 +507,7 @@ def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
         return long.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), rigid)
 
     monkeypatch.setattr(motion, "generate", constant)
-    got = long.lower_face(long.generate(None, truth, source, sound, 0, 2, None), rigid)  # type: ignore
+    got = long.lower_face(long.generate(of_windows(250), truth, source, sound, 0, 2, None), rigid)  # type: ignore
     expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
     np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from data_pipeline.identity_examples import people_digest
+from data_pipeline.manifest import Manifest
 from mytalk import config, identity, intervals
 from mytalk.command import UserError
 from tests import talkers
 from tests.conftest import ROOT
 from train import identity as recipes
-from train.identity import IdentityRecipe, IdentityTrainConfig, auc, cosface, equal_error_rate, verification
+from train.identity import (
+    IdentityRecipe,
+    IdentityTrainConfig,
+    auc,
+    cosface,
+    equal_error_rate,
+    evenly,
+    verification,
+    verified_rows,
+)
+from train.ranks import Ranks
 
+ALONE = Ranks(0, 1, torch.device("cpu"))
 TINY = ROOT / "tests" / "tiny_identity.yaml"
 
 
@@ -66,7 +86,9 @@ def test_one_clip_a_person_is_enough(tmp_path):
     batch = made.make_batch()([0, 3, 6, 9])
     assert len(set(zip(batch.keys_B, batch.starts_B.tolist()))) > len(set(batch.keys_B))
     folder = tmp_path / "model"
-    made.export({"identity": made.modules()["identity"].state_dict()}, folder)
+    network = made.modules()["identity"].eval()
+    assert made.validate({"identity": network}, ALONE) == {}
+    made.export({"identity": network.state_dict()}, folder)
     facts = json.loads((folder / "config.json").read_text())["facts"]["validation"]
     assert recipes.MEASURED not in facts
     assert intervals.above_chance(facts.get(recipes.MEASURED)) == (
@@ -115,6 +137,42 @@ def test_equal_error_rate_of_known_scores():
     assert equal_error_rate(np.array([0.8, 0.9]), np.array([0.1, 0.2])) == 0.0
     assert equal_error_rate(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == 1.0
     assert equal_error_rate(np.array([0.2, 0.7, 0.8, 0.9]), np.array([0.1, 0.15, 0.18, 0.75])) == 0.25
+
+
+@given(*[arrays(float, st.integers(1, 40), elements=st.integers(-6, 6).map(lambda n: n / 6))] * 2)
+def test_equal_error_rate_is_that_of_all_comparisons(same, different):
+    """Against counting every score at every threshold, ties included."""
+    thresholds = np.concatenate([same, different])
+    refused = (same[:, None] < thresholds).mean(0)
+    accepted = (different[:, None] >= thresholds).mean(0)
+    nearest = np.abs(refused - accepted).argmin()
+    assert equal_error_rate(same, different) == (refused[nearest] + accepted[nearest]) / 2
+
+
+def test_verification_of_thousands_of_clips_takes_little_memory():
+    """2000 clips of 400 people are two million pairs, and more people and clips are never compared."""
+    embedding = np.random.default_rng(5).standard_normal((2000, 16))
+    tracemalloc.start()
+    found = verification(embedding, [str(i % 400) for i in range(2000)])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[recipes.MEASURED]["people"] == 400
+    assert peak < 200e6
+    most = IdentityTrainConfig()
+    assert most.verification_people * most.verification_clips <= 2000
+
+
+def test_the_clips_that_are_compared_are_few_and_even():
+    """At most so many people, and of each so many clips, whatever the order of the shards."""
+    who = [f"p{i % 7}" for i in range(70)]
+    splits = ["val"] * 69 + ["train"]
+    made = Manifest(Path("nowhere"), {}, pa.table({"identity": who, "split": splits}))
+    rows = verified_rows(made, "val", 4, 3)
+    assert rows == sorted(rows)
+    assert Counter(who[row] for row in rows) == {f"p{i}": 3 for i in (0, 2, 4, 6)}
+    assert [row for row in rows if who[row] == "p2"] == [2, 30, 65]
+    assert verified_rows(made, "val", 100, 100) == list(range(69)), "all, where they are few"
+    assert evenly([3, 1, 2], 2) == [3, 2]
 
 
 def test_verification_counts_pairs_of_clips_person_by_person():
@@ -177,7 +235,10 @@ def test_facts_of_another_form_say_nothing(facts, more):
 def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsys):
     """Without the classifier; it embeds as it did in training, and the sentence is said."""
     classifier = recipe.modules()["identity"].eval()
-    recipe.export({"identity": classifier.state_dict()}, tmp_path)
+    scores = recipe.validate({"identity": classifier}, ALONE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "measure", None)  # what was measured is not measured again
+        recipe.export({"identity": classifier.state_dict()}, tmp_path)
     loaded = identity.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
     batch = recipe.make_batch()([0, 1])
@@ -188,6 +249,9 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
     torch.testing.assert_close(cosine_BP, expected)
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]
     assert facts["split"] == "val"
+    assert facts["clips"] == 4
+    assert facts[recipes.MEASURED]["mean"] == scores[recipes.MEASURED]
+    assert identity.standing(tmp_path) == intervals.above_chance(facts[recipes.MEASURED])
     assert facts["manifest"] == recipe.manifest.digest
     assert intervals.above_chance(facts[recipes.MEASURED])[1] in capsys.readouterr().out
 
@@ -202,8 +266,25 @@ def test_the_picture_is_a_matrix_of_cosines(recipe):
 
 @pytest.mark.parametrize(
     ("setting", "said"),
-    [("min_frames=17", "min_frames 17 must lie"), ("margin=1", "margin must lie"), ("scale=0", "scale must be above")],
+    [
+        ("verification_clips=1", "verification_clips must be 2"),
+        ("verification_people=1", "verification_people must be 2"),
+        ("min_frames=17", "min_frames 17 must lie"),
+        ("margin=1", "margin must lie"),
+        ("scale=0", "scale must be above"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(setting, said):
     with pytest.raises(UserError, match=said):
         config.load(IdentityTrainConfig, TINY, [setting])
+
+
+def test_a_torn_clip_of_validation_is_told_in_one_line(tmp_path, command):
+    """It is read by the training process itself, in validation, and by no worker."""
+    shards = talkers.write(tmp_path / "shards", {"train": 3, "val": 1})
+    os.truncate(shards / "motion-000002.tar", 9)
+    done = command("-m", "train", "identity", "--config", str(TINY), f"shards={shards}", f"run={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert "error: clip val0-0: its shard ends" in done.stderr
+    assert "mend its shard or extract it again" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from data_pipeline import manifest as manifests
 from data_pipeline.layout import MEMBERS
 from data_pipeline.manifest import Manifest
 from mytalk import command, media
+from mytalk.command import UserError
 from tests import numbered, stub_extract
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
@@ -152,6 +154,16 @@ def test_damaged_shards_are_content_errors(folder, tmp_path):
     with pytest.raises(clips.ClipError) as caught:
         clips.read_video(manifest, 0, [0])
     assert caught.value.reason == "corrupt"
+
+
+def test_a_damaged_clip_is_a_users_to_mend_and_travels_between_processes():
+    error = clips.ClipError("a-0", "short", "its shard ends 3 bytes too early")
+    assert isinstance(error, UserError)
+    assert str(error) == (
+        "clip a-0: its shard ends 3 bytes too early; mend its shard or extract it again, then run the same command"
+    )
+    sent = copy.copy(error)  # by what pickle goes by
+    assert (type(sent), str(sent), sent.key, sent.reason) == (clips.ClipError, str(error), "a-0", "short")
 
 
 def test_a_missing_shard_is_an_error_of_the_machine(folder, tmp_path):

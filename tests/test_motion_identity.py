@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mytalk import config, identity, motion
+from mytalk import config, identity, intervals, motion
 from mytalk.command import UserError
 from mytalk.identity import IdentityConfig, IdentityEncoder
 from mytalk.landmarks import NOISED, SAMPLES_PER_FRAME
@@ -16,7 +16,8 @@ from mytalk.motion import MotionModel
 from tests import talkers
 from tests.conftest import ROOT
 from tests.test_motion_model import padded, predict_and_learn, shaken
-from train.motion import MotionRecipe, MotionTrainConfig
+from train import motion as train_motion
+from train.motion import MotionRecipe, MotionTrainConfig, of_extractor
 
 SMALL = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
 
@@ -101,7 +102,9 @@ def test_padding_changes_nothing_with_an_extractor(recipe):
 
 
 def test_each_use_has_a_switch(recipe, talker_shards, extractor_folder):
-    """The paper's ablations: without the condition, without the loss."""
+    """Without the condition, which takes away the frozen features only (our own encoder of the source stays), and
+    without the loss.
+    """
     assert recipe.model.extractor_width == SMALL.width
     unconditioned = made(talker_shards, extractor_folder, "identity_condition=false")
     assert unconditioned.model.extractor_width == 0
@@ -131,6 +134,42 @@ def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
     (tmp_path / "identity" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="missing"):
         motion.load_model(tmp_path)
+
+
+def test_a_run_says_what_its_extractor_is_worth(extractor_folder, tmp_path):
+    """None, one of which nothing is known, one at chance, one above; silent where none is wanted or all is well."""
+    assert of_extractor(MotionTrainConfig()) == (
+        "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+    )
+    assert of_extractor(MotionTrainConfig(identity_condition=False, identity_loss=0)) == ""
+    unknown = of_extractor(MotionTrainConfig(identity=str(extractor_folder)))
+    assert unknown.startswith(f"motion: warning: ID extractor {extractor_folder}: NOT MEASURED")
+    for values, said in (([0.4, 0.6, 0.8], "AT CHANCE: 0.60"), ([0.8, 0.9, 0.91], "")):
+        facts = {"validation": {identity.MEASURED: intervals.against_chance(values, 0.5)}}
+        identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, facts)
+        line = of_extractor(MotionTrainConfig(identity=str(tmp_path)))
+        assert said in line
+        assert bool(said) == bool(line)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(train_motion.loop, "start", lambda settings, make: make() and 0)
+    tiny = str(ROOT / "tests" / "tiny_motion.yaml")
+    typed = ["--config", tiny, f"shards={talker_shards}", f"run={tmp_path}"]
+    assert train_motion.run(train_motion.arguments().parse_args(typed)) == 0
+    assert capsys.readouterr().out.count("no ID extractor is named") == lines
+
+
+def test_the_folder_tells_the_longest_window(recipe, tmp_path):
+    """Of training; 250 where the facts say nothing of the kind."""
+    state = recipe.modules()["motion"].state_dict()
+    recipe.export({"motion": state}, tmp_path)
+    assert motion.load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
+    for facts in (None, {"window_frames": "24"}, {"window_frames": 0}, {"window_frames": True}):
+        motion.save_model(state, recipe.model, tmp_path, recipe.extractor, facts)
+        assert motion.load_model(tmp_path).window_frames == 250
 
 
 def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):

@@ -13,9 +13,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import clips, manifest, slots, stream
-from data_pipeline.examples import COLUMNS, MotionExamples, WindowConfig
+from data_pipeline import clips, manifest, slots, stream, windows
+from data_pipeline.examples import COLUMNS, MIN_SOURCE_FRAMES, MotionExamples, WindowConfig, spared
 from data_pipeline.manifest import Manifest
+from mytalk.command import UserError
 from mytalk.diffusion import T_MIN
 from mytalk.landmarks import SAMPLES_PER_FRAME
 
@@ -293,7 +294,7 @@ def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, 
         assert 0 <= start < stop <= frames[row]
         lengths[stop - start] += 1
         starts[start == 0] += 1
-        source, first, last = examples.source_place(slot, row)
+        source, first, last = examples.source_place(slot, row, start, stop)
         assert 0 <= first < last <= frames[source]
         assert last - first == WINDOW.source_frames
     assert set(lengths) == set(range(WINDOW.min_frames, WINDOW.max_frames + 1))
@@ -305,15 +306,16 @@ def test_a_clip_shorter_than_the_window_is_taken_whole(talkers):
     for slot in range(20):
         row, start, stop = wide.place(slot)
         assert (start, stop) == (0, talkers.column("frames")[row])
-        source, first, last = wide.source_place(slot, row)
+        source, first, last = wide.source_place(slot, row, start, stop)
         assert (first, last) == (0, talkers.column("frames")[source])
 
 
 def test_the_source_is_another_clip_of_the_same_person(examples, talkers):
     identity = talkers.column("identity")
     for slot in range(200):
-        row, _, _ = examples.place(slot)
-        source, _, _ = examples.source_place(slot, row)
+        place = row, _, _ = examples.place(slot)
+        source, first, last = examples.source_place(slot, *place)
+        assert (source, first, last) == examples.source_place(slot, row, 0, 1), "wherever the target is"
         assert source != row
         assert identity[source] == identity[row]
 
@@ -328,8 +330,45 @@ def test_a_person_of_one_clip_is_their_own_source_and_splits_do_not_mix():
         shard=[0, 0, 0, 1, 1],
     )
     examples = MotionExamples(made, "train", WINDOW, seed=0)
-    drawn = {(row, examples.source_place(slot, row)[0]) for slot in range(60) for row in range(4)}
+    drawn = {(row, examples.source_place(slot, row, 0, 12)[0]) for slot in range(60) for row in range(4)}
     assert drawn == {(0, 1), (1, 0), (2, 2), (3, 3)}
+
+
+@given(st.integers(2, 400), st.integers(1, 300), st.integers(0, 300), st.integers(1, 300))
+@settings(max_examples=200, deadline=None)
+def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest, more, source_frames):
+    """Disjoint, both inside the clip, and enough of a source; a target that leaves room is as it was drawn."""
+    one = table(key=["a"], identity=["a"], split=["train"], frames=[frames], shard=[0])
+    window = WindowConfig(shortest, shortest + more, source_frames)
+    examples = MotionExamples(one, "train", window, seed=0)
+    for slot in range(4):
+        place = row, start, stop = examples.place(slot)
+        source, first, last = examples.source_place(slot, *place)
+        assert (row, source) == (0, 0)
+        assert 0 <= start < stop <= frames
+        assert 0 <= first < last <= frames
+        assert last <= start or stop <= first
+        assert last - first <= source_frames
+        assert last - first >= min(MIN_SOURCE_FRAMES, source_frames, max(1, frames // 3))
+        random = slots.slot_random(examples.selection.digest, 0, slot, slots.WINDOW)
+        drawn = windows.draw(random, frames, window.min_frames, window.max_frames)
+        if max(drawn[0], frames - drawn[1]) >= MIN_SOURCE_FRAMES:
+            assert (start, stop) == drawn
+        else:
+            assert drawn[0] <= start < stop <= drawn[1], "cut, not moved"
+
+
+def test_an_only_clip_taken_whole_gives_a_third_of_itself_to_the_source():
+    assert spared(0, 90, 90, 75) == (30, 90)
+    assert spared(0, 300, 300, 75) == (75, 300)
+    assert spared(2, 97, 100, 75) == (2, 67)
+    assert spared(11, 100, 100, 75) == (11, 100)
+
+
+def test_an_only_clip_of_one_frame_is_refused():
+    one = table(key=["a", "b"], identity=["a", "b"], split=["train"] * 2, frames=[9, 1], shard=[0, 0])
+    with pytest.raises(UserError, match="clip b, its person's only one in split 'train', has one frame"):
+        MotionExamples(one, "train", WINDOW, seed=0)
 
 
 def test_an_example_holds_what_its_window_says(examples, talkers):
@@ -349,7 +388,7 @@ def test_an_example_holds_what_its_window_says(examples, talkers):
         assert torch.equal(batch.audio_BS[i, : length * SAMPLES_PER_FRAME], speech[span])
         assert not batch.audio_BS[i, length * SAMPLES_PER_FRAME :].any()
         assert not batch.noise_BTK2[i, length:].any()
-        source, first, last = examples.source_place(i, row)
+        source, first, last = examples.source_place(i, row, start, stop)
         own = torch.from_numpy(clips.read_landmarks(talkers, source))[first:last]
         assert torch.equal(batch.source_BUN2[i, : last - first], own)
         heard = torch.from_numpy(clips.read_audio(talkers, source, first, last))

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from data_pipeline import clips
 from mytalk import config, intervals, pose, syncnet
 from mytalk.command import UserError
 from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME, opening
 from mytalk.syncnet import SyncConfig, SyncNet
 from tests import talkers
 from tests.conftest import ROOT
+from train.ranks import Ranks
 from train.syncnet import SyncRecipe, SyncTrainConfig, pair_loss, two_way_accuracy
 
 TINY = ROOT / "tests" / "tiny_syncnet.yaml"
@@ -263,16 +265,22 @@ def test_random_embeddings_are_reported_as_at_chance():
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys):
+def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys, monkeypatch):
     """A fresh model is exported, says that it is at chance, and loads as it was."""
-    state = recipe.modules()["syncnet"].state_dict()
+    model = recipe.modules()["syncnet"].eval()
+    state = model.state_dict()
+    scores = recipe.validate({"syncnet": model}, Ranks(0, 1, torch.device("cpu")))
+    read = []
+    monkeypatch.setattr(clips, "read_landmarks", lambda *asked: read.append(asked))
     recipe.export({"syncnet": state}, tmp_path)
+    assert not read, "what was measured is not measured again"
     above, words = syncnet.standing(tmp_path)
     assert not above
     assert words.startswith("AT CHANCE: 0.")
     assert f"two-way accuracy {words}\n" in capsys.readouterr().out
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]
     assert facts[syncnet.MEASURED]["people"] == 2
+    assert facts[syncnet.MEASURED]["mean"] == scores[syncnet.MEASURED]
     loaded = syncnet.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
     assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in state.items())

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -17,12 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from mytalk import atomic
+from data_pipeline import manifest
+from mytalk import atomic, config
 from mytalk.command import UserError, one_line
 from mytalk.digest import sha256_of
+from tests.conftest import ROOT
 from tests.test_extract import small_disk
+from tests.train_matrix import RECIPES
 from train import batching, board, checkpoint, loop, zero
+from train.appearance import AppearanceTrainConfig
 from train.config import LoopConfig, OptimizerConfig
+from train.identity import IdentityTrainConfig
+from train.motion import MotionTrainConfig
+from train.syncnet import SyncTrainConfig
 
 # Batch arithmetic
 
@@ -126,11 +134,47 @@ def test_guarded_adamw_skips_or_scales():
         (lambda: LoopConfig(checkpoint_every=0), "checkpoint_every must be 1 or more"),
         (lambda: LoopConfig(keep_last=0), "keep_last must be 1 or more"),
         (lambda: LoopConfig(ema_decay=1.0), r"\[0, 1\)"),
+        (lambda: OptimizerConfig(clip_norm=-1), "clip_norm must be 0 or more"),
+        (lambda: OptimizerConfig(clip_norm=math.nan), "clip_norm must be 0 or more"),
+        (lambda: OptimizerConfig(betas=(0.9, 1.0)), r"betas must lie in \[0, 1\)"),
+        (lambda: OptimizerConfig(betas=(-0.1, 0.9)), r"betas must lie in \[0, 1\)"),
+        (lambda: OptimizerConfig(eps=0), "eps must be above 0"),
+        (lambda: OptimizerConfig(warmup_steps=-1), "warmup_steps must be 0 or more"),
+        (lambda: OptimizerConfig(weight_decay=-0.1), "weight_decay must be 0 or more"),
+        (lambda: LoopConfig(workers=-1), "workers must be 0 or more"),
+        (lambda: LoopConfig(keep_every=-1), "keep_every must be 0 or more"),
+        (lambda: LoopConfig(max_skipped_steps=-1), "max_skipped_steps must be 0 or more"),
+        (lambda: MotionTrainConfig(sampling_steps=0), "sampling_steps must be 1 or more"),
+        (lambda: MotionTrainConfig(pictured_clips=-1), "pictured_clips must be 0 or more"),
+        (lambda: SyncTrainConfig(pictured_clips=-1), "pictured_clips must be 0 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(made, said):
     with pytest.raises(ValueError, match=said):
         made()
+
+
+def test_each_recipe_has_a_run_folder_of_its_own():
+    schemas = (IdentityTrainConfig, SyncTrainConfig, MotionTrainConfig, AppearanceTrainConfig)
+    assert len({schema().run for schema in schemas}) == len(schemas)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split):
+    """A single clip of 128 px among those that are trained or measured on, for every recipe."""
+    shards = tmp_path / "shards"
+    shutil.copytree(filmed_shards, shards)
+    made = manifest.Manifest.load(shards)
+    crop_px, row = made.column("crop_px").copy(), made.rows(split)[1]
+    crop_px[row] = 128
+    place = made.table.column_names.index("crop_px")
+    manifest.save(shards, made.table.set_column(place, "crop_px", manifest.pa.array(crop_px)), made.header)
+    schema, recipe = RECIPES[name]
+    tiny = ROOT / "tests" / f"tiny_{'motion' if name == 'poisoned' else name}.yaml"
+    with pytest.raises(UserError, match=r"is a crop of 128 px and training needs 256; extract again") as told:
+        recipe(config.load(schema, tiny, [f"shards={shards}"]))
+    assert made.column("key")[row] in str(told.value)
 
 
 # Records

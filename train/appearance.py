@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from data_pipeline import clips
 from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples
 from data_pipeline.manifest import Manifest
 from mytalk import appearance, config
@@ -30,6 +31,7 @@ MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
 class AppearanceTrainConfig(LoopConfig):
     """Keys of `python -m train appearance` beyond those of every recipe."""
 
+    run: str = "runs/appearance"
     shards: str = "data/shards"
     train_split: str = "train"
     validation_split: str = "val"
@@ -134,6 +136,8 @@ class AppearanceRecipe:
         chosen = (settings.model, settings.references, settings.reference_gap_frames)
         self.examples = AppearanceExamples(manifest, settings.train_split, *chosen, settings.seed)
         self.validation = AppearanceExamples(manifest, settings.validation_split, *chosen, seed=0)
+        for examples in (self.examples, self.validation):
+            clips.refuse_other_crops(manifest, examples.selection.rows_n)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"generator": Generator(self.settings.model), "discriminator": Discriminator(self.settings.model)}

@@ -27,6 +27,13 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, not '{self.schedule}'")
         if self.lr <= 0:
             raise ValueError(f"optimizer.lr must be above 0, not {self.lr}")
+        if not self.eps > 0:
+            raise ValueError(f"optimizer.eps must be above 0, not {self.eps}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas must lie in [0, 1), not be {list(self.betas)}")
+        for name in ("weight_decay", "warmup_steps", "clip_norm"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"optimizer.{name} must be 0 or more, not {getattr(self, name)}")
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of a step (0-based): linear warm-up, then the schedule."""
@@ -73,5 +80,8 @@ class LoopConfig:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}")
+        for name in ("workers", "keep_every", "max_skipped_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")

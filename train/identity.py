@@ -10,7 +10,6 @@ Shape suffixes: B batch, T frames, N landmarks (478), P people, E embedding, C c
 from __future__ import annotations
 
 import argparse
-import itertools
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ from data_pipeline import clips
 from data_pipeline.identity_examples import IdentityBatch, IdentityExamples, people_digest
 from data_pipeline.manifest import Manifest
 from mytalk import config, identity
-from mytalk.identity import IdentityConfig, IdentityEncoder
+from mytalk.identity import MEASURED, IdentityConfig, IdentityEncoder
 from mytalk.intervals import above_chance, against_chance
 from train import loop, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
 
-MEASURED, CHANCE = "verification_auc", 0.5
+CHANCE = 0.5
 CENTRED_CLIPS = 64  # of the train split, whose mean face the network is centred on
 PICTURED_CLIPS, CELL_PX = 30, 12
 
@@ -45,6 +44,8 @@ class IdentityTrainConfig(LoopConfig):
     validation_split: str = "val"
     min_frames: int = 24  # of a clip, in an example
     max_frames: int = 75
+    verification_people: int = 200  # of the validation split, and
+    verification_clips: int = 10  # of each, between whose pairs people are told apart: evenly over all there are
     scale: float = 16.0  # CosFace's s; the larger, the more people it can tell apart
     margin: float = 0.2  # CosFace's m, by which the right person's cosine must win
     model: IdentityConfig = field(default_factory=IdentityConfig)
@@ -53,6 +54,9 @@ class IdentityTrainConfig(LoopConfig):
         super().__post_init__()
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"min_frames {self.min_frames} must lie between 1 and max_frames {self.max_frames}")
+        for name in ("verification_people", "verification_clips"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be 2 or more, not {getattr(self, name)}")
         if self.scale <= 0:
             raise ValueError(f"scale must be above 0, not {self.scale}")
         if not 0 <= self.margin < 1:
@@ -106,8 +110,8 @@ def auc(same: np.ndarray, different: np.ndarray) -> float:
 def equal_error_rate(same: np.ndarray, different: np.ndarray) -> float:
     """The error where as large a share of `same` is refused as of `different` is accepted. Chance is 0.5."""
     thresholds = np.concatenate([same, different])
-    refused = (same[:, None] < thresholds).mean(0)
-    accepted = (different[:, None] >= thresholds).mean(0)
+    refused = np.searchsorted(np.sort(same), thresholds, "left") / len(same)
+    accepted = (len(different) - np.searchsorted(np.sort(different), thresholds, "left")) / len(different)
     nearest = np.abs(refused - accepted).argmin()
     return float((refused[nearest] + accepted[nearest]) / 2)
 
@@ -118,24 +122,43 @@ def verification(embedding_CE: np.ndarray, people_C: list[str]) -> dict[str, Any
     A person's AUC compares the pairs of their clips with the pairs of one of theirs and one of another's. Empty
     where that says nothing: with one person, or with nobody of two clips.
     """
+    _, code_C = np.unique(np.array(people_C), return_inverse=True)
     cosine_CC = embedding_CE @ embedding_CE.T
-    pairs = list(itertools.combinations(range(len(people_C)), 2))
-    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
-    cosine, who = cosine_CC[first, second], np.array(people_C)
-    alike = who[first] == who[second]
+    first, second = np.triu_indices(len(code_C), 1)
+    alike = code_C[first] == code_C[second]
     if not alike.any() or alike.all():
         return {}
+    cosine = cosine_CC[first, second]
+    same, different, several = cosine[alike], cosine[~alike], np.unique(code_C[first[alike]])
+    del first, second, cosine
     of_people = []
-    for person in sorted(set(who[first[alike]].tolist())):
-        theirs = (who[first] == person) | (who[second] == person)
-        of_people.append(auc(cosine[theirs & alike], cosine[theirs & ~alike]))
-    same, different = cosine[alike], cosine[~alike]
+    for code in several:
+        own, other = code_C == code, code_C != code
+        of_pairs = cosine_CC[np.ix_(own, own)][np.triu_indices(int(own.sum()), 1)]
+        of_people.append(auc(of_pairs, cosine_CC[np.ix_(own, other)].ravel()))
     return {
         MEASURED: against_chance(of_people, CHANCE),
         "equal_error_rate": equal_error_rate(same, different),
         "cosine_same": float(same.mean()),  # an order alone does not show embeddings that have all but collapsed
         "cosine_different": float(different.mean()),
     }
+
+
+def evenly(values: list, most: int) -> list:
+    """At most so many of the values, evenly over them, the first and the last among them."""
+    return [values[i] for i in np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
+
+
+def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int) -> list[int]:
+    """The clips whose pairs are compared, in manifest order: at most so many people of a split, and clips of each.
+
+    Pairs grow with the square of the clips. Both are taken evenly over the sorted people and over a person's clips.
+    """
+    held: dict[str, list[int]] = {}
+    identity = manifest.column("identity")
+    for row in manifest.rows(split).tolist():
+        held.setdefault(str(identity[row]), []).append(row)
+    return sorted(row for person in evenly(sorted(held), people) for row in evenly(held[person], clips_each))
 
 
 class IdentityRecipe:
@@ -149,13 +172,17 @@ class IdentityRecipe:
         self.examples = IdentityExamples(
             self.manifest, settings.train_split, settings.min_frames, settings.max_frames, settings.seed
         )
-        self.rows = self.manifest.rows(settings.validation_split).tolist()
+        self.rows = verified_rows(
+            self.manifest, settings.validation_split, settings.verification_people, settings.verification_clips
+        )
+        for rows in (self.examples.selection.rows_n, self.rows):
+            clips.refuse_other_crops(self.manifest, rows)
+        self.found: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
         self.mean_face_N2 = self.mean_face()
 
     def mean_face(self) -> torch.Tensor:
         """The mean face in the head's frame over some clips of the train split, (N, 2) px."""
-        rows_n = self.examples.selection.rows_n
-        chosen = rows_n[np.linspace(0, len(rows_n) - 1, min(len(rows_n), CENTRED_CLIPS)).astype(int)].tolist()
+        chosen = evenly(self.examples.selection.rows_n.tolist(), CENTRED_CLIPS)
         frames = int(self.examples.frames[chosen].min())
         landmarks_BTN2 = torch.stack([self.read(row, min(frames, self.settings.min_frames)) for row in chosen])
         return identity.to_head(landmarks_BTN2, torch.ones_like(landmarks_BTN2[..., 0, 0])).mean((0, 1))
@@ -197,7 +224,7 @@ class IdentityRecipe:
             return validation.of_clips(embed, len(rows), ranks).cpu().numpy()
 
     def measure(self, encoder: IdentityEncoder, ranks: Ranks) -> dict[str, Any]:
-        """Verification over all pairs of clips of the validation split."""
+        """Verification over all pairs of the clips of `verified_rows`."""
         people = self.manifest.column("identity")[self.rows].tolist()
         return verification(self.embeddings(encoder, self.rows, ranks), people)
 
@@ -205,8 +232,8 @@ class IdentityRecipe:
         """How people are told apart who are not trained on: AUC, equal error rate, mean cosines."""
         model = models["identity"]
         assert isinstance(model, Classifier)
-        found = self.measure(model.encoder, ranks)
-        return {name: value["mean"] if name == MEASURED else value for name, value in found.items()}
+        self.found = self.measure(model.encoder, ranks)
+        return {name: value["mean"] if name == MEASURED else value for name, value in self.found.items()}
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Cosines between clips of people who are not trained on, people in order: black is -1, white 1."""
@@ -221,13 +248,15 @@ class IdentityRecipe:
         return {f"{self.settings.validation_split}/cosines": np.repeat(large[..., None], 3, axis=2)}
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        """Write the extractor with how it stands against chance, and say so."""
+        """Write the extractor with how `validate` found it to stand against chance, and say so."""
+        assert self.found is not None, "the loop validates what it exports"
         prefix = "encoder."
         state = {name.removeprefix(prefix): w for name, w in states["identity"].items() if name.startswith(prefix)}
-        encoder = IdentityEncoder(self.settings.model).eval()
-        encoder.load_state_dict(state)
-        ranks = validation.alone(state)
-        found = self.measure(encoder.to(ranks.device), ranks)
-        facts = {**found, "split": self.settings.validation_split, "manifest": self.manifest.digest}
+        facts = {
+            **self.found,
+            "clips": len(self.rows),
+            "split": self.settings.validation_split,
+            "manifest": self.manifest.digest,
+        }
         identity.save_model(state, self.settings.model, folder, {"validation": facts})
-        print(f"identity: verification AUC {above_chance(found.get(MEASURED))[1]}", flush=True)
+        print(f"identity: verification AUC {above_chance(self.found.get(MEASURED))[1]}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from train.ranks import Ranks
 class MotionTrainConfig(LoopConfig):
     """Keys of `python -m train motion` beyond those of every recipe."""
 
+    run: str = "runs/motion"
     shards: str = "data/shards"
     train_split: str = "train"
     validation_split: str = "val"
@@ -42,6 +44,10 @@ class MotionTrainConfig(LoopConfig):
         super().__post_init__()
         if not 0 <= self.voice_stretch < 0.5:
             raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
+        if self.sampling_steps < 1:
+            raise ValueError(f"sampling_steps must be 1 or more, not {self.sampling_steps}")
+        if self.pictured_clips < 0:
+            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
         if self.identity_loss < 0:
             raise ValueError(f"identity_loss must be 0 or more, not {self.identity_loss}")
         if self.model.extractor_width:
@@ -60,7 +66,26 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(MotionTrainConfig, args.config, args.settings)
-    return loop.start(settings, lambda: MotionRecipe(settings))
+
+    def recipe() -> MotionRecipe:
+        if os.environ.get("RANK", "0") == "0" and (line := of_extractor(settings)):
+            print(line, flush=True)
+        return MotionRecipe(settings)
+
+    return loop.start(settings, recipe)
+
+
+def of_extractor(settings: MotionTrainConfig) -> str:
+    """What a user should know of the ID extractor: that none is named, or that it was not shown to tell people apart.
+
+    Empty where there is nothing to say. Raises UserError where the folder holds no extractor.
+    """
+    if not (settings.identity_condition or settings.identity_loss):
+        return ""
+    if not settings.identity:
+        return "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+    shown, words = identity.standing(settings.identity)
+    return "" if shown else f"motion: warning: ID extractor {settings.identity}: {words}"
 
 
 class MotionRecipe:
@@ -83,6 +108,8 @@ class MotionRecipe:
             self.manifest, settings.train_split, settings.window, settings.seed, settings.voice_stretch
         )
         self.validation = MotionExamples(self.manifest, settings.validation_split, settings.window, seed=0)
+        for examples in (self.examples, self.validation):
+            clips.refuse_other_crops(self.manifest, examples.selection.rows_n)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"motion": MotionModel(self.model)}
@@ -144,9 +171,10 @@ class MotionRecipe:
         people = sorted(self.validation.rows_of)[: self.settings.pictured_clips]
         for person in people:
             row = self.validation.rows_of[person][0]
-            source = self.validation.source_place(0, row)
-            truth_TN2 = clips.read_landmarks(self.manifest, row, 0, int(self.validation.frames[row]))
-            audio_S = clips.read_audio(self.manifest, row, 0, len(truth_TN2))
+            place = self.validation.target(row, 0, int(self.validation.frames[row]))
+            source = self.validation.source_place(0, *place)
+            truth_TN2 = clips.read_landmarks(self.manifest, *place)
+            audio_S = clips.read_audio(self.manifest, *place)
             source_UN2 = clips.read_landmarks(self.manifest, *source)
             heard_S = clips.read_audio(self.manifest, *source)
             result_TN2 = motion.generate(
@@ -163,4 +191,5 @@ class MotionRecipe:
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        motion.save_model(states["motion"], self.model, folder, self.extractor)
+        facts = {"window_frames": self.settings.window.max_frames}
+        motion.save_model(states["motion"], self.model, folder, self.extractor, facts)

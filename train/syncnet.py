@@ -44,6 +44,8 @@ class SyncTrainConfig(LoopConfig):
         super().__post_init__()
         if not 0 <= self.voice_stretch < 0.5:
             raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
+        if self.pictured_clips < 0:
+            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
         if self.min_shift_frames < 1:
             raise ValueError(f"min_shift_frames must be 1 or more, not {self.min_shift_frames}")
         if self.scale <= 0:
@@ -113,6 +115,9 @@ class SyncRecipe:
             self.manifest, settings.train_split, settings.frames, settings.seed, settings.voice_stretch
         )
         rows = self.manifest.rows(settings.validation_split)
+        for chosen in (self.examples.selection.rows_n, rows):
+            clips.refuse_other_crops(self.manifest, chosen)
+        self.measured: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
         self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()
         if not self.rows:
             raise UserError(
@@ -161,7 +166,8 @@ class SyncRecipe:
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
         model = models["syncnet"]
         assert isinstance(model, SyncNet)
-        return {syncnet.MEASURED: self.measure(model, ranks)["mean"]}
+        self.measured = self.measure(model, ranks)
+        return {syncnet.MEASURED: self.measured["mean"]}
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Distance over offsets from -15 to 15 of a clip with its own speech, and with the next clip's."""
@@ -184,16 +190,13 @@ class SyncRecipe:
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        """Write the model with how it stands against chance, and say so."""
-        model, state = SyncNet(self.settings.model).eval(), states["syncnet"]
-        model.load_state_dict(state)
-        ranks = validation.alone(state)
-        found = self.measure(model.to(ranks.device), ranks)
+        """Write the model with how `validate` found it to stand against chance, and say so."""
+        assert self.measured is not None, "the loop validates what it exports"
         facts = {
-            syncnet.MEASURED: found,
+            syncnet.MEASURED: self.measured,
             "min_shift_frames": self.settings.min_shift_frames,
             "split": self.settings.validation_split,
             "manifest": self.manifest.digest,
         }
-        syncnet.save_model(state, self.settings.model, folder, {"validation": facts})
-        print(f"syncnet: two-way accuracy {above_chance(found)[1]}", flush=True)
+        syncnet.save_model(states["syncnet"], self.settings.model, folder, {"validation": facts})
+        print(f"syncnet: two-way accuracy {above_chance(self.measured)[1]}", flush=True)

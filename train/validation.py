@@ -22,5 +22,5 @@ def of_clips(measure: Callable[[int], torch.Tensor], count: int, ranks: Ranks) -
 
 
 def alone(state: dict[str, torch.Tensor]) -> Ranks:
-    """One process by itself, on the device of these weights: for what rank 0 measures without the others."""
+    """One process by itself, on the device of these weights: for what rank 0 draws without the others."""
     return Ranks(0, 1, next(iter(state.values())).device)
