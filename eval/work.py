@@ -48,7 +48,8 @@ def foreign(job: Job) -> list[Path]:
     Raises UserError for them unless the job may replace them, and for a folder whose videos are somebody else's.
     """
     parts = records.files(job.out)
-    if job.videos and not parts and not (job.out / report.NAME).exists():
+    ours = [*parts, job.out / report.NAME, job.out / f"{LOCK}.lock"]
+    if job.videos and not any(path.exists() for path in ours):
         videos = job.out / job.videos
         if videos.is_dir() and any(videos.iterdir()):
             raise UserError(f"{videos} holds files and no {job.name} made them; name another folder")

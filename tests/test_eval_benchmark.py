@@ -564,6 +564,16 @@ def test_a_folder_with_somebody_elses_videos_is_refused(force, shards, models, t
     assert film.read_bytes() == b"a corpus"
 
 
+def test_videos_whose_damaged_scores_were_deleted_are_ours_still(tmp_path) -> None:
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    job = work.Job("benchmark", tmp_path, [], {}, videos="videos")
+    with pytest.raises(commands.UserError):
+        work.foreign(job)
+    with sole_user(tmp_path, work.LOCK):
+        pass
+    assert work.foreign(job) == []
+
+
 @pytest.mark.parametrize("key", ["", ".", "..", "../kept", "/kept"])
 def test_keys_that_name_no_folder_of_their_own_remove_nothing(key, tmp_path) -> None:
     out, beside = tmp_path / "out", tmp_path / "out" / "kept"

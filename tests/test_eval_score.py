@@ -14,7 +14,7 @@ import torch
 
 from data_pipeline import clips
 from data_pipeline.manifest import Manifest
-from eval import clip, plan, records, report
+from eval import clip, plan, protocol, records, report
 from eval.__main__ import COMMANDS
 from eval.methods import written
 from mytalk import command as commands
@@ -126,6 +126,16 @@ def test_the_source_is_the_same_person_and_never_what_is_scored(clips_each, tmp_
         if task.source.row == task.scored.row:
             assert clips_each == 1
             assert task.source.stop <= task.scored.start
+
+
+@pytest.mark.parametrize(("people", "clips_each", "same"), [(3, 2, (0, 0)), (3, 1, (3, 0)), (1, 3, (0, 3))])
+def test_the_protocol_counts_sources_of_the_same_clip_and_speech_of_the_same_person(
+    people, clips_each, same, model, tmp_path
+) -> None:
+    manifest = Manifest.load(talkers.write(tmp_path, {"train": 2, "unseen": people}, clips_each=clips_each))
+    settings = dataclasses.replace(SETTINGS, source_frames=10)
+    made = protocol.block(protocol.kind(model), manifest, settings, plan.tasks(manifest, settings))
+    assert (made["source_is_same_clip"], made["shuffled_is_same_person"]) == same
 
 
 def test_shuffled_speech_is_another_persons_and_the_same_in_every_order(shards) -> None:
