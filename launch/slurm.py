@@ -2,7 +2,8 @@
 
 srun starts the ranks, one task each, without a launcher in between: what Slurm signals is the training itself. It
 catches USR1, which Slurm sends before the time is up, writes a checkpoint and ends with 75; the script then requeues
-the job, and the same command continues.
+the job, and the same command continues. Scoring (`eval`) needs none of that: what a clip gave is on disk when the
+clip is done, so any signal may end it, and the same command continues.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ MAX_SIGNAL_S = 65535  # sbatch --signal
 EARLY_S = 60  # Slurm may send the signal so much earlier
 FIRST_PORT, PORTS = 20000, 10000  # below what Linux gives to outgoing connections (from 32768)
 
-# Of one rank. exec: a shell in between would die of the signal, and the rank with it. TERM and USR1 are ignored until
-# training catches them, and again when it has ended: the first rank to end with 75 makes srun send TERM to those that
-# are still putting their things away, and their code must stay 75.
+# Of one rank. exec: a shell in between would die of the signal, and the rank with it.
 RANK = """
-trap "" TERM USR1
 export RANK="$SLURM_PROCID" WORLD_SIZE="$SLURM_NTASKS" LOCAL_RANK="$SLURM_LOCALID"
 exec "$@"
 """
+# Before it, where training comes: TERM and USR1 are ignored until it catches them, and again when it has ended. The
+# first rank to end with 75 makes srun send TERM to those that are still putting their things away, and their code
+# must stay 75.
+LATER = """
+trap "" TERM USR1"""
 
 SCRIPT = """\
 #!/bin/bash
@@ -72,7 +75,8 @@ def arguments() -> argparse.ArgumentParser:
         "python -m launch slurm",
         "Submit a command to Slurm: one process for each GPU, on several nodes. The job runs in this folder with "
         "this Python, so both must be on a disk that the nodes share. Before its time is up training gets USR1, "
-        "writes a checkpoint and ends with exit code 75; the job is then requeued and continues.",
+        "writes a checkpoint and ends with exit code 75; the job is then requeued and continues. eval is just ended "
+        "when its time is up; submitted again it continues after the last finished clip.",
         "python -m launch slurm --nodes 2 --gpus-per-node 8 --cpus-per-rank 8 --time 12:00:00 -- train motion "
         "--config configs/paper/motion.yaml shards=data/mine run=runs/mine",
     )
@@ -94,7 +98,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--account", metavar="NAME", help="account (default: yours)")
     made.add_argument("--name", help="name of the job (default: such as train-motion)")
     made.add_argument(
-        "--signal-s", type=int, default=120, metavar="S", help="seconds before the end at which USR1 is sent (120)"
+        "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1 (120)"
     )
     made.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
     made.add_argument(
@@ -136,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.buffer.flush()
         return EXIT_DONE
-    return submit(job, text)
+    return submit(job, text, trains(args.words))
 
 
 def job_of(args: argparse.Namespace) -> Job:
@@ -148,7 +152,7 @@ def job_of(args: argparse.Namespace) -> Job:
         raise UserError("with GPUs there is one process for each; leave --ranks-per-node out")
     if not 1 <= args.signal_s <= MAX_SIGNAL_S:
         raise UserError(f"--signal-s must be within 1 and {MAX_SIGNAL_S}, not {args.signal_s}")
-    if args.time is not None and seconds(args.time) <= args.signal_s + EARLY_S:
+    if args.time is not None and seconds(args.time) <= args.signal_s + EARLY_S and trains(args.words):
         raise UserError(
             f"--time {args.time} is over before training begins: USR1 is sent {args.signal_s} s before the end, or up "
             f"to {EARLY_S} s earlier; give more time, or a smaller --signal-s"
@@ -171,6 +175,11 @@ def job_of(args: argparse.Namespace) -> Job:
         account=named("--account", args.account),
         more=tuple(option(typed) for typed in args.sbatch),
     )
+
+
+def trains(words: Sequence[str]) -> bool:
+    """Whether these words train, and so can be told to write a checkpoint and to go on later."""
+    return words[0] == "train"
 
 
 def at_least(least: int, **values: int | None) -> None:
@@ -232,7 +241,7 @@ def script(job: Job, words: Sequence[str]) -> str:
         ("account", job.account),
         ("chdir", job.folder),
         ("output", os.path.join(job.log, "slurm-%j.out")),
-        ("signal", f"USR1@{job.signal_s}"),
+        ("signal", f"USR1@{job.signal_s}" if trains(words) else None),
         ("open-mode", "append"),
     ]
     given = [(key, value) for key, value in options if value is not None]
@@ -241,6 +250,7 @@ def script(job: Job, words: Sequence[str]) -> str:
     srun = ["srun", "--kill-on-bad-exit=1", "--label", "--export=ALL"]
     if job.cpus_per_rank is not None:
         srun.append(f"--cpus-per-task={job.cpus_per_rank}")
+    rank = LATER + RANK if trains(words) else RANK
     return SCRIPT.format(
         directives="\n".join(directive(*one) for one in [*given, ("requeue", None), *job.more]),
         first_port=FIRST_PORT,
@@ -248,7 +258,7 @@ def script(job: Job, words: Sequence[str]) -> str:
         ranks_per_node=job.ranks_per_node,
         threads=job.cpus_per_rank or 1,
         typed=" ".join(
-            [shlex.join([*srun, "/bin/bash", "-c", RANK, "rank"]), *map(quoted, (job.python, "-m", *words))]
+            [shlex.join([*srun, "/bin/bash", "-c", rank, "rank"]), *map(quoted, (job.python, "-m", *words))]
         ),
         again=EXIT_RUN_AGAIN,
     )
@@ -261,8 +271,8 @@ def quoted(word: str) -> str:
     return "$'" + word.translate({ord("\\"): r"\\", ord("'"): r"\'", ord("\n"): r"\n"}) + "'"
 
 
-def submit(job: Job, text: str) -> int:
-    """Give the script to sbatch; tell the job's number, its log, and how to follow and stop it."""
+def submit(job: Job, text: str, training: bool) -> int:
+    """Give the script to sbatch; tell the job's number, its log, and how to follow, interrupt and stop it."""
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise UserError(
@@ -280,11 +290,10 @@ def submit(job: Job, text: str) -> int:
     if not number.isdecimal():
         raise UserError(f"sbatch took the job but gave no number; look for {job.name} in squeue")
     log = shlex.quote(os.path.join(job.log, f"slurm-{number}.out"))
-    print(
-        f"job {number}: {job.nodes} x {job.ranks_per_node} processes\n"
-        f"log:       {log}\n"
-        f"follow:    tail -F {log}\n"
-        f"interrupt: scancel --signal=USR1 {number}   (writes a checkpoint; Slurm starts it again)\n"
-        f"stop:      scancel {number}"
-    )
+    print(f"job {number}: {job.nodes} x {job.ranks_per_node} processes\nlog:       {log}\nfollow:    tail -F {log}")
+    if training:
+        print(f"interrupt: scancel --signal=USR1 {number}   (writes a checkpoint; Slurm starts it again)")
+        print(f"stop:      scancel {number}")
+    else:
+        print(f"stop:      scancel {number}   (finished clips are kept; submit the same command to continue)")
     return EXIT_DONE

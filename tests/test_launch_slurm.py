@@ -193,6 +193,19 @@ def test_a_rank_is_the_process_that_is_signalled_and_survives_early_and_late_sig
         assert ignored >> (number - 1) & 1, signal.Signals(number).name
 
 
+def test_scoring_is_ended_by_any_signal_and_is_sent_none_before_its_time(cluster):
+    """It goes on where it stopped without having to be asked for a checkpoint."""
+    done = cluster.run(cluster.job(), ["eval", "score"])
+    assert (done.returncode, done.stderr) == (0, "")
+    ignored = int((cluster.record / "3.ignored").read_text().split()[1], 16)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        assert not ignored >> (number - 1) & 1, signal.Signals(number).name
+    text = slurm.script(cluster.job(), ["eval", "score"])
+    assert "signal" not in options(text)
+    typed = ["--nodes", "1", "--gpus-per-node", "1", "--time", "00:03:00", "--", "eval", "score"]
+    assert slurm.job_of(parsed(*typed)).time == "00:03:00", "no time is kept for a checkpoint"
+
+
 def test_the_batch_shell_outlives_usr1(cluster):
     """`scancel --full` signals it as well; it must still requeue."""
     job, telling = cluster.job(nodes=1, ranks_per_node=1), "import os, signal; os.kill(os.getppid(), signal.SIGUSR1)"
@@ -289,10 +302,10 @@ def test_what_cannot_be_is_refused_in_one_line(typed, said):
     assert "\n" not in str(refused.value)
 
 
-def submitting(cluster: Cluster, command, log: Path, says: str, complains: str, code: int):
+def submitting(cluster: Cluster, command, log: Path, says: str, complains: str, code: int, words=TRAIN):
     told = {"PATH": f"{cluster.bin}:{os.environ['PATH']}", "RECORD": str(cluster.record)}
     told |= {"SAYS": says, "COMPLAINS": complains, "CODE": str(code)}
-    typed = ["--nodes", "2", "--gpus-per-node", "4", "--log", str(log), *TRAIN]
+    typed = ["--nodes", "2", "--gpus-per-node", "4", "--log", str(log), *words]
     return command("-m", "launch", "slurm", *typed, env=told), typed
 
 
@@ -309,6 +322,15 @@ def test_submitted_it_is_the_script_of_the_dry_run(cluster, command, tmp_path):
     for line in (f"tail -F {log}/slurm-42.out", "scancel --signal=USR1 42 ", "scancel 42\n"):
         assert line in done.stdout
     assert log.is_dir()
+
+
+def test_of_scoring_no_checkpoint_is_promised(cluster, command, tmp_path):
+    done, _ = submitting(cluster, command, tmp_path, "42", "", 0, ["--", "eval", "score"])
+    assert done.returncode == 0, done.stderr
+    assert "writes a checkpoint" not in done.stdout
+    assert "USR1" not in done.stdout
+    said = "stop:      scancel 42   (finished clips are kept; submit the same command to continue)\n"
+    assert done.stdout.endswith(said)
 
 
 @pytest.mark.parametrize(
