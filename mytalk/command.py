@@ -85,11 +85,14 @@ def main(
 
 
 def guarded(program: str, go, debug: bool = False) -> int:
-    """Call `go()`; turn what a user can mend into one line on stderr and an exit code."""
+    """Call `go()`; turn what a user can mend into one line on stderr and an exit code.
+
+    A command that cannot go on where it was interrupted says what is true of it: KeyboardInterrupt("what then").
+    """
     try:
         return go()
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; the same command continues", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{program}: interrupted; {str(interrupt) or 'the same command continues'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UserError, OSError, ImportError) as error:
         if debug:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()) -> T:
     """The `schema` dataclass with its defaults, then the YAML `file`, then `key=value` overrides.
 
+    In an override the value of a text is taken as it is typed, quotes round it off; of anything else it is YAML.
+    `${key}` stands for another key's value in both.
     Raises UserError, in one line, for a missing file, unknown key (the nearest one is named), wrong type,
     or a combination that the dataclass refuses with ValueError in `__post_init__`.
     """
@@ -37,12 +39,7 @@ def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()
         if "=" not in item or item.startswith("-"):
             raise UserError(f"'{item}' is not an override; write key=value, for example steps=100")
         key, _, text = item.partition("=")
-        try:
-            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
-        except Exception as error:  # as above
-            raise UserError(f"'{item}': the value is not YAML: {' '.join(str(error).split())}") from None
-        assert isinstance(value, dict)
-        nested: Any = value["value"]
+        nested: Any = _unquoted(text) if _keys(schema).get(key) is str else _yaml(text, item)
         for part in reversed(key.split(".")):
             nested = {part: nested}
         config = _merge(schema, config, nested, f"'{item}'")
@@ -74,6 +71,21 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _unquoted(text: str) -> str:
+    """Text without the quotes round it, where they match and none is inside."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text.count(text[0]) == 2
+    return text[1:-1] if quoted else text
+
+
+def _yaml(text: str, item: str) -> Any:
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+    except Exception as error:  # the YAML reader's own errors share no base class
+        raise UserError(f"'{item}': the value is not YAML: {' '.join(str(error).split())}") from None
+    assert isinstance(value, dict)
+    return value["value"]
+
+
 def _merge(schema: type, config: Any, given: Any, source: str) -> Any:
     if given is None:
         return config
@@ -94,23 +106,23 @@ def _merge(schema: type, config: Any, given: Any, source: str) -> Any:
         raise UserError(f"{source}: {_first_line(error)}") from None
 
 
-def _keys(schema: type, prefix: str = "") -> dict[str, bool]:
-    """Dotted keys of a dataclass and of those inside it; True for a leaf."""
-    keys: dict[str, bool] = {}
+def _keys(schema: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of a dataclass and of those inside it: the type of a leaf, False for what holds keys of its own."""
+    keys: dict[str, Any] = {}
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
-        inner = hints[field.name]
+        inner = hint = hints[field.name]
         if typing.get_origin(inner) in (typing.Union, types.UnionType):
             inner = next((a for a in typing.get_args(inner) if a is not type(None)), inner)
         if dataclasses.is_dataclass(inner):
             keys[prefix + field.name] = False
             keys.update(_keys(inner, f"{prefix}{field.name}."))  # type: ignore[arg-type]
         else:
-            keys[prefix + field.name] = True
+            keys[prefix + field.name] = hint
     return keys
 
 
-def _given_keys(given: dict, known: dict[str, bool], prefix: str = "") -> dict[str, Any]:
+def _given_keys(given: dict, known: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """What is given, by dotted key; parts and what they hold."""
     found: dict[str, Any] = {}
     for key, value in given.items():

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
 from mytalk import atomic, command, config, progress
 from mytalk.command import UserError
@@ -33,6 +35,13 @@ class Inner:
 
 
 @dataclass
+class Part:
+    """A part with a text."""
+
+    path: str = ""
+
+
+@dataclass
 class Outer:
     """A configuration."""
 
@@ -41,6 +50,7 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
     raw: dict[str, Any] = field(default_factory=dict)
     maybe: Inner | None = None
+    part: Part = field(default_factory=Part)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -67,6 +77,36 @@ def test_defaults_then_file_then_overrides(tmp_path):
     assert config.load(Outer, file).steps == 10, "an empty file changes nothing"
     assert config.load(Outer, None, ["name=a=b"]).name == "a=b"
     assert config.load(Outer, None, ["name='7'"]).name == "7"
+    assert config.load(Outer, None, ["steps=4", "name=of ${steps}"]).name == "of 4"
+
+
+def names_itself(text: str) -> bool:
+    """No reference to another key, no mark of OmegaConf's own for "missing", no quotes to take off."""
+    return "${" not in text and text != "???" and text[:1] not in ("'", '"')
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=12) | st.text("ab /\\#:[]{}'\"*&!|>%@`$-~,=?.0 \n\t", max_size=12))
+@example("runs/demo #2/x")
+@example("runs/a: b/x")
+@example("[a]/x")
+@example("*x")
+@example("007")
+@example("null")
+@example("a 'quoted' word")
+def test_a_text_is_taken_as_it_is_typed(text):
+    """A path may look like YAML."""
+    assume(names_itself(text))
+    assert config.load(Outer, None, [f"name={text}"]).name == text
+    assert config.load(Outer, None, [f"part.path={text}"]).part.path == text
+    for quote in "'\"":
+        if quote not in text:
+            assert config.load(Outer, None, [f"name={quote}{text}{quote}"]).name == text
+
+
+def test_what_is_no_text_is_still_yaml():
+    made = config.load(Outer, None, ["raw.a=[1, x]", "raw.b=7", "raw.c='7'"])
+    assert made.raw == {"a": [1, "x"], "b": 7, "c": "7"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +116,7 @@ def test_defaults_then_file_then_overrides(tmp_path):
         ("inner.widht=3", "unknown key 'inner.widht'; did you mean 'inner.width'?"),
         ("maybe.widht=3", "did you mean 'maybe.width'?"),
         ("zzzzzz=3", "there are: inner, inner.rates, inner.width, maybe"),
+        ("part=x", "'part' holds keys of its own: part.path"),
         ("steps=ten", "steps"),
         ("inner.width=wide", "inner.width"),
         ("inner=3", "'inner=3': 'inner' holds keys of its own: inner.rates, inner.width"),
@@ -83,7 +124,7 @@ def test_defaults_then_file_then_overrides(tmp_path):
         ("steps", "write key=value"),
         ("--steps=3", "write key=value"),
         ("steps=[1", "not YAML"),
-        ("name=*x", "not YAML"),
+        ("raw.x=*x", "not YAML"),
         ("name=${nowhere}", "nowhere"),
         ("=3", "unknown key"),
     ],
@@ -271,7 +312,12 @@ def test_a_mistake_of_ours_keeps_its_traceback(stub):
 
 def test_an_interrupt_is_one_line_and_exit_130(stub, capsys):
     assert stub(raising(KeyboardInterrupt())) == command.EXIT_INTERRUPTED
-    assert "the same command continues" in capsys.readouterr().err
+    assert capsys.readouterr().err == "python -m stub work: interrupted; the same command continues\n"
+
+
+def test_a_command_that_cannot_continue_says_so_when_interrupted(stub, capsys):
+    assert stub(raising(KeyboardInterrupt("begin again"))) == command.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "python -m stub work: interrupted; begin again\n"
 
 
 def test_every_package_of_an_extra_is_told_by_that_extra():
