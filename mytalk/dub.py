@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from mytalk import command, media
 from mytalk.command import UserError
 from mytalk.landmarks import SAMPLE_HZ, without_mouth
-from mytalk.progress import Progress
+from mytalk.progress import Progress, clock
 from mytalk.study import (
     Source,
     Study,
@@ -88,6 +89,14 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Dub as the command line asks, and say what was done."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped like Ctrl-C: nothing unfinished is left
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing was written; the same command starts anew") from None
+
+
+def _run(args: argparse.Namespace) -> int:
+    began_s = time.monotonic()
     if args.steps < 1 or args.seed < 0:
         raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
     refuse_paths(args.video, args.speech, args.out, args.reference)
@@ -98,8 +107,10 @@ def run(args: argparse.Namespace) -> int:
     models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
     made = dub(args.video, args.speech, args.out, models, FaceDetector(), args.reference, args.seed, args.steps)
     dubbed = sum(span.stop - span.start for span in made.spans)
+    took = clock(time.monotonic() - began_s)
     print(
-        f"{args.out}: {dubbed} frames dubbed, {made.frames - dubbed} without a face passed through; marked as synthetic"
+        f"{args.out}: {dubbed} frames dubbed, {made.frames - dubbed} without a face passed through; "
+        f"marked as synthetic in its metadata; took {took}"
     )
     return command.EXIT_DONE
 
@@ -204,10 +215,10 @@ def render(
 
 def refuse_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
     """Raise UserError where OUT is no mp4, is one of the files that are read, or can have no folder."""
-    if out.suffix.lower() != ".mp4":
-        raise UserError(f"{out} does not end in .mp4, which is what is written; name it {out.with_suffix('.mp4').name}")
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file in it")
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"{out} does not end in .mp4, which is what is written; name it {out.with_suffix('.mp4').name}")
     for read in (video, speech, reference):
         if read is not None and _same(out, read):
             raise UserError(f"{out} is read and cannot be written as well; name another OUT")

@@ -27,6 +27,7 @@ from av.video.reformatter import VideoReformatter
 from mytalk import atomic
 from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
 
+MOST_HZ = 120  # a header that says more often means its timebase: its time stamps are asked instead
 LONGEST_STILL_S = 10  # one frame on screen for longer means broken time stamps, not a film
 MISSING_END_S = Fraction(3, 20)  # a stream that ends this much before its header says was cut short
 JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller step is no gap
@@ -95,6 +96,16 @@ def probe(path: str | os.PathLike) -> Probe:
             duration_s=seconds,
             audio_hz=audio[0].codec_context.sample_rate if audio else None,
         )
+
+
+def measured_hz(path: str | os.PathLike) -> Fraction:
+    """Mean frame rate by the pictures' own time stamps; decodes the whole video. Raises as `read_frames` does."""
+    count, end_s = 0, Fraction(0)
+    for picture in _pictures(path):
+        count, end_s = count + 1, picture.time_s + picture.duration_s
+    if count == 0:
+        raise MediaError("no_video", f"{path}: no picture can be decoded")
+    return count / end_s
 
 
 def audio_hz(path: str | os.PathLike) -> int:
@@ -267,7 +278,8 @@ def _pictures(path) -> Iterator[_Picture]:
         stream = _video_stream(container, path)
         stream.thread_count = 1
         tick_s = stream.time_base
-        usual_s = 1 / Fraction(stream.average_rate or stream.guessed_rate or FRAME_HZ)
+        stated_hz = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        usual_s = 1 / Fraction(stated_hz or FRAME_HZ)
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         to_rgb = VideoReformatter()  # one for all pictures: its tables cost as much as a conversion
         zero_s: Fraction | None = None
@@ -284,6 +296,8 @@ def _pictures(path) -> Iterator[_Picture]:
                 if time_s - before_s > LONGEST_STILL_S:
                     raise MediaError("timestamps", f"{path}: no picture for {float(time_s - before_s):.1f} s")
                 duration_s = frame.duration * tick_s if frame.duration else usual_s
+                if not 0 < stated_hz <= MOST_HZ:
+                    duration_s = time_s - before_s  # as the one before: what the file says is the header's mistake
                 rounding_s = min(tick_s / 2, Fraction(1, 1000))
                 yield _Picture(frame, time_s, duration_s, rounding_s, aspect, to_rgb)
                 before_s = time_s

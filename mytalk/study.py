@@ -90,10 +90,12 @@ def study(video: Path, detector: FaceDetector, on_frame: Callable[[], None] = no
 
 
 def frame_rate(video: Path) -> Fraction:
-    """A video's mean frames per second. Raises UserError where it states none, MediaError and OSError."""
-    fps = media.probe(video).fps
-    if fps <= 0:
-        raise UserError(f"{video} states no frame rate; convert it with: ffmpeg -i VIDEO -r 25 NEW.mp4")
+    """A video's mean frames per second. Raises MediaError and OSError.
+
+    What its header says; measured where that cannot be (browsers' recordings name their timebase, or nothing).
+    """
+    stated = media.probe(video).fps
+    fps = stated if 0 < stated <= media.MOST_HZ else media.measured_hz(video)
     return Fraction(fps).limit_denominator(1_000_000)
 
 

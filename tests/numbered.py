@@ -40,11 +40,12 @@ def write(
     options: dict[str, str] | None = None,
     side_px: int = SIDE_PX,
     first: int = 0,
+    codec: str = "libx264",
 ) -> Path:
     """A video whose k-th picture shows k + first from `times_s[k]` on, with mono `audio` from `audio_start_s` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
-        video = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "12", "g": "10"})
+        video = container.add_stream(codec, rate=Fraction(rate), options={"crf": "12", "g": "10"})
         video.width = video.height = side_px
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = video.time_base = tick_s

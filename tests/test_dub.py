@@ -6,6 +6,7 @@ on a drawn person.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import shutil
@@ -214,6 +215,30 @@ def test_a_varying_rate_is_dubbed_at_its_mean(tmp_path, models):
     assert len(list(media.read_frames(out, fps))) == frames
     assert media.probe(out).fps == pytest.approx(float(fps))
     assert abs(media.probe(out).duration_s - times[-1] / 1000) < 0.1
+
+
+@pytest.mark.parametrize("stated", [333, 1000, 0], ids=["333", "timebase", "nothing"])
+def test_the_rate_of_a_browsers_recording_is_measured(tmp_path, models, stated, monkeypatch):
+    """Its time stamps are irregular, and its header says every how many ms one may be, or nothing."""
+    times = np.cumsum([0, *[31, 35, 33, 29, 38, 34] * 6])
+    ms = Fraction(1, 1000)
+    video = numbered.write(tmp_path / "v.webm", [t * ms for t in times], ms, stated or 25, codec="libvpx")
+    probed = media.probe(video)
+    if stated:
+        assert probed.fps > media.MOST_HZ
+    else:
+        monkeypatch.setattr(media, "probe", lambda path: dataclasses.replace(probed, fps=0.0))
+    fps = study.frame_rate(video)
+    assert float(fps) == pytest.approx(30, rel=0.03)
+    monkeypatch.undo()
+    assert [numbered.number(one) for one in media.read_frames(video, fps)][-1] == len(times) - 1
+    assert len(list(media.read_frames(video, fps))) == len(times)
+
+
+@pytest.mark.parametrize("fps", [12, NTSC, 60, 120, 240])
+def test_a_regular_rate_is_the_headers_or_equals_it(tmp_path, fps):
+    video = numbered.write(tmp_path / "v.mp4", numbered.regular(48, fps), rate=fps)
+    assert float(study.frame_rate(video)) == pytest.approx(float(fps), rel=1e-4)
 
 
 @pytest.mark.parametrize(("seconds", "heard_s"), [(3.0, 1.0), (0.5, 0.5)])
@@ -556,7 +581,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path, models):
     refused("does not end in .mp4.* name it o.mp4", out, video, speech, tmp_path / "o.avi", models, seer)
     refused("is a file, so", out, video, speech, speech / "o.mp4", models, seer)
     (tmp_path / "folder.mp4").mkdir()
-    refused("is a folder", out, video, speech, tmp_path / "folder.mp4", models, seer)
+    for folder in (tmp_path / "folder.mp4", Path(), Path("."), Path("/"), Path("..")):
+        refused("is a folder; name a file in it", out, video, speech, folder, models, seer)
     with pytest.raises(FileNotFoundError):
         dub.dub(tmp_path / "none.mp4", speech, out, models, seer)
 
@@ -627,6 +653,7 @@ def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_pa
     done = command(*typed(person, out, models_on_disk))
     assert done.returncode == 0, done.stderr
     assert "60 frames dubbed, 0 without a face passed through; marked as synthetic" in done.stdout
+    assert "in its metadata; took 0:" in done.stdout
     assert "find the face 60/60 100%" in done.stderr
     assert "paint 60/60 100%" in done.stderr
     assert [path.name for path in out.parent.iterdir()] == ["o.mp4"]
@@ -664,7 +691,7 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
 def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk, tmp_path):
     code, said = stopped(typed(person, tmp_path / "o.mp4", models_on_disk), lambda: any(tmp_path.iterdir()))
     assert code == EXIT_INTERRUPTED, said
-    assert "interrupted" in said
+    assert "interrupted; nothing was written; the same command starts anew" in said
     assert list(tmp_path.iterdir()) == []
 
 

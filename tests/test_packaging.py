@@ -155,10 +155,11 @@ for name in sys.argv[2].split(","):
             id="training and the stream need no detector and no codec",
         ),
         pytest.param("mediapipe,cv2,espeakng_loader", "eval.score", id="scoring needs no detector"),
+        pytest.param("torch,deepspeed,mediapipe,cv2", "mytalk.dub", id="dub refuses a path before it loads anything"),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",
             "mytalk.command,mytalk.config,mytalk.atomic,mytalk.progress,launch,"
-            "data_pipeline.__main__,train.__main__,eval.__main__",
+            "data_pipeline.__main__,train.__main__,eval.__main__,mytalk.__main__",
             id="the commands' own help needs nothing heavy",
         ),
     ],
