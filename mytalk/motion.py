@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from mytalk import audio, diffusion, identity, pose, weights
+from mytalk.command import UserError
 from mytalk.conformer import Block
 from mytalk.identity import IdentityEncoder
 from mytalk.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
@@ -328,6 +329,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
     model.window_frames = _window_frames(folder)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
+        expected, found = model.config.extractor_width, model.extractor.config.width
+        if found != expected:
+            raise UserError(
+                f"the weights in {Path(folder) / EXTRACTOR} do not fit its config: the motion model expects "
+                f"extractor_width {expected}, not {found}; copy or export the model again"
+            )
     return model
 
 

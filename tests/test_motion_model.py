@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from data_pipeline.examples import MotionBatch
-from mytalk import config, diffusion, motion, pose
+from mytalk import config, diffusion, identity, motion, pose
 from mytalk.command import UserError
 from mytalk.landmarks import CLEAN, COUNT, INNER_LIP_PAIRS, MOUTH, NOISED, RIGID, SAMPLES_PER_FRAME
 from mytalk.motion import MotionConfig, MotionModel
@@ -397,6 +397,20 @@ def test_a_folder_that_holds_no_whole_model_is_refused_in_one_line(model, tmp_pa
     with pytest.raises(UserError) as refused:
         motion.load_model(tmp_path)
     assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_extractor_of_another_width_is_refused_in_one_line(tmp_path):
+    sizes = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
+    conditioned = replace(TINY, extractor_width=16)
+    extractor = identity.IdentityEncoder(sizes)
+    motion.save_model(MotionModel(conditioned).state_dict(), conditioned, tmp_path, extractor)
+    assert motion.load_model(tmp_path).extractor is not None
+    wider = replace(sizes, width=32)
+    folder = tmp_path / motion.EXTRACTOR
+    identity.save_model(identity.IdentityEncoder(wider).state_dict(), wider, folder)
+    with pytest.raises(UserError, match=r"do not fit its config: .* extractor_width 16, not 32") as refused:
+        motion.load_model(tmp_path)
     assert "\n" not in str(refused.value)
 
 
