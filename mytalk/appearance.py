@@ -32,6 +32,7 @@ FUSIONS = ("attention", "concat", "add")
 BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
+RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 # The region: the jaw from cheek to cheek, and back below the nose. Points of the face mesh.
@@ -145,6 +146,22 @@ def cut(frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig
         small_HW3 = window_HW3.reshape(shape[0], step, shape[1], step, 3).mean((1, 3)) if step > 1 else window_HW3
         out[i] = small_HW3.transpose(2, 0, 1)
     return out / 127.5 - 1
+
+
+def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
+    """The most that a mask may be in each window: (B, H, W) float32 at crop px.
+
+    1, falling to 0 over RIM_PX towards each side that lies inside the crop. Towards the crop's own border
+    nothing falls here: mytalk/paste.py fades there.
+    """
+    sides = []
+    for axis, size in enumerate(config.window_px[::-1]):
+        at, low_B1 = np.arange(size), corner_B2[:, axis, None]
+        from_low_BX = np.where(low_B1 > 0, at, RIM_PX)
+        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], RIM_PX)
+        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=RIM_PX) / RIM_PX)
+    across_BW, down_BH = sides
+    return np.minimum(down_BH[:, :, None], across_BW[:, None]).astype(np.float32)
 
 
 def draw(landmarks_BN2: torch.Tensor, size_px: int) -> torch.Tensor:
@@ -296,7 +313,8 @@ class Fusion(nn.Module):
     """FusionNet on the coarsest maps: the frame's takes from the references' what it needs.
 
     By cross-attention (our default; the paper draws a box): queries are the frame's places, keys and values
-    the places of all references, in any number and order; residual; 1 x 1 convolution.
+    the places of all references, in any number and order; residual; 1 x 1 convolution. References of batch 1 are
+    those of every frame.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -313,7 +331,7 @@ class Fusion(nn.Module):
 
     def forward(self, frame_BDHW: torch.Tensor, lips_BRDHW: torch.Tensor) -> torch.Tensor:
         if self.kind == "concat":
-            return self.mix(torch.cat([frame_BDHW, lips_BRDHW.mean(1)], 1))
+            return self.mix(torch.cat([frame_BDHW, lips_BRDHW.mean(1).expand_as(frame_BDHW)], 1))
         if self.kind == "add":
             return self.mix(frame_BDHW + lips_BRDHW.mean(1))
         return self.mix(frame_BDHW + self.attended(frame_BDHW, lips_BRDHW))
@@ -329,8 +347,10 @@ class Fusion(nn.Module):
             return x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         query, key, value = self.query(asked_BPD + where_PD), self.key(placed_BKD), self.value(offered_BKD)
+        query = query.reshape(len(lips_BRDHW), -1, width)  # frames that share references ask as one
         taken = F.scaled_dot_product_attention(split(query), split(key), split(value))
-        return self.out(taken.transpose(1, 2).flatten(2)).transpose(1, 2).view(batch, width, height, across)
+        taken_BPD = taken.transpose(1, 2).reshape(asked_BPD.shape)
+        return self.out(taken_BPD).transpose(1, 2).view(batch, width, height, across)
 
 
 def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
@@ -428,9 +448,10 @@ class Generator(nn.Module):
     def paint(
         self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
     ) -> torch.Tensor:
-        """`forward` with references that are encoded already."""
+        """`forward` with references that are encoded already; those of batch 1 are every frame's."""
         frame = self.frame(masked_B3HW)
-        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, lips[1:])]
+        finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[1:-1])]
+        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
         base_B3HW = base_picture(masked_B3HW, lips[0], self.config.size_px)
         at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
@@ -477,18 +498,19 @@ class Painter:
         """Give frames the lower face of `landmarks_BN2`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
 
         `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
-        over 20 px round it; where it is 0, painted is the frame bit for bit.
+        over 20 px round it, and over 8 px towards a side of the window that lies inside the crop: what reaches
+        beyond it ends in no edge. Where it is 0, painted is the frame bit for bit.
         """
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._seen(frames_BHW3, regions_BV2)
         image_B3HW = dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
-        lips = [map_1.expand(len(frames_BHW3), *map_1.shape[1:]) for map_1 in self.lips]
-        made_B3HW = self.generator.paint(image_B3HW, lips, hidden(frame_B3HW, inside_B1HW)).float()
+        made_B3HW = self.generator.paint(image_B3HW, self.lips, hidden(frame_B3HW, inside_B1HW)).float()
         if config.step_px > 1:
             made_B3HW = F.interpolate(made_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
         soft_B1HW = softened(inside(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
+        soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
         made_BHW3 = ((made_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
         painted_BHW3, mask_BHW = frames_BHW3.copy(), np.zeros(frames_BHW3.shape[:3], np.float32)
         for i, (x, y) in enumerate(corner_B2):
