@@ -58,6 +58,7 @@ def stopped(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not ready():

@@ -43,7 +43,7 @@ def endings(tmp_path_factory, command) -> tuple[Path, list]:
     for _ in range(2):
         began = time.monotonic()
         done = command(*typed)
-        ended.append((done.returncode, done.stdout + done.stderr, time.monotonic() - began))
+        ended.append((done.returncode, done.stderr + done.stdout, time.monotonic() - began))
     return out, ended
 
 
