@@ -102,6 +102,10 @@ def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str
     for prefix, (kind, folder) in models.items():
         for what, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():
+                if what == "config":
+                    from mytalk.weights import absent  # which loads torch; a finished report is shown without it
+
+                    raise absent(folder, kind)
                 raise UserError(f"no model in {folder}: {name} is missing; train one with: python -m train {kind}")
             made[f"{prefix}{what}"] = sha256_of(folder / name)
     return made

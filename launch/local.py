@@ -53,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
         "passed on to all of them: training then writes a checkpoint and ends with exit code 75, and the same "
         "command continues. The first process that fails ends the others; its error and its exit code are shown.",
         "python -m launch local --processes 8 -- train motion --config configs/paper/motion.yaml "
-        "shards=data/mine run=runs/mine",
+        "shards=data/mine run=runs/mine identity=runs/identity/model",
     )
     made.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes to start")
     made.add_argument(

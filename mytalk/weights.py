@@ -44,7 +44,7 @@ def describe(folder: str | Path, kind: str) -> dict[str, Any]:
     try:
         said = json.loads((folder / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no model in {folder}; train one with: python -m train {kind}") from None
+        raise absent(folder, kind) from None
     except ValueError:
         raise UserError(f"{folder / CONFIG} is not JSON; copy or export the model again") from None
     if not isinstance(said, dict) or not isinstance(said.get("config"), dict):
@@ -56,6 +56,13 @@ def describe(folder: str | Path, kind: str) -> dict[str, Any]:
             f"format {FORMAT}; name another folder"
         )
     return said
+
+
+def absent(folder: Path, kind: str) -> UserError:
+    """What to say of a folder without a model: that it is one deeper, or how to train one."""
+    if (folder / "model" / CONFIG).is_file():
+        return UserError(f"no model in {folder}, which is the folder of a run; name {folder / 'model'}")
+    return UserError(f"no model in {folder}: {CONFIG} is missing; train one with: python -m train {kind}")
 
 
 def load(

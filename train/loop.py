@@ -271,8 +271,8 @@ def key_sum(batch: Any) -> int:
 
 def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any]) -> None:
     """UserError where a resumed run would see other data or another network than it began with."""
-    now = fixed(recipe, config)
-    changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    now, then = configs.flat(fixed(recipe, config)), configs.flat(before)
+    changed = [f"{key}: {then.get(key)} -> {now.get(key)}" for key in {**now, **then} if then.get(key) != now.get(key)]
     if changed:
         raise UserError(
             f"{config.run} was begun with other settings ({'; '.join(changed)}); restore them, or name a new "

@@ -1,4 +1,6 @@
-"""The only file that touches DeepSpeed's internals: engines, and the fp32 fragments behind any ZeRO stage.
+"""The only file that touches DeepSpeed's internals, but for one switch in ranks.py.
+
+Engines, and the fp32 fragments behind any ZeRO stage.
 
 Weights, gradients and moments are fp32 at every stage (precision is what forward and backward compute in,
 see docs/decisions.md), so a rank's share of a network is a list of fp32 views whatever the stage. Checkpoint,
