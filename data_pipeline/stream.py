@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from data_pipeline import slots
 from mytalk.command import UserError
 
+LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 MakeBatch = Callable[[list[int]], Any]
 
 
@@ -67,7 +68,11 @@ def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False)
         pin_memory=pin,
         worker_init_fn=leave_signals_to_the_parent,
     )
-    batches: Any = iter(made)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_PARENT)  # workers are born with them held back
+    try:
+        batches: Any = iter(made)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         for batch in batches:
             if isinstance(batch, Failure):
@@ -80,5 +85,6 @@ def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False)
 
 def leave_signals_to_the_parent(_: int) -> None:
     """A worker outlives the signals that stop a run: the step under way still needs its batches."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for name in LEFT_TO_THE_PARENT:
         signal.signal(name, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_PARENT)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -424,3 +427,26 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
 def test_windows_that_cannot_be_are_refused(sizes):
     with pytest.raises(ValueError, match=next(iter(sizes))):
         WindowConfig(**sizes)
+
+
+def masks_of_signals(_: list[int]) -> dict:
+    """What a worker holds back and ignores while it makes batches."""
+    ignored = [name for name in stream.LEFT_TO_THE_PARENT if signal.getsignal(name) is signal.SIG_IGN]
+    return {"held": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "ignored": ignored}
+
+
+def test_workers_are_never_killed_by_a_signal_to_the_group(monkeypatch, tmp_path):
+    """Held back from birth until they are ignored: in between, a stop would take the worker and the run with it."""
+    init, held = stream.leave_signals_to_the_parent, tmp_path / "held"
+
+    def recorded(worker: int) -> None:
+        held.write_text(json.dumps([int(name) for name in signal.pthread_sigmask(signal.SIG_BLOCK, [])]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        init(worker)
+
+    monkeypatch.setattr(stream, "leave_signals_to_the_parent", recorded)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    made = stream.load(stream.SlotStream(masks_of_signals, 2, 2, 0, 1, 0, 1), workers=1)
+    assert list(made) == [{"held": [], "ignored": list(stream.LEFT_TO_THE_PARENT)}]
+    assert set(json.loads(held.read_text())) >= {int(name) for name in stream.LEFT_TO_THE_PARENT}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
