@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from mytalk import pose, weights
 from mytalk.conformer import Block
-from mytalk.intervals import above_chance
 from mytalk.landmarks import COUNT
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
@@ -110,6 +109,4 @@ def standing(folder: str | Path) -> tuple[bool, str]:
 
     The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no extractor.
     """
-    facts = weights.describe(folder, "identity").get("facts")
-    validation = facts.get("validation") if isinstance(facts, dict) else None
-    return above_chance(validation.get(MEASURED) if isinstance(validation, dict) else None)
+    return weights.standing(folder, "identity", MEASURED)

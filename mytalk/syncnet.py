@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from mytalk import audio, weights
 from mytalk.conformer import FeedForward
 from mytalk.identity import to_head
-from mytalk.intervals import above_chance
 from mytalk.landmarks import MOUTH, SAMPLES_PER_FRAME
 
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
@@ -188,6 +187,4 @@ def standing(folder: str | Path) -> tuple[bool, str]:
 
     The measure is the two-way accuracy over people, chance 0.5. Raises UserError where there is no SyncNet.
     """
-    facts = weights.describe(folder, "syncnet").get("facts")
-    validation = facts.get("validation") if isinstance(facts, dict) else None
-    return above_chance(validation.get(MEASURED) if isinstance(validation, dict) else None)
+    return weights.standing(folder, "syncnet", MEASURED)

@@ -21,6 +21,7 @@ from torch import nn
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
+from mytalk.intervals import above_chance
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -99,3 +100,13 @@ def load(
 def digest(folder: str | Path) -> str:
     """SHA-256 of a model's weights. Raises OSError."""
     return sha256_of(Path(folder) / WEIGHTS)
+
+
+def standing(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
+    """Whether a model was shown to be above chance on people it was not trained on, and that in words.
+
+    `measure` names the fact of its validation that tells. Raises UserError where the folder holds no such model.
+    """
+    facts = describe(folder, kind).get("facts")
+    validation = facts.get("validation") if isinstance(facts, dict) else None
+    return above_chance(validation.get(measure) if isinstance(validation, dict) else None)

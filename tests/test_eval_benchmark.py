@@ -25,7 +25,6 @@ from eval import (
     dub_metrics,
     dub_protocol,
     dubbed,
-    judges,
     kept,
     metrics,
     page,
@@ -328,7 +327,7 @@ def told_apart(folder: Path, ci95: list[float]) -> None:
     facts = {"mean": sum(ci95) / 2, "ci95": ci95, "people": 5, "chance": 0.5}
     torch.manual_seed(2)
     state = identity.IdentityEncoder(IDENTITY).state_dict()
-    identity.save_model(state, IDENTITY, folder, {"validation": {judges.IDENTITY_MEASURED: facts}})
+    identity.save_model(state, IDENTITY, folder, {"validation": {identity.MEASURED: facts}})
 
 
 @pytest.fixture
@@ -636,7 +635,7 @@ def test_the_judge_that_conditioned_the_motion_model_is_named_as_such(shards, mo
 
 def test_names_that_are_repeated_here_are_the_originals() -> None:
     assert protocol.EXTRACTOR == motion.EXTRACTOR
-    assert judges.IDENTITY_MEASURED == train_identity.MEASURED
+    assert identity.MEASURED == train_identity.MEASURED
 
 
 @pytest.mark.parametrize("name", ["motion", "appearance", "syncnet", "identity"])
