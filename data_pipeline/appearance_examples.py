@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from data_pipeline import clips, slots
+from data_pipeline import clips, slots, windows
 from data_pipeline.batches import Batch
 from data_pipeline.manifest import Manifest
 from mytalk import appearance
@@ -44,7 +44,6 @@ class AppearanceExamples:
     def __init__(self, manifest: Manifest, split: str, model: AppearanceConfig, references: int, gap: int, seed: int):
         self.manifest, self.model, self.references, self.gap_frames, self.seed = manifest, model, references, gap, seed
         self.frames = manifest.column("frames")
-        self.keys = manifest.column("key")
         self.selection = of_two_frames(manifest, slots.select(manifest, split, COLUMNS), split)
         self.order = slots.Order(self.selection, seed)
         refuse_without_frames(manifest, self.selection)
@@ -72,9 +71,7 @@ class AppearanceExamples:
         made = [self._example(slot, *place) for slot, place in zip(numbers, places)]
         frames, landmarks, regions = (torch.from_numpy(np.stack(values)) for values in zip(*made))
         return AppearanceBatch(
-            slots_B=torch.tensor(numbers),
-            keys_B=[str(self.keys[row]) for row, _ in places],
-            starts_B=torch.tensor([frame for _, frame in places]),
+            **windows.named(self.manifest, numbers, places),
             frame_B3HW=frames[:, 0],
             landmarks_BN2=landmarks,
             region_BV2=regions[:, 0],

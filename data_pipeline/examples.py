@@ -81,9 +81,7 @@ class MotionExamples:
         self.frames = manifest.column("frames")
         self.keys = manifest.column("key")
         self.identity = manifest.column("identity")
-        self.rows_of: dict[str, list[int]] = {}
-        for row in self.selection.rows_n.tolist():
-            self.rows_of.setdefault(self.identity[row], []).append(row)
+        self.rows_of = manifest.rows_of_people(split)
         for row, *others in self.rows_of.values():
             if not others and self.frames[row] < 2:
                 raise UserError(
@@ -133,9 +131,7 @@ class MotionExamples:
         longest_source = max(stop - start for _, start, stop in sources)
         batch = len(numbers)
         made = MotionBatch(
-            slots_B=torch.tensor(numbers),
-            keys_B=[str(self.keys[row]) for row, _, _ in places],
-            starts_B=torch.tensor([start for _, start, _ in places]),
+            **windows.named(self.manifest, numbers, places),
             landmarks_BTN2=torch.empty(batch, longest, COUNT, 2),
             mask_BT=torch.zeros(batch, longest),
             audio_BS=torch.zeros(batch, longest * SAMPLES_PER_FRAME),

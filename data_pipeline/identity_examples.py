@@ -13,7 +13,7 @@ import torch
 from data_pipeline import slots
 from data_pipeline.batches import Batch
 from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Windows
+from data_pipeline.windows import Windows, named
 
 
 @dataclass
@@ -39,7 +39,7 @@ class IdentityExamples(Windows):
         places = [self.place(slot) for slot in numbers]
         landmarks_BTN2, mask_BT = self.landmarks(places)
         return IdentityBatch(
-            **self.named(numbers, places),
+            **named(self.manifest, numbers, places),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
             person_B=torch.tensor([self.number[self.identity[row]] for row, _, _ in places]),

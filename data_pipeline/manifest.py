@@ -112,6 +112,14 @@ class Manifest:
             )
         return rows
 
+    def rows_of_people(self, split: str) -> dict[str, list[int]]:
+        """Rows of each person of a split, in manifest order. Raises UserError as `rows` does."""
+        identity = self.column("identity")
+        held: dict[str, list[int]] = {}
+        for row in self.rows(split).tolist():
+            held.setdefault(str(identity[row]), []).append(row)
+        return held
+
     def shard_path(self, column: str, shard: int) -> Path:
         """The tar of a shard's column (`motion`, `frames`, or a later one)."""
         return tar_path(self.folder, column, int(shard))

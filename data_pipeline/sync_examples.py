@@ -16,7 +16,7 @@ import torch
 from data_pipeline import slots
 from data_pipeline.batches import Batch
 from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Windows, draw_voice
+from data_pipeline.windows import Windows, draw_voice, named
 
 
 @dataclass
@@ -41,7 +41,7 @@ class SyncExamples(Windows):
         landmarks_BTN2, mask_BT = self.landmarks(places)
         voices = [draw_voice(self.random(slot, slots.SYNC_VOICE), self.voice_stretch) for slot in numbers]
         return SyncBatch(
-            **self.named(numbers, places),
+            **named(self.manifest, numbers, places),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
             audio_BS=self.audio(places),

@@ -38,6 +38,16 @@ def fill(target_TN2: torch.Tensor, mask_T: torch.Tensor, landmarks_TN2: np.ndarr
     mask_T[:length] = 1.0
 
 
+def named(manifest: Manifest, numbers: list[int], places: Sequence[tuple[int, ...]]) -> dict:
+    """What every batch says of its examples, which lie at (row, first frame, ...): slots_B, keys_B, starts_B."""
+    keys = manifest.column("key")
+    return {
+        "slots_B": torch.tensor(numbers),
+        "keys_B": [str(keys[row]) for row, *_ in places],
+        "starts_B": torch.tensor([start for _, start, *_ in places]),
+    }
+
+
 class Windows:
     """Slot -> window of a clip of a split, of `shortest` to `longest` frames; batches are padded to `longest`.
 
@@ -68,15 +78,6 @@ class Windows:
         """The window of a slot."""
         row = self.order.row(slot)
         return row, *draw(self.random(slot, self.purpose), int(self.frames[row]), self.shortest, self.longest)
-
-    def named(self, numbers: list[int], places: list[Place]) -> dict:
-        """What every batch says of its examples: slots_B, keys_B, starts_B."""
-        keys = self.manifest.column("key")
-        return {
-            "slots_B": torch.tensor(numbers),
-            "keys_B": [str(keys[row]) for row, _, _ in places],
-            "starts_B": torch.tensor([start for _, start, _ in places]),
-        }
 
     def landmarks(self, places: list[Place]) -> tuple[torch.Tensor, torch.Tensor]:
         """Landmarks (B, T, 478, 2) and their mask (B, T)."""

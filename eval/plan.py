@@ -54,7 +54,7 @@ def tasks(manifest: Manifest, settings: Settings) -> list[Task]:
     """The clips to score, person by person. Raises UserError for a split that is unknown or empty."""
     keys = manifest.column("key")
     made: list[Task] = []
-    for number, (person, rows) in enumerate(_rows_of_people(manifest, settings.split).items()):
+    for number, (person, rows) in enumerate(manifest.rows_of_people(settings.split).items()):
         chosen = rows
         if settings.clips_per_person is not None and len(rows) > settings.clips_per_person:
             random = drawn(settings.seed, person, CHOICE)
@@ -86,14 +86,6 @@ def drawn(seed: int, key: str, purpose: str) -> np.random.Generator:
     """Random numbers that belong to a seed, a key and a purpose."""
     name = hashlib.blake2b(f"{seed}:{purpose}:{key}".encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(name, "big"))
-
-
-def _rows_of_people(manifest: Manifest, split: str) -> dict[str, list[int]]:
-    identity = manifest.column("identity")
-    held: dict[str, list[int]] = {}
-    for row in manifest.rows(split).tolist():
-        held.setdefault(str(identity[row]), []).append(row)
-    return held
 
 
 def _stretches(manifest: Manifest, row: int, rows: list[int], settings: Settings) -> tuple[Stretch, Stretch | None]:

@@ -154,10 +154,7 @@ def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int) 
 
     Pairs grow with the square of the clips. Both are taken evenly over the sorted people and over a person's clips.
     """
-    held: dict[str, list[int]] = {}
-    identity = manifest.column("identity")
-    for row in manifest.rows(split).tolist():
-        held.setdefault(str(identity[row]), []).append(row)
+    held = manifest.rows_of_people(split)
     return sorted(row for person in evenly(sorted(held), people) for row in evenly(held[person], clips_each))
 
 
