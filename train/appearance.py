@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from data_pipeline import clips
@@ -19,7 +18,7 @@ from data_pipeline.manifest import Manifest
 from mytalk import appearance, config
 from mytalk.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.landmarks import MOUTH
-from train import loop
+from train import loop, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
 
@@ -32,9 +31,6 @@ class AppearanceTrainConfig(LoopConfig):
     """Keys of `python -m train appearance` beyond those of every recipe."""
 
     run: str = "runs/appearance"
-    shards: str = "data/shards"
-    train_split: str = "train"
-    validation_split: str = "val"
     pictured_people: int = 2
     references: int = 3  # frames per example (default: as IP_LAP)
     reference_gap_frames: int = 10  # between the target and any reference
@@ -200,17 +196,18 @@ class AppearanceRecipe:
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """L1 (of the range -1 to 1) and PSNR in the region, a fixed frame and references of every validation clip."""
-        totals = torch.zeros(2, dtype=torch.float64, device=ranks.device)
-        for slot in range(ranks.rank, len(self.validation), ranks.world_size):
+
+        def scores(slot: int) -> torch.Tensor:
             batch = self.validation([slot]).to(ranks.device)
             _, painted_B3HW = self.painted(models["generator"], batch)
             inside_B1HW = appearance.inside(batch.region_BV2, self.settings.model.shape)
             distance = (painted_B3HW - batch.frame_B3HW).abs()
             square_B = masked_mean(distance.square(), inside_B1HW).clamp(min=1e-10)
             psnr_B = 10 * torch.log10(4 / square_B)  # pixels span 2
-            totals += torch.stack([masked_mean(distance, inside_B1HW).sum(), psnr_B.sum()]).double()
-        dist.all_reduce(totals)
-        return dict(zip(("l1", "psnr_db"), (totals / len(self.validation)).tolist()))
+            return torch.stack([masked_mean(distance, inside_B1HW)[0], psnr_B[0]])
+
+        found_C2 = validation.of_clips(scores, len(self.validation), ranks)
+        return dict(zip(("l1", "psnr_db"), found_C2.mean(0).tolist()))
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """One example of some people who are not trained on: references, the blacked-out frame, painting, truth."""

@@ -50,9 +50,12 @@ class OptimizerConfig:
 
 @dataclass
 class LoopConfig:
-    """One training run: its folder, length, batch, precision and habits. All recipes share these keys."""
+    """One training run: its folder, data, length, batch, precision and habits. All recipes share these keys."""
 
-    run: str = "runs/motion"  # folder of checkpoints, curves and model; the same folder resumes
+    run: str = "runs/unnamed"  # folder of checkpoints, curves and model, which resumes; each recipe has its own
+    shards: str = "data/shards"  # folder of shards with a manifest
+    train_split: str = "train"
+    validation_split: str = "val"
     steps: int = 100_000
     global_batch: int = 32  # examples per optimizer step, over all processes
     max_micro_batch: int = 32  # the most examples that fit one process at once

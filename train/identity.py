@@ -39,9 +39,6 @@ class IdentityTrainConfig(LoopConfig):
     """Keys of `python -m train identity` beyond those of every recipe."""
 
     run: str = "runs/identity"
-    shards: str = "data/shards"
-    train_split: str = "train"
-    validation_split: str = "val"
     min_frames: int = 24  # of a clip, in an example
     max_frames: int = 75
     verification_people: int = 200  # of the validation split, and

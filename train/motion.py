@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from data_pipeline import clips
@@ -18,7 +17,7 @@ from data_pipeline.examples import MotionBatch, MotionExamples, WindowConfig
 from data_pipeline.manifest import Manifest
 from mytalk import config, diffusion, identity, motion, weights
 from mytalk.motion import MotionConfig, MotionModel
-from train import loop, pictures
+from train import loop, pictures, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
 
@@ -28,9 +27,6 @@ class MotionTrainConfig(LoopConfig):
     """Keys of `python -m train motion` beyond those of every recipe."""
 
     run: str = "runs/motion"
-    shards: str = "data/shards"
-    train_split: str = "train"
-    validation_split: str = "val"
     pictured_clips: int = 2
     sampling_steps: int = 30
     voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
@@ -156,12 +152,11 @@ class MotionRecipe:
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """The loss on every validation clip once, each at a time and noise of its own that never change."""
-        total = torch.zeros((), dtype=torch.float64, device=ranks.device)
-        for slot in range(ranks.rank, len(self.validation), ranks.world_size):
-            batch = self.validation([slot]).to(ranks.device)
-            total += self.loss("motion", models, batch).double().sum()
-        dist.all_reduce(total)
-        return {"loss": total.item() / len(self.validation)}
+
+        def loss(slot: int) -> torch.Tensor:
+            return self.loss("motion", models, self.validation([slot]).to(ranks.device))[0]
+
+        return {"loss": validation.of_clips(loss, len(self.validation), ranks).mean().item()}
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""

@@ -30,9 +30,6 @@ class SyncTrainConfig(LoopConfig):
     """Keys of `python -m train syncnet` beyond those of every recipe."""
 
     run: str = "runs/syncnet"
-    shards: str = "data/shards"
-    train_split: str = "train"
-    validation_split: str = "val"
     frames: int = 64  # of a clip, in an example
     min_shift_frames: int = 3  # speech nearer than this to the mouth's moment is neither true nor false
     scale: float = 8.0  # what cosines are multiplied with in the softmax
