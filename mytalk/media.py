@@ -14,10 +14,11 @@ import errno
 import io
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -222,14 +223,22 @@ def write_video(
             _mux(container, sound.encode(None))
 
 
-def encode_frames(frames: Iterable[np.ndarray], fps: int = FRAME_HZ) -> bytes:
-    """RGB uint8 (H, W, 3) frames (even H and W) as the bytes of an H.264 mp4 with a key picture every 5.
+def encode_frames(
+    frames: Iterable[np.ndarray], fps: int = FRAME_HZ, codec: Mapping[str, str] = MappingProxyType(CLIP_CODEC)
+) -> bytes:
+    """RGB uint8 (H, W, 3) frames (even H and W) as the bytes of an H.264 mp4; `codec` are options of x264.
 
-    One thread, no time stamps of the day: the same frames give the same bytes.
+    The index comes first, so that `mp4.read_frames` finds some frames without reading all. One thread, no time
+    stamps of the day: the same frames give the same bytes.
     """
     target = io.BytesIO()
-    with av.open(target, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=fps, options=dict(CLIP_CODEC))
+
+    def again(*_) -> io.BytesIO:
+        """What is written so far: to put the index first, the muxer opens its own output for reading."""
+        return io.BytesIO(target.getvalue())
+
+    with av.open(target, "w", format="mp4", options={"movflags": "faststart"}, io_open=again) as container:
+        stream: Any = container.add_stream("libx264", rate=fps, options=dict(codec))
         stream.codec_context.thread_count = 1
         for index, picture in enumerate(frames):
             _mux_picture(container, stream, picture, index)
