@@ -1,0 +1,311 @@
+"""A clip at a glance: what the model sees of it, as one picture.
+
+Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S audio samples, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import difflib
+import io
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from data_pipeline import clips
+from data_pipeline.manifest import Manifest
+from mytalk import appearance, atomic, command
+from mytalk.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
+
+MOMENTS = 8
+TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 106, 28
+TITLE_PX, WAVE_PX, CURVE_PX, AXIS_PX = 78, 110, 140, 46
+WIDTH_PX = LEFT_PX + MOMENTS * (TILE_PX + GAP_PX) - GAP_PX + RIGHT_PX
+NEAR = 2000  # keys to either side of an unknown one that are compared with it
+MOUTH_WIDE = 1.5  # side of the mouth's picture over the widest extent of the lips in the clip
+QUIET = 0.05  # speech whose peak is lower is drawn as low as it is
+TICKS_S, TICKS_PX = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60), (1, 2, 5, 10, 20, 50, 100)
+INK, FAINT, GRID, PAPER = (35, 35, 35), (110, 110, 110), (222, 222, 222), (255, 255, 255)
+# Light blue and yellow stay apart for colour-blind readers, and from skin.
+DOTS, LIPS, SPEECH, CURVE = (90, 205, 255), (255, 225, 0), (70, 110, 170), (200, 90, 20)
+CHANNELS = [LIPS, (255, 120, 40), DOTS]  # of the generator's dots: inner lips, outer lips, all others
+FACTS = {  # column of the manifest -> how it is said
+    "face_px": "face {:.0f} px",
+    "yaw_deg": "yaw {:+.0f}°",
+    "roll_deg": "roll {:+.0f}°",
+    "sync_offset": "sync offset {:+.1f} frames, put right",
+    "sync_confidence": "sync confidence {:.1f}",
+}
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = command.parser(
+        "python -m data_pipeline show",
+        "Draw what the model sees of a clip as one picture: moments with their landmarks, the mouth, the dots and\n"
+        "the blacked-out frame that the appearance generator gets, and below them the speech and how far the\n"
+        "mouth is open, on one axis of time.",
+        "python -m data_pipeline show data/hdtf RD_Radio1_000-0000 -o clip.png",
+    )
+    made.add_argument("shards", help="folder that extract wrote")
+    made.add_argument("key", help="the clip, as the manifest names it")
+    made.add_argument("-o", "--out", type=Path, metavar="FILE", help="picture to write (default: KEY.png, here)")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    manifest = Manifest.load(args.shards)
+    row = row_of(manifest, args.key)
+    out = Path(file_name(args.key)) if args.out is None else args.out
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise command.UserError(f"-o {out}: the picture is a PNG; name a file that ends in .png")
+    target = io.BytesIO()
+    sheet(manifest, row).save(target, "PNG")
+    atomic.write_bytes(out, target.getvalue())
+    print(out)
+    return command.EXIT_DONE
+
+
+def row_of(manifest: Manifest, key: str) -> int:
+    """The row of a clip. Raises UserError, with the nearest keys, where there is none."""
+    keys = manifest.column("key")
+    rows = np.flatnonzero(keys == key)
+    if not len(rows):
+        known = sorted(str(name) for name in keys)
+        at = bisect.bisect(known, key)  # of millions, those that begin alike are near enough, and soon compared
+        near = difflib.get_close_matches(key, known[max(at - NEAR, 0) : at + NEAR], n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"the first is {keys[0]}" if len(keys) else "it is empty"
+        )
+        raise command.UserError(f"{manifest.folder} has no clip '{key}'; {hint}")
+    return int(rows[0])
+
+
+def file_name(key: str) -> str:
+    """The picture's name for a key: nothing but letters, digits, `.`, `_` and `-`, and no hidden file."""
+    return (re.sub(r"[^A-Za-z0-9._-]+", "_", key).lstrip(".")[:150] or "clip") + ".png"
+
+
+def sheet(manifest: Manifest, row: int) -> Image.Image:
+    """The picture of a clip. Raises ClipError where it is damaged, OSError."""
+    landmarks_TN2 = clips.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
+    audio_S = clips.read_audio(manifest, row)
+    frames = len(landmarks_TN2)
+    moments = np.unique(np.linspace(0, frames - 1, MOMENTS).round().astype(int))
+    shown_KHW3 = _frames(manifest, row, moments)
+    strips = _strips(landmarks_TN2, moments, shown_KHW3)
+    height = TITLE_PX + len(strips) * (TILE_PX + GAP_PX) + WAVE_PX + CURVE_PX + AXIS_PX
+    picture = Image.new("RGB", (WIDTH_PX, height), PAPER)
+    draw = ImageDraw.Draw(picture)
+    _title(draw, manifest, row, frames, shown_KHW3 is not None)
+    y = TITLE_PX
+    for label, tiles in strips:
+        _label(draw, y + TILE_PX // 2, label)
+        for at, tile in enumerate(tiles):
+            picture.paste(tile, (LEFT_PX + at * (TILE_PX + GAP_PX), y))
+            if y == TITLE_PX:
+                _stamp(draw, LEFT_PX + at * (TILE_PX + GAP_PX), y, f"{moments[at] / FRAME_HZ:.2f} s")
+        y += TILE_PX + GAP_PX
+    _wave(draw, y, audio_S)
+    _curve(draw, y + WAVE_PX, opening(landmarks_TN2))
+    _axis(draw, y, frames, moments)
+    return picture
+
+
+# What the rows show
+
+
+def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarray | None) -> list[tuple[str, list]]:
+    """Rows of tiles with their labels; of a clip without frames the dots alone."""
+    landmarks_KN2 = landmarks_TN2[moments]
+    dots_K3HW = appearance.draw(torch.from_numpy(landmarks_KN2), TILE_PX)
+    coloured_K3HW = torch.einsum("kchw,cd->kdhw", dots_K3HW, torch.tensor(CHANNELS) / 255).clamp(0, 1)
+    dots = ("dots\nto paint", [Image.fromarray(picture) for picture in _as_uint8(coloured_K3HW * 2 - 1)])
+    if shown_KHW3 is None:
+        return [dots]
+    masks_K1HW = appearance.polygon_mask(torch.from_numpy(appearance.regions(landmarks_TN2)[moments]), CROP_PX)
+    frames_K3HW = torch.from_numpy(shown_KHW3).permute(0, 3, 1, 2) / 127.5 - 1
+    hidden_KHW3 = _as_uint8(appearance.hidden(frames_K3HW, masks_K1HW))
+    everything_K3 = np.tile([0.0, 0.0, CROP_PX], (len(moments), 1))
+    faces = zip(shown_KHW3, landmarks_KN2, everything_K3)
+    mouths = zip(shown_KHW3, landmarks_KN2, _mouth_squares(landmarks_TN2)[moments])
+    return [
+        ("landmarks", [_dotted(*face, radius_px=0.9) for face in faces]),
+        (
+            "mouth",
+            [_dotted(*mouth, radius_px=1.6, lips_alone=True) for mouth in mouths],
+        ),
+        dots,
+        ("frame\nto fill", [_tile(picture) for picture in hidden_KHW3]),
+    ]
+
+
+def _mouth_squares(landmarks_TN2: np.ndarray) -> np.ndarray:
+    """Squares of one size round every frame's lips: (T, 3) left, top and side in crop px."""
+    lips_TN2 = landmarks_TN2[:, OUTER_LIP]
+    low_T2, high_T2 = lips_TN2.min(1), lips_TN2.max(1)
+    side = max(float((high_T2 - low_T2).max()) * MOUTH_WIDE, 8.0)
+    corner_T2 = (low_T2 + high_T2 - side) / 2
+    return np.concatenate([corner_T2, np.full((len(corner_T2), 1), side)], axis=1)
+
+
+def _dotted(
+    frame_HW3: np.ndarray, landmarks_N2: np.ndarray, square_3: np.ndarray, radius_px: float, lips_alone: bool = False
+) -> Image.Image:
+    """A square of a frame (left, top and side in crop px) as a tile, with its landmarks as dots of tile px."""
+    left, top, side = square_3.tolist()
+    finer = 3  # drawn larger and reduced, for round dots between pixels
+    big_px = TILE_PX * finer
+    scale = big_px / side
+    back = (1 / scale, 0, left, 0, 1 / scale, top)  # from the tile to the crop
+    big = Image.fromarray(frame_HW3).transform((big_px, big_px), Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(big)
+    others = [] if lips_alone else [index for index in range(len(landmarks_N2)) if index not in set(MOUTH)]
+    for indices, colour in ((others, DOTS), (MOUTH, LIPS)):
+        for x, y in ((landmarks_N2[indices] - (left, top)) * scale).tolist():
+            reach = radius_px * finer
+            draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
+    return big.resize((TILE_PX, TILE_PX), Image.Resampling.BOX)
+
+
+def _tile(picture_HW3: np.ndarray) -> Image.Image:
+    return Image.fromarray(picture_HW3).resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+
+
+def _as_uint8(pictures_K3HW: torch.Tensor) -> np.ndarray:
+    """[-1, 1] -> (K, H, W, 3) uint8."""
+    return ((pictures_K3HW + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _frames(manifest: Manifest, row: int, moments: np.ndarray) -> np.ndarray | None:
+    """The frames of these moments at CROP_PX, (K, H, W, 3) uint8; None where the shards have no frames column."""
+    if not _fact(manifest, row, "video_size"):
+        return None
+    try:
+        frames_KHW3 = clips.read_video(manifest, row, moments.tolist())
+    except FileNotFoundError:
+        return None
+    if frames_KHW3.shape[1:3] == (CROP_PX, CROP_PX):
+        return frames_KHW3
+    same = [Image.fromarray(frame).resize((CROP_PX, CROP_PX), Image.Resampling.LANCZOS) for frame in frames_KHW3]
+    return np.stack([np.asarray(frame) for frame in same])
+
+
+# Words and curves
+
+
+def _title(draw: ImageDraw.ImageDraw, manifest: Manifest, row: int, frames: int, filmed: bool) -> None:
+    """The key; below it who, from where, and the facts that are there."""
+    values = {name: _fact(manifest, row, name) for name in ("identity", "corpus", "split", *FACTS)}
+    said = [f"person {values['identity']}", f"corpus {values['corpus']}", f"split {values['split'] or 'none yet'}"]
+    said.append(f"{frames} frames, {frames / FRAME_HZ:.2f} s")
+    said += [form.format(values[name]) for name, form in FACTS.items() if values[name] is not None]
+    if not filmed:
+        said.append("these shards hold no frames")
+    _fitted(draw, 8, _text(manifest.column("key")[row]), 28, INK)
+    _fitted(draw, 45, "   ·   ".join(map(_text, said)), 18, FAINT)
+
+
+def _fitted(draw: ImageDraw.ImageDraw, y: int, text: str, size: int, colour: tuple[int, int, int]) -> None:
+    """A line of text, smaller or cut where it would be too long."""
+    room = WIDTH_PX - 2 * RIGHT_PX
+    while size > 13 and draw.textlength(text, font=ImageFont.load_default(size)) > room:
+        size -= 1
+    font = ImageFont.load_default(size)
+    while draw.textlength(text, font=font) > room:
+        text = text[: len(text) * 9 // 10 - 3] + "..."
+    draw.text((RIGHT_PX, y), text, fill=colour, font=font)
+
+
+def _label(draw: ImageDraw.ImageDraw, y: int, text: str) -> None:
+    font = ImageFont.load_default(17)
+    draw.multiline_text((LEFT_PX - 12, y), text, fill=INK, font=font, anchor="rm", align="right")
+
+
+def _stamp(draw: ImageDraw.ImageDraw, x: int, y: int, text: str) -> None:
+    font = ImageFont.load_default(15)
+    draw.rectangle([x, y, x + draw.textlength(text, font=font) + 10, y + 21], fill=(0, 0, 0))
+    draw.text((x + 5, y + 2), text, fill=(255, 255, 255), font=font)
+
+
+def _wave(draw: ImageDraw.ImageDraw, top: int, audio_S: np.ndarray) -> None:
+    """Speech as the range of its samples under every px of the axis."""
+    peak = float(np.abs(audio_S).max(initial=0.0))
+    _label(draw, top + WAVE_PX // 2, f"speech\npeak {peak:.2f}")
+    middle, reach = top + WAVE_PX / 2, (WAVE_PX / 2 - 8) / max(peak, QUIET)
+    x0, x1 = _axis_px()
+    edges = np.linspace(0, len(audio_S), x1 - x0 + 1).round().astype(int)
+    draw.line([(x0, middle), (x1, middle)], fill=GRID)
+    for x, (start, stop) in enumerate(pairwise(edges), x0):
+        part_S = audio_S[start : max(stop, start + 1)]
+        if part_S.size:
+            draw.line(
+                [(x, middle - reach * float(part_S.max())), (x, middle - reach * float(part_S.min()))], fill=SPEECH
+            )
+
+
+def _curve(draw: ImageDraw.ImageDraw, top: int, opening_T: np.ndarray) -> None:
+    """How far the mouth is open, each frame in the middle of its 40 ms."""
+    _label(draw, top + CURVE_PX // 2, "mouth\nopening\n(px at 256)")
+    highest = max(float(opening_T.max()), 1.0)
+    step = next((tick for tick in TICKS_PX if highest / tick <= 5), TICKS_PX[-1])
+    scale_px = step * math.ceil(highest / step)
+    x0, x1 = _axis_px()
+    y0, room = top + CURVE_PX - 1, CURVE_PX - 14
+    font = ImageFont.load_default(13)
+    for value in range(0, scale_px + 1, step):
+        y = y0 - value / scale_px * room
+        draw.line([(x0, y), (x1, y)], fill=GRID)
+        draw.text((x1 + 3, y), str(value), fill=FAINT, font=font, anchor="lm")
+    x_T = x0 + (np.arange(len(opening_T)) + 0.5) / len(opening_T) * (x1 - x0)
+    y_T = y0 - opening_T / scale_px * room
+    draw.line(list(zip(x_T.tolist(), y_T.tolist())), fill=CURVE, width=3, joint="curve")
+
+
+def _axis(draw: ImageDraw.ImageDraw, top: int, frames: int, moments: np.ndarray) -> None:
+    """Seconds below speech and curve, and where the moments above were taken."""
+    x0, x1 = _axis_px()
+    bottom, duration_s = top + WAVE_PX + CURVE_PX, frames / FRAME_HZ
+    for moment in moments.tolist():
+        x = x0 + (moment + 0.5) / frames * (x1 - x0)
+        draw.line([(x, top + 4), (x, bottom)], fill=FAINT)
+        draw.polygon([(x - 5, top), (x + 5, top), (x, top + 8)], fill=FAINT)
+    step = next((tick for tick in TICKS_S if duration_s / tick <= 12), TICKS_S[-1])
+    font = ImageFont.load_default(16)
+    draw.line([(x0, bottom), (x1, bottom)], fill=INK)
+    for index in range(int(duration_s / step + 1e-9) + 1):
+        x = x0 + index * step / duration_s * (x1 - x0)
+        draw.line([(x, bottom), (x, bottom + 6)], fill=INK)
+        draw.text((x, bottom + 9), f"{index * step:g} s", fill=INK, font=font, anchor="ma")
+
+
+def _axis_px() -> tuple[int, int]:
+    """The first and the last px of the axis of time."""
+    return LEFT_PX, WIDTH_PX - RIGHT_PX
+
+
+# What the manifest says
+
+
+def _fact(manifest: Manifest, row: int, name: str) -> Any:
+    """A column's value in a row; None where the column or the value is missing, or is no number."""
+    try:
+        value = manifest.column(name)[row]
+    except command.UserError:
+        return None
+    return None if value is None or value != value else value
+
+
+def _crop_px(manifest: Manifest, row: int) -> float:
+    return float(_fact(manifest, row, "crop_px") or CROP_PX)
+
+
+def _text(value: Any) -> str:
+    """Text in one line for a picture."""
+    return "".join(character if character.isprintable() else "?" for character in str(value))
