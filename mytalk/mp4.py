@@ -196,7 +196,8 @@ class _OfThread(threading.local):
             decoder.extradata = track.avcc
             decoder.thread_count = 1
             most_px = (track.width + 64) * (track.height + 64)  # coded in whole blocks; a picture may say any size
-            decoder.options = {"err_detect": "explode", "max_pixels": str(most_px)}
+            # "aggressive": a picture must end where its bits do, as x264's do; finds most of what "explode" leaves.
+            decoder.options = {"err_detect": "explode+aggressive", "max_pixels": str(most_px)}
             self.made = decoder, VideoReformatter()
             self.avcc = track.avcc, track.width, track.height
         return self.made

@@ -321,7 +321,7 @@ def test_damaged_pictures_are_refused_and_leave_no_trace():
             assert track.decode([bytes(bad)], [7, 8, 9]).shape == (3, SIDE_PX, SIDE_PX, 3)
         except MediaError:
             refused += 1
-    assert refused > 180  # without err_detect the decoder hides damage: it then refuses one in thirty
+    assert refused > 196  # with less strict settings of the decoder, 191
     good()
 
 
