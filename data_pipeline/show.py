@@ -125,7 +125,10 @@ def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarr
     """Rows of tiles with their labels; of a clip without frames the dots alone."""
     landmarks_KN2 = landmarks_TN2[moments]
     dots_K3HW = appearance.draw(torch.from_numpy(landmarks_KN2), TILE_PX)
-    coloured_K3HW = torch.einsum("kchw,cd->kdhw", dots_K3HW, torch.tensor(CHANNELS) / 255).clamp(0, 1)
+    coloured_K3HW = torch.zeros_like(dots_K3HW)
+    for channel, colour in reversed(list(enumerate(CHANNELS))):  # the inner lips uppermost
+        paint_311 = torch.tensor(colour)[:, None, None] / 255
+        coloured_K3HW = torch.lerp(coloured_K3HW, paint_311.expand_as(dots_K3HW), dots_K3HW[:, channel, None])
     dots = ("dots\nto paint", [Image.fromarray(picture) for picture in _as_uint8(coloured_K3HW * 2 - 1)])
     if shown_KHW3 is None:
         return [dots]

@@ -12,7 +12,7 @@ from PIL import Image
 from data_pipeline import clips, show
 from data_pipeline.manifest import Manifest
 from mytalk import appearance, command
-from mytalk.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME, opening
+from mytalk.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME, opening
 
 KEY = "train0-1"
 TILE, STEP = show.TILE_PX, show.TILE_PX + show.GAP_PX
@@ -91,15 +91,23 @@ def test_landmarks_lie_where_the_clip_has_them(drawn):
 
 
 def test_the_mouth_fills_its_tile(drawn):
-    """Yellow lips about the middle of the second strip, wider than half a tile in the widest moment."""
-    _, _, picture = drawn
-    widths = []
-    for place in range(show.MOMENTS):
-        y, x = np.nonzero(near(tile(picture, 1, place), show.LIPS))
+    """The moment's own lips in the middle of the second strip, with their dots on them, at one scale for the clip."""
+    manifest, row, picture = drawn
+    lips = clips.read_landmarks(manifest, row)[:, OUTER_LIP]
+    side = show.MOUTH_WIDE * float(np.ptp(lips, axis=1).max())
+    for place, moment in enumerate(moments(len(lips))):
+        shown = tile(picture, 1, place)
+        y, x = np.nonzero(near(shown, show.LIPS))
         assert abs((x.min() + x.max()) / 2 - TILE / 2) < 8
         assert abs((y.min() + y.max()) / 2 - TILE / 2) < 8
-        widths.append(max(np.ptp(x), np.ptp(y)))
-    assert 0.55 * TILE < max(widths) < 0.8 * TILE
+        assert abs(np.ptp(x) - np.ptp(lips[moment, :, 0]) / side * TILE) < 8
+        assert abs(np.ptp(y) - np.ptp(lips[moment, :, 1]) / side * TILE) < 8
+        left, top = (lips[moment].min(0) + lips[moment].max(0) - side) / 2
+        frame = Image.fromarray(clips.read_video(manifest, row, [moment])[0])
+        box = (float(left), float(top), float(left + side), float(top + side))
+        alone = np.asarray(frame.resize((TILE, TILE), Image.Resampling.BICUBIC, box=box)).astype(int)
+        without_dots = np.array(shown[..., 2] - shown[..., 0] > alone[..., 2] - alone[..., 0] - 30)
+        assert (np.abs(shown - alone).max(-1)[without_dots] < 16).mean() > 0.95
 
 
 def test_dots_and_the_blacked_out_frame_are_the_generators_own(drawn):
@@ -225,10 +233,20 @@ def test_a_clip_of_three_frames_has_three_moments(drawn, monkeypatch):
     assert (tile(picture, 0, 3) == show.PAPER).all()
 
 
-def test_the_nearest_key_of_very_many_is_found_soon(drawn):
+def test_the_nearest_key_of_very_many_is_found_among_few(drawn, monkeypatch):
+    """Comparing a key with millions takes minutes."""
     keys = [f"clip{n:06}-{m}" for n in range(20_000) for m in range(3)]
+    compared: list[int] = []
+    found = show.difflib.get_close_matches
+
+    def counted(key, known, **more):
+        compared.append(len(known))
+        return found(key, known, **more)
+
+    monkeypatch.setattr(show.difflib, "get_close_matches", counted)
     with pytest.raises(command.UserError, match="did you mean clip012345-"):
         show.row_of(Manifest(drawn[0].folder, {}, pa.table({"key": keys})), "clip012345-x")
+    assert compared == [2 * show.NEAR]
 
 
 @pytest.mark.parametrize(
