@@ -42,5 +42,5 @@ $(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/.made
 	@echo $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) > $@
 
 $(VENV)/.test: setup.cfg constraints.txt | $(VENV)/.made
-	$(INSTALL) -e '.[train,landmarks,demo,test]'
+	$(INSTALL) -e '.[train,landmarks,demo,remote,test]'
 	@touch $@
