@@ -51,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
         "Draw what the model sees of a clip as one picture: moments with their landmarks, the mouth, the dots and\n"
         "the blacked-out frame that the appearance generator gets, and below them the speech and how far the\n"
         "mouth is open, on one axis of time.",
-        "python -m data_pipeline show data/hdtf RD_Radio1_000-0000 -o clip.png",
+        "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png",
     )
     made.add_argument("shards", help="folder that extract wrote")
     made.add_argument("key", help="the clip, as the manifest names it")
