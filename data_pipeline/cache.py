@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 20
 FEWEST_CHUNKS = 4  # below this, every chunk would drive out the last
 SUFFIX = ".chunk"
 USAGE = ".usage"  # locked while a chunk is written; holds the bytes on disk, or more where a writer was killed
-UNFINISHED = f"{atomic.TEMPORARY}chunk"  # one writer at a time: under the lock, what stands here is a dead one's
+UNFINISHED = f"{atomic.TEMPORARY}chunk"  # there is one writer at a time, who takes over what a dead one left
 LOCK_WAIT_S = 1.0
 TOUCH_S = 60.0
 BLOCK_BYTES = 4096
@@ -40,7 +40,7 @@ class Cache:
 
     Files are taken to be immutable, as shards are once committed: a chunk is never compared with its origin again. It
     is dropped where its own check sum is wrong, or by `forget`. `folder` is on a disk of this node and may be shared by
-    every process on it; `limit_bytes` is never exceeded on disk. Raises UserError for a limit of a few chunks.
+    every process on it; no write takes it over `limit_bytes` on disk. Raises UserError for a limit of a few chunks.
     """
 
     def __init__(self, folder: str | Path, limit_bytes: int):
@@ -129,7 +129,6 @@ class Cache:
 
     def _evict(self, target_bytes: int) -> int:
         """Under the lock: remove the least recently used until `target_bytes` are left; return how many are."""
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
         found, used = [], BLOCK_BYTES
         with os.scandir(self.folder) as entries:
             for entry in entries:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from data_pipeline.cache import Cache, Range
-from mytalk.command import UserError
+from mytalk.command import RunAgain, UserError
 
 OPEN_FILES = 64
 CONNECTIONS = 64
@@ -32,12 +32,12 @@ Asked = tuple[str, int, "int | None"]  # where, offset, size in bytes; None for 
 _jitter = random.SystemRandom()  # never the generators that examples are drawn from
 
 # A child leaves the clients that its parent opened alone for good: closing them would disturb the parent's sockets.
-_clients: weakref.WeakSet = weakref.WeakSet()
+_clients: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: equal ones are two
 _of_parents: list[Any] = []
-os.register_at_fork(after_in_child=lambda: _of_parents.extend(_clients))
+os.register_at_fork(after_in_child=lambda: _of_parents.extend(_clients.values()))
 
 
-class Unreachable(OSError):
+class Unreachable(RunAgain):
     """Storage could not be read after all tries. One line that names the file."""
 
 
@@ -231,7 +231,7 @@ class Store:
             options = {**_options(protocol, self.timeout_s), **(self.options or {})}
             system = make(skip_instance_cache=True, **options)
             system.retries = 1  # s3fs would try again by itself
-            _clients.add(system)
+            _clients[id(system)] = system
             self._systems[key] = system
         return self._systems[key]
 
