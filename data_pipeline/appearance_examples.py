@@ -1,24 +1,46 @@
 """Training examples of the appearance generator: slot number -> a frame, and references from elsewhere in its clip.
 
 Shape suffixes: B batch, R references, N landmarks, V vertices of the region's polygon, H height, W width,
-3 = RGB, 2 = (x, y).
+T frames of the clip, 3 = RGB, 2 = (x, y).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from data_pipeline import clips, slots, windows
-from data_pipeline.batches import Batch
+from data_pipeline import clips, slots
+from data_pipeline.batches import Batch, Examples
+from data_pipeline.clips import ClipError
 from data_pipeline.manifest import Manifest
-from mytalk import appearance
+from data_pipeline.windows import Drawn, Example, FrameWindows
+from mytalk import appearance, pose
 from mytalk.appearance import AppearanceConfig
 from mytalk.command import UserError
+from mytalk.landmarks import MOUTH
 
-COLUMNS = ("frames",)  # facts of the manifest that decide what an example holds
+BY = ("time", "pose", "mouth")
+CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+
+
+@dataclass
+class ReferenceConfig:
+    """Which frames of the target's clip show the person's lips."""
+
+    count: int = 3  # default: as IP_LAP
+    gap_frames: int = 10  # between the target and any reference: a nearer one shows the answer
+    by: str = "time"  # any so far away; or of CANDIDATES as many, those that differ most in `pose`, or in `mouth`
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"references.count must be 1 or more, not {self.count}")
+        if self.gap_frames < 0:
+            raise ValueError(f"references.gap_frames must be 0 or more, not {self.gap_frames}")
+        if self.by not in BY:
+            raise ValueError(f"references.by must be one of {', '.join(BY)}, not '{self.by}'")
 
 
 @dataclass
@@ -33,83 +55,95 @@ class AppearanceBatch(Batch):
     painted_B3HW: torch.Tensor | None = None  # the generator's result, detached, for the discriminator's turn
 
 
-class AppearanceExamples:
-    """Makes the appearance model's batches: one frame of a clip, and `references` frames of the same clip.
+class AppearanceExamples(Examples[AppearanceBatch]):
+    """Makes the appearance model's batches: one frame of a clip, and other frames of the same clip as references.
 
     A reference is at least `gap_frames` away from the target, so that it does not show the answer; in a clip
     too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
     frame has no reference and is left out. Raises UserError where no clip is left, or one has no frames.
     """
 
-    def __init__(self, manifest: Manifest, split: str, model: AppearanceConfig, references: int, gap: int, seed: int):
-        self.manifest, self.model, self.references, self.gap_frames, self.seed = manifest, model, references, gap, seed
-        self.frames = manifest.column("frames")
-        self.selection = of_two_frames(manifest, slots.select(manifest, split, COLUMNS), split)
-        self.order = slots.Order(self.selection, seed)
+    def __init__(self, manifest: Manifest, drawn: Drawn, model: AppearanceConfig, references: ReferenceConfig):
+        super().__init__(FrameWindows(manifest, drawn))
+        self.model, self.references = model, references
         refuse_without_frames(manifest, self.selection)
 
-    def __len__(self) -> int:
-        return len(self.selection)
+    def read(self, numbers: list[int], examples: list[Example]) -> list[Any]:
+        """(landmarks of the clip, chosen frames, their pixels) of each example; only those frames are decoded."""
+        read = super().read(numbers, examples)
+        chosen: dict[int, list[int]] = {}
+        for place, (slot, example, found) in enumerate(zip(numbers, examples, read)):
+            if not isinstance(found, ClipError):
+                read[place] = found[0].astype(np.float32)
+                chosen[place] = [example.place.start, *self.reference_frames(slot, example, read[place])]
+        asked = [(examples[place].place.row, frames) for place, frames in chosen.items()]
+        for (place, frames), pixels in zip(chosen.items(), clips.read_frames(self.manifest, asked)):
+            read[place] = pixels if isinstance(pixels, ClipError) else (read[place], frames, pixels)
+        return read
 
-    def place(self, slot: int) -> tuple[int, int]:
-        """(row, frame) of a slot's target."""
-        row = self.order.row(slot)
-        random = slots.slot_random(self.selection.digest, self.seed, slot, slots.WINDOW)
-        return row, int(random.integers(int(self.frames[row])))
-
-    def reference_frames(self, slot: int, row: int, frame: int) -> list[int]:
+    def reference_frames(self, slot: int, example: Example, landmarks_TN2: np.ndarray) -> list[int]:
         """Frames of the slot's references, in no order; one comes twice only where there are too few."""
-        random = slots.slot_random(self.selection.digest, self.seed, slot, slots.REFERENCES)
-        count = int(self.frames[row])
+        random = self.windows.random(slot, slots.REFERENCES)
+        config, frame, count = self.references, example.place.start, len(landmarks_TN2)
         away = np.abs(np.arange(count) - frame)
-        far = np.flatnonzero(away >= max(1, min(self.gap_frames, (count - 1) // 2)))
-        return random.choice(far, self.references, replace=len(far) < self.references).tolist()
+        far = np.flatnonzero(away >= max(1, min(config.gap_frames, (count - 1) // 2)))
+        if config.by == "time" or len(far) <= config.count:
+            return random.choice(far, config.count, replace=len(far) < config.count).tolist()
+        among = random.choice(far, min(len(far), CANDIDATES * config.count), replace=False)
+        difference = differences(landmarks_TN2[[frame, *among]], config.by)
+        return among[np.argsort(-difference, kind="stable")[: config.count]].tolist()
 
-    def __call__(self, numbers: list[int]) -> AppearanceBatch:
-        """The batch of these slots."""
-        places = [self.place(slot) for slot in numbers]
-        made = [self._example(slot, *place) for slot, place in zip(numbers, places)]
-        frames, landmarks, regions = (torch.from_numpy(np.stack(values)) for values in zip(*made))
+    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
+        frames, landmarks, regions = zip(*(self._example(*found) for found in read))
+        frames_BC3HW, landmarks_BN2 = torch.stack(frames), torch.from_numpy(np.stack(landmarks))
+        regions_BCV2 = torch.from_numpy(np.stack(regions))
         return AppearanceBatch(
-            **windows.named(self.manifest, numbers, places),
-            frame_B3HW=frames[:, 0],
-            landmarks_BN2=landmarks,
-            region_BV2=regions[:, 0],
-            references_BR3HW=frames[:, 1:],
-            reference_regions_BRV2=regions[:, 1:],
+            **self.named(numbers, examples),
+            frame_B3HW=frames_BC3HW[:, 0],
+            landmarks_BN2=landmarks_BN2,
+            region_BV2=regions_BCV2[:, 0],
+            references_BR3HW=frames_BC3HW[:, 1:],
+            reference_regions_BRV2=regions_BCV2[:, 1:],
         )
 
-    def _example(self, slot: int, row: int, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _example(
+        self, landmarks_TN2: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
+    ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """Windows of target and references (1 + R, 3, H, W), landmarks (N, 2), regions (1 + R, V, 2)."""
-        chosen = [frame, *self.reference_frames(slot, row, frame)]
-        ascending = sorted(set(chosen))  # a decoder goes forward
-        pixels_HW3 = dict(zip(ascending, clips.read_video(self.manifest, row, ascending)))
-        landmarks_TN2 = clips.read_landmarks(self.manifest, row)
         regions_CV2 = appearance.regions(landmarks_TN2)[chosen]
         corners_C2 = appearance.corners(regions_CV2, self.model)
-        windows_C3HW = appearance.cut(np.stack([pixels_HW3[index] for index in chosen]), corners_C2, self.model)
-        landmarks_N2 = (landmarks_TN2[frame] - corners_C2[0]) / self.model.step_px
+        windows_C3HW = appearance.cut(pixels_CHW3, corners_C2, self.model)
+        landmarks_N2 = (landmarks_TN2[chosen[0]] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
-        return windows_C3HW, landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
+        return torch.from_numpy(windows_C3HW), landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
 
 
-def of_two_frames(manifest: Manifest, selection: slots.Selection, split: str) -> slots.Selection:
-    """The selection without clips of one frame; its digest, which covers the frames, tells of them."""
-    enough = manifest.column("frames")[selection.rows_n] >= 2
-    if not enough.any():
-        raise UserError(
-            f"{manifest.folder}: every clip of split '{split}' has one frame, and references come from a clip's other "
-            "frames; extract longer clips"
-        )
-    return replace(selection, rows_n=selection.rows_n[enough], shards_n=selection.shards_n[enough])
+def differences(landmarks_CN2: np.ndarray, by: str) -> np.ndarray:
+    """How much each frame differs from the first, in pose or mouth: (C - 1,).
+
+    Pose: root mean square of log scale, angle in radians, turn, and place in half crops (mytalk.pose). Mouth: mean
+    distance of the lip points in the head's frame, px.
+    """
+    points = torch.from_numpy(landmarks_CN2)[None]
+    posed = pose.fit(points, pose.rigid_shape(points, torch.ones(points.shape[:2])))
+    if by == "pose":
+        features_CF = posed.features(points)[0]
+        return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy()
+    mouth_CM2 = posed.to_head(points)[0, :, MOUTH]
+    return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy()
 
 
 def refuse_without_frames(manifest: Manifest, selection: slots.Selection) -> None:
     """UserError where a selected clip has no video, as in shards of the motion column alone."""
     without = selection.rows_n[manifest.column("video_size")[selection.rows_n] == 0]
-    missing = [path for s in np.unique(selection.shards_n) if not (path := manifest.shard_path("frames", s)).is_file()]
-    if len(without) or missing:
-        what = f"clip {manifest.column('key')[without[0]]} has none" if len(without) else f"{missing[0]} is missing"
+    if len(without):
+        key = manifest.at(without[0], "key")
         raise UserError(
-            f"{manifest.folder}: the appearance model needs frames and {what}; extract again, or bring them"
+            f"{manifest.folder}: the appearance model needs frames and clip {key} has none; extract again, leave it "
+            "out with where='video_size > 0', or bring them"
+        )
+    name = manifest.shard_file("frames", selection.shard(int(selection.rows_n[0]))).name
+    if not manifest.store.exists(name):
+        raise UserError(
+            f"{manifest.folder}: the appearance model needs frames and {name} is missing; extract again, or bring them"
         )

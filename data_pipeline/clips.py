@@ -1,26 +1,29 @@
 """Reading clips out of shards by byte range: whole members, or just the window that an example needs.
 
+Every read is widened to whole blocks of the tar and checked against their checksums (data_pipeline/sums.py).
+
 Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px, S audio samples, H height, W width.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.layout import MEMBERS
-from data_pipeline.manifest import Manifest
-from data_pipeline.members import FRAME_BYTES, WAV_HEADER_BYTES, from_pcm
+from data_pipeline import sums
+from data_pipeline.manifest import Manifest, ShardFile
+from data_pipeline.members import FRAME_BYTES, WAV_HEADER_BYTES
+from data_pipeline.slots import OFFSET
 from mytalk.command import UserError
 from mytalk.landmarks import COUNT, CROP_PX, SAMPLES_PER_FRAME
 
-OPEN_FILES = 64
 SAMPLE_BYTES = 2
+HELD_SUMS = 64  # files of checksums kept: the shards that are read now
 
 
 class ClipError(UserError):
@@ -34,34 +37,22 @@ class ClipError(UserError):
         return ClipError, (self.key, self.reason, self.message)
 
 
-class _OpenFiles:
-    """The files last read from, by path. `pread` moves no position, so a forked worker may go on with them."""
+class Want(NamedTuple):
+    """What to read of a clip: frames [start, stop) of a member's values, or the whole member as bytes (stop None)."""
 
-    def __init__(self) -> None:
-        self.descriptors: OrderedDict[str, int] = OrderedDict()
-
-    def descriptor(self, path: str) -> int:
-        if path in self.descriptors:
-            self.descriptors.move_to_end(path)
-            return self.descriptors[path]
-        while len(self.descriptors) >= OPEN_FILES:
-            os.close(self.descriptors.popitem(last=False)[1])
-        self.descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.descriptors[path]
-
-    def __del__(self) -> None:
-        for descriptor in self.descriptors.values():
-            os.close(descriptor)
+    row: int
+    member: str
+    start: int = 0
+    stop: int | None = None
 
 
-class _OfThread(threading.local):
-    """Each thread has files of its own, closed when it ends: no lock is held over a read, or over a fork."""
+class Piece(NamedTuple):
+    """Bytes of a clip in a tar: column of its shard, offset and size in the file."""
 
-    def __init__(self) -> None:
-        self.files = _OpenFiles()
-
-
-_of_thread = _OfThread()
+    row: int
+    column: str
+    offset: int
+    size: int
 
 
 def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> None:
@@ -70,105 +61,280 @@ def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> 
     wrong = np.flatnonzero(crop_px != CROP_PX)
     if len(wrong):
         raise UserError(
-            f"{manifest.folder}: clip {manifest.column('key')[rows][wrong[0]]} is a crop of {crop_px[wrong[0]]} px and "
+            f"{manifest.folder}: clip {manifest.at(rows[wrong[0]], 'key')} is a crop of {crop_px[wrong[0]]} px and "
             f"training needs {CROP_PX}; extract again with --crop-px {CROP_PX}"
         )
 
 
-def read_range(path: str | Path, offset: int, size: int) -> bytes:
-    """`size` bytes of a file from `offset`; fewer where the file ends. Raises OSError."""
-    descriptor = _of_thread.files.descriptor(str(path))
-    data = os.pread(descriptor, size, offset)
-    while 0 < len(data) < size:  # one call gives at most 2 GB, and may give less
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
+# Bytes -----------------------------------------------------------------------------------------------
+
+
+class _Read(NamedTuple):
+    """One request: whole blocks of a tar, and the checksums they are held against (None: the shard has none)."""
+
+    file: ShardFile
+    start: int
+    size: int
+
+    @property
+    def asked(self) -> tuple[str, int, int]:
+        return self.file.name, self.start, self.size
+
+
+def fetch(manifest: Manifest, pieces: Sequence[Piece]) -> list[bytes | ClipError]:
+    """The bytes of each piece, all asked for at once; where a clip's content is damaged, the error instead.
+
+    Raises OSError where the storage cannot be read: that says nothing about the clip.
+    """
+    reads = [_widened(manifest, piece) for piece in pieces]
+    data = manifest.store.read([read.asked for read in reads])
+    faults = {i: fault for i, read in enumerate(reads) if (fault := _fault(manifest, read, data[i]))}
+    if faults:  # a copy on the way may be damaged, and the shard be whole
+        manifest.store.forget([reads[i].asked for i in faults])
+        for i in faults:
+            _held_sums.pop((str(manifest.store.root), reads[i].file.sums or ""), None)
+        for i, again in zip(list(faults), manifest.store.read([reads[i].asked for i in faults])):
+            data[i], fault = again, _fault(manifest, reads[i], again)
+            if fault is None:
+                del faults[i]
+    return [
+        _error(manifest, piece.row, *faults[i])
+        if i in faults
+        else data[i][piece.offset - reads[i].start :][: piece.size]
+        for i, piece in enumerate(pieces)
+    ]
+
+
+def _widened(manifest: Manifest, piece: Piece) -> _Read:
+    file = manifest.shard_file(piece.column, int(manifest.at(piece.row, "shard")))
+    if file.bytes is None:
+        return _Read(file, piece.offset, piece.size)
+    return _Read(file, *sums.widened(piece.offset, piece.size, file.bytes))
+
+
+def cost_bytes(manifest: Manifest, wants: Sequence[Want]) -> int:
+    """How many bytes `read` asks the storage for, whole blocks counted as often as they are asked for."""
+    return sum(_widened(manifest, piece_of(manifest, want)).size for want in wants)
+
+
+def _fault(manifest: Manifest, read: _Read, data: bytes) -> tuple[str, str] | None:
+    """What is wrong with the bytes read, as (reason, words); None where nothing is."""
+    if len(data) < read.size:
+        return "short", f"its shard ends {read.size - len(data)} bytes too early"
+    if read.file.sums is None or read.file.bytes is None:
+        return None
+    try:
+        sums_B = _sums(manifest, read.file.sums, read.file.bytes)
+    except ValueError as error:
+        return "checksums", f"{read.file.sums}: {error}"
+    block = sums.first_damaged(data, read.start, sums_B)
+    return None if block is None else ("checksum", f"{read.file.name} is damaged near byte {block * sums.BLOCK_BYTES}")
+
+
+_held_sums: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+
+def _sums(manifest: Manifest, name: str, tar_bytes: int) -> np.ndarray:
+    place = (str(manifest.store.root), name)
+    held = _held_sums.get(place)
+    if held is None or len(held) != -(-tar_bytes // sums.BLOCK_BYTES):
+        held = sums.parsed(manifest.store.whole(name), tar_bytes)
+        _held_sums[place] = held
+        while len(_held_sums) > HELD_SUMS:
+            _held_sums.popitem(last=False)
+    return held
+
+
+# Members ---------------------------------------------------------------------------------------------
+
+
+def member_piece(manifest: Manifest, row: int, member: str) -> Piece:
+    """Where the data of a member (landmarks, audio, facts, video, or a later column's) lies."""
+    offset, size = manifest.at(row, f"{member}_offset"), manifest.at(row, f"{member}_size")
+    return Piece(row, manifest.column_of(member), int(offset), int(size))
 
 
 def member_range(manifest: Manifest, row: int, member: str) -> tuple[Path, int, int]:
-    """(tar, offset, size in bytes) of the data of a member (landmarks, audio, facts, video)."""
-    column, _ = MEMBERS[member]
-    path = manifest.shard_path(column, int(manifest.column("shard")[row]))
-    offset, size = manifest.column(f"{member}_offset")[row], manifest.column(f"{member}_size")[row]
-    return path, int(offset), int(size)
-
-
-def read_member(manifest: Manifest, row: int, member: str) -> bytes:
-    """The bytes of a member. Raises ClipError (short) where the shard ends too early, OSError."""
-    path, offset, size = member_range(manifest, row, member)
-    return _whole(manifest, row, read_range(path, offset, size), size)
+    """(tar, offset, size in bytes) of the data of a member, of a manifest in a local folder."""
+    return _in_file(manifest, member_piece(manifest, row, member))
 
 
 def landmarks_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
     """(tar, offset, size in bytes) of the landmarks of frames [start, stop). Raises ClipError (layout)."""
-    path, offset, size = member_range(manifest, row, "landmarks")
-    header = size - _frames(manifest, row, start, stop) * FRAME_BYTES
-    if not 0 < header <= 256:
-        raise _error(manifest, row, "layout", f"{size} bytes of landmarks do not fit its frames")
-    return path, offset + header + start * FRAME_BYTES, (stop - start) * FRAME_BYTES
+    return _in_file(manifest, piece_of(manifest, Want(row, "landmarks", start, stop)))
 
 
 def audio_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
     """(tar, offset, size in bytes) of the audio of frames [start, stop). Raises ClipError (layout)."""
-    path, offset, size = member_range(manifest, row, "audio")
-    per_frame = SAMPLES_PER_FRAME * SAMPLE_BYTES
-    if size != WAV_HEADER_BYTES + _frames(manifest, row, start, stop) * per_frame:
-        raise _error(manifest, row, "layout", f"{size} bytes of audio do not fit its frames")
-    return path, offset + WAV_HEADER_BYTES + start * per_frame, (stop - start) * per_frame
+    return _in_file(manifest, piece_of(manifest, Want(row, "audio", start, stop)))
+
+
+def _in_file(manifest: Manifest, piece: Piece) -> tuple[Path, int, int]:
+    path = manifest.shard_path(piece.column, int(manifest.at(piece.row, "shard")))
+    return path, piece.offset, piece.size
+
+
+def piece_of(manifest: Manifest, want: Want) -> Piece:
+    """The bytes that a want asks for. Raises ClipError (layout), IndexError for frames that the clip has not."""
+    whole = member_piece(manifest, want.row, want.member)
+    if want.stop is None:
+        return whole
+    frames = int(manifest.at(want.row, "frames"))
+    if not 0 <= want.start <= want.stop <= frames:
+        raise IndexError(f"frames [{want.start}, {want.stop}) of a clip of {frames}")
+    if want.member == "audio":
+        per_frame, header = SAMPLES_PER_FRAME * SAMPLE_BYTES, WAV_HEADER_BYTES
+        if whole.size != header + frames * per_frame:
+            raise _error(manifest, want.row, "layout", f"{whole.size} bytes of audio do not fit its frames")
+        shift = late_samples(manifest, want.row) * SAMPLE_BYTES
+        first = min(max(want.start * per_frame + shift, 0), frames * per_frame)
+        last = min(max(want.stop * per_frame + shift, 0), frames * per_frame)
+        return whole._replace(offset=whole.offset + header + first, size=last - first)
+    per_frame = FRAME_BYTES if want.member == "landmarks" else SAMPLE_BYTES * manifest.width_of(want.member)
+    header = whole.size - frames * per_frame
+    if not 0 < header <= 256:
+        raise _error(manifest, want.row, "layout", f"{whole.size} bytes of {want.member} do not fit its frames")
+    size = (want.stop - want.start) * per_frame
+    return whole._replace(offset=whole.offset + header + want.start * per_frame, size=size)
+
+
+def late_samples(manifest: Manifest, row: int) -> int:
+    """How much later than the picture the clip's sound is, in samples, as annotated; 0 where it is not."""
+    if not manifest.has(OFFSET):
+        return 0
+    frames = manifest.at(row, OFFSET)
+    return 0 if frames is None or math.isnan(frames) else round(float(frames) * SAMPLES_PER_FRAME)
+
+
+def heard(frames: int, offset_frames: float) -> tuple[int, int]:
+    """Frames [first, past the last) whose sound the clip holds, where it is `offset_frames` late (NaN: none known)."""
+    late = 0.0 if math.isnan(offset_frames) else offset_frames
+    return min(frames, math.ceil(max(0.0, -late))), max(0, frames - math.ceil(max(0.0, late)))
+
+
+def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes | ClipError]:
+    """What is wanted, all asked for at once, as it lies in the shard: nothing is converted yet.
+
+    Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
+    as bytes; a ClipError in the place of what
+    is damaged (short, checksum, layout, not_finite). Raises IndexError for frames that a clip has not, OSError.
+    """
+    pieces: list[Piece] = []
+    errors: dict[int, ClipError] = {}
+    for place, want in enumerate(wants):
+        try:
+            pieces.append(piece_of(manifest, want))
+        except ClipError as error:
+            errors[place] = error
+    fetched = iter(fetch(manifest, pieces))
+    return [errors[i] if i in errors else _values(manifest, want, next(fetched)) for i, want in enumerate(wants)]
+
+
+def _values(manifest: Manifest, want: Want, data: bytes | ClipError) -> np.ndarray | bytes | ClipError:
+    if isinstance(data, ClipError) or want.stop is None:
+        return data
+    if want.member == "audio":
+        samples = np.frombuffer(data, "<i2")
+        wanted = (want.stop - want.start) * SAMPLES_PER_FRAME
+        if len(samples) == wanted:
+            return samples
+        late = late_samples(manifest, want.row)  # what lies outside the clip is silence
+        before = min(max(-(want.start * SAMPLES_PER_FRAME + late), 0), wanted)
+        return np.pad(samples, (before, wanted - before - len(samples)))
+    values = np.frombuffer(data, "<f2")
+    if ((values.view("<u2") & 0x7C00) == 0x7C00).any():
+        return _error(manifest, want.row, "not_finite", f"{want.member} are not finite")
+    return values.reshape(want.stop - want.start, *((COUNT, 2) if want.member == "landmarks" else (-1,)))
+
+
+def read_member(manifest: Manifest, row: int, member: str) -> bytes:
+    """The bytes of a member. Raises ClipError, OSError."""
+    return _one(manifest, Want(row, member))
 
 
 def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Landmarks of frames [start, stop) as float32 (T, 478, 2) crop px; reads those bytes only.
 
-    Raises ClipError (short, layout, not_finite), IndexError for a window outside the clip, OSError.
+    Raises ClipError (short, checksum, layout, not_finite), IndexError for a window outside the clip, OSError.
     """
-    stop = int(manifest.column("frames")[row]) if stop is None else stop
-    path, offset, size = landmarks_range(manifest, row, start, stop)
-    data = _whole(manifest, row, read_range(path, offset, size), size)
-    points = np.frombuffer(data, "<f2").reshape(-1, COUNT, 2).astype(np.float32)
-    if not np.isfinite(points).all():
-        raise _error(manifest, row, "not_finite", "landmarks are not finite")
-    return points
+    stop = int(manifest.at(row, "frames")) if stop is None else stop
+    return _one(manifest, Want(row, "landmarks", start, stop)).astype(np.float32)
 
 
 def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Audio of frames [start, stop) as float32 (T * 640,) in [-1, 1]; reads those bytes only.
 
-    Raises ClipError (short, layout), IndexError for a window outside the clip, OSError.
+    Sound that is annotated to be late, or early, is shifted to its frames; what the clip does not hold is silence.
+    Raises ClipError (short, checksum, layout), IndexError for a window outside the clip, OSError.
     """
-    stop = int(manifest.column("frames")[row]) if stop is None else stop
-    path, offset, size = audio_range(manifest, row, start, stop)
-    return from_pcm(_whole(manifest, row, read_range(path, offset, size), size))
+    stop = int(manifest.at(row, "frames")) if stop is None else stop
+    return _one(manifest, Want(row, "audio", start, stop)).astype(np.float32) / 32768
+
+
+def _one(manifest: Manifest, want: Want):
+    (found,) = read(manifest, [want])
+    if isinstance(found, ClipError):
+        raise found
+    return found
 
 
 def read_video(manifest: Manifest, row: int, indices: Sequence[int]) -> np.ndarray:
-    """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, corrupt), OSError."""
-    from mytalk import media  # the motion job touches no pixels and needs no codecs
+    """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, checksum, corrupt), OSError."""
+    (found,) = read_frames(manifest, [(row, indices)])
+    if isinstance(found, ClipError):
+        raise found
+    return found
 
-    frames = int(manifest.column("frames")[row])
-    if not all(0 <= index < frames for index in indices):
-        raise IndexError(f"frames {list(indices)} of a clip of {frames}")
-    data = read_member(manifest, row, "video")
+
+def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) -> list[np.ndarray | ClipError]:
+    """Some frames of some clips, (row, indices) each, as RGB uint8 (T, H, W, 3); a ClipError where one is damaged.
+
+    Read are the index at each file's start, then the groups of pictures that hold the frames, of all clips at once. A
+    file laid out otherwise is read whole. Raises IndexError for frames that a clip has not, OSError.
+    """
+    from mytalk import media, mp4  # the motion job touches no pixels and needs no codecs
+
+    for row, indices in asked:
+        frames = int(manifest.at(row, "frames"))
+        if not all(0 <= index < frames for index in indices):
+            raise IndexError(f"frames {list(indices)} of a clip of {frames}")
+    whole = [member_piece(manifest, row, "video") for row, _ in asked]
+    heads = fetch(manifest, [piece._replace(size=min(piece.size, mp4.HEAD_BYTES)) for piece in whole])
+    plans = [_plan(manifest, piece, head, indices) for piece, head, (_, indices) in zip(whole, heads, asked)]
+    fetched = iter(fetch(manifest, [piece for _, pieces in plans for piece in pieces]))
+    found: list[np.ndarray | ClipError] = []
+    for (row, indices), (track, pieces) in zip(asked, plans):
+        data: list[Any] = [next(fetched) for _ in pieces]
+        fault = track if isinstance(track, ClipError) else next((d for d in data if isinstance(d, ClipError)), None)
+        try:
+            if fault is not None:
+                found.append(fault)
+            else:
+                found.append(
+                    track.decode(data, indices) if track is not None else media.decode_frames(data[0], indices)
+                )
+        except (media.MediaError, IndexError) as error:
+            found.append(_error(manifest, row, "corrupt", str(error)))
+    return found
+
+
+def _plan(manifest: Manifest, whole: Piece, head: bytes | ClipError, indices: Sequence[int]) -> tuple[Any, list[Piece]]:
+    """The video's index and what to read; None where only the whole can be decoded; an error and nothing to read."""
+    from mytalk import media, mp4
+
     try:
-        return media.decode_frames(data, indices)
-    except media.MediaError as error:
-        raise _error(manifest, row, error.reason, str(error)) from error
-
-
-def _frames(manifest: Manifest, row: int, start: int, stop: int) -> int:
-    frames = int(manifest.column("frames")[row])
-    if not 0 <= start <= stop <= frames:
-        raise IndexError(f"frames [{start}, {stop}) of a clip of {frames}")
-    return frames
-
-
-def _whole(manifest: Manifest, row: int, data: bytes, size: int) -> bytes:
-    if len(data) != size:
-        raise _error(manifest, row, "short", f"its shard ends {size - len(data)} bytes too early")
-    return data
+        while isinstance(head, bytes) and (needed := mp4.Track.needs(head, whole.size)) > len(head):
+            (head,) = fetch(manifest, [whole._replace(size=needed)])
+        if isinstance(head, ClipError):
+            return head, []
+        track = mp4.Track.parse(head, whole.size)
+        ranges = track.ranges(indices)
+        return track, [whole._replace(offset=whole.offset + at, size=size) for at, size in ranges]
+    except (media.MediaError, IndexError) as error:
+        if isinstance(error, media.MediaError) and error.reason == "layout":
+            return None, [whole]
+        return _error(manifest, whole.row, "corrupt", str(error)), []
 
 
 def _error(manifest: Manifest, row: int, reason: str, message: str) -> ClipError:
-    return ClipError(str(manifest.column("key")[row]), reason, message)
+    return ClipError(str(manifest.at(row, "key")), reason, message)

@@ -146,12 +146,13 @@ def _close(out: Path, listed: list[sources.Source], frames: int, started: float,
 
 
 def _committed(out: Path, shard: int) -> dict[str, Any] | None:
-    """A shard's part, if it is committed and its tars lie there in full length."""
+    """A shard's part, if it is committed and its tars lie there in full length, with their checksums."""
     try:
         part = json.loads(layout.part_path(out, shard).read_text())
         for column, stated in part["columns"].items():
             if layout.tar_path(out, column, shard).stat().st_size != stated["bytes"]:
                 return None
+            (out / layout.sums_name(column, shard)).stat()
     except FileNotFoundError:
         return None
     return part

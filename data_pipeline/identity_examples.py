@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from data_pipeline import slots
-from data_pipeline.batches import Batch
+from data_pipeline.batches import Batch, Examples, padded_landmarks
 from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Windows, named
+from data_pipeline.windows import Drawn, Example, Windows
 
 
 @dataclass
@@ -25,24 +27,25 @@ class IdentityBatch(Batch):
     person_B: torch.Tensor  # int64, place in the sorted list of the split's people
 
 
-class IdentityExamples(Windows):
+class IdentityExamples(Examples[IdentityBatch]):
     """Makes the ID extractor's batches. A person of one clip is learnt from windows of that clip."""
 
-    def __init__(self, manifest: Manifest, split: str, min_frames: int, max_frames: int, seed: int):
+    def __init__(self, manifest: Manifest, drawn: Drawn, min_frames: int, max_frames: int):
         columns = ("identity", "frames")
-        super().__init__(manifest, split, columns, seed, slots.IDENTITY_WINDOW, min_frames, max_frames)
-        self.identity = manifest.column("identity")
-        self.people: list[str] = sorted(set(self.identity[self.selection.rows_n].tolist()))
-        self.number = {person: number for number, person in enumerate(self.people)}
+        super().__init__(Windows(manifest, drawn, columns, slots.IDENTITY_WINDOW, min_frames, max_frames))
+        self.person_of, people = manifest.codes("identity")
+        seen = np.unique(self.person_of[self.selection.rows_n]).tolist()
+        self.people: list[str] = sorted(people[person] for person in seen)
+        place = {name: number for number, name in enumerate(self.people)}
+        self.number = {person: place[people[person]] for person in seen}
 
-    def __call__(self, numbers: list[int]) -> IdentityBatch:
-        places = [self.place(slot) for slot in numbers]
-        landmarks_BTN2, mask_BT = self.landmarks(places)
+    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> IdentityBatch:
+        landmarks_BTN2, mask_BT = padded_landmarks([landmarks for (landmarks,) in read], self.windows.longest)
         return IdentityBatch(
-            **named(self.manifest, numbers, places),
+            **self.named(numbers, examples),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
-            person_B=torch.tensor([self.number[self.identity[row]] for row, _, _ in places]),
+            person_B=torch.tensor([self.number[int(self.person_of[example.place.row])] for example in examples]),
         )
 
 

@@ -17,9 +17,19 @@ MEMBERS = {
 }
 
 
+def tar_name(column: str, shard: int) -> str:
+    """Name of the tar of a shard's column."""
+    return f"{column}-{shard:06d}.tar"
+
+
 def tar_path(out: Path, column: str, shard: int) -> Path:
     """Where a column of a shard lies."""
-    return out / f"{column}-{shard:06d}.tar"
+    return out / tar_name(column, shard)
+
+
+def sums_name(column: str, shard: int) -> str:
+    """Name of the file of a tar's checksums."""
+    return f"{column}-{shard:06d}.crc"
 
 
 def part_path(out: Path, shard: int) -> Path:

@@ -1,4 +1,4 @@
-"""Writing one shard: two tar columns with equal keys in equal order, then the part that commits them.
+"""Writing one shard: two tar columns with equal keys in equal order, their checksums, then the part that commits them.
 
 A shard exists once `parts/NNNNNN.json` does; that file is written last. A shard whose sources were all
 rejected has a part and no tars.
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import members, spans
+from data_pipeline import members, spans, sums
 from data_pipeline import survey as surveys
-from data_pipeline.layout import COLUMNS, MEMBERS, part_path, tar_path
+from data_pipeline.layout import COLUMNS, MEMBERS, part_path, sums_name, tar_path
 from data_pipeline.sources import Source
 from mytalk import atomic, media
 from mytalk.digest import sha256_of
@@ -70,10 +70,16 @@ def write(task: Task, detector, tick: Callable[[int, int], None]) -> dict[str, A
     if clips:
         _index(task, clips)
         for column in COLUMNS:
-            path = tar_path(task.out, column, task.shard)
-            part["columns"][column] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            part["columns"][column] = summed(task.out, column, task.shard)
     atomic.write_json(part_path(task.out, task.shard), part)
     return part
+
+
+def summed(out: Path, column: str, shard: int) -> dict[str, Any]:
+    """Write the checksums of a finished tar; returns what the manifest's header says of it: bytes and SHA-256."""
+    path = tar_path(out, column, shard)
+    sums.write(path, out / sums_name(column, shard))
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _rejected(reason: str, message: str) -> dict[str, Any]:

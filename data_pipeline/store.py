@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from data_pipeline.cache import Cache, Range
-from mytalk.command import UserError
+from mytalk.command import RunAgain, UserError
 
 OPEN_FILES = 64
 CONNECTIONS = 64
@@ -37,7 +37,7 @@ _of_parents: list[Any] = []
 os.register_at_fork(after_in_child=lambda: _of_parents.extend(_clients.values()))
 
 
-class Unreachable(OSError):
+class Unreachable(RunAgain):
     """Storage could not be read after all tries. One line that names the file."""
 
 

@@ -10,13 +10,14 @@ Shape suffixes: B batch, T frames of the stretch, N 478 landmarks, S audio sampl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from data_pipeline import slots
-from data_pipeline.batches import Batch
+from data_pipeline.batches import Batch, Examples, padded_audio, padded_landmarks
 from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Windows, draw_voice, named
+from data_pipeline.windows import Drawn, Example, HeardWindows, draw_voice
 
 
 @dataclass
@@ -29,21 +30,21 @@ class SyncBatch(Batch):
     voice_B: torch.Tensor  # stretch of the voice's frequencies, 1 for none (augmentation)
 
 
-class SyncExamples(Windows):
+class SyncExamples(Examples[SyncBatch]):
     """Makes SyncNet's batches: `frames` of a clip, or all of a shorter one."""
 
-    def __init__(self, manifest: Manifest, split: str, frames: int, seed: int, voice_stretch: float):
-        super().__init__(manifest, split, ("frames",), seed, slots.SYNC_WINDOW, frames, frames)
+    def __init__(self, manifest: Manifest, drawn: Drawn, frames: int, voice_stretch: float):
+        super().__init__(HeardWindows(manifest, drawn, ("frames",), slots.SYNC_WINDOW, frames, frames))
         self.voice_stretch = voice_stretch
 
-    def __call__(self, numbers: list[int]) -> SyncBatch:
-        places = [self.place(slot) for slot in numbers]
-        landmarks_BTN2, mask_BT = self.landmarks(places)
-        voices = [draw_voice(self.random(slot, slots.SYNC_VOICE), self.voice_stretch) for slot in numbers]
+    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> SyncBatch:
+        landmarks, speech = zip(*read)
+        landmarks_BTN2, mask_BT = padded_landmarks(landmarks, self.windows.longest)
+        voices = [draw_voice(self.windows.random(slot, slots.SYNC_VOICE), self.voice_stretch) for slot in numbers]
         return SyncBatch(
-            **named(self.manifest, numbers, places),
+            **self.named(numbers, examples),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
-            audio_BS=self.audio(places),
+            audio_BS=padded_audio(speech, self.windows.longest),
             voice_B=torch.tensor(voices),
         )

@@ -141,11 +141,12 @@ def cut(frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig
     height, width = config.window_px
     step, shape = config.step_px, config.shape
     out = np.empty((len(frames_BHW3), 3, *shape), np.float32)
-    for i, (x, y) in enumerate(corner_B2):
-        window_HW3 = frames_BHW3[i, y : y + height, x : x + width]
-        small_HW3 = window_HW3.reshape(shape[0], step, shape[1], step, 3).mean((1, 3)) if step > 1 else window_HW3
-        out[i] = small_HW3.transpose(2, 0, 1)
-    return out / 127.5 - 1
+    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
+        window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
+        if step > 1:
+            window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
+        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
+    return out
 
 
 def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:

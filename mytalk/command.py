@@ -19,6 +19,10 @@ class UserError(Exception):
     """Something a user can mend. The message is one line: what is wrong, then how to mend it."""
 
 
+class RunAgain(OSError):
+    """The machine's fault, and a passing one: the same command continues when it is mended. One line, as UserError."""
+
+
 EXTRA_OF_MODULE = {
     "accelerate": "train",
     "decord": "train",
@@ -101,7 +105,7 @@ def guarded(program: str, go, debug: bool = False) -> int:
         if debug:
             raise
         print(f"{program}: error: {one_line(error)}", file=sys.stderr)
-        return EXIT_NOT_DONE
+        return EXIT_RUN_AGAIN if isinstance(error, RunAgain) else EXIT_NOT_DONE
 
 
 def one_line(error: BaseException) -> str:

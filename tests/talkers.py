@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
-from data_pipeline import manifest, members
+from data_pipeline import manifest, members, shards
 from data_pipeline.layout import COLUMNS, MEMBERS, tar_path
 from mytalk import media
 from mytalk.appearance import BELOW_NOSE, JAW
@@ -78,6 +78,7 @@ def write(
     frames: int = 40,
     per_shard: int = 3,
     video: bool = False,
+    corpora: tuple[str, ...] = ("test",),
 ) -> Path:
     """Write shards of synthetic talkers. `people` maps a split to how many people it gets.
 
@@ -88,7 +89,8 @@ def write(
     samples = []
     names = [(split, index) for split, count in people.items() for index in range(count)]
     for person, (split, index) in enumerate(names):
-        identity, face = f"test/{split}{index}", base_face(random)
+        corpus = corpora[person % len(corpora)]
+        identity, face = f"{corpus}/{split}{index}", base_face(random)
         face = outlined(face) if video else face
         gain_px = 6 + 10 * random.random()
         for number in range(clips_each):
@@ -96,7 +98,7 @@ def write(
             landmarks, audio = clip(random, face, gain_px, length)
             key = f"{split}{index}-{number}"
             facts = {
-                "corpus": "test",
+                "corpus": corpus,
                 "source": f"{key}.mp4",
                 "identity": identity,
                 "start_frame": 0,
@@ -137,7 +139,9 @@ def write(
             for member, (_, extension) in MEMBERS.items():
                 place = at.get(f"{row['key']}.{extension}", (0, 0))
                 row[f"{member}_offset"], row[f"{member}_size"] = place
-        parts.append({"shard": shard, "clips": [row for _, row, _ in chunk], "columns": {}})
+        held = COLUMNS if video else ("motion",)
+        described = {column: shards.summed(folder, column, shard) for column in held}
+        parts.append({"shard": shard, "clips": [row for _, row, _ in chunk], "columns": described})
     table, header = manifest.from_parts(parts, {"crop_px": 256, "fps": 25, "made_by": "tests/talkers.py"})
     split_of = {row["key"]: split for split, row, _ in samples}
     splits = manifest.pa.array([split_of[key] for key in table["key"].to_pylist()])

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from data_pipeline import appearance_examples
-from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples
+from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples, ReferenceConfig
 from data_pipeline.manifest import Manifest
+from data_pipeline.windows import Drawn
 from mytalk import appearance, config
 from mytalk.appearance import JAW, AppearanceConfig, Discriminator, Generator, Painter
 from mytalk.command import UserError
@@ -448,15 +449,45 @@ def test_a_slot_holds_the_same_whoever_makes_it(recipe):
 def test_references_keep_their_distance_from_the_target(recipe):
     examples: AppearanceExamples = recipe.examples
     for slot in range(200):
-        row, frame = examples.place(slot)
-        chosen = examples.reference_frames(slot, row, frame)
-        assert len(set(chosen)) == examples.references
-        assert min(abs(reference - frame) for reference in chosen) >= examples.gap_frames
-    wide = AppearanceExamples(examples.manifest, "train", examples.model, 3, 1000, 0)
+        row, frame, chosen = referred(examples, slot)
+        assert len(set(chosen)) == examples.references.count
+        assert min(abs(reference - frame) for reference in chosen) >= examples.references.gap_frames
+    wide = AppearanceExamples(examples.manifest, Drawn(), examples.model, ReferenceConfig(3, 1000))
     for slot in range(50):
-        row, frame = wide.place(slot)
-        away = [abs(reference - frame) for reference in wide.reference_frames(slot, row, frame)]
-        assert min(away) >= (int(wide.frames[row]) - 1) // 2, "as far as the clip allows"
+        row, frame, chosen = referred(wide, slot)
+        away = [abs(reference - frame) for reference in chosen]
+        assert min(away) >= (int(wide.windows.frames[row]) - 1) // 2, "as far as the clip allows"
+
+
+@pytest.mark.parametrize("by", ["pose", "mouth"])
+def test_references_may_be_those_that_differ_most(recipe, by):
+    """Of the frames drawn, the three most unlike the target: turned heads for pose, open mouths for mouth."""
+    examples = AppearanceExamples(recipe.examples.manifest, Drawn(), TINY, ReferenceConfig(3, 5, by))
+    random, found, asked = np.random.default_rng(0), 0, 0
+    for slot in range(30):
+        example = examples.windows.example(slot)
+        count = int(examples.windows.frames[example.place.row])
+        landmarks = np.repeat(random.normal(128, 40, (1, 478, 2)), count, 0).astype(np.float32)
+        turned, opened = np.arange(count) % 4 == 1, np.arange(count) % 4 == 2
+        landmarks[turned] = (landmarks[turned] - 128) @ np.array([[0.98, 0.2], [-0.2, 0.98]], np.float32) + 128
+        landmarks[opened[:, None] & np.isin(np.arange(478), MOUTH)[None]] += 9
+        wanted = turned if by == "pose" else opened
+        if wanted[example.place.start]:
+            continue
+        chosen = examples.reference_frames(slot, example, landmarks)
+        found += wanted[chosen].sum()
+        asked += len(chosen)
+        assert min(abs(np.array(chosen) - example.place.start)) >= 5
+        assert chosen == examples.reference_frames(slot, example, landmarks)
+    assert found / asked > 0.7, "a quarter, drawn blindly"
+
+
+def referred(examples: AppearanceExamples, slot: int) -> tuple[int, int, list[int]]:
+    """(row, frame, frames of the references) of a slot."""
+    example = examples.windows.example(slot)
+    row, frame, _ = example.place
+    landmarks = np.zeros((int(examples.windows.frames[row]), 478, 2), np.float32)
+    return row, frame, examples.reference_frames(slot, example, landmarks)
 
 
 def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
@@ -466,18 +497,18 @@ def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
     made = Manifest(Path("nowhere"), {}, pa.table({**held, "shard": [0] * count, "video_size": [1] * count}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(appearance_examples, "refuse_without_frames", lambda *_: None)
-        return AppearanceExamples(made, "train", TINY, 3, 10, 0)
+        return AppearanceExamples(made, Drawn(), TINY, ReferenceConfig())
 
 
 def test_no_reference_is_the_target_however_short_the_clip():
     """A clip of one frame, which has no other, is left out."""
     examples = of_lengths(2, 1, 3, 1, 4)
     assert len(examples) == 3
-    assert {examples.place(slot)[0] for slot in range(60)} == {0, 2, 4}
+    assert {examples.windows.example(slot).place.row for slot in range(60)} == {0, 2, 4}
     for slot in range(60):
-        row, frame = examples.place(slot)
-        assert frame not in examples.reference_frames(slot, row, frame)
-    with pytest.raises(UserError, match="every clip of split 'train' has one frame"):
+        _, frame, chosen = referred(examples, slot)
+        assert frame not in chosen
+    with pytest.raises(UserError, match="no clip of split 'train' is as long as is needed"):
         of_lengths(1, 1)
 
 
@@ -485,7 +516,7 @@ def test_a_batch_shows_the_clips_own_frame(recipe):
     """The mouth's own colour, known from the synthetic talkers, stands where the landmarks of the batch say."""
     batch = recipe.examples([7])
     x, y = batch.landmarks_BN2[0, OUTER_LIP].mean(0).round().long().tolist()
-    row, frame = recipe.examples.place(7)
+    row, frame, _ = referred(recipe.examples, 7)
     shown = (batch.frame_B3HW[0, :, y, x] + 1) * 127.5
     from data_pipeline import clips
 
@@ -531,7 +562,7 @@ def test_validation_and_pictures_show_the_model(recipe):
     shown = recipe.pictures({"generator": shaken(Generator(recipe.settings.model))})
     assert list(shown) == ["val/test/val0"]
     height, width = recipe.settings.model.shape
-    assert shown["val/test/val0"].shape == (height, width * (recipe.settings.references + 4), 3)
+    assert shown["val/test/val0"].shape == (height, width * (recipe.settings.references.count + 4), 3)
 
 
 @pytest.fixture(scope="module")
@@ -638,8 +669,7 @@ def test_painting_equals_the_recipes_at_full_size(recipe):
     made = AppearanceRecipe(dataclasses.replace(recipe.settings, model=model))
     trained = shaken(Generator(model))
     batch = made.examples([5])
-    row, frame = made.examples.place(5)
-    chosen = made.examples.reference_frames(5, row, frame)
+    row, frame, chosen = referred(made.examples, 5)
     from data_pipeline import clips
 
     landmarks = clips.read_landmarks(made.examples.manifest, row)

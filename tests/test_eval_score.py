@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline import clips
+from data_pipeline import clips, sums
 from data_pipeline.manifest import Manifest
 from eval import clip, plan, protocol, records, report
 from eval.__main__ import COMMANDS
@@ -81,6 +81,7 @@ def overwrite(manifest: Manifest, row: int, landmarks_TN2: np.ndarray) -> None:
     with open(path, "r+b") as handle:
         handle.seek(offset)
         handle.write(data)
+    sums.write(path, path.with_suffix(".crc"))
 
 
 # ---- no truth reaches the model ----

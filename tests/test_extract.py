@@ -186,7 +186,9 @@ def test_new_videos_get_shards_of_their_own(videos, tmp_path):
     assert {name for name in after if name not in before} == {
         "parts/000004.json",
         "motion-000004.tar",
+        "motion-000004.crc",
         "frames-000004.tar",
+        "frames-000004.crc",
     }
     for name, data in before.items():
         if name.endswith(".tar") or name.startswith("parts/"):

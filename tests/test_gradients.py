@@ -28,7 +28,7 @@ def randomised(module: torch.nn.Module, gain: float, random: torch.Generator) ->
 
 def gradients(recipe, modules: dict[str, torch.nn.Module], parts: int) -> dict[str, torch.Tensor]:
     """Of the mean loss of slots 32 to 39, summed over `parts` equal micro-batches, in float64, as the loop does."""
-    make, size = recipe.make_batch(), GLOBAL_BATCH // parts
+    make, size = recipe.examples, GLOBAL_BATCH // parts
     engines = {name: SimpleNamespace(module=module) for name, module in modules.items()}
     for module in modules.values():
         module.zero_grad()

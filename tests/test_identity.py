@@ -49,7 +49,7 @@ def recipe(talker_shards) -> IdentityRecipe:
 
 def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
     """Alone, in pairs or all at once, in any order: the same windows of the same people."""
-    make = recipe.make_batch()
+    make = recipe.examples
     whole = make(list(range(12)))
     for numbers in ([5], [11, 2], [7, 0, 3]):
         made = make(numbers)
@@ -63,7 +63,7 @@ def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
 
 
 def test_labels_are_places_in_the_sorted_list_of_the_splits_people(recipe):
-    batch = recipe.make_batch()(list(range(16)))
+    batch = recipe.examples(list(range(16)))
     people = [f"test/train{i}" for i in range(4)]
     assert recipe.examples.people == people
     assert [people[n] for n in batch.person_B.tolist()] == [f"test/{key.partition('-')[0]}" for key in batch.keys_B]
@@ -83,7 +83,7 @@ def test_one_clip_a_person_is_enough(tmp_path):
     """Training goes on windows of that clip; validation has no two clips to compare, and says that."""
     shards = talkers.write(tmp_path / "shards", {"train": 3, "val": 2}, clips_each=1)
     made = IdentityRecipe(config.load(IdentityTrainConfig, TINY, [f"shards={shards}"]))
-    batch = made.make_batch()([0, 3, 6, 9])
+    batch = made.examples([0, 3, 6, 9])
     assert len(set(zip(batch.keys_B, batch.starts_B.tolist()))) > len(set(batch.keys_B))
     folder = tmp_path / "model"
     network = made.modules()["identity"].eval()
@@ -241,7 +241,7 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
         recipe.export({"identity": classifier.state_dict()}, tmp_path)
     loaded = identity.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
-    batch = recipe.make_batch()([0, 1])
+    batch = recipe.examples([0, 1])
     with torch.no_grad():
         cosine_BP = classifier(batch.landmarks_BTN2, batch.mask_BT)
         embedding_BE = loaded(identity.to_head(batch.landmarks_BTN2, batch.mask_BT), batch.mask_BT)
@@ -285,6 +285,6 @@ def test_a_torn_clip_of_validation_is_told_in_one_line(tmp_path, command):
     os.truncate(shards / "motion-000002.tar", 9)
     done = command("-m", "train", "identity", "--config", str(TINY), f"shards={shards}", f"run={tmp_path / 'run'}")
     assert done.returncode == 1
-    assert "error: clip val0-0: its shard ends" in done.stderr
-    assert "mend its shard or extract it again" in done.stderr
+    assert "validation: left out: clip val0-0: its shard ends" in done.stderr
+    assert "error: no clip of the validation split can be read; mend its shards" in done.stderr
     assert "Traceback" not in done.stderr

@@ -48,7 +48,7 @@ def double(recipe: MotionRecipe) -> MotionModel:
 
 
 def batch_of(recipe: MotionRecipe):
-    return recipe.make_batch()([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+    return recipe.examples([0, 1, 2]).to(torch.device("cpu"), torch.float64)
 
 
 def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, talker_shards, extractor_folder):

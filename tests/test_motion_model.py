@@ -228,7 +228,7 @@ def test_padding_changes_no_prediction_and_no_gradient(recipe, model):
     """float64: a batch with 9 more frames and 4 more source frames of garbage behind its masks."""
     wide_model = MotionModel(TINY).double()
     wide_model.load_state_dict(model.state_dict())
-    batch = recipe.make_batch()([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+    batch = recipe.examples([0, 1, 2]).to(torch.device("cpu"), torch.float64)
     own = predict_and_learn(recipe, wide_model, batch)
     more = predict_and_learn(recipe, wide_model, padded(batch, 9, 4))
     valid = batch.mask_BT > 0
@@ -243,7 +243,7 @@ def test_no_example_of_a_batch_influences_another(recipe, model):
     """Alone or among others an example has the same loss, and its loss does not know their inputs."""
     double = MotionModel(TINY).double()
     double.load_state_dict(model.state_dict())
-    make, cpu = recipe.make_batch(), torch.device("cpu")
+    make, cpu = recipe.examples, torch.device("cpu")
     together = make([3, 4, 5]).to(cpu, torch.float64)
     names = ("landmarks_BTN2", "audio_BS", "source_BUN2", "source_audio_BS", "noise_BTK2", "t_B")
     inputs = [getattr(together, name) for name in names]
@@ -272,7 +272,7 @@ def test_a_fresh_model_predicts_the_persons_mean_face():
 
 def test_every_condition_reaches_the_prediction(recipe, model):
     """Time, speech and voice, the source's motion, speech and shape, and what is seen: each changes the prediction."""
-    batch = recipe.make_batch()([0, 1])
+    batch = recipe.examples([0, 1])
     made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
     noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
     own = {

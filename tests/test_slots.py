@@ -17,20 +17,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import clips, manifest, slots, stream, windows
-from data_pipeline.examples import COLUMNS, MIN_SOURCE_FRAMES, MotionExamples, WindowConfig, spared
+from data_pipeline.examples import MotionExamples
 from data_pipeline.manifest import Manifest
+from data_pipeline.windows import MIN_SOURCE_FRAMES, Drawn, Place, WindowConfig, spared
 from mytalk.command import UserError
 from mytalk.diffusion import T_MIN
 from mytalk.landmarks import SAMPLES_PER_FRAME
 
 WINDOW = WindowConfig(min_frames=12, max_frames=24, source_frames=10)
-GLOBAL_BATCH = 8
+GLOBAL_BATCH = 12
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 3 workers, however few the cores
 
 
 def selection(shards: list[int], digest: str = "d") -> slots.Selection:
     """A selection of clips that lie in these shards, rows 100, 101, ..."""
-    return slots.Selection(np.arange(len(shards)) + 100, np.array(shards), digest)
+    numbers, first = np.unique(shards, return_index=True)
+    return slots.Selection(np.arange(len(shards)) + 100, numbers, first + 100, digest)
 
 
 def table(**columns: list) -> Manifest:
@@ -60,7 +62,7 @@ def test_each_clip_comes_once_in_every_epoch(shapes, seed, block_shards):
 def test_samples_are_permuted_inside_blocks_of_shards(shapes, block_shards):
     """Reads stay near each other: each stretch of an epoch lies in its own `block_shards` shards."""
     chosen = selection([shard for shard, count in enumerate(shapes) for _ in range(count)])
-    shard_of = dict(zip(chosen.rows_n.tolist(), chosen.shards_n.tolist()))
+    shard_of = {row: chosen.shard(row) for row in chosen.rows_n.tolist()}
     order = slots.Order(chosen, 5, block_shards)
     visited = [shard_of[order.row(slot)] for slot in range(len(chosen))]
     first_seen = list(dict.fromkeys(visited))
@@ -197,7 +199,7 @@ def talkers(talker_shards) -> Manifest:
 
 @pytest.fixture(scope="module")
 def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, "train", WINDOW, seed=1, voice_stretch=0.2)
+    return MotionExamples(talkers, Drawn(seed=1), WINDOW, 0.2)
 
 
 def consumed(batches) -> dict[int, dict]:
@@ -249,7 +251,7 @@ def alone(examples) -> dict[int, dict]:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize(("world_size", "micro"), [(1, 8), (1, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("world_size", "micro"), [(1, 12), (1, 1), (2, 3), (3, 2), (4, 3), (6, 1)])
 def test_any_world_size_and_worker_count_gives_the_same_examples(examples, alone, world_size, micro, workers):
     assert sorted(alone) == list(range(4 * GLOBAL_BATCH))
     assert_equal(run(examples, world_size, workers, micro), alone)
@@ -273,16 +275,16 @@ def test_invariant_9_annotating_an_unrelated_column_changes_no_key(talker_shards
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
     before = Manifest.load(folder)
     offsets = pa.array(np.linspace(-2, 2, len(before)))
-    manifest.save(folder, before.table.append_column("sync_offset", offsets), before.header)
+    manifest.save(folder, before.table.append_column("sync_confidence", offsets), before.header)
     after = Manifest.load(folder)
     assert after.digest != before.digest
-    assert "sync_offset" in after.table.column_names
-    assert slots.select(after, "train", COLUMNS).digest == slots.select(before, "train", COLUMNS).digest
-    assert_equal(run(MotionExamples(after, "train", WINDOW, seed=1, voice_stretch=0.2), 2, 0, 2), alone)
+    assert "sync_confidence" in after.table.column_names
+    assert slots.select(after, "train", ("frames",)).digest == slots.select(before, "train", ("frames",)).digest
+    assert_equal(run(MotionExamples(after, Drawn(seed=1), WINDOW, 0.2), 2, 0, 2), alone)
 
 
 def test_another_seed_gives_other_examples(talkers, alone):
-    other = run(MotionExamples(talkers, "train", WINDOW, seed=2), 1, 0, 4)
+    other = run(MotionExamples(talkers, Drawn(seed=2), WINDOW), 1, 0, 4)
     same = [slot for slot in alone if torch.equal(alone[slot]["noise"], other[slot]["noise"])]
     assert not same
     assert [one["key"] for one in alone.values()] != [one["key"] for one in other.values()]
@@ -292,12 +294,11 @@ def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, 
     frames = talkers.column("frames")
     lengths, starts = Counter(), Counter()
     for slot in range(600):
-        row, start, stop = examples.place(slot)
-        assert row == examples.order.row(slot)
+        (row, start, stop), (source, first, last) = examples.windows.example(slot)
+        assert row == examples.windows.order.row(slot)
         assert 0 <= start < stop <= frames[row]
         lengths[stop - start] += 1
         starts[start == 0] += 1
-        source, first, last = examples.source_place(slot, row, start, stop)
         assert 0 <= first < last <= frames[source]
         assert last - first == WINDOW.source_frames
     assert set(lengths) == set(range(WINDOW.min_frames, WINDOW.max_frames + 1))
@@ -305,22 +306,20 @@ def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, 
 
 
 def test_a_clip_shorter_than_the_window_is_taken_whole(talkers):
-    wide = MotionExamples(talkers, "train", WindowConfig(100, 200, 300), seed=1)
+    wide = MotionExamples(talkers, Drawn(seed=1), WindowConfig(100, 200, 300))
     for slot in range(20):
-        row, start, stop = wide.place(slot)
+        (row, start, stop), (source, first, last) = wide.windows.example(slot)
         assert (start, stop) == (0, talkers.column("frames")[row])
-        source, first, last = wide.source_place(slot, row, start, stop)
         assert (first, last) == (0, talkers.column("frames")[source])
 
 
 def test_the_source_is_another_clip_of_the_same_person(examples, talkers):
     identity = talkers.column("identity")
     for slot in range(200):
-        place = row, _, _ = examples.place(slot)
-        source, first, last = examples.source_place(slot, *place)
-        assert (source, first, last) == examples.source_place(slot, row, 0, 1), "wherever the target is"
-        assert source != row
-        assert identity[source] == identity[row]
+        place, source = examples.windows.example(slot)
+        assert source == examples.windows.source(slot, Place(place.row, 0, 1)), "wherever the target is"
+        assert source.row != place.row
+        assert identity[source.row] == identity[place.row]
 
 
 def test_a_person_of_one_clip_is_their_own_source_and_splits_do_not_mix():
@@ -332,8 +331,8 @@ def test_a_person_of_one_clip_is_their_own_source_and_splits_do_not_mix():
         frames=[30, 30, 30, 30, 30],
         shard=[0, 0, 0, 1, 1],
     )
-    examples = MotionExamples(made, "train", WINDOW, seed=0)
-    drawn = {(row, examples.source_place(slot, row, 0, 12)[0]) for slot in range(60) for row in range(4)}
+    examples = MotionExamples(made, Drawn(seed=0), WINDOW)
+    drawn = {(row, examples.windows.source(slot, Place(row, 0, 12)).row) for slot in range(60) for row in range(4)}
     assert drawn == {(0, 1), (1, 0), (2, 2), (3, 3)}
 
 
@@ -343,10 +342,9 @@ def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest
     """Disjoint, both inside the clip, and enough of a source; a target that leaves room is as it was drawn."""
     one = table(key=["a"], identity=["a"], split=["train"], frames=[frames], shard=[0])
     window = WindowConfig(shortest, shortest + more, source_frames)
-    examples = MotionExamples(one, "train", window, seed=0)
+    examples = MotionExamples(one, Drawn(seed=0), window)
     for slot in range(4):
-        place = row, start, stop = examples.place(slot)
-        source, first, last = examples.source_place(slot, *place)
+        (row, start, stop), (source, first, last) = examples.windows.example(slot)
         assert (row, source) == (0, 0)
         assert 0 <= start < stop <= frames
         assert 0 <= first < last <= frames
@@ -371,14 +369,14 @@ def test_an_only_clip_taken_whole_gives_a_third_of_itself_to_the_source():
 def test_an_only_clip_of_one_frame_is_refused():
     one = table(key=["a", "b"], identity=["a", "b"], split=["train"] * 2, frames=[9, 1], shard=[0, 0])
     with pytest.raises(UserError, match="clip b, its person's only one in split 'train', has one frame"):
-        MotionExamples(one, "train", WINDOW, seed=0)
+        MotionExamples(one, Drawn(seed=0), WINDOW)
 
 
 def test_an_example_holds_what_its_window_says(examples, talkers):
     """Landmarks, speech and source are those of the clips; padding repeats the last frame; t and noise fit."""
     batch = examples(list(range(6)))
     for i in range(6):
-        row, start, stop = examples.place(i)
+        (row, start, stop), (source, first, last) = examples.windows.example(i)
         length = stop - start
         assert batch.keys_B[i] == talkers.column("key")[row]
         assert batch.starts_B[i] == start
@@ -391,7 +389,6 @@ def test_an_example_holds_what_its_window_says(examples, talkers):
         assert torch.equal(batch.audio_BS[i, : length * SAMPLES_PER_FRAME], speech[span])
         assert not batch.audio_BS[i, length * SAMPLES_PER_FRAME :].any()
         assert not batch.noise_BTK2[i, length:].any()
-        source, first, last = examples.source_place(i, row, start, stop)
         own = torch.from_numpy(clips.read_landmarks(talkers, source))[first:last]
         assert torch.equal(batch.source_BUN2[i, : last - first], own)
         heard = torch.from_numpy(clips.read_audio(talkers, source, first, last))
@@ -411,7 +408,7 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
     assert 1.15 < voices.max() <= 1.2
     assert 1 / 1.2 <= voices.min() < 1 / 1.15
     assert abs(voices.log().mean()) < 0.03
-    plain = run(MotionExamples(talkers, "train", WINDOW, seed=1), 1, 0, 4, stop=1)
+    plain = run(MotionExamples(talkers, Drawn(seed=1), WINDOW), 1, 0, 4, stop=1)
     stretched = run(examples, 1, 0, 4, stop=1)
     for slot, example in plain.items():
         assert example.pop("voice") == 1

@@ -165,7 +165,7 @@ def test_a_mouth_that_never_moves_gives_one_vector_whoever_it_is(model, clip):
 
 
 def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
-    make = recipe.make_batch()
+    make = recipe.examples
     whole = make(list(range(12)))
     for numbers in ([5], [11, 2], [7, 0, 3]):
         made = make(numbers)
@@ -179,7 +179,7 @@ def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
 
 def test_an_examples_mouth_and_speech_are_of_the_same_frames(recipe):
     """The talkers' mouths open with the loudness of their speech, so the two go together frame by frame."""
-    batch = recipe.make_batch()(list(range(8)))
+    batch = recipe.examples(list(range(8)))
     for landmarks, audio, mask in zip(batch.landmarks_BTN2, batch.audio_BS, batch.mask_BT):
         frames = int(mask.sum())
         loudness = audio.unflatten(0, (-1, SAMPLES_PER_FRAME)).square().mean(1).sqrt()
@@ -227,7 +227,7 @@ def test_a_stretch_without_a_window_costs_nothing():
 
 def test_examples_do_not_touch_each_other(recipe):
     double = recipe.modules()["syncnet"].double()
-    make, cpu = recipe.make_batch(), torch.device("cpu")
+    make, cpu = recipe.examples, torch.device("cpu")
     together = recipe.loss("syncnet", {"syncnet": double}, make([3, 4, 5]).to(cpu, torch.float64))
     for index in range(3):
         alone = recipe.loss("syncnet", {"syncnet": double}, make([3 + index]).to(cpu, torch.float64))

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from data_pipeline import clips
-from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples
-from data_pipeline.manifest import Manifest
+from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples, ReferenceConfig
 from mytalk import appearance, config
 from mytalk.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.landmarks import MOUTH
@@ -32,8 +31,7 @@ class AppearanceTrainConfig(LoopConfig):
 
     run: str = "runs/appearance"
     pictured_people: int = 2
-    references: int = 3  # frames per example (default: as IP_LAP)
-    reference_gap_frames: int = 10  # between the target and any reference
+    references: ReferenceConfig = field(default_factory=ReferenceConfig)
     mouth_weight: float = 1.0  # of L1 in the box round the mouth
     adversarial_weight: float = 0.5  # times the ratio of gradients (latent-diffusion)
     adversarial_from_step: int = 0  # the generator plays against the discriminator from this step on
@@ -41,10 +39,9 @@ class AppearanceTrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("references", "pictured_people"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("reference_gap_frames", "mouth_weight", "adversarial_weight", "adversarial_from_step"):
+        if self.pictured_people < 1:
+            raise ValueError(f"pictured_people must be 1 or more, not {self.pictured_people}")
+        for name in ("mouth_weight", "adversarial_weight", "adversarial_from_step"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
 
@@ -128,23 +125,19 @@ class AppearanceRecipe:
 
     def __init__(self, settings: AppearanceTrainConfig):
         self.settings = settings
-        manifest = Manifest.load(Path(settings.shards))
-        chosen = (settings.model, settings.references, settings.reference_gap_frames)
-        self.examples = AppearanceExamples(manifest, settings.train_split, *chosen, settings.seed)
-        self.validation = AppearanceExamples(manifest, settings.validation_split, *chosen, seed=0)
+        manifest = settings.manifest()
+        self.examples = AppearanceExamples(manifest, settings.drawn(), settings.model, settings.references)
+        self.validation = AppearanceExamples(manifest, settings.validated(), settings.model, settings.references)
         for examples in (self.examples, self.validation):
             clips.refuse_other_crops(manifest, examples.selection.rows_n)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"generator": Generator(self.settings.model), "discriminator": Discriminator(self.settings.model)}
 
-    def make_batch(self) -> AppearanceExamples:
-        return self.examples
-
     def fixed(self) -> dict[str, Any]:
-        kept = ("references", "reference_gap_frames", "mouth_weight", "adversarial_weight", "adversarial_from_step")
+        kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step")
         return {
-            "selection": self.examples.selection.digest,
+            "references": asdict(self.settings.references),
             "model": asdict(self.settings.model),
             **{name: getattr(self.settings, name) for name in kept},
         }
@@ -206,15 +199,14 @@ class AppearanceRecipe:
             psnr_B = 10 * torch.log10(4 / square_B)  # pixels span 2
             return torch.stack([masked_mean(distance, inside_B1HW)[0], psnr_B[0]])
 
-        found_C2 = validation.of_clips(scores, len(self.validation), ranks)
-        return dict(zip(("l1", "psnr_db"), found_C2.mean(0).tolist()))
+        found_C2, read_C = validation.of_clips(scores, self.validation.lengths, ranks)
+        return dict(zip(("l1", "psnr_db"), found_C2[read_C].mean(0).tolist()))
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """One example of some people who are not trained on: references, the blacked-out frame, painting, truth."""
-        identity = self.validation.manifest.column("identity")
         slot_of: dict[str, int] = {}
-        for slot in range(len(self.validation)):
-            slot_of.setdefault(str(identity[self.validation.place(slot)[0]]), slot)
+        for slot, row in enumerate(self.validation.selection.rows_n.tolist()):
+            slot_of.setdefault(str(self.validation.manifest.at(row, "identity")), slot)
         shown = {}
         for person in sorted(slot_of)[: self.settings.pictured_people]:
             batch = self.validation([slot_of[person]]).to(next(models["generator"].parameters()).device)

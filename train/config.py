@@ -6,6 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_pipeline.cache import Cache
+from data_pipeline.store import Store
+
+from data_pipeline.manifest import Manifest
+from data_pipeline.windows import Drawn
+
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
 
@@ -56,6 +62,13 @@ class LoopConfig:
     shards: str = "data/shards"  # folder of shards with a manifest
     train_split: str = "train"
     validation_split: str = "val"
+    where: str = ""  # of the train split, only clips for which this holds: "face_px >= 96 and yaw_deg < 30"
+    repeats: dict[str, float] = field(default_factory=dict)  # how often a corpus's clips come; default 1, 0 leaves out
+    shards_until: int = 0  # only shards numbered below; 0: those there are when the run begins, which it keeps to
+    bad_share: float = 0.01  # of a corpus's clips that may be damaged, and are replaced; one always may
+    accept_changes: bool = False  # go on although the data, or how it is drawn, are not what the run began with
+    cache: str = ""  # folder of a copy on this node of what is read from a remote `shards`; empty: none
+    cache_gb: float = 100.0  # the most that all processes of the node keep there
     steps: int = 100_000
     global_batch: int = 32  # examples per optimizer step, over all processes
     max_micro_batch: int = 32  # the most examples that fit one process at once
@@ -83,8 +96,23 @@ class LoopConfig:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}")
-        for name in ("workers", "keep_every", "max_skipped_steps"):
+        for name in ("workers", "keep_every", "max_skipped_steps", "shards_until", "bad_share"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
+
+    def manifest(self) -> Manifest:
+        """The shards' manifest, with what reads them. Pins the shards that there are, unless that is done."""
+        cache = Cache(self.cache, int(self.cache_gb * 1e9)) if self.cache else None
+        made = Manifest.load(self.shards, Store(self.shards, cache))
+        self.shards_until = self.shards_until or made.shards_until
+        return made
+
+    def drawn(self) -> Drawn:
+        """What training examples are drawn from."""
+        return Drawn(self.train_split, self.seed, self.where, dict(self.repeats), self.shards_until)
+
+    def validated(self) -> Drawn:
+        """What is validated on: every clip of the split once, whatever the filter of the training clips."""
+        return Drawn(self.validation_split, shards_until=self.shards_until, once=True)

@@ -162,10 +162,8 @@ class IdentityRecipe:
 
     def __init__(self, settings: IdentityTrainConfig):
         self.settings = settings
-        self.manifest = Manifest.load(Path(settings.shards))
-        self.examples = IdentityExamples(
-            self.manifest, settings.train_split, settings.min_frames, settings.max_frames, settings.seed
-        )
+        self.manifest = settings.manifest()
+        self.examples = IdentityExamples(self.manifest, settings.drawn(), settings.min_frames, settings.max_frames)
         self.rows = verified_rows(
             self.manifest, settings.validation_split, settings.verification_people, settings.verification_clips
         )
@@ -177,7 +175,7 @@ class IdentityRecipe:
     def mean_face(self) -> torch.Tensor:
         """The mean face in the head's frame over some clips of the train split, (N, 2) px."""
         chosen = evenly(self.examples.selection.rows_n.tolist(), CENTRED_CLIPS)
-        frames = int(self.examples.frames[chosen].min())
+        frames = int(self.manifest.column("frames")[chosen].min())
         landmarks_BTN2 = torch.stack([self.read(row, min(frames, self.settings.min_frames)) for row in chosen])
         return identity.to_head(landmarks_BTN2, torch.ones_like(landmarks_BTN2[..., 0, 0])).mean((0, 1))
 
@@ -188,13 +186,9 @@ class IdentityRecipe:
     def modules(self) -> dict[str, nn.Module]:
         return {"identity": Classifier(self.settings.model, len(self.examples.people), self.mean_face_N2)}
 
-    def make_batch(self) -> IdentityExamples:
-        return self.examples
-
     def fixed(self) -> dict[str, Any]:
         settings = self.settings
         return {
-            "selection": self.examples.selection.digest,
             "people": people_digest(self.examples.people),
             "frames": [settings.min_frames, settings.max_frames],
             "scale": settings.scale,
@@ -206,8 +200,8 @@ class IdentityRecipe:
         cosine_BP = networks[player](batch.landmarks_BTN2, batch.mask_BT)
         return cosface(cosine_BP, batch.person_B, self.settings.scale, self.settings.margin)
 
-    def embeddings(self, encoder: IdentityEncoder, rows: list[int], ranks: Ranks) -> np.ndarray:
-        """Of whole clips: (C, E)."""
+    def embeddings(self, encoder: IdentityEncoder, rows: list[int], ranks: Ranks) -> tuple[np.ndarray, list[int]]:
+        """Of whole clips, (C, E), and their rows; a damaged one is left out."""
 
         def embed(index: int) -> torch.Tensor:
             landmarks_BTN2 = self.read(rows[index])[None].to(ranks.device)
@@ -215,12 +209,14 @@ class IdentityRecipe:
             return encoder(identity.to_head(landmarks_BTN2, mask_BT), mask_BT)[0]
 
         with torch.no_grad():
-            return validation.of_clips(embed, len(rows), ranks).cpu().numpy()
+            found_CE, read_C = validation.of_clips(embed, self.manifest.column("frames")[rows], ranks)
+        kept = np.flatnonzero(read_C.cpu().numpy())
+        return found_CE.cpu().numpy()[kept], [rows[index] for index in kept]
 
     def measure(self, encoder: IdentityEncoder, ranks: Ranks) -> dict[str, Any]:
         """Verification over all pairs of the clips of `verified_rows`."""
-        people = self.manifest.column("identity")[self.rows].tolist()
-        return verification(self.embeddings(encoder, self.rows, ranks), people)
+        embedding_CE, rows = self.embeddings(encoder, self.rows, ranks)
+        return verification(embedding_CE, [str(self.manifest.at(row, "identity")) for row in rows])
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """How people are told apart who are not trained on: AUC, equal error rate, mean cosines."""
@@ -233,10 +229,8 @@ class IdentityRecipe:
         """Cosines between clips of people who are not trained on, people in order: black is -1, white 1."""
         model = models["identity"]
         assert isinstance(model, Classifier)
-        identities = self.manifest.column("identity")
-        rows = sorted(self.rows, key=lambda row: (identities[row], row))[:PICTURED_CLIPS]
-        ranks = validation.alone(model.state_dict())
-        embedding_CE = self.embeddings(model.encoder, rows, ranks)
+        rows = sorted(self.rows, key=lambda row: (self.manifest.at(row, "identity"), row))[:PICTURED_CLIPS]
+        embedding_CE, _ = self.embeddings(model.encoder, rows, validation.alone(model.state_dict()))
         grey = np.round(127.5 * (1 + np.clip(embedding_CE @ embedding_CE.T, -1, 1))).astype(np.uint8)
         large = np.kron(grey, np.ones((CELL_PX, CELL_PX), np.uint8))
         return {f"{self.settings.validation_split}/cosines": np.repeat(large[..., None], 3, axis=2)}

@@ -24,6 +24,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from data_pipeline import stream
+from data_pipeline.batches import Bad, Examples
+from data_pipeline.slots import Selection
 from mytalk import atomic, command
 from mytalk import config as configs
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
@@ -32,9 +34,11 @@ from train import checkpoint, zero
 from train.batching import divide
 from train.board import Board, environment
 from train.config import LoopConfig
+from train.damaged import Ledger, gathered
 from train.ranks import Ranks, StopSignals, join, leave
 
 Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
+OF_THE_NETWORK = ("recipe", "model", "extractor", "people")  # what no switch lets a run change
 FINISHED = "finished.json"  # for how many steps and with what the exported model was trained; written last
 
 
@@ -46,14 +50,15 @@ class Recipe(Protocol):
     def modules(self) -> dict[str, nn.Module]:
         """The players, freshly initialised, in the order in which they step."""
 
-    def make_batch(self) -> stream.MakeBatch:
-        """Slots -> batch; picklable. A batch has `slots_B`, `keys_B`, `starts_B`, `to` and `pin_memory`."""
+    @property
+    def examples(self) -> Examples:
+        """Slots -> batch, of the train split; picklable. See data_pipeline/batches.py."""
 
     def loss(self, player: str, networks: Networks, batch: Any) -> torch.Tensor:
         """Per-example losses (B,) of a player. The other players' weights take no gradient meanwhile."""
 
     def fixed(self) -> dict[str, Any]:
-        """What a resumed run may not change: the selection's digest and the networks' sizes."""
+        """What a resumed run may not change beside the selection: how examples are made, losses, networks' sizes."""
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """Scores on people who are not trained on. All ranks call it and get the same answer.
@@ -87,14 +92,17 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
     Raises UserError where the model that is there was trained with other settings or data.
     """
     run = Path(config.run)
-    recipe = make_recipe()
     finished = finished_run(run)
+    if not (config.shards_until or config.accept_changes):
+        config.shards_until = begun(run).get("shards_until", 0)
+    recipe = make_recipe()
     if finished["steps"] >= config.steps:
         refuse_changes(recipe, config, finished["fixed"])
         print(f"{run} is already trained for {finished['steps']} steps; raise steps to go on")
         return EXIT_DONE
     joined = join()
     try:
+        agree(fixed(recipe, config), joined)
         with sole_user(run, "train") if joined.rank == 0 else contextlib.nullcontext():
             return train(recipe, config, joined)
     finally:
@@ -108,10 +116,10 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     torch.manual_seed(config.seed)
     modules = recipe.modules()
     shapes = {p: {n: tuple(w.shape) for n, w in m.named_parameters()} for p, m in modules.items()}
-    start, resumed = 0, None
+    start, resumed, accepted = 0, None, ""
     if (newest := checkpoint.newest(run)) is not None:
         resumed = checkpoint.load(newest)
-        refuse_changes(recipe, config, resumed.facts["fixed"])
+        accepted = refuse_changes(recipe, config, resumed.facts["fixed"], config.accept_changes)
         start = resumed.step
         for player, module in modules.items():
             module.load_state_dict(resumed.tensors[player]["weight"], strict=True)
@@ -125,7 +133,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         module.to(ranks.device).eval()
     batches = stream.load(
         stream.SlotStream(
-            recipe.make_batch(),
+            recipe.examples,
             config.global_batch,
             batching.micro_batch,
             ranks.rank,
@@ -136,18 +144,23 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         config.workers,
         pin=ranks.device.type == "cuda",
     )
+    cursor = start * config.global_batch
+    damaged = Ledger(run, recipe.examples.selection.clips, config.bad_share, cursor, writes=ranks.rank == 0)
     skipped_in_a_row = 0
     if ranks.rank == 0:
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
         note = f"resuming after step {start}" if start else "starting"
         print(f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}", flush=True)
+        if accepted:
+            print(f"{recipe.name}: going on with what changed: {accepted}", flush=True)
+        print(f"{recipe.name}: {planned(recipe.examples.selection, config)}", flush=True)
 
     with board_of(run, recipe, config, start, ranks) as board, StopSignals() as stop, contextlib.closing(batches):
         for step in range(start, config.steps):
             began = time.perf_counter()
             waited = 0.0
             totals = torch.zeros(len(engines), dtype=torch.float64, device=ranks.device)
-            keys = 0
+            keys, bad = 0, list[Bad]()
             lr = config.optimizer.lr_at(step, config.steps)
             for engine in engines.values():
                 engine.train()
@@ -157,6 +170,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                 batch = next(batches).to(ranks.device)
                 waited += time.perf_counter() - asked
                 keys += key_sum(batch)
+                bad += batch.bad
                 for index, (player, engine) in enumerate(engines.items()):
                     precise = config.precision == "fp32"
                     with learning(player, engines), torch.autocast(ranks.device.type, torch.bfloat16, not precise):
@@ -168,11 +182,11 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                         engine.step()
 
             squares = torch.stack([zero.gradient_square_sum(engine) for engine in engines.values()])
-            flags = torch.tensor([float(keys), float(stop.received is not None)], dtype=torch.float64)
+            flags = torch.tensor([len(bad), keys, stop.received is not None], dtype=torch.float64)
             agreed = torch.cat([totals, squares, flags.to(ranks.device)])
             dist.all_reduce(agreed)  # the one message of a step beside the gradients: all ranks decide alike
-            losses, norms = agreed[: len(engines)] / config.global_batch, agreed[len(engines) : -2].sqrt()
-            finite = bool(torch.isfinite(agreed[:-2]).all())
+            losses, norms = agreed[: len(engines)] / config.global_batch, agreed[len(engines) : -3].sqrt()
+            finite = bool(torch.isfinite(agreed[:-3]).all())
             skipped_in_a_row = 0 if finite else skipped_in_a_row + 1
             for index, engine in enumerate(engines.values()):
                 engine.basic_optimizer.skip = not finite
@@ -192,6 +206,8 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                 values |= {"lr": lr, "keys": int(agreed[-2].item())}
                 values |= {"seconds": time.perf_counter() - began, "wait_s": waited, "skipped": not finite}
                 board.step(done, values, "loss " + " ".join(f"{loss:.4f}" for loss in losses.tolist()))
+            if agreed[-3].item():
+                damaged.add(gathered(bad, ranks.world_size))
             if skipped_in_a_row > config.max_skipped_steps:
                 raise UserError(
                     f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient (slots from "
@@ -214,7 +230,8 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         states = {p: gather_ema(fragments[p], emas[p], shapes[p], ranks) for p in engines}
         if board is not None:
             recipe.export(states, run / "model")
-            atomic.write_json(run / FINISHED, {"steps": max(start, config.steps), "fixed": fixed(recipe, config)})
+            facts = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
+            atomic.write_json(run / FINISHED, {"steps": max(start, config.steps), **facts})
             board.progress.finish()
             print(f"{recipe.name}: trained {config.steps} steps; model in {run / 'model'}", flush=True)
         dist.barrier()
@@ -269,20 +286,60 @@ def key_sum(batch: Any) -> int:
     return total
 
 
-def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any]) -> None:
-    """UserError where a resumed run would see other data or another network than it began with."""
+def begun(run: Path) -> dict[str, Any]:
+    """What the newest checkpoint of a run folder says, or else its exported model; empty where there is neither."""
+    newest = checkpoint.newest(run)
+    return finished_run(run) if newest is None else checkpoint.read_facts(newest)
+
+
+def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any], accept: bool = False) -> str:
+    """UserError where a resumed run would see other data or another network than it began with.
+
+    Other data is taken with `accept`; what changed is returned in words, empty where nothing did.
+    """
     now, then = configs.flat(fixed(recipe, config)), configs.flat(before)
-    changed = [f"{key}: {then.get(key)} -> {now.get(key)}" for key in {**now, **then} if then.get(key) != now.get(key)]
-    if changed:
+    changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
+    told = "; ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in changed)
+    kept = [key for key in changed if key.split(".")[0] in OF_THE_NETWORK]
+    if changed and (kept or not accept):
+        also = "" if kept else ", go on all the same with accept_changes=true"
         raise UserError(
-            f"{config.run} was begun with other settings ({'; '.join(changed)}); restore them, or name a new "
-            "folder with run=..."
+            f"{config.run} was begun with other settings ({told}); restore them{also}, or name a new folder with "
+            "run=..."
         )
+    return told
 
 
 def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
-    """What may not change over the life of a run."""
-    return {"recipe": recipe.name, "seed": config.seed, "global_batch": config.global_batch, **recipe.fixed()}
+    """What may not change over the life of a run: the clips, how they are drawn, and all that the recipe names."""
+    return {
+        "recipe": recipe.name,
+        "seed": config.seed,
+        "global_batch": config.global_batch,
+        "repeats": {name: float(times) for name, times in config.repeats.items()},
+        "selection": recipe.examples.selection.facts(),
+        **recipe.fixed(),
+    }
+
+
+def agree(facts: dict[str, Any], ranks: Ranks) -> None:
+    """UserError where the processes do not see the same data, as when shards are added while they start."""
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=7).digest()
+    own = int.from_bytes(digest, "big")
+    ends = torch.tensor([own, -own], dtype=torch.int64, device=ranks.device)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    if ends[0].item() != -ends[1].item():
+        raise UserError("the processes see different data or settings; wait until writing is done, and run again")
+
+
+def planned(selection: Selection, config: LoopConfig) -> str:
+    """The equal-step plan in a line: clips of each corpus, steps an epoch, epochs of the run."""
+    clips = ", ".join(f"{count} of {name}" if name else str(count) for name, count in selection.clips.items())
+    epoch = len(selection) / config.global_batch
+    return (
+        f"{len(selection)} clips ({clips}); as many examples are {epoch:.1f} steps, the run's {config.steps} steps "
+        f"{config.steps / epoch:.1f} times that"
+    )
 
 
 def board_of(run: Path, recipe: Recipe, config: LoopConfig, start: int, ranks: Ranks):
@@ -333,6 +390,7 @@ def save(recipe, config: LoopConfig, run: Path, done: int, engines, fragments, e
         facts = {
             "cursor": done * config.global_batch,
             "fixed": fixed(recipe, config),
+            "shards_until": config.shards_until,
             "world_size": ranks.world_size,
             "zero_stage": config.zero_stage,
             "adam_steps": {player: zero.adam_steps(engine) for player, engine in engines.items()},

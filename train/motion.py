@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from data_pipeline import clips
-from data_pipeline.examples import MotionBatch, MotionExamples, WindowConfig
-from data_pipeline.manifest import Manifest
+from data_pipeline.examples import MotionBatch, MotionExamples
+from data_pipeline.windows import WindowConfig
 from mytalk import config, diffusion, identity, motion, weights
 from mytalk.motion import MotionConfig, MotionModel
 from train import loop, pictures, validation
@@ -94,28 +94,22 @@ class MotionRecipe:
 
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings
-        self.manifest = Manifest.load(Path(settings.shards))
+        self.manifest = settings.manifest()
         self.model, self.extractor = settings.model, None
         if settings.identity:
             self.extractor = identity.load_model(settings.identity).requires_grad_(False)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
-        self.examples = MotionExamples(
-            self.manifest, settings.train_split, settings.window, settings.seed, settings.voice_stretch
-        )
-        self.validation = MotionExamples(self.manifest, settings.validation_split, settings.window, seed=0)
+        self.examples = MotionExamples(self.manifest, settings.drawn(), settings.window, settings.voice_stretch)
+        self.validation = MotionExamples(self.manifest, settings.validated(), settings.window)
         for examples in (self.examples, self.validation):
             clips.refuse_other_crops(self.manifest, examples.selection.rows_n)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"motion": MotionModel(self.model)}
 
-    def make_batch(self) -> MotionExamples:
-        return self.examples
-
     def fixed(self) -> dict[str, Any]:
         return {
-            "selection": self.examples.selection.digest,
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
             "model": asdict(self.model),
@@ -156,18 +150,18 @@ class MotionRecipe:
         def loss(slot: int) -> torch.Tensor:
             return self.loss("motion", models, self.validation([slot]).to(ranks.device))[0]
 
-        return {"loss": validation.of_clips(loss, len(self.validation), ranks).mean().item()}
+        found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
+        return {"loss": found_C[read_C].mean().item()}
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""
         model = models["motion"]
         assert isinstance(model, MotionModel)
         shown = {}
-        people = sorted(self.validation.rows_of)[: self.settings.pictured_clips]
-        for person in people:
-            row = self.validation.rows_of[person][0]
-            place = self.validation.target(row, 0, int(self.validation.frames[row]))
-            source = self.validation.source_place(0, *place)
+        windows = self.validation.windows
+        for person, row in windows.first_rows()[: self.settings.pictured_clips]:
+            place = windows.target(windows.whole(row))
+            source = windows.source(0, place)
             truth_TN2 = clips.read_landmarks(self.manifest, *place)
             audio_S = clips.read_audio(self.manifest, *place)
             source_UN2 = clips.read_landmarks(self.manifest, *source)

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from data_pipeline import clips
-from data_pipeline.manifest import Manifest
 from data_pipeline.sync_examples import SyncBatch, SyncExamples
 from mytalk import config, syncnet
 from mytalk.command import UserError
@@ -107,10 +106,8 @@ class SyncRecipe:
 
     def __init__(self, settings: SyncTrainConfig):
         self.settings = settings
-        self.manifest = Manifest.load(Path(settings.shards))
-        self.examples = SyncExamples(
-            self.manifest, settings.train_split, settings.frames, settings.seed, settings.voice_stretch
-        )
+        self.manifest = settings.manifest()
+        self.examples = SyncExamples(self.manifest, settings.drawn(), settings.frames, settings.voice_stretch)
         rows = self.manifest.rows(settings.validation_split)
         for chosen in (self.examples.selection.rows_n, rows):
             clips.refuse_other_crops(self.manifest, chosen)
@@ -125,13 +122,9 @@ class SyncRecipe:
     def modules(self) -> dict[str, nn.Module]:
         return {"syncnet": SyncNet(self.settings.model)}
 
-    def make_batch(self) -> SyncExamples:
-        return self.examples
-
     def fixed(self) -> dict[str, Any]:
         settings = self.settings
         return {
-            "selection": self.examples.selection.digest,
             "frames": settings.frames,
             "min_shift_frames": settings.min_shift_frames,
             "scale": settings.scale,
@@ -155,9 +148,10 @@ class SyncRecipe:
             return two_way_accuracy(mouth[0], speech[0], self.settings.min_shift_frames)
 
         with torch.no_grad():
-            accuracies = validation.of_clips(accuracy, len(self.rows), ranks).tolist()
-        people = self.manifest.column("identity")[self.rows].tolist()
-        return against_chance(list(person_means(zip(people, accuracies)).values()), CHANCE)
+            found_C, read_C = validation.of_clips(accuracy, self.manifest.column("frames")[self.rows], ranks)
+        people = [str(self.manifest.at(row, "identity")) for row in self.rows]
+        measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
+        return against_chance(list(person_means(measured).values()), CHANCE)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""

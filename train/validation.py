@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
+from data_pipeline.clips import ClipError
+from data_pipeline.slots import shared_once
+from mytalk.command import UserError
 from train.ranks import Ranks
 
 
-def of_clips(measure: Callable[[int], torch.Tensor], count: int, ranks: Ranks) -> torch.Tensor:
-    """`measure(i)` of clips 0 to count - 1, each by one rank: (count, ...) float64, the same on all of them."""
-    first = measure(0).double()  # by every rank, for its shape
-    found = torch.zeros(count, *first.shape, dtype=torch.float64, device=ranks.device)
-    for index in range(ranks.rank, count, ranks.world_size):
-        found[index] = first if index == 0 else measure(index)
+def of_clips(
+    measure: Callable[[int], torch.Tensor], costs_C: Sequence[float] | np.ndarray, ranks: Ranks
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`measure(i)` of every clip, each by one rank, the costs (such as frames) nearly even among them.
+
+    Returns what was measured, (C, ...) float64, and whether it could be, (C,) bool, the same on all ranks. A clip that
+    is damaged is left out, and named on stderr. Raises UserError where all are.
+    """
+    count = len(costs_C)
+    own = {i: tried(measure, i) for i in shared_once(costs_C, ranks.world_size)[ranks.rank].tolist()}
+    made = {i: value for i, value in own.items() if value is not None}
+    others = (value for i in range(count) if i not in own and (value := tried(measure, i)) is not None)
+    like = next(iter(made.values()), None)
+    if like is None:  # a rank that has measured nothing needs one for its shape
+        like = next(others, None)
+    if like is None:
+        raise UserError("no clip of the validation split can be read; mend its shards or extract them again")
+    found = torch.zeros(count, *like.shape, dtype=torch.float64, device=ranks.device)
+    read = torch.zeros(count, dtype=torch.int64, device=ranks.device)
+    for index, value in made.items():
+        found[index], read[index] = value, 1
     if ranks.world_size > 1:
         dist.all_reduce(found)
-    return found
+        dist.all_reduce(read)
+    return found, read.bool()
+
+
+def tried(measure: Callable[[int], torch.Tensor], index: int) -> torch.Tensor | None:
+    """What was measured, None of a damaged clip."""
+    try:
+        return measure(index).double()
+    except ClipError as error:
+        print(f"validation: left out: {error}", file=sys.stderr, flush=True)
+        return None
 
 
 def alone(state: dict[str, torch.Tensor]) -> Ranks:

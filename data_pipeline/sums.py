@@ -1,0 +1,53 @@
+"""Checksums of a shard: a CRC-32 for every block of the tar, in a small file beside it.
+
+So a read of any window is checked, not only of whole files or members: the window is widened to whole blocks. The
+blocks are those of the file, whatever its members are, so that any tar can have them. The file holds one little-endian
+uint32 a block, and last the CRC-32 of all that: 4 bytes for every 16 KiB.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mytalk import atomic
+
+BLOCK_BYTES = 16 * 1024
+
+
+def write(tar: Path, target: Path) -> None:
+    """Write the checksums of a tar, atomically. Raises OSError."""
+    sums = []
+    with open(tar, "rb") as handle:
+        while block := handle.read(BLOCK_BYTES):
+            sums.append(zlib.crc32(block))
+    data = np.array(sums, "<u4").tobytes()
+    atomic.write_bytes(target, data + zlib.crc32(data).to_bytes(4, "little"))
+
+
+def parsed(data: bytes, tar_bytes: int) -> np.ndarray:
+    """The checksums in the bytes of such a file, one for each block. Raises ValueError for a damaged one."""
+    blocks = -(-tar_bytes // BLOCK_BYTES)
+    if len(data) != 4 * (blocks + 1):
+        raise ValueError(f"{len(data)} bytes of checksums do not fit a shard of {tar_bytes}")
+    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise ValueError("the checksums themselves are damaged")
+    return np.frombuffer(data[:-4], "<u4")
+
+
+def widened(offset: int, size: int, tar_bytes: int) -> tuple[int, int]:
+    """(offset, size) of the whole blocks that hold a range."""
+    start = offset // BLOCK_BYTES * BLOCK_BYTES
+    stop = -(-(offset + size) // BLOCK_BYTES) * BLOCK_BYTES
+    return start, min(stop, tar_bytes) - start
+
+
+def first_damaged(data: bytes, start: int, sums_B: np.ndarray) -> int | None:
+    """The first block whose bytes are not what was written, None where all are. `data` begins at block `start`."""
+    whole = memoryview(data)
+    for block, at in enumerate(range(0, len(data), BLOCK_BYTES), start // BLOCK_BYTES):
+        if zlib.crc32(whole[at : at + BLOCK_BYTES]) != sums_B[block]:
+            return block
+    return None

@@ -1,0 +1,76 @@
+"""The ledger of damaged clips that others took the place of, and how many a corpus may have before the run stops."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch.distributed as dist
+
+from data_pipeline.batches import Bad
+from mytalk import atomic
+from mytalk.command import UserError
+
+FILE = "bad_examples.jsonl"
+
+
+class Ledger:
+    """RUN/bad_examples.jsonl: a line for every slot whose clip could not be read, with key, corpus and reason.
+
+    All ranks hold the same; rank 0 writes. Lines of slots from `slots_done` on are of steps that will be taken again.
+    """
+
+    def __init__(self, run: Path, clips: Mapping[str, int], share: float, slots_done: int, writes: bool):
+        self.path, self.clips, self.share, self.writes = run / FILE, dict(clips), share, writes
+        self.keys: dict[str, dict[str, str]] = {}  # corpus -> damaged key -> why
+        kept = [row for row in _lines(self.path) if row["slot"] < slots_done]
+        for row in kept:
+            self.keys.setdefault(row["corpus"], {})[row["key"]] = row["message"]
+        if writes and self.path.exists():
+            atomic.write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def add(self, found: Sequence[Bad]) -> None:
+        """Enter what one step met, of all ranks. Raises UserError where a corpus has more than its share."""
+        found = sorted(found, key=lambda bad: (bad.slot, bad.key))
+        if self.writes:
+            with open(self.path, "a") as handle:
+                handle.writelines(json.dumps(asdict(bad)) + "\n" for bad in found)
+                handle.flush()
+                os.fsync(handle.fileno())
+        for bad in found:
+            self.keys.setdefault(bad.corpus, {})[bad.key] = bad.message
+        for corpus, damaged in self.keys.items():
+            clips = next(iter(self.clips.values())) if len(self.clips) == 1 else self.clips.get(corpus, 0)
+            if len(damaged) > max(1, int(self.share * clips)):
+                key, why = next(iter(damaged.items()))
+                raise UserError(
+                    f"{len(damaged)} of {clips} clips of corpus '{corpus}' are damaged, more than "
+                    f"bad_share={self.share} (first: {key}: {why}; all in {self.path}); mend the shards, leave the "
+                    "clips out with where=..., or raise bad_share"
+                )
+
+
+def gathered(found: list[Bad], world_size: int) -> list[Bad]:
+    """What all ranks met. All call it."""
+    if world_size == 1:
+        return found
+    of_ranks: list[list[Bad]] = [[] for _ in range(world_size)]
+    dist.all_gather_object(of_ranks, found)
+    return [bad for some in of_ranks for bad in some]
+
+
+def _lines(path: Path) -> list[dict]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # torn by a kill
+            continue
+    return rows
