@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import re
+import shlex
 import stat
 import sys
 from dataclasses import dataclass, field
@@ -224,7 +225,7 @@ def test_help_lists_every_command_and_each_has_help_with_an_example(folder, caps
         assert "--debug" in said
         example = said.split("example:\n")[1].strip().splitlines()[0]
         assert example.startswith(f"{program} {name}"), example
-        words = example.split()[4:]
+        words = shlex.split(example)[4:]
         importlib.import_module(main.COMMANDS[name][0]).arguments().parse_args(words)
 
 
