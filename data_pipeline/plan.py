@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from data_pipeline import clips, slots
+from data_pipeline.batching import divide
 from data_pipeline.corpora import shares
 from data_pipeline.manifest import SPLITS, Manifest
 from data_pipeline.windows import Drawn, Example, FrameWindows, HeardWindows, SourcedWindows, WindowConfig, Windows
@@ -32,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--config", metavar="FILE", help="settings of a training run, for what is not said here")
     made.add_argument("--global-batch", type=int, metavar="G", help="examples of a step, over all ranks (default 32)")
     made.add_argument("--world-size", type=int, default=1, metavar="W", help="ranks (default 1)")
-    made.add_argument("--micro-batch", type=int, metavar="M", help="examples of a rank at once (default G / W)")
+    made.add_argument("--max-micro-batch", type=int, metavar="M", help="the most examples of a rank at once (32)")
     made.add_argument("--rank", type=int, metavar="R", help="list this rank's slots only")
     made.add_argument("--split", choices=SPLITS, help="(default train)")
     made.add_argument("--where", metavar="FILTER", help="keep only clips for which this holds")
@@ -67,11 +68,9 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
         return held.get(key, default) if given is None else given
 
     batch, world = said("global_batch", "global_batch", 32), args.world_size
-    if world < 1 or batch < 1 or batch % world:
-        raise UserError(f"--global-batch {batch} cannot be shared by {world} ranks; take a multiple of the world size")
-    micro = batch // world if args.micro_batch is None else args.micro_batch
-    if micro < 1 or batch % (micro * world):
-        raise UserError(f"--micro-batch {micro} of {world} ranks does not divide --global-batch {batch}")
+    if min(batch, world, most := said("max_micro_batch", "max_micro_batch", 32)) < 1:
+        raise UserError("--global-batch, --max-micro-batch and --world-size are 1 or more")
+    micro = divide(batch, most, world).micro_batch
     if args.rank is not None and not 0 <= args.rank < world:
         raise UserError(f"--rank must lie between 0 and {world - 1}, not {args.rank}")
     stop = args.start + batch if args.stop is None else args.stop

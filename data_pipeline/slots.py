@@ -308,7 +308,7 @@ def micro_batches(
 ) -> Iterator[list[int]]:
     """Slots of each micro-batch of a rank, in order. Every step covers its global batch exactly once."""
     per_round = micro_batch * world_size
-    assert global_batch % per_round == 0, "train.batching derives a micro-batch that divides"
+    assert global_batch % per_round == 0, "data_pipeline.batching derives a micro-batch that divides"
     for step in range(start_step, stop_step):
         for first in range(step * global_batch, (step + 1) * global_batch, per_round):
             start = first + rank * micro_batch

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from data_pipeline import manifest
+from data_pipeline import batching, manifest
 from mytalk import atomic, config
 from mytalk.command import UserError, one_line
 from mytalk.digest import sha256_of
 from tests.conftest import ROOT
 from tests.test_extract import small_disk
 from tests.train_matrix import RECIPES
-from train import batching, board, checkpoint, loop, zero
+from train import board, checkpoint, loop, zero
 from train.appearance import AppearanceTrainConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.identity import IdentityTrainConfig

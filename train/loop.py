@@ -25,13 +25,13 @@ from torch import nn
 
 from data_pipeline import stream
 from data_pipeline.batches import Bad, Examples
+from data_pipeline.batching import divide
 from data_pipeline.slots import Selection
 from mytalk import atomic, command
 from mytalk import config as configs
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from mytalk.machine import sole_user
 from train import checkpoint, zero
-from train.batching import divide
 from train.board import Board, environment
 from train.config import LoopConfig
 from train.damaged import Ledger, gathered
@@ -334,12 +334,9 @@ def agree(facts: dict[str, Any], ranks: Ranks) -> None:
 
 def planned(selection: Selection, config: LoopConfig) -> str:
     """The equal-step plan in a line: clips of each corpus, steps an epoch, epochs of the run."""
-    clips = ", ".join(f"{count} of {name}" if name else str(count) for name, count in selection.clips.items())
+    corpora = ", ".join(f"{name} {count}" for name, count in selection.clips.items())
     epoch = len(selection) / config.global_batch
-    return (
-        f"{len(selection)} clips ({clips}); as many examples are {epoch:.1f} steps, the run's {config.steps} steps "
-        f"{config.steps / epoch:.1f} times that"
-    )
+    return f"{len(selection)} clips ({corpora}): {epoch:.1f} steps an epoch; {config.steps} steps are {config.steps / epoch:.1f} epochs"
 
 
 def board_of(run: Path, recipe: Recipe, config: LoopConfig, start: int, ranks: Ranks):

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from data_pipeline.batching import Batching
 from mytalk.command import UserError
-from train.batching import Batching
 from train.config import LoopConfig
 from train.ranks import Ranks
 
