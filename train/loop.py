@@ -336,7 +336,10 @@ def planned(selection: Selection, config: LoopConfig) -> str:
     """The equal-step plan in a line: clips of each corpus, steps an epoch, epochs of the run."""
     corpora = ", ".join(f"{name} {count}" for name, count in selection.clips.items())
     epoch = len(selection) / config.global_batch
-    return f"{len(selection)} clips ({corpora}): {epoch:.1f} steps an epoch; {config.steps} steps are {config.steps / epoch:.1f} epochs"
+    return (
+        f"{len(selection)} clips ({corpora}): {epoch:.1f} steps an epoch; {config.steps} steps are "
+        f"{config.steps / epoch:.1f} epochs"
+    )
 
 
 def board_of(run: Path, recipe: Recipe, config: LoopConfig, start: int, ranks: Ranks):
