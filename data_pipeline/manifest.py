@@ -211,12 +211,17 @@ class Manifest:
             self._held.move_to_end((group, name))
         return held[row - self._starts[group]]
 
-    def rows(self, split: str) -> np.ndarray:
-        """Indices of the rows of a split, in order. Raises UserError where there are none."""
+    def rows(self, split: str, shards_until: int = 0) -> np.ndarray:
+        """Indices of the rows of a split, in order, of shards below `shards_until` (0: of all).
+
+        Raises UserError where there are none.
+        """
         if split not in SPLITS:
             raise UserError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
         codes, values = self.codes("split")
         rows = np.flatnonzero(codes == values.index(split)) if split in values else np.zeros(0, np.int64)
+        if shards_until:
+            rows = rows[self.column("shard")[rows] < shards_until]
         if not len(rows):
             raise UserError(
                 f"{self.folder}: no clip is in split '{split}'; assign people with: "
@@ -224,11 +229,11 @@ class Manifest:
             )
         return rows
 
-    def rows_of_people(self, split: str) -> dict[str, list[int]]:
+    def rows_of_people(self, split: str, shards_until: int = 0) -> dict[str, list[int]]:
         """Rows of each person of a split, in manifest order. Raises UserError as `rows` does."""
         codes, people = self.codes("identity")
         held: dict[str, list[int]] = {}
-        for row in self.rows(split).tolist():
+        for row in self.rows(split, shards_until).tolist():
             held.setdefault(people[codes[row]], []).append(row)
         return held
 

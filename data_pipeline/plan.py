@@ -16,6 +16,12 @@ from mytalk import command
 from mytalk.command import UserError
 
 RECIPES = ("motion", "syncnet", "identity", "appearance")
+KINDS = {  # of the settings that a --config may hold
+    **dict.fromkeys(("global_batch", "max_micro_batch", "seed", "shards_until"), int),
+    **dict.fromkeys(("frames", "min_frames", "max_frames"), int),
+    **dict.fromkeys(("where", "train_split"), str),
+    **dict.fromkeys(("repeats", "window"), dict),
+}
 MOST_LISTED = 20  # slots in words; --json lists all that are asked for
 
 
@@ -159,16 +165,22 @@ def _windows(args: argparse.Namespace, held: dict[str, Any], manifest: Manifest,
     given = {field.name: getattr(args, field.name) for field in fields(WindowConfig)}
     given = {name: value for name, value in given.items() if value is not None}
     if args.recipe == "motion":
-        try:
-            return SourcedWindows(manifest, drawn, WindowConfig(**{**held.get("window", {}), **given}))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        return SourcedWindows(manifest, drawn, _window({**held.get("window", {}), **given}))
     if args.recipe == "syncnet":
         frames = given.get("max_frames", held.get("frames", 64))
+        _window({"min_frames": frames, "max_frames": frames})
         return HeardWindows(manifest, drawn, ("frames",), slots.SYNC_WINDOW, frames, frames)
-    shortest = given.get("min_frames", held.get("min_frames", 24))
-    longest = given.get("max_frames", held.get("max_frames", 75))
-    return Windows(manifest, drawn, ("identity", "frames"), slots.IDENTITY_WINDOW, shortest, longest)
+    sizes: dict[str, Any] = {"min_frames": 24, "max_frames": 75}
+    own = _window({**sizes, **{name: held[name] for name in sizes if name in held}, **given})
+    return Windows(manifest, drawn, ("identity", "frames"), slots.IDENTITY_WINDOW, own.min_frames, own.max_frames)
+
+
+def _window(given: dict[str, Any]) -> WindowConfig:
+    """Raises UserError for sizes that cannot be."""
+    try:
+        return WindowConfig(**given)
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error).replace("WindowConfig.__init__()", "window:")) from None
 
 
 def _held(path: str | None) -> dict[str, Any]:
@@ -176,9 +188,17 @@ def _held(path: str | None) -> dict[str, Any]:
         return {}
     from omegaconf import OmegaConf
 
-    held = OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        held = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except OSError:
+        raise
+    except Exception as error:  # the YAML reader's own errors share no base class
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(held, dict):
         raise UserError(f"{path} holds no settings")
+    for name, kind in KINDS.items():
+        if name in held and not isinstance(held[name], kind):
+            raise UserError(f"{path}: {name} is {held[name]!r}; write {'a number' if kind is int else 'as train does'}")
     return {str(name): value for name, value in held.items()}
 
 

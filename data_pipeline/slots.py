@@ -23,6 +23,7 @@ from data_pipeline.manifest import Manifest
 from mytalk.command import UserError
 
 BLOCK_SHARDS = 8  # samples are permuted inside blocks of this many shards, so that reads stay near each other
+MISSING = -(2**63)  # hashed in the place of a whole number that is missing
 OFFSET = "sync_offset"  # frames of 25 Hz by which the sound is late; a column that annotating adds
 
 
@@ -124,16 +125,28 @@ def select(
         raise UserError(f"{manifest.folder}: the manifest's rows are not in the order of shards; make it anew")
     if not len(rows_n):
         raise UserError(f"{manifest.folder}: {_why(manifest, split, left, dropped)}")
-    several = len(corpora) > 1
+    corpus_n, drawn = _of_drawn(corpus_n, list(corpora) or [""])
     named = hashlib.blake2b(digest_size=16)
     for name, digest in digests.items():
         named.update(f"{name}:{digest.hexdigest()}\n".encode())
-    if several:
-        named.update(repr([(n, i) for n, i in corpora.items() if (corpus_n == i).any()]).encode() + corpus_n.tobytes())
-    else:
-        corpus_n = corpus_n[:0]
+    if len(corpus_n):
+        named.update(repr(drawn).encode() + corpus_n.tobytes())
     held = np.array(shards), np.array(first_rows)
-    return Selection(rows_n, *held, named.hexdigest(), corpus_n, tuple(corpora) or ("",), dropped)
+    return Selection(rows_n, *held, named.hexdigest(), corpus_n, drawn, dropped)
+
+
+def _of_drawn(corpus_n: np.ndarray, corpora: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Corpora that clips are drawn from, sorted, and each clip's among them (none where there is one).
+
+    The others are forgotten: they may come with shards that are appended while a run keeps to those it began with.
+    """
+    there = [i for i, count in enumerate(np.bincount(corpus_n, minlength=len(corpora)).tolist()) if count]
+    there.sort(key=lambda i: corpora[i])
+    if len(there) == 1:
+        return corpus_n[:0], (corpora[there[0]],)
+    place = np.zeros(len(corpora), np.int16)
+    place[there] = np.arange(len(there))
+    return place[corpus_n], tuple(corpora[i] for i in there)
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:
@@ -197,6 +210,10 @@ class _Hashed:
                     self.lengths.update(np.diff(ends).tobytes())
                     self.values.update(memoryview(data)[ends[0] : ends[-1]] if data is not None else b"")
             return
+        if pa.types.is_integer(kind):
+            values = values.cast(pa.int64()).fill_null(
+                MISSING
+            )  # else the rows read at once would be floats where one has none
         numbers = values.to_numpy()
         self.values.update(numbers.astype("<f8" if numbers.dtype.kind == "f" else "<i8").tobytes())
 

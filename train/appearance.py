@@ -14,6 +14,7 @@ from torch import nn
 
 from data_pipeline import clips
 from data_pipeline.appearance_examples import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.clips import ClipError
 from mytalk import appearance, config
 from mytalk.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.landmarks import MOUTH
@@ -209,7 +210,10 @@ class AppearanceRecipe:
             slot_of.setdefault(str(self.validation.manifest.at(row, "identity")), slot)
         shown = {}
         for person in sorted(slot_of)[: self.settings.pictured_people]:
-            batch = self.validation([slot_of[person]]).to(next(models["generator"].parameters()).device)
+            try:
+                batch = self.validation([slot_of[person]]).to(next(models["generator"].parameters()).device)
+            except ClipError:  # a damaged clip has no picture
+                continue
             seen, painted = self.painted(models["generator"], batch)
             tiles = [
                 *seen.lips_BR3HW[0],

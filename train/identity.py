@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data_pipeline import clips
+from data_pipeline.clips import ClipError, Want
 from data_pipeline.identity_examples import IdentityBatch, IdentityExamples, people_digest
 from data_pipeline.manifest import Manifest
 from mytalk import config, identity
@@ -146,12 +147,12 @@ def evenly(values: list, most: int) -> list:
     return [values[i] for i in np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
 
 
-def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int) -> list[int]:
+def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int, shards_until: int = 0) -> list[int]:
     """The clips whose pairs are compared, in manifest order: at most so many people of a split, and clips of each.
 
     Pairs grow with the square of the clips. Both are taken evenly over the sorted people and over a person's clips.
     """
-    held = manifest.rows_of_people(split)
+    held = manifest.rows_of_people(split, shards_until)
     return sorted(row for person in evenly(sorted(held), people) for row in evenly(held[person], clips_each))
 
 
@@ -165,7 +166,11 @@ class IdentityRecipe:
         self.manifest = settings.manifest()
         self.examples = IdentityExamples(self.manifest, settings.drawn(), settings.min_frames, settings.max_frames)
         self.rows = verified_rows(
-            self.manifest, settings.validation_split, settings.verification_people, settings.verification_clips
+            self.manifest,
+            settings.validation_split,
+            settings.verification_people,
+            settings.verification_clips,
+            settings.shards_until,
         )
         for rows in (self.examples.selection.rows_n, self.rows):
             clips.refuse_other_crops(self.manifest, rows)
@@ -173,10 +178,16 @@ class IdentityRecipe:
         self.mean_face_N2 = self.mean_face()
 
     def mean_face(self) -> torch.Tensor:
-        """The mean face in the head's frame over some clips of the train split, (N, 2) px."""
+        """The mean face in the head's frame over some clips of the train split, (N, 2) px. Raises ClipError."""
         chosen = evenly(self.examples.selection.rows_n.tolist(), CENTRED_CLIPS)
         frames = int(self.manifest.column("frames")[chosen].min())
-        landmarks_BTN2 = torch.stack([self.read(row, min(frames, self.settings.min_frames)) for row in chosen])
+        stop = min(frames, self.settings.min_frames)
+        wanted = [Want(row, "landmarks", 0, stop) for row in chosen]
+        found = clips.read(self.manifest, wanted)
+        whole = [torch.from_numpy(points.astype(np.float32)) for points in found if isinstance(points, np.ndarray)]
+        if not whole and isinstance(found[0], ClipError):
+            raise found[0]
+        landmarks_BTN2 = torch.stack(whole)
         return identity.to_head(landmarks_BTN2, torch.ones_like(landmarks_BTN2[..., 0, 0])).mean((0, 1))
 
     def read(self, row: int, stop: int | None = None) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from data_pipeline import clips
+from data_pipeline.clips import ClipError
 from data_pipeline.examples import MotionBatch, MotionExamples
 from data_pipeline.windows import WindowConfig
 from mytalk import config, diffusion, identity, motion, weights
@@ -162,10 +163,13 @@ class MotionRecipe:
         for person, row in windows.first_rows()[: self.settings.pictured_clips]:
             place = windows.target(windows.whole(row))
             source = windows.source(0, place)
-            truth_TN2 = clips.read_landmarks(self.manifest, *place)
-            audio_S = clips.read_audio(self.manifest, *place)
-            source_UN2 = clips.read_landmarks(self.manifest, *source)
-            heard_S = clips.read_audio(self.manifest, *source)
+            try:
+                truth_TN2 = clips.read_landmarks(self.manifest, *place)
+                audio_S = clips.read_audio(self.manifest, *place)
+                source_UN2 = clips.read_landmarks(self.manifest, *source)
+                heard_S = clips.read_audio(self.manifest, *source)
+            except ClipError:  # a damaged clip has no picture
+                continue
             result_TN2 = motion.generate(
                 model,
                 truth_TN2,

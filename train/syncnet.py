@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from data_pipeline import clips
+from data_pipeline.clips import ClipError
 from data_pipeline.sync_examples import SyncBatch, SyncExamples
 from mytalk import config, syncnet
 from mytalk.command import UserError
@@ -108,7 +110,7 @@ class SyncRecipe:
         self.settings = settings
         self.manifest = settings.manifest()
         self.examples = SyncExamples(self.manifest, settings.drawn(), settings.frames, settings.voice_stretch)
-        rows = self.manifest.rows(settings.validation_split)
+        rows = self.manifest.rows(settings.validation_split, settings.shards_until)
         for chosen in (self.examples.selection.rows_n, rows):
             clips.refuse_other_crops(self.manifest, chosen)
         self.measured: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
@@ -170,14 +172,14 @@ class SyncRecipe:
             both = int(min(frames[row], frames[other]))
             if both < self.settings.model.window_frames + syncnet.REACH_FRAMES:
                 continue
-            landmarks_TN2 = clips.read_landmarks(self.manifest, row, 0, both)
-            curves = {
-                colour: syncnet.distances(model, landmarks_TN2, clips.read_audio(self.manifest, heard, 0, both))
-                for colour, heard in ((pictures.TRUTH, row), (pictures.RESULT, other))
-            }
-            shown[f"{self.settings.validation_split}/{self.manifest.column('key')[row]}"] = pictures.curve_plot(
-                curves, 512
-            )
+            with contextlib.suppress(ClipError):  # a damaged clip has no picture
+                landmarks_TN2 = clips.read_landmarks(self.manifest, row, 0, both)
+                curves = {
+                    colour: syncnet.distances(model, landmarks_TN2, clips.read_audio(self.manifest, heard, 0, both))
+                    for colour, heard in ((pictures.TRUTH, row), (pictures.RESULT, other))
+                }
+                key = self.manifest.at(row, "key")
+                shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, 512)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
