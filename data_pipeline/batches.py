@@ -158,6 +158,14 @@ def padded_audio(read: Sequence[np.ndarray], longest: int) -> torch.Tensor:
     return audio_BS.mul_(1 / 32768)
 
 
+def padded(read: Sequence[np.ndarray], longest: int) -> torch.Tensor:
+    """Windows of a later column's values, (T, D) each, as float32 (B, T, D); padding is 0."""
+    values_BTD = torch.zeros(len(read), longest, read[0].shape[1])
+    for target_TD, values_TD in zip(values_BTD, read):
+        target_TD[: len(values_TD)] = torch.from_numpy(values_TD)
+    return values_BTD
+
+
 def longest_of(places: Sequence[Place]) -> int:
     """Frames of the longest place."""
     return max(place.stop - place.start for place in places)

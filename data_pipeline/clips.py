@@ -22,7 +22,7 @@ from data_pipeline.slots import OFFSET
 from mytalk.command import UserError
 from mytalk.landmarks import COUNT, CROP_PX, SAMPLES_PER_FRAME
 
-SAMPLE_BYTES = 2
+SAMPLE_BYTES = VALUE_BYTES = 2  # 16 bits for a sample, and for a value of landmarks and later columns
 HELD_SUMS = 64  # files of checksums kept: the shards that are read now
 
 
@@ -182,33 +182,42 @@ def piece_of(manifest: Manifest, want: Want) -> Piece:
     frames = int(manifest.at(want.row, "frames"))
     if not 0 <= want.start <= want.stop <= frames:
         raise IndexError(f"frames [{want.start}, {want.stop}) of a clip of {frames}")
+    per_frame, header = _layout(manifest, whole, want.member, frames)
+    late = _late_bytes(manifest, want, per_frame)
+    first, last = (min(max(frame * per_frame + late, 0), frames * per_frame) for frame in (want.start, want.stop))
+    return whole._replace(offset=whole.offset + header + first, size=last - first)
+
+
+def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple[int, int]:
+    """Bytes of a frame, and of what stands before the first. Raises ClipError (layout)."""
+    if member == "audio":
+        per_frame, headers = SAMPLES_PER_FRAME * SAMPLE_BYTES, range(WAV_HEADER_BYTES, WAV_HEADER_BYTES + 1)
+    else:
+        per_frame = FRAME_BYTES if member == "landmarks" else VALUE_BYTES * manifest.later(member)["width"]
+        headers = range(1, 257)
+    if (header := whole.size - frames * per_frame) not in headers:
+        raise _error(manifest, whole.row, "layout", f"{whole.size} bytes of {member} do not fit its frames")
+    return per_frame, header
+
+
+def _late_bytes(manifest: Manifest, want: Want, per_frame: int) -> int:
+    """How far into a member its frame 0 lies, where the sound is annotated to be late: whole samples, or frames."""
     if want.member == "audio":
-        per_frame, header = SAMPLES_PER_FRAME * SAMPLE_BYTES, WAV_HEADER_BYTES
-        if whole.size != header + frames * per_frame:
-            raise _error(manifest, want.row, "layout", f"{whole.size} bytes of audio do not fit its frames")
-        shift = late_samples(manifest, want.row) * SAMPLE_BYTES
-        first = min(max(want.start * per_frame + shift, 0), frames * per_frame)
-        last = min(max(want.stop * per_frame + shift, 0), frames * per_frame)
-        return whole._replace(offset=whole.offset + header + first, size=last - first)
-    per_frame = FRAME_BYTES if want.member == "landmarks" else SAMPLE_BYTES * manifest.width_of(want.member)
-    header = whole.size - frames * per_frame
-    if not 0 < header <= 256:
-        raise _error(manifest, want.row, "layout", f"{whole.size} bytes of {want.member} do not fit its frames")
-    size = (want.stop - want.start) * per_frame
-    return whole._replace(offset=whole.offset + header + want.start * per_frame, size=size)
-
-
-def late_samples(manifest: Manifest, row: int) -> int:
-    """How much later than the picture the clip's sound is, in samples, as annotated; 0 where it is not."""
-    if not manifest.has(OFFSET):
+        return round(late_frames(manifest, want.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
+    if want.member == "landmarks" or manifest.later(want.member).get("of") != "audio":
         return 0
-    frames = manifest.at(row, OFFSET)
-    return 0 if frames is None or math.isnan(frames) else round(float(frames) * SAMPLES_PER_FRAME)
+    return round(late_frames(manifest, want.row)) * per_frame
+
+
+def late_frames(manifest: Manifest, row: int) -> float:
+    """How much later than the picture the clip's sound is, as annotated; 0 where it is not."""
+    late = manifest.at(row, OFFSET) if manifest.has(OFFSET) else None
+    return float(late) if late is not None and math.isfinite(late) else 0.0
 
 
 def heard(frames: int, offset_frames: float) -> tuple[int, int]:
     """Frames [first, past the last) whose sound the clip holds, where it is `offset_frames` late (NaN: none known)."""
-    late = 0.0 if math.isnan(offset_frames) else offset_frames
+    late = offset_frames if math.isfinite(offset_frames) else 0.0
     return min(frames, math.ceil(max(0.0, -late))), max(0, frames - math.ceil(max(0.0, late)))
 
 
@@ -216,8 +225,8 @@ def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes |
     """What is wanted, all asked for at once, as it lies in the shard: nothing is converted yet.
 
     Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
-    as bytes; a ClipError in the place of what
-    is damaged (short, checksum, layout, not_finite). Raises IndexError for frames that a clip has not, OSError.
+    as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
+    frames that a clip has not, OSError.
     """
     pieces: list[Piece] = []
     errors: dict[int, ClipError] = {}
@@ -233,18 +242,20 @@ def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes |
 def _values(manifest: Manifest, want: Want, data: bytes | ClipError) -> np.ndarray | bytes | ClipError:
     if isinstance(data, ClipError) or want.stop is None:
         return data
+    shape: tuple[int, ...] = (COUNT, 2)
+    if want.member != "landmarks":
+        shape = (SAMPLES_PER_FRAME,) if want.member == "audio" else (manifest.later(want.member)["width"],)
+    per_frame = VALUE_BYTES * math.prod(shape)
+    missing = (want.stop - want.start) * per_frame - len(data)
+    if missing:  # what lies outside the clip is silence
+        before = min(max(-(want.start * per_frame + _late_bytes(manifest, want, per_frame)), 0), missing)
+        data = bytes(before) + data + bytes(missing - before)
     if want.member == "audio":
-        samples = np.frombuffer(data, "<i2")
-        wanted = (want.stop - want.start) * SAMPLES_PER_FRAME
-        if len(samples) == wanted:
-            return samples
-        late = late_samples(manifest, want.row)  # what lies outside the clip is silence
-        before = min(max(-(want.start * SAMPLES_PER_FRAME + late), 0), wanted)
-        return np.pad(samples, (before, wanted - before - len(samples)))
+        return np.frombuffer(data, "<i2")
     values = np.frombuffer(data, "<f2")
     if ((values.view("<u2") & 0x7C00) == 0x7C00).any():
         return _error(manifest, want.row, "not_finite", f"{want.member} are not finite")
-    return values.reshape(want.stop - want.start, *((COUNT, 2) if want.member == "landmarks" else (-1,)))
+    return values.reshape(-1, *shape)
 
 
 def read_member(manifest: Manifest, row: int, member: str) -> bytes:

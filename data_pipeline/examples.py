@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from data_pipeline import slots
-from data_pipeline.batches import Batch, Examples, longest_of, padded_audio, padded_landmarks
+from data_pipeline.batches import Batch, Examples, longest_of, padded, padded_audio, padded_landmarks
 from data_pipeline.manifest import Manifest
 from data_pipeline.windows import Drawn, Example, SourcedWindows, WindowConfig, draw_voice
 from mytalk.diffusion import T_MIN
@@ -33,19 +33,28 @@ class MotionBatch(Batch):
     source_audio_BS: torch.Tensor  # what the person says meanwhile, S = 640 U
     t_B: torch.Tensor  # diffusion time, uniform in [1e-5, 1]
     noise_BTK2: torch.Tensor  # standard normal
+    features_BTD: torch.Tensor | None = None  # a later column's values of target and source, where one is named
+    source_features_BUD: torch.Tensor | None = None
 
 
 class MotionExamples(Examples[MotionBatch]):
-    """Makes the motion model's batches: a window of a clip, and a source window of the same person."""
+    """Makes the motion model's batches: a window of a clip, and a source window of the same person.
+
+    `features` names the member of a later column that comes along, such as features of the speech.
+    """
 
     windows: SourcedWindows
 
-    def __init__(self, manifest: Manifest, drawn: Drawn, window: WindowConfig, voice_stretch: float = 0.0):
-        super().__init__(SourcedWindows(manifest, drawn, window))
+    def __init__(
+        self, manifest: Manifest, drawn: Drawn, window: WindowConfig, voice_stretch: float = 0.0, features: str = ""
+    ):
+        super().__init__(SourcedWindows(manifest, drawn, window, features))
         self.voice_stretch = voice_stretch
 
     def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> MotionBatch:
-        landmarks, speech, source_landmarks, source_speech = zip(*read)
+        half = len(self.windows.members)
+        columns = list(zip(*read))
+        (landmarks, speech, *features), (source_landmarks, source_speech, *heard) = columns[:half], columns[half:]
         longest = longest_of([example.place for example in examples])
         longest_source = max(len(points) for points in source_landmarks)
         landmarks_BTN2, mask_BT = padded_landmarks(landmarks, longest)
@@ -68,4 +77,6 @@ class MotionExamples(Examples[MotionBatch]):
             voice_B=voice_B,
             t_B=t_B,
             noise_BTK2=noise_BTK2,
+            features_BTD=padded(features[0], longest) if features else None,
+            source_features_BUD=padded(heard[0], longest_source) if heard else None,
         )

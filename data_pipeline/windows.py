@@ -193,13 +193,16 @@ class SourcedWindows(Windows):
     """Slot -> window of a clip, and a source window of the same person.
 
     The source is drawn from the person's other clips. A person of one clip gives it from that clip, outside the
-    target: a source that shows the true mouth with its speech would teach to look it up. Raises UserError where
-    that clip has one frame.
+    target: a source that shows the true mouth with its speech would teach to look it up. `features` names a later
+    column's member that is read as well. Raises UserError where a person's only clip has one frame.
     """
 
     members = ("landmarks", "audio")
 
-    def __init__(self, manifest: Manifest, drawn: Drawn, window: WindowConfig):
+    def __init__(self, manifest: Manifest, drawn: Drawn, window: WindowConfig, features: str = ""):
+        if features:
+            manifest.later(features)  # says what columns there are
+            self.members = ("landmarks", "audio", features)
         super().__init__(manifest, drawn, ("identity", "frames"), slots.WINDOW, window.min_frames, window.max_frames)
         self.source_frames = window.source_frames
         self.person_of, self.people = manifest.codes("identity")
