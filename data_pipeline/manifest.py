@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.layout import MEMBERS, sums_name, tar_name
-from data_pipeline.store import Store
+from data_pipeline.store import Store, without_secrets
 from mytalk import atomic
 from mytalk.command import UserError
 
@@ -113,7 +113,7 @@ class Manifest:
         one duplicate group) in two splits. OSError.
         """
         store = store or Store(folder)
-        folder = Path(folder) if store.local else str(folder)
+        folder = Path(folder) if store.local else without_secrets(str(folder))
         header = _read_header(store)
         opened, digest = _open_table(store)
         if digest != header["table"]["sha256"]:
@@ -129,7 +129,7 @@ class Manifest:
         """A process that does not share memory loads it again; the digest must be the same."""
         if self._table is not None:
             return Manifest, (self.folder, self.header, self._table, None, self.store)
-        return _again, (self.folder, self.digest, self.store)
+        return _again, (self.store, self.digest)
 
     @property
     def digest(self) -> str:
@@ -259,23 +259,25 @@ class Manifest:
         """The column of the shards that holds a member. Raises UserError for a member that no column holds."""
         if member in MEMBERS:
             return MEMBERS[member][0]
-        return self._later(member)["column"]
+        return self.later(member)["column"]
 
-    def width_of(self, member: str) -> int:
-        """Values per frame of a later column's member."""
-        return int(self._later(member)["width"])
+    def later(self, member: str) -> dict[str, Any]:
+        """What the header says of a later column's member: its `column`, `width` in values a frame, what it is `of`.
 
-    def _later(self, member: str) -> dict[str, Any]:
-        later = self.header.get("members", {})
-        if member not in later:
-            raise UserError(f"{self.folder}: no column holds '{member}'; there are: {', '.join([*MEMBERS, *later])}")
-        return later[member]
+        Raises UserError for a member that no column holds.
+        """
+        held = self.header.get("members", {})
+        if member not in held:
+            raise UserError(f"{self.folder}: no column holds '{member}'; there are: {', '.join([*MEMBERS, *held])}")
+        return held[member]
 
 
-def _again(folder: str | Path, digest: str, store: Store) -> Manifest:
-    made = Manifest.load(folder, store)
+def _again(store: Store, digest: str) -> Manifest:
+    made = Manifest.load(store.root, store)
     if made.digest != digest:
-        raise UserError(f"{folder}: the manifest was written anew while the run began; type the same command again")
+        raise UserError(
+            f"{made.folder}: the manifest was written anew while the run began; type the same command again"
+        )
     return made
 
 
@@ -344,10 +346,10 @@ def _read_header(store: Store) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(_make_one(store, HEADER)) from None
     except ValueError:
-        raise UserError(f"{store.root}/{HEADER} is not JSON; type the extract command again") from None
+        raise UserError(f"{without_secrets(store.root)}/{HEADER} is not JSON; type the extract command again") from None
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{store.root}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; extract again"
+            f"{without_secrets(store.root)}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; extract again"
         )
     return header
 
@@ -443,7 +445,7 @@ def _filled(count: int, pieces: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _make_one(store: Store, name: str) -> str:
-    return f"{store.root}/{name} is missing; make it with: python -m data_pipeline extract VIDEOS {store.root}"
+    return f"{without_secrets(store.root)}/{name} is missing; make it with: python -m data_pipeline extract VIDEOS {without_secrets(store.root)}"
 
 
 def _refuse_leaks(manifest: Manifest, folder: str | Path) -> None:

@@ -143,7 +143,7 @@ class Windows:
 class HeardWindows(Windows):
     """Slot -> window of landmarks and its sound."""
 
-    members = ("landmarks", "audio")
+    members: tuple[str, ...] = ("landmarks", "audio")
 
 
 class FrameWindows(Windows):
@@ -197,7 +197,7 @@ class SourcedWindows(Windows):
     column's member that is read as well. Raises UserError where a person's only clip has one frame.
     """
 
-    members = ("landmarks", "audio")
+    members: tuple[str, ...] = ("landmarks", "audio")
 
     def __init__(self, manifest: Manifest, drawn: Drawn, window: WindowConfig, features: str = ""):
         if features:

@@ -15,7 +15,7 @@ from mytalk.command import EXIT_DONE, EXIT_NOT_DONE
 def add(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the shared options."""
     chosen = plan.Settings()
-    made.add_argument("--shards", type=Path, required=True, help="folder of shards with a manifest")
+    made.add_argument("--shards", required=True, help="folder or URL of shards with a manifest")
     made.add_argument("--out", type=Path, required=True, help="folder of the report")
     made.add_argument("--split", default=chosen.split, help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     made.add_argument("--steps", type=_count, default=chosen.sampler_steps, help="sampler steps (default: %(default)s)")
