@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.layout import MEMBERS, sums_name, tar_name
-from data_pipeline.store import Store, without_secrets
+from data_pipeline.store import Store
 from mytalk import atomic
 from mytalk.command import UserError
 
@@ -113,7 +113,7 @@ class Manifest:
         one duplicate group) in two splits. OSError.
         """
         store = store or Store(folder)
-        folder = Path(folder) if store.local else without_secrets(str(folder))
+        folder = Path(folder) if store.local else store.shown
         header = _read_header(store)
         opened, digest = _open_table(store)
         if digest != header["table"]["sha256"]:
@@ -346,10 +346,10 @@ def _read_header(store: Store) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(_make_one(store, HEADER)) from None
     except ValueError:
-        raise UserError(f"{without_secrets(store.root)}/{HEADER} is not JSON; type the extract command again") from None
+        raise UserError(f"{store.shown}/{HEADER} is not JSON; type the extract command again") from None
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{without_secrets(store.root)}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; extract again"
+            f"{store.shown}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; extract again"
         )
     return header
 
@@ -445,7 +445,7 @@ def _filled(count: int, pieces: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _make_one(store: Store, name: str) -> str:
-    return f"{without_secrets(store.root)}/{name} is missing; make it with: python -m data_pipeline extract VIDEOS {without_secrets(store.root)}"
+    return f"{store.shown}/{name} is missing; make it with: python -m data_pipeline extract VIDEOS {store.shown}"
 
 
 def _refuse_leaks(manifest: Manifest, folder: str | Path) -> None:

@@ -70,6 +70,11 @@ class Store:
     def __reduce__(self) -> tuple:
         return Store, (self.root, self.cache, self.tries, self.wait_s, self.timeout_s, self.options)
 
+    @property
+    def shown(self) -> str:
+        """The root as messages may name it."""
+        return without_secrets(self.root)
+
     def read(self, ranges: Sequence[Range]) -> list[bytes]:
         """The bytes of each range, in order; fewer than asked only where its file really ends.
 
