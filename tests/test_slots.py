@@ -447,3 +447,30 @@ def test_workers_are_never_killed_by_a_signal_to_the_group(monkeypatch, tmp_path
     assert list(made) == [{"held": [], "ignored": list(stream.LEFT_TO_THE_PARENT)}]
     assert set(json.loads(held.read_text())) >= {int(name) for name in stream.LEFT_TO_THE_PARENT}
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_webdatasets_pipeline_takes_the_stream_as_its_first_stage(examples, alone):
+    """Its stages, its loader and its workers see our batches, in our order."""
+    import webdataset as wds
+
+    own = stream.SlotStream(examples, GLOBAL_BATCH, 4, 0, 1, 0, 4)
+    keys = wds.DataPipeline(own, wds.map(lambda batch: (batch.slots_B.tolist(), batch.keys_B)))
+    for workers in (0, 2):
+        made = list(wds.WebLoader(keys, batch_size=None, num_workers=workers))
+        assert [slot for numbers, _ in made for slot in numbers] == list(range(4 * GLOBAL_BATCH))
+        assert [key for _, held in made for key in held] == [alone[slot]["key"] for slot in range(4 * GLOBAL_BATCH)]
+
+
+def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talker_shards, tmp_path):
+    """As to a worker that is spawned: it opens the manifest again, and refuses one that was written anew."""
+    import pickle
+
+    folder = shutil.copytree(talker_shards, tmp_path / "shards")
+    mine = MotionExamples(Manifest.load(folder), Drawn(seed=1), WINDOW, 0.2)
+    packed = pickle.dumps(mine)
+    sent = pickle.loads(packed)  # noqa: S301  what DataLoader does with it
+    assert_equal(consumed([sent([3, 40])]), consumed([examples([3, 40])]))
+    before = Manifest.load(folder)
+    manifest.save(folder, before.table.append_column("late", pa.array([1.0] * len(before))), before.header)
+    with pytest.raises(UserError, match="written anew while the run began"):
+        pickle.loads(packed)  # noqa: S301
