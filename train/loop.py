@@ -97,12 +97,12 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
         config.shards_until = begun(run).get("shards_until", 0)
     recipe = make_recipe()
     if finished["steps"] >= config.steps:
-        refuse_changes(recipe, config, finished["fixed"])
+        refuse_changes(recipe, config, finished["fixed"], config.accept_changes)
         print(f"{run} is already trained for {finished['steps']} steps; raise steps to go on")
         return EXIT_DONE
     joined = join()
     try:
-        agree(fixed(recipe, config), joined)
+        agree({**fixed(recipe, config), "shards_until": config.shards_until}, joined)
         with sole_user(run, "train") if joined.rank == 0 else contextlib.nullcontext():
             return train(recipe, config, joined)
     finally:
