@@ -1,0 +1,36 @@
+"""The time from an index to its first motion batch, in this process: one line of JSON. See benchmarks/stream.py."""
+
+from __future__ import annotations
+
+import time
+
+_began = time.perf_counter()
+
+import json  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+
+from data_pipeline.examples import MotionExamples  # noqa: E402
+from data_pipeline.manifest import Manifest  # noqa: E402
+from data_pipeline.windows import Drawn, WindowConfig  # noqa: E402
+
+BATCH = 32
+
+
+def main(folder: str) -> None:
+    """Print seconds of the imports, of loading, of planning and of the first batch, and the most memory used."""
+    times = [_began, time.perf_counter()]
+    manifest = Manifest.load(folder)
+    times.append(time.perf_counter())
+    examples = MotionExamples(manifest, Drawn(), WindowConfig(50, 50, 75))
+    times.append(time.perf_counter())
+    batch = examples(list(range(BATCH)))
+    times.append(time.perf_counter())
+    assert len(batch.landmarks_BTN2) == BATCH
+    assert not batch.bad
+    seconds = dict(zip(("imports", "load", "plan", "batch"), (b - a for a, b in zip(times, times[1:]))))
+    print(json.dumps({**seconds, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
