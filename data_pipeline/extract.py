@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import layout, pool, shards, sources
+from data_pipeline import column, layout, pool, shards, sources
 from data_pipeline import ledger as ledgers
 from data_pipeline import manifest as manifests
 from data_pipeline.survey import Limits
@@ -128,7 +128,8 @@ def _close(out: Path, listed: list[sources.Source], frames: int, started: float,
         table, header = manifests.from_parts(parts, json.loads((out / "protocol.json").read_text()))
         old = manifests.pending(out)
         if old is not None:
-            table, header = manifests.carried(table, old[0]), {**old[1], **header}
+            table, header = column.kept(manifests.carried(table, old[0]), header, old[0], old[1])
+            header = {**old[1], **header}
         if old is None or not old[2] or not old[0].equals(table) or old[1] != header:
             manifests.save(out, table, header)
     ledgers.write(out, parts)
