@@ -8,13 +8,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format golden clean
+.PHONY: demo test test-full lint format golden clean
 
 demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub people they never saw; the same command continues
 	$(RUN) -m launch demo
 
-test: lint  ## lint, types and every test
+test: lint  ## lint, types and every test but the largest
 	$(RUN) -m pytest
+
+test-full: lint  ## the largest tests as well: a minute and gigabytes of disk more
+	$(RUN) -m pytest -m ""
 
 lint: $(VENV)/.test  ## ruff and mypy
 	$(RUN) -m ruff check .
