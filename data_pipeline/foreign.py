@@ -15,7 +15,6 @@ import math
 import re
 import struct
 import tarfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +199,12 @@ def judged(path: Path, frames: Path | None, rules: Rules) -> list[dict[str, Any]
     columns of extract and under "extra" the facts beyond them. Raises Unusable for a damaged tar, ValueError where the
     two tars differ in their keys, OSError.
     """
-    found = samples(path)
-    beside = found if frames is None else samples(frames)
+    found = beside = samples(path)
+    if frames is not None:
+        try:
+            beside = samples(frames)
+        except Unusable as unusable:
+            raise Unusable(unusable.reason, f"the tar of its videos, {frames.name}: {unusable}") from None
     for place in range(max(len(found), len(beside)) if frames is not None else 0):
         here, there = (some[place].key if place < len(some) else "nothing" for some in (found, beside))
         if here != there:
@@ -280,13 +283,11 @@ def _landmarks(handle: IO[bytes], file: Found) -> int:
     """How many frames the landmarks of a clip have. Raises Unusable."""
     head = io.BytesIO(_bytes(handle, file, NPY_HEAD_BYTES))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            version = np.lib.format.read_magic(head)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in read:
-                raise ValueError(f"version {version} is not known")
-            shape, fortran, kind = read[version](head)
+        version = np.lib.format.read_magic(head)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read:
+            raise ValueError(f"version {version} is not known")
+        shape, fortran, kind = read[version](head)
     except Exception as error:  # all that numpy's tokenizer, parser and types raise
         raise Unusable("landmarks_npy", f"its landmarks are no .npy that can be read: {_short(error)}") from None
     if kind != np.dtype("<f2") or kind.hasobject:

@@ -16,54 +16,28 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from data_pipeline import column, foreign, sums
+from data_pipeline import foreign, sums
 from data_pipeline import manifest as manifests
 from data_pipeline.foreign import Rules, Unusable
 from data_pipeline.layout import COLUMNS
-from data_pipeline.manifest import HEADER, SCHEMA, Manifest
+from data_pipeline.manifest import HEADER, Manifest
+from data_pipeline.united import LEDGER, Books, Unit, as_before, named
 from mytalk import atomic, command, config
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
-from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
 LISTED = "indexed"  # in the header
-LEDGER, PARTS, SUMS = "ledger.jsonl", "parts", "sums"
+PARTS, SUMS = "parts", "sums"
 FORMAT = 1  # of the parts
-KEPT, REJECTED = "kept", "rejected"
-DECIDED = ("duplicate_group",)  # of OUT, once it is there; never what a source says later
-
-
-class LedgerError(AssertionError):
-    """The books do not balance: something was lost or counted twice."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What becomes one shard. A tar, and the tar of its videos where that is another; or a shard of a folder of ours.
-
-    Names are relative to OUT where the file lies below OUT's parent, else absolute.
-    """
-
-    tar: str = ""
-    frames: str = ""
-    folder: str = ""
-    shard: int = 0
-
-    def listed(self) -> dict[str, Any]:
-        """As the list holds it."""
-        return {name: value for name, value in vars(self).items() if value != "" and (self.folder or name != "shard")}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -113,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
         )
         of_folders = {name: Manifest.load(out / name) for name in folders}
         units = _appended(held, order, of_folders)
-        parts = _scanned(out, [unit for unit in units if unit.tar], rules or Rules(), max(args.workers, 1))
+        heads = _scanned(out, [unit for unit in units if unit.tar], rules or Rules(), max(args.workers, 1))
         for unit in held:
-            if unit.tar and "samples" not in parts[unit]:
-                why = parts[unit]["message"]
+            if unit.tar and "reason" in heads[unit]:
+                why = heads[unit]["message"]
                 raise UserError(f"{unit.tar} was indexed and is damaged now: {why}; bring it back, or name another OUT")
-        return _close(out, units, parts, of_folders, rules, args.unsplit)
+        return _close(out, units, heads, of_folders, rules, args.unsplit)
 
 
 # What is asked for -----------------------------------------------------------------------------------
@@ -154,10 +128,10 @@ def _sources(args: argparse.Namespace, out: Path) -> list[Unit | str]:
             how = foreign.compression(handle.read(512))
         if how:
             raise UserError(f"{path} is compressed ({how}) and reading byte ranges needs plain tars; unpack it first")
-    beside = dict(zip(tars, (_named(path, out) for path in frames))) if frames else {}
+    beside = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
     made: list[Unit | str] = []
     for path in order:
-        name = _named(path, out)
+        name = named(path, out)
         made.append(name if path.is_dir() else Unit(name, "" if beside.get(path) == name else beside.get(path, "")))
     return list(dict.fromkeys(made))
 
@@ -173,14 +147,6 @@ def _tars(source: str) -> list[Path]:
     if not found:
         raise UserError(f"no file {source}; name tars, or a folder that extract or index wrote")
     return found
-
-
-def _named(path: Path, out: Path) -> str:
-    """A file's or folder's name as OUT refers to it: relative where it lies below OUT's parent, else absolute."""
-    real, base = path.parent.resolve() / path.name, out.resolve()
-    if path.name in ("", ".", ".."):
-        real = path.resolve()
-    return Path(os.path.relpath(real, base)).as_posix() if real.is_relative_to(base.parent) else str(real)
 
 
 # What is listed --------------------------------------------------------------------------------------
@@ -240,87 +206,92 @@ def _shards(made: Manifest) -> list[int]:
 
 
 def _scanned(out: Path, units: Sequence[Unit], rules: Rules, workers: int) -> dict[Unit, dict[str, Any]]:
-    """What is in each tar, read anew where it is not known. Raises UserError for a pair that differs, OSError."""
-    parts = {unit: _known(out, unit, rules) for unit in units}
-    todo = [unit for unit, part in parts.items() if part is None]
+    """What is known of each tar, which is read where nothing is. Raises UserError for a pair that differs, OSError."""
+    heads = {unit: _known(out, unit, rules) for unit in units}
+    todo = [unit for unit, head in heads.items() if head is None]
     if todo:
         progress = Progress("index", len(units), "tars", done=len(units) - len(todo))
         with ThreadPoolExecutor(workers) as threads:
             waiting = {threads.submit(_scan, out, unit, rules): unit for unit in todo}
             try:
                 for done in as_completed(waiting):
-                    parts[waiting[done]] = done.result()
+                    heads[waiting[done]] = done.result()
                     progress.step()
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
         progress.finish()
-    return {unit: part for unit, part in parts.items() if part is not None}
+    return {unit: head for unit, head in heads.items() if head is not None}
 
 
 def _stem(name: str) -> str:
     """Name of the files about a tar: readable, and of no other tar."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).name.rpartition(".")[0])[:48].strip("-")
-    return f"{readable or 'tar'}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:10]}"
+    return f"{readable or 'tar'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:10]}"
 
 
 def _part_path(out: Path, unit: Unit) -> Path:
-    return out / PARTS / f"{_stem(unit.tar)}.json"
+    return out / PARTS / f"{_stem(unit.tar)}.jsonl"
 
 
-def _crc_name(name: str) -> str:
-    return f"{SUMS}/{_stem(name)}.crc"
-
-
-def _files(out: Path, unit: Unit) -> dict[str, dict[str, Any]]:
-    """Size and time of a unit's files. Raises UserError where one is gone."""
-    made = {}
+def _asked(out: Path, unit: Unit, rules: Rules) -> dict[str, Any]:
+    """By what a part is known: the rules, and size and time of the unit's files. Raises UserError where one is gone."""
+    files = {}
     for name in filter(None, (unit.tar, unit.frames)):
         try:
             stat = os.stat(out / name)
         except FileNotFoundError:
             raise UserError(f"{name} is gone since it was indexed; bring it back, or name another OUT") from None
-        made[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    return made
+        files[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"format": FORMAT, "rules": dataclasses.asdict(rules), "unit": unit.listed(), "files": files}
 
 
 def _known(out: Path, unit: Unit, rules: Rules) -> dict[str, Any] | None:
-    """What was found in a tar, if that was by these rules and no file of it has changed since."""
-    asked = {"format": FORMAT, "rules": dataclasses.asdict(rules), "unit": unit.listed(), "files": _files(out, unit)}
+    """The head of a tar's part, if it was made by these rules and no file of it has changed since."""
+    asked = _asked(out, unit, rules)
     try:
-        part = json.loads(_part_path(out, unit).read_text())
-        if {name: part.get(name) for name in asked} != asked:
+        with open(_part_path(out, unit)) as handle:
+            head = json.loads(handle.readline())
+        if {name: head.get(name) for name in asked} != asked:
             return None
-        for name in part["columns"].values():
-            (out / name["crc"]).stat()
+        for stated in head["columns"].values():
+            (out / stated["crc"]).stat()
     except (FileNotFoundError, ValueError, AttributeError, KeyError):
         return None
-    return part
+    return head
+
+
+def _samples(out: Path, unit: Unit) -> list[dict[str, Any]]:
+    """What was found in a tar, a sample each."""
+    with open(_part_path(out, unit)) as handle:
+        return [json.loads(line) for line in handle][1:]
 
 
 def _scan(out: Path, unit: Unit, rules: Rules) -> dict[str, Any]:
-    """Read a tar, and keep what was found in it. `samples` is missing from a damaged tar's."""
-    files = _files(out, unit)
-    part = {"format": FORMAT, "rules": dataclasses.asdict(rules), "unit": unit.listed(), "files": files, "columns": {}}
+    """Read a tar, and keep what was found in it: a head, and a line a sample. A damaged one's head has a reason."""
+    asked = _asked(out, unit, rules)
+    head: dict[str, Any] = {**asked, "columns": {}}
+    found: list[dict[str, Any]] = []
     try:
         found = foreign.judged(out / unit.tar, out / unit.frames if unit.frames else None, rules)
     except Unusable as unusable:
-        part.update(reason=unusable.reason, message=str(unusable))
+        head.update(reason=unusable.reason, message=str(unusable))
     except ValueError as error:
         raise UserError(f"{error}; name pairs of tars in equal order") from None
     else:
-        stated = {name: _summed(out, name) for name in files}
-        part["columns"] = dict(zip(COLUMNS, (stated[unit.tar], stated[unit.frames or unit.tar])))
-        part["samples"] = found
-    if _files(out, unit) != files:
+        stated = {name: _summed(out, name) for name in asked["files"]}
+        head["columns"] = dict(zip(COLUMNS, (stated[unit.tar], stated[unit.frames or unit.tar])))
+    if _asked(out, unit, rules) != asked:
         raise UserError(f"{unit.tar} was changed while it was read; type the same command when its writer is done")
-    atomic.write_json(_part_path(out, unit), part)
-    return part
+    with atomic.file(_part_path(out, unit), "w") as handle:
+        for line in (head, *found):
+            handle.write(json.dumps(line, allow_nan=False) + "\n")
+    return head
 
 
 def _summed(out: Path, name: str) -> dict[str, Any]:
     """Write a tar's checksums; what the manifest's header says of it."""
-    crc = _crc_name(name)
+    crc = f"{SUMS}/{_stem(name)}.crc"
     sums.write(out / name, out / crc)
     return {"bytes": os.stat(out / name).st_size, "sha256": sha256_of(out / name), "file": name, "crc": crc}
 
@@ -331,18 +302,18 @@ def _summed(out: Path, name: str) -> dict[str, Any]:
 def _close(
     out: Path,
     units: Sequence[Unit],
-    parts: dict[Unit, dict[str, Any]],
+    heads: dict[Unit, dict[str, Any]],
     of_folders: dict[str, Manifest],
     rules: Rules | None,
     unsplit: bool,
 ) -> int:
     """Put the table together, balance the books, write both and print the sums."""
-    books = _Books(out, of_folders)
+    books = Books(out, of_folders)
     for unit in units:
         if unit.folder:
             books.merge(unit)
         else:
-            books.judge(unit, parts[unit])
+            books.judge(unit, heads[unit], _samples(out, unit))
     table = books.united(unsplit)
     books.balance(table)
     if len(table):
@@ -350,7 +321,7 @@ def _close(
         fresh = {**books.header(unsplit, rules), LISTED: listed}
         old = manifests.pending(out)
         if old is not None:
-            table, fresh = _as_before(table, fresh, old[0], old[1])
+            table, fresh = as_before(table, fresh, old[0], old[1])
             fresh = {**old[1], **fresh}
         table = table.combine_chunks().replace_schema_metadata(None)
         if old is None or not old[2] or not old[0].equals(table) or old[1] != fresh:
@@ -363,234 +334,9 @@ def _close(
                 raise UserError(f"{leak}; add --unsplit, and assign people of all anew with split") from None
     books.write()
     print(books.in_words(table))
-    for unit, part in books.damaged:
-        print(f"left out {unit.tar}: {part['message']}; bring it whole and type the same command", file=sys.stderr)
+    for unit, head in books.damaged:
+        print(f"left out {unit.tar}: {head['message']}; bring it whole and type the same command", file=sys.stderr)
     if not len(table):
         print(f"nothing was indexed; the reasons are in {out / LEDGER}", file=sys.stderr)
         return command.EXIT_NOT_DONE
     return command.EXIT_DONE
-
-
-class _Books:
-    """Tables and ledger of an index, as they grow shard by shard. A unit that is listed is the shard of its place."""
-
-    def __init__(self, out: Path, of_folders: dict[str, Manifest]):
-        self.out, self.of_folders = out, of_folders
-        self.units: list[Unit] = []
-        self.tables: list[pa.Table] = []
-        self.shards: list[dict[str, Any]] = []
-        self.members: dict[str, Any] = {}
-        self.lines: list[dict[str, Any]] = []
-        self.damaged: list[tuple[Unit, dict[str, Any]]] = []
-        self.states: collections.Counter[str] = collections.Counter()
-        self.found = 0
-        self._owner: dict[str, Unit] = {}  # of each key
-        self._kinds: dict[str, tuple[str, str]] = {}  # of columns that extract does not know: kind, where from
-        for name, made in of_folders.items():
-            for member, stated in made.header.get("members", {}).items():
-                self.members[member] = column.merged_member(self.members, member, stated, name)
-
-    # A tar
-
-    def judge(self, unit: Unit, part: dict[str, Any]) -> None:
-        """Take what was found in a tar: each sample is kept, or rejected with a reason."""
-        if "samples" not in part:
-            self.damaged.append((unit, part))
-            self.lines.append(
-                {"tar": unit.tar, "state": REJECTED} | {name: part[name] for name in ("reason", "message")}
-            )
-            return
-        shard = len(self.units)
-        self.units.append(unit)
-        rows, lines = [], []
-        for sample in part["samples"]:
-            line = {"key": sample["key"], "shard": shard, "state": KEPT}
-            if "reason" in sample:
-                line |= {"state": REJECTED, "reason": sample["reason"], "message": sample["message"]}
-            elif sample["key"] in self._owner:
-                owner = self._owner[sample["key"]]
-                message = f"its key is that of a clip in {owner.tar or owner.folder}"
-                line |= {"state": REJECTED, "reason": "duplicate_key", "message": message}
-            else:
-                self._owner[sample["key"]] = unit
-                rows.append({**sample, "shard": shard})
-            lines.append(line)
-        self.found += len(lines)
-        self.states.update(line.get("reason", KEPT) for line in lines)
-        self.lines.append({"tar": unit.tar, "shard": shard, "state": "indexed", "kept": len(rows), "found": len(lines)})
-        self.lines += lines
-        if rows:
-            self.shards.append({"shard": shard, **part["columns"]})
-            self.tables.append(self._extended(pa.Table.from_pylist(rows, schema=SCHEMA), unit, rows))
-
-    def _extended(self, table: pa.Table, unit: Unit, rows: list[dict[str, Any]]) -> pa.Table:
-        """With a column for each further fact. The first clip that has one says of which kind it is."""
-        for name in dict.fromkeys(name for row in rows for name in row["extra"]):
-            if name not in self._kinds and len(self._kinds) >= foreign.MOST_EXTRA:
-                continue
-            values = [row["extra"].get(name) for row in rows]
-            first = next(value for value in values if value is not None)
-            kind, _ = self._kinds.setdefault(name, (_kind_of(first), unit.tar))
-            values = [value if value is not None and _kind_of(value) == kind else None for value in values]
-            if any(isinstance(value, float) for value in values):
-                values = [None if value is None else float(value) for value in values]
-            table = table.append_column(name, pa.array(values))
-        return table
-
-    # A shard of a folder
-
-    def merge(self, unit: Unit) -> None:
-        """Take a shard of a folder of ours. Raises UserError for a key that is there already."""
-        shard, made = len(self.units), self.of_folders[unit.folder]
-        self.units.append(unit)
-        shard_n = made.column("shard")
-        start, stop = np.searchsorted(shard_n, [unit.shard, unit.shard + 1]).tolist()
-        table = made.table.slice(start, stop - start)
-        for key in table["key"].to_pylist():
-            if key in self._owner:
-                owner = self._owner[key]
-                raise UserError(
-                    f"clip {key} is in {owner.folder or owner.tar} and in {unit.folder}; leave one of them out, or "
-                    "make one anew with another --corpus"
-                )
-            self._owner[key] = unit
-        entry: dict[str, Any] = next((one for one in made.header["shards"] if one["shard"] == unit.shard), {})
-        stated = {name: self._moved(unit, name, told) for name, told in entry.items() if name != "shard"}
-        self.shards.append({"shard": shard, **stated})
-        self.tables.append(self._of_ours(table, unit, shard))
-        self.states["merged"] += len(table)
-        self.lines.append(
-            {"folder": unit.folder, "shard": shard, "of": unit.shard, "state": "merged", "clips": len(table)}
-        )
-
-    def _moved(self, unit: Unit, name: str, told: dict[str, Any]) -> dict[str, Any]:
-        """What a header says of a tar, with file and checksums named from OUT."""
-        file = self.of_folders[unit.folder].shard_file(name, unit.shard)
-        made = {**told, "file": self._from_out(unit, file.name)}
-        return made if file.sums is None else {**made, "crc": self._from_out(unit, file.sums)}
-
-    def _from_out(self, unit: Unit, name: str) -> str:
-        if "://" in name or os.path.isabs(name):
-            return name
-        return _named(self.out / unit.folder / name, self.out)
-
-    def _of_ours(self, table: pa.Table, unit: Unit, shard: int) -> pa.Table:
-        """Rows of a folder with our shard's number, and columns of the types of ours. Raises UserError."""
-        columns = {}
-        for field in SCHEMA:
-            columns[field.name] = table[field.name].cast(field.type)
-        columns["shard"] = pa.array(np.full(len(table), shard, np.int32))
-        for name in table.column_names:
-            if name in columns:
-                continue
-            values = table[name]
-            if pa.types.is_dictionary(values.type):
-                values = values.cast(values.type.value_type)
-            kind = _kind(values.type)
-            known, where = self._kinds.setdefault(name, (kind, unit.folder))
-            if kind != known:
-                raise UserError(
-                    f"column '{name}' holds {known} in {where} and {kind} in {unit.folder}; annotate one of them anew"
-                )
-            columns[name] = values
-        return pa.table(columns)
-
-    # All of it
-
-    def united(self, unsplit: bool) -> pa.Table:
-        """All rows; what a source does not know is missing, and a later column's place is one of 0 bytes."""
-        if not self.tables:
-            return SCHEMA.empty_table()
-        table = pa.concat_tables(self.tables, promote_options="permissive")
-        for member in self.members:
-            for what in ("offset", "size"):
-                table = column.placed(table, f"{member}_{what}", table[f"{member}_{what}"].fill_null(0))
-        if unsplit:
-            table = column.placed(table, "split", pa.array([""] * len(table)))
-            table = table.drop_columns([name for name in ("duplicate_group",) if name in table.column_names])
-        return table
-
-    def header(self, unsplit: bool, rules: Rules | None) -> dict[str, Any]:
-        """What the shards are and how they were made. The split is as the first folder that has one states it."""
-        protocol: dict[str, Any] = {"frame_hz": FRAME_HZ, "sample_hz": SAMPLE_HZ}
-        if rules is not None:
-            protocol["crop_px"] = rules.crop_px
-        folders = {name: made.header.get("protocol", {}) for name, made in self.of_folders.items()}
-        made: dict[str, Any] = {"protocol": {**protocol, "folders": folders}, "shards": self.shards}
-        if self.members:
-            made["members"] = self.members
-        splits = [made.header["split"] for made in self.of_folders.values() if "split" in made.header]
-        return {**made, "split": splits[0]} if splits and not unsplit else made
-
-    def balance(self, table: pa.Table) -> None:
-        """Raises LedgerError unless every sample ended in one state and every kept one is a row."""
-        rejected = sum(count for state, count in self.states.items() if state not in (KEPT, "merged"))
-        if self.found != self.states[KEPT] + rejected:
-            raise LedgerError(f"{self.found} samples, {self.states[KEPT]} kept and {rejected} rejected")
-        if len(table) != self.states[KEPT] + self.states["merged"] or len(table) != len(self._owner):
-            raise LedgerError(f"{len(table)} rows, {self.states[KEPT]} kept and {self.states['merged']} merged")
-
-    def write(self) -> None:
-        """Write OUT/ledger.jsonl: a line for a tar, then one for each of its samples; a line for a folder's shard."""
-        with atomic.file(self.out / LEDGER, "w") as handle:
-            for line in self.lines:
-                handle.write(json.dumps(line, sort_keys=True) + "\n")
-
-    def in_words(self, table: pa.Table) -> str:
-        """The closing lines: tars and samples by state, clips and hours."""
-        lines = []
-        tars = sum(bool(unit.tar) for unit in self.units)
-        if tars or self.damaged:
-            why = _counted(collections.Counter(part["reason"] for _, part in self.damaged))
-            lines.append(f"tars     {tars + len(self.damaged)} = {tars} indexed + {len(self.damaged)} rejected{why}")
-            reasons = {state: count for state, count in self.states.items() if state not in (KEPT, "merged")}
-            kept = self.states[KEPT]
-            lines.append(f"samples  {self.found} = {kept} kept + {self.found - kept} rejected{_counted(reasons)}")
-        if self.of_folders:
-            lines.append(f"folders  {len(self.of_folders)}, {self.states['merged']} clips")
-        hours = (pc.sum(table["frames"]).as_py() or 0) / FRAME_HZ / 3600
-        return "\n".join([*lines, f"clips    {len(table)}, {hours:.3g} hours"])
-
-
-def _as_before(
-    table: pa.Table, header: dict[str, Any], old: pa.Table, old_header: dict[str, Any]
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Fresh rows with what OUT knew of them: splits, and of tars that stayed the same annotations and later columns."""
-    shas = {entry["shard"]: entry["motion"]["sha256"] for entry in old_header["shards"] if "motion" in entry}
-    same = [entry["shard"] for entry in header["shards"] if shas.get(entry["shard"]) == entry["motion"]["sha256"]]
-    stays = pa.array(np.isin(table["shard"].to_numpy(), same))
-    place = {key: index for index, key in enumerate(old["key"].to_pylist())}
-    indices = pa.array([place.get(key) for key in table["key"].to_pylist()], pa.int64())
-    later = {f"{member}_{what}" for member in old_header.get("members", {}) for what in ("offset", "size")}
-    split = old["split"].take(indices)
-    split = pc.if_else(pc.equal(split, ""), None, split)
-    table = column.placed(table, "split", pc.coalesce(split, table["split"], ""))
-    for name in old.column_names:
-        if name in SCHEMA.names or name in later:
-            continue
-        was = old[name].take(indices)
-        if name in table.column_names:
-            now = table[name]
-            if _kind(was.type) != _kind(now.type):
-                continue
-            first = pc.coalesce(was, now)
-            was = first if name in DECIDED else pc.if_else(stays, first, pc.coalesce(now, was))
-        table = column.placed(table, name, was)
-    return column.kept(table, header, old, old_header)
-
-
-def _kind_of(value: Any) -> str:
-    return _kind(pa.scalar(value).type)
-
-
-def _kind(given: pa.DataType) -> str:
-    if pa.types.is_boolean(given):
-        return "true or false"
-    if pa.types.is_integer(given) or pa.types.is_floating(given):
-        return "numbers"
-    return "text" if pa.types.is_string(given) or pa.types.is_large_string(given) else str(given)
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    return f" ({listed})" if listed else ""

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 from webdataset.writer import ShardWriter, TarWriter
 
-from data_pipeline import clips, column, foreign, index, members, split, windows
+from data_pipeline import clips, column, foreign, index, members, split, united, windows
 from data_pipeline import manifest as manifests
 from data_pipeline.appearance_examples import AppearanceExamples, ReferenceConfig
 from data_pipeline.clips import Want
@@ -37,7 +37,7 @@ from data_pipeline.windows import Drawn, WindowConfig
 from mytalk.appearance import AppearanceConfig
 from mytalk.audio import log_mel
 from mytalk.command import UserError
-from tests import talkers
+from tests import stub_extract, talkers
 
 ROOT = Path(__file__).parent.parent
 THEIRS = {"landmarks": "Lm.npy", "audio": "wav", "video": "mp4", "facts": "meta.json"}
@@ -107,7 +107,7 @@ def copied(folder: Path, target: Path, video: bool = False, change=lambda facts:
 
 
 def ledger_of(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / index.LEDGER).read_text().splitlines()]
+    return [json.loads(line) for line in (out / united.LEDGER).read_text().splitlines()]
 
 
 def reasons(out: Path) -> dict[str, str]:
@@ -250,15 +250,15 @@ def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys)
 def test_books_that_do_not_balance_are_refused(tmp_path):
     tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0)), ("b", {"wav": b""})])
     indexed(tmp_path / "out", tar, *OPTIONS)
-    books = index._Books(tmp_path / "out", {})
-    unit = index.Unit("../tars/a.tar")
-    books.judge(unit, json.loads(next((tmp_path / "out" / "parts").glob("*.json")).read_text()))
+    books = united.Books(tmp_path / "out", {})
+    head, *found = [json.loads(line) for line in next((tmp_path / "out" / "parts").iterdir()).read_text().splitlines()]
+    books.judge(united.Unit("../tars/a.tar"), head, found)
     table = books.united(False)
     books.balance(table)
-    with pytest.raises(index.LedgerError):
+    with pytest.raises(united.LedgerError):
         books.balance(table.slice(1))
     books.states["lost"] += 1
-    with pytest.raises(index.LedgerError):
+    with pytest.raises(united.LedgerError):
         books.balance(table)
 
 
@@ -609,6 +609,27 @@ def test_a_tar_that_changed_is_read_again(tmp_path):
     assert clips.read_member(manifest, 0, "landmarks") == clip(5, 40)["lm.npy"]
 
 
+def test_an_index_killed_anywhere_is_continued_to_equal_bytes(corpora, tmp_path):
+    for name in "abc":
+        tar_of(tmp_path / "tars" / f"{name}.tar", [(f"{name}{n}", clip(ord(name) * 10 + n)) for n in range(2)])
+
+    def run(out: Path, events: int) -> tuple[int, str]:
+        typed = [str(out), str(tmp_path / "tars" / "*.tar"), str(corpora / "one"), "--workers", "1", *OPTIONS]
+        return killed_after("index.run(index.arguments().parse_args(sys.argv[2:]))", events, *typed)
+
+    code, said = run(tmp_path / "whole", 10_000)
+    assert code == 0, said
+    wanted, events = files(tmp_path / "whole"), int(re.search(r"events (\d+)", said)[1])
+    for after in range(1, events, 2):  # between two of these lies one file's replacement
+        out = tmp_path / f"killed-{after}"
+        assert run(out, after)[0] == -signal.SIGKILL
+        if (out / "manifest.json").exists():
+            Manifest.load(out)
+        code, said = run(out, 10_000)
+        assert code == 0, said
+        assert files(out) == wanted
+
+
 # Folders of ours -------------------------------------------------------------------------------------
 
 
@@ -832,10 +853,9 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from data_pipeline import column
-from mytalk import atomic
+from data_pipeline import column, index
 
-left = int(sys.argv[2])
+left = int(sys.argv[1])
 
 def event(*_):
     global left
@@ -854,31 +874,34 @@ def replaced(*paths):
     event()
 
 os.replace = replaced
-column.add(Path(sys.argv[1]), "pair", make, 2)
-print("events", int(sys.argv[2]) - left)
+%s
+print("events", int(sys.argv[1]) - left)
 """
 
 
-def killed_after(folder: Path, events: int) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(events)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+def killed_after(what: str, events: int, *args: str) -> tuple[int, str]:
+    """Run a line of Python, which is killed at one of its events: a clip made, a file about to be there, or there."""
+    typed = [sys.executable, "-c", KILLED % what, str(events), *args]
+    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_a_column_killed_anywhere_is_continued_to_equal_bytes(talker_shards, tmp_path):
+    def run(folder: Path, events: int) -> tuple[int, str]:
+        return killed_after('column.add(Path(sys.argv[2]), "pair", make, 2)', events, str(folder))
+
     shutil.copytree(talker_shards, tmp_path / "whole")
-    code, said = killed_after(tmp_path / "whole", 10_000)
+    code, said = run(tmp_path / "whole", 10_000)
     assert code == 0, said
     events = int(re.search(r"events (\d+)", said)[1])
     wanted = {name: data for name, data in files(tmp_path / "whole").items() if not name.endswith(".lock")}
-    for after in (2, events // 2, events - 6, *range(events - 5, events)):  # the last four are of the manifest
+    for after in (2, events // 2, *range(events - 4, events - 1)):  # the last four are of the manifest
         folder = tmp_path / f"killed-{after}"
         shutil.copytree(talker_shards, folder)
-        assert killed_after(folder, after)[0] == -signal.SIGKILL
+        assert run(folder, after)[0] == -signal.SIGKILL
         made = {path.name: path.stat().st_ino for path in folder.glob("pair-*.tar")}
         parts = {f"{path.stem}.tar" for path in (folder / "parts").glob("pair-*.json")}
-        code, said = killed_after(folder, 10_000)
+        code, said = run(folder, 10_000)
         assert code == 0, said
         assert {name: data for name, data in files(folder).items() if not name.endswith(".lock")} == wanted
         assert all(
@@ -931,6 +954,26 @@ def test_columns_of_merged_and_grown_folders(corpora, tmp_path):
     column.add(tmp_path / "two", "pair", lambda m, row: np.zeros((m.at(row, "frames"), 3)), 3)
     with pytest.raises(UserError, match="column 'pair' is not what it is elsewhere"):
         indexed(tmp_path / "clash", tmp_path / "one", tmp_path / "two")
+
+
+def test_extract_keeps_a_later_column(tmp_path):
+    videos, out = stub_extract.corpus(tmp_path / "videos"), tmp_path / "out"
+    options = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
+    assert stub_extract.run(videos, out, *options)[0] == 0
+    column.add(out, "pair", doubled, 2)
+    before = files(out)
+    assert stub_extract.run(videos, out, *options)[0] == 0
+    assert files(out) == before
+    first = Manifest.load(out)
+    shutil.copy(videos / first.at(0, "source"), videos / "new.mp4")
+    assert stub_extract.run(videos, out, *options)[0] == 0
+    grown = Manifest.load(out)
+    assert len(grown) > len(first)
+    assert grown.header["shards"][0]["pair"] == first.header["shards"][0]["pair"]
+    good, none = clips.read(grown, [Want(0, "pair", 1, 4), Want(len(grown) - 1, "pair", 1, 4)])
+    assert good[:, 0].tolist() == [1, 2, 3]
+    assert none.reason == "layout"
+    assert column.add(out, "pair", doubled, 2).made == len(grown) - len(first)
 
 
 def test_stock_webdataset_decodes_our_shards_and_our_columns_in_equal_order(filmed_shards):
