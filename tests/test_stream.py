@@ -580,8 +580,8 @@ def test_every_damage_is_substituted_alike_at_any_world_size(mixed, tmp_path, da
     assert other.sorted_bad() == made.sorted_bad()
 
 
-@pytest.mark.parametrize("reason", ["checksum", "corrupt"])
-def test_damaged_pictures_are_substituted(mixed, tmp_path, reason):
+@pytest.mark.parametrize(("reason", "part"), [("checksum", "pictures"), ("corrupt", "index"), ("corrupt", "pictures")])
+def test_damaged_pictures_are_substituted(mixed, tmp_path, reason, part):
     """Flipped, or written as noise under right sums; what needs no pictures does not notice."""
     folder = shutil.copytree(mixed, tmp_path / "shards")
     before = Manifest.load(folder)
@@ -591,7 +591,8 @@ def test_damaged_pictures_are_substituted(mixed, tmp_path, reason):
         flip(path, offset + size // 2)
     else:
         data = bytearray(path.read_bytes())
-        data[offset + 48 : offset + size] = np.random.default_rng(0).bytes(size - 48)
+        begin = offset + 48 if part == "index" else data.index(b"mdat", offset) + 4
+        data[begin : offset + size] = np.random.default_rng(0).bytes(offset + size - begin)
         path.write_bytes(data)
         sums.write(path, folder / "frames-000002.crc")
     whole, damaged = (RECIPES["appearance"](Manifest.load(where), DRAWN) for where in (mixed, folder))
