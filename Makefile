@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-full lint format golden clean
+.PHONY: demo test test-full lint format golden bench clean
 
 demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub people they never saw; the same command continues
 	$(RUN) -m launch demo
@@ -30,6 +30,10 @@ format: $(VENV)/.test  ## rewrite the code as ruff would have it
 
 golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
 	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/test_train.py -k golden
+
+bench: $(VENV)/.test  ## measure the shard format and the stream: some ten minutes and 2 GB of disk
+	$(RUN) -m benchmarks.shards
+	$(RUN) -m benchmarks.stream
 
 clean:  ## remove the environment and the demo's runs
 	rm -rf $(VENV) runs/demo

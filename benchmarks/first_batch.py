@@ -6,6 +6,7 @@ import time
 
 _began = time.perf_counter()
 
+import itertools  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
@@ -28,7 +29,9 @@ def main(folder: str) -> None:
     times.append(time.perf_counter())
     assert len(batch.landmarks_BTN2) == BATCH
     assert not batch.bad
-    seconds = dict(zip(("imports", "load", "plan", "batch"), (b - a for a, b in zip(times, times[1:]))))
+    seconds = dict(
+        zip(("imports", "load", "plan", "batch"), (after - before for before, after in itertools.pairwise(times)))
+    )
     print(json.dumps({**seconds, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 

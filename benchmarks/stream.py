@@ -141,8 +141,8 @@ def take_turns(contestants: list[Contestant], args: argparse.Namespace, what: st
 def row_of(what: str, ours: Contestant, rival: Contestant, goal: float) -> Row:
     """The table's line of two contestants, in examples a second."""
     ratios = [theirs / own for own, theirs in zip(ours.wall_s, rival.wall_s)]
-    rates = [f"{1 / np.median(one.wall_s):.0f}" for one in (ours, rival)]
-    return Row(what, *rates, ratios, float(np.median(rival.cpu_s) / np.median(ours.cpu_s)), goal)
+    own_rate, rate = (f"{1 / np.median(one.wall_s):.0f}" for one in (ours, rival))
+    return Row(what, own_rate, rate, ratios, float(np.median(rival.cpu_s) / np.median(ours.cpu_s)), goal)
 
 
 def assert_same(ours: Batch, theirs: Batch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,23 +86,21 @@ def fetch(manifest: Manifest, pieces: Sequence[Piece]) -> list[bytes | ClipError
 
     Raises OSError where the storage cannot be read: that says nothing about the clip.
     """
+    return [found if isinstance(found, ClipError) else bytes(found) for found in _fetched(manifest, pieces)]
+
+
+def _fetched(manifest: Manifest, pieces: Sequence[Piece]) -> Iterator[memoryview | ClipError]:
+    """`fetch` without a copy: views of the blocks that were read, each checked as it comes."""
     reads = [_widened(manifest, piece) for piece in pieces]
-    data = manifest.store.read([read.asked for read in reads])
-    faults = {i: fault for i, read in enumerate(reads) if (fault := _fault(manifest, read, data[i]))}
-    if faults:  # a copy on the way may be damaged, and the shard be whole
-        manifest.store.forget([reads[i].asked for i in faults])
-        for i in faults:
-            _held_sums.pop((str(manifest.store.root), reads[i].file.sums or ""), None)
-        for i, again in zip(list(faults), manifest.store.read([reads[i].asked for i in faults])):
-            data[i], fault = again, _fault(manifest, reads[i], again)
-            if fault is None:
-                del faults[i]
-    return [
-        _error(manifest, piece.row, *faults[i])
-        if i in faults
-        else data[i][piece.offset - reads[i].start :][: piece.size]
-        for i, piece in enumerate(pieces)
-    ]
+    for piece, read, data in zip(pieces, reads, manifest.store.each([read.asked for read in reads])):
+        fault = _fault(manifest, read, data)
+        if fault is not None:  # a copy on the way may be damaged, and the shard be whole
+            manifest.store.forget([read.asked])
+            _held_sums.pop((manifest.store.root, read.file.sums or ""), None)
+            (data,) = manifest.store.read([read.asked])
+            fault = _fault(manifest, read, data)
+        begin = piece.offset - read.start
+        yield memoryview(data)[begin : begin + piece.size] if fault is None else _error(manifest, piece.row, *fault)
 
 
 def _widened(manifest: Manifest, piece: Piece) -> _Read:
@@ -135,7 +133,7 @@ _held_sums: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
 
 def _sums(manifest: Manifest, name: str, tar_bytes: int) -> np.ndarray:
-    place = (str(manifest.store.root), name)
+    place = (manifest.store.root, name)
     held = _held_sums.get(place)
     if held is None or len(held) != -(-tar_bytes // sums.BLOCK_BYTES):
         held = sums.parsed(manifest.store.whole(name), tar_bytes)
@@ -185,7 +183,7 @@ def piece_of(manifest: Manifest, want: Want) -> Piece:
     per_frame, header = _layout(manifest, whole, want.member, frames)
     late = _late_bytes(manifest, want, per_frame)
     first, last = (min(max(frame * per_frame + late, 0), frames * per_frame) for frame in (want.start, want.stop))
-    return whole._replace(offset=whole.offset + header + first, size=last - first)
+    return Piece(want.row, whole.column, whole.offset + header + first, last - first)
 
 
 def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple[int, int]:
@@ -235,13 +233,15 @@ def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes |
             pieces.append(piece_of(manifest, want))
         except ClipError as error:
             errors[place] = error
-    fetched = iter(fetch(manifest, pieces))
+    fetched = _fetched(manifest, pieces)
     return [errors[i] if i in errors else _values(manifest, want, next(fetched)) for i, want in enumerate(wants)]
 
 
-def _values(manifest: Manifest, want: Want, data: bytes | ClipError) -> np.ndarray | bytes | ClipError:
-    if isinstance(data, ClipError) or want.stop is None:
+def _values(manifest: Manifest, want: Want, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
+    if isinstance(data, ClipError):
         return data
+    if want.stop is None:
+        return bytes(data)
     shape: tuple[int, ...] = (COUNT, 2)
     if want.member != "landmarks":
         shape = (SAMPLES_PER_FRAME,) if want.member == "audio" else (manifest.later(want.member)["width"],)
@@ -249,11 +249,11 @@ def _values(manifest: Manifest, want: Want, data: bytes | ClipError) -> np.ndarr
     missing = (want.stop - want.start) * per_frame - len(data)
     if missing:  # what lies outside the clip is silence
         before = min(max(-(want.start * per_frame + _late_bytes(manifest, want, per_frame)), 0), missing)
-        data = bytes(before) + data + bytes(missing - before)
+        data = memoryview(b"".join((bytes(before), data, bytes(missing - before))))
     if want.member == "audio":
         return np.frombuffer(data, "<i2")
     values = np.frombuffer(data, "<f2")
-    if ((values.view("<u2") & 0x7C00) == 0x7C00).any():
+    if values.size and values.view("<u2").max() >= 0x7C00 and not np.isfinite(values).all():  # the first is quick
         return _error(manifest, want.row, "not_finite", f"{want.member} are not finite")
     return values.reshape(-1, *shape)
 

@@ -104,6 +104,7 @@ class Manifest:
             counts = [self._file.metadata.row_group(g).num_rows for g in range(self._file.num_row_groups)]
             self._starts = [0, *np.cumsum(counts, dtype=np.int64).tolist()]
         self._shards = {entry["shard"]: entry for entry in header.get("shards", [])}
+        self._shard_files: dict[tuple[str, int], ShardFile] = {}
 
     @classmethod
     def load(cls, folder: str | Path, store: Store | None = None) -> Manifest:
@@ -245,6 +246,11 @@ class Manifest:
 
     def shard_file(self, column: str, shard: int) -> ShardFile:
         """The tar of a shard's column (`motion`, `frames`, or a later one)."""
+        if (column, shard) not in self._shard_files:
+            self._shard_files[column, shard] = self._shard_file(column, shard)
+        return self._shard_files[column, shard]
+
+    def _shard_file(self, column: str, shard: int) -> ShardFile:
         stated = self._shards.get(shard, {}).get(column)
         if stated is None:
             return ShardFile(tar_name(column, shard), None, None)

@@ -211,9 +211,7 @@ class _Hashed:
                     self.values.update(memoryview(data)[ends[0] : ends[-1]] if data is not None else b"")
             return
         if pa.types.is_integer(kind):
-            values = values.cast(pa.int64()).fill_null(
-                MISSING
-            )  # else the rows read at once would be floats where one has none
+            values = values.cast(pa.int64()).fill_null(MISSING)  # else floats, in pieces where one is missing
         numbers = values.to_numpy()
         self.values.update(numbers.astype("<f8" if numbers.dtype.kind == "f" else "<i8").tobytes())
 
@@ -312,12 +310,25 @@ REFERENCES, SUBSTITUTE = 8, 9
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:
     """Random numbers that belong to one slot and purpose: Philox, keyed by (digest, seed), counted by the others."""
-    return np.random.Generator(np.random.Philox(key=_key(digest, seed), counter=[0, block, slot, purpose]))
+    return np.random.Generator(np.random.Philox(_key(digest, seed), counter=[0, block, slot, purpose]))
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """A key of Philox, as a seed: given as `key`, numpy first asks the system for a seed of its own, at four times the
+    cost of all the rest. The numbers are the same.
+    """
+
+    def __init__(self, key: int):
+        self.words = np.array([key & (2**64 - 1), key >> 64], np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        assert (n_words, dtype) == (2, np.uint64), "what Philox asks for"
+        return self.words
 
 
 @functools.lru_cache(maxsize=64)
-def _key(digest: str, seed: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{digest}:{seed}".encode(), digest_size=16).digest(), "big")
+def _key(digest: str, seed: int) -> Any:  # numpy's types name no other ISeedSequence than its own
+    return _Key(int.from_bytes(hashlib.blake2b(f"{digest}:{seed}".encode(), digest_size=16).digest(), "big"))
 
 
 def micro_batches(

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -76,7 +76,11 @@ class Store:
         return without_secrets(self.root)
 
     def read(self, ranges: Sequence[Range]) -> list[bytes]:
-        """The bytes of each range, in order; fewer than asked only where its file really ends.
+        """The bytes of each range, in order; fewer than asked only where its file really ends."""
+        return list(self.each(ranges))
+
+    def each(self, ranges: Sequence[Range]) -> Iterator[bytes]:
+        """`read`, one after the other: who uses each as it comes finds it in the processor's cache.
 
         Remote ranges are requested all at once, and those that failed requested again.
         """
@@ -84,7 +88,8 @@ class Store:
         assert all(offset >= 0 and size >= 0 for _, offset, size in places), ranges
         remote = [place for place in places if _is_remote(place[0])]
         fetched = iter(self.cache.read(remote, self._fetch) if self.cache else self._fetch(remote))
-        return [next(fetched) if _is_remote(place[0]) else self._read_local(*place) for place in places]
+        for place in places:
+            yield next(fetched) if _is_remote(place[0]) else self._read_local(*place)
 
     def whole(self, name: str) -> bytes:
         """All bytes of a file, never from the cache: it may be one that is written anew, such as a manifest."""
