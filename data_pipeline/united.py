@@ -23,7 +23,6 @@ from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
 
 LEDGER = "ledger.jsonl"
 KEPT, REJECTED, MERGED = "kept", "rejected", "merged"
-DECIDED = ("duplicate_group",)  # of OUT, once it is there; never what a source says later
 
 
 class LedgerError(AssertionError):
@@ -257,8 +256,7 @@ def as_before(
             now = table[name]
             if _kind(was.type) != _kind(now.type):
                 continue
-            first = pc.coalesce(was, now)
-            was = first if name in DECIDED else pc.if_else(stays, first, pc.coalesce(now, was))
+            was = pc.if_else(stays, pc.coalesce(was, now), pc.coalesce(now, was))
         table = column.placed(table, name, was)
     return column.kept(table, header, old, old_header)
 
