@@ -188,6 +188,11 @@ def as_points(data: bytes) -> np.ndarray:
     return np.frombuffer(data, "<f2").reshape(-1, COUNT, 2)
 
 
+def as_float(half: np.ndarray) -> np.ndarray:
+    """As float32 by torch, for all alike: numpy takes 30 times as long."""
+    return torch.from_numpy(half).float().numpy()
+
+
 # Motion ----------------------------------------------------------------------------------------------
 
 
@@ -333,7 +338,7 @@ class FileAppearance:
         examples, read = [self.examples.windows.example(slot) for slot in numbers], []
         for slot, example in zip(numbers, examples):
             npy_path, video_path = self.paths[example.place.row]
-            landmarks_TN2 = np.load(npy_path, allow_pickle=False).astype(np.float32)
+            landmarks_TN2 = as_float(np.load(npy_path, allow_pickle=False))
             frames = [example.place.start, *self.examples.reference_frames(slot, example, landmarks_TN2)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
             read.append((landmarks_TN2, frames, pixels))
@@ -365,7 +370,7 @@ class BareAppearance(AppearanceExamples):
         read = []
         for slot in numbers:
             frames, track, places = self.plans[slot]
-            landmarks_TN2 = as_points(os.pread(*self.known.places[slot][0])).astype(np.float32)
+            landmarks_TN2 = as_float(as_points(os.pread(*self.known.places[slot][0])))
             _, *pieces = (os.pread(*place) for place in places)
             read.append((landmarks_TN2, frames, track.decode(pieces, frames)))
         return self.collate(numbers, [self.known.examples[slot] for slot in numbers], read)

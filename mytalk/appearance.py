@@ -136,16 +136,22 @@ def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
     return np.clip(corner_B2, 0, CROP_PX - size_2)
 
 
-def cut(frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
-    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1]."""
+def cut(
+    frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig, out_B3HW: np.ndarray | None = None
+) -> np.ndarray:
+    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
+
+    They are written to `out_B3HW` where it is given.
+    """
     height, width = config.window_px
     step, shape = config.step_px, config.shape
-    out = np.empty((len(frames_BHW3), 3, *shape), np.float32)
+    out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
     for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
         window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
+        window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
         if step > 1:
             window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
-        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
+        torch.div(window_3HW, 127.5, out=target_3HW).sub_(1)
     return out
 
 
