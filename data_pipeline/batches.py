@@ -123,7 +123,9 @@ class Examples(Generic[Made]):
         return made
 
     def _bad(self, slot: int, example: Example, error: ClipError) -> Bad:
-        corpus = str(self.manifest.at(example.place.row, "corpus")) if self.manifest.has("corpus") else ""
+        rows = [place.row for place in example if place is not None]
+        (row, *_) = [row for row in rows if self.manifest.at(row, "key") == error.key] or rows
+        corpus = str(self.manifest.at(row, "corpus") or "") if self.manifest.has("corpus") else ""
         return Bad(slot, error.key, corpus, error.reason, error.message)
 
     def named(self, numbers: list[int], examples: Sequence[Example]) -> dict[str, Any]:

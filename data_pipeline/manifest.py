@@ -193,9 +193,8 @@ class Manifest:
 
     def _coded(self, name: str, values: dict[str, int]) -> Iterator[np.ndarray]:
         for batch in self.batches([name]):
-            own = _dictionary(batch[name])
-            place = [values.setdefault(value, len(values)) for value in own.dictionary.to_pylist()]
-            yield np.array(place, np.int32)[own.indices.to_numpy()]
+            held, place_n = texts(_dictionary(batch[name]))
+            yield np.array([values.setdefault(value, len(values)) for value in held], np.int32)[place_n]
 
     def at(self, row: int, name: str) -> Any:
         """One value of the table; the rows around it are kept, for the clips that come next."""
@@ -427,6 +426,14 @@ def _parquet(opened: IO[bytes]) -> pq.ParquetFile:
     return pq.ParquetFile(pa.PythonFile(opened, "r"), read_dictionary=repeating, pre_buffer=False)
 
 
+def texts(values: pa.DictionaryArray) -> tuple[list[str], np.ndarray]:
+    """The distinct texts of some rows, and each row's place among them. A missing one is the empty text."""
+    held = [value or "" for value in values.dictionary.to_pylist()]
+    if not values.null_count:
+        return held, values.indices.to_numpy()
+    return [*held, ""], values.indices.fill_null(len(held)).to_numpy()
+
+
 def _dictionary(values: pa.ChunkedArray) -> pa.DictionaryArray:
     if not pa.types.is_dictionary(values.type):
         values = values.dictionary_encode()
@@ -474,12 +481,12 @@ def _hashed(text: str) -> int:
 
 def _pairs(values: pa.ChunkedArray, splits: pa.ChunkedArray) -> np.ndarray:
     """The distinct pairs of value and split, of some rows that are assigned and have a value: hash * 4 + split."""
-    value, split = _dictionary(values), _dictionary(splits)
+    value, (names, split_n) = _dictionary(values), texts(_dictionary(splits))
     hashes = np.array([_hashed(text) for text in value.dictionary.to_pylist()], np.int64)
-    places = np.array([SPLITS.index(text) if text in SPLITS else -1 for text in split.dictionary.to_pylist()], np.int64)
+    places = np.array([SPLITS.index(name) if name in SPLITS else -1 for name in names], np.int64)
     there = value.is_valid().to_numpy(zero_copy_only=False)
     pair = value.indices.fill_null(0).to_numpy().astype(np.int64) * len(SPLITS)
-    where = places[split.indices.to_numpy()]
+    where = places[split_n]
     pair = np.unique((pair + where)[there & (where >= 0)])
     return hashes[pair // len(SPLITS)] << 2 | pair % len(SPLITS)
 

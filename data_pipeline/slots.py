@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from data_pipeline import where as filters
 from data_pipeline.corpora import Deal, shares
-from data_pipeline.manifest import Manifest
+from data_pipeline.manifest import Manifest, texts
 from mytalk.command import UserError
 
 BLOCK_SHARDS = 8  # samples are permuted inside blocks of this many shards, so that reads stay near each other
@@ -115,7 +115,7 @@ def select(
             digest.update(chosen[name])
         rows.append((np.flatnonzero(taken) + before).astype(row_kind))
         shard = batch["shard"].to_numpy()
-        begins = np.flatnonzero(np.diff(shard, prepend=shards[-1] if shards else shard[0] - 1))
+        begins = np.flatnonzero(np.diff(shard, prepend=shards[-1] if shards else -1))
         shards += shard[begins].tolist()
         first_rows += (begins + before).tolist()
         kinds.append(kind[taken].astype(np.int16))
@@ -189,8 +189,8 @@ def _places(values: pa.ChunkedArray, known: dict[str, int]) -> np.ndarray:
         values = values.dictionary_encode()
     pieces = []
     for chunk in values.chunks:
-        place = [known.setdefault(value, len(known)) for value in chunk.dictionary.to_pylist()]
-        pieces.append(np.array(place, np.int16)[chunk.indices.to_numpy()])
+        held, place_n = texts(chunk)
+        pieces.append(np.array([known.setdefault(value, len(known)) for value in held], np.int16)[place_n])
     return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
 
@@ -210,7 +210,7 @@ class _Hashed:
                     self.lengths.update(np.diff(ends).tobytes())
                     self.values.update(memoryview(data)[ends[0] : ends[-1]] if data is not None else b"")
             return
-        if pa.types.is_integer(kind):
+        if not pa.types.is_floating(kind):
             values = values.cast(pa.int64()).fill_null(MISSING)  # else floats, in pieces where one is missing
         numbers = values.to_numpy()
         self.values.update(numbers.astype("<f8" if numbers.dtype.kind == "f" else "<i8").tobytes())

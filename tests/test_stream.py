@@ -203,6 +203,29 @@ def index(shapes: list[list[tuple[str, str, int]]], **more: list) -> Manifest:
     return Manifest(Path("nowhere"), {}, pa.table({**columns, **more}))
 
 
+@pytest.mark.parametrize("name", ["corpus", "split"])
+def test_rows_without_a_corpus_or_split_are_of_none(tmp_path, name):
+    """As a table may come that others made; read in pieces from its file, and in memory."""
+    made = index([[("a", "train", 5)] * 3, [("b", "train", 5)] * 2])
+    values = [*made.column(name)[:4].tolist(), None]
+    table = made.table.set_column(made.names.index(name), name, pa.array(values, pa.string()))
+    manifest.save(tmp_path, table, {})
+    for other in (Manifest(tmp_path, {}, table), Manifest.load(tmp_path)):
+        chosen = slots.select(other, "train", ("frames",))
+        expected = {"a": 3, "b": 1, "": 1} if name == "corpus" else {"a": 3, "b": 1}
+        assert chosen.clips == expected
+        assert other.rows("train").tolist() == chosen.rows_n.tolist()
+        order = slots.Order(chosen, 0, repeats={"b": 2.0})
+        met = Counter(order.row(n) for n in range(len(chosen) + 1))  # one epoch, in which b's clip comes twice
+        assert met == {row: 2 if row == 3 else 1 for row in chosen.rows_n.tolist()}
+
+
+def test_a_manifest_of_no_clips_is_refused(tmp_path):
+    manifest.save(tmp_path, index([[("a", "train", 5)]]).table.slice(0, 0), {})
+    with pytest.raises(UserError, match="no clip is in split 'train'"):
+        slots.select(Manifest.load(tmp_path), "train", ("frames",))
+
+
 def drawn_from(made: Manifest, repeats: dict[str, float], **more) -> slots.Selection:
     """The selection of the train split; tries what draws nothing again."""
     known = set(made.column("corpus").tolist())
@@ -504,9 +527,20 @@ def assert_substituted(made: Consumed, whole: Examples, reason: str) -> None:
         seen[bad.slot] += 1
 
 
+@pytest.fixture(scope="module")
+def shared_people(mixed, tmp_path_factory) -> Path:
+    """The same, but of each person one half of the clips is in either corpus: a source may be of the other one."""
+    folder = shutil.copytree(mixed, tmp_path_factory.mktemp("shared") / "shards")
+    made = Manifest.load(folder)
+    corpora = pa.array([TWO_CORPORA[row % 2] for row in range(len(made))])
+    manifest.save(folder, made.table.set_column(made.names.index("corpus"), "corpus", corpora), made.header)
+    return folder
+
+
 @pytest.mark.parametrize("of", ["target", "source"])
-def test_a_flipped_byte_costs_the_windows_of_its_block_and_no_others(mixed, tmp_path, of):
+def test_a_flipped_byte_costs_the_windows_of_its_block_and_no_others(shared_people, tmp_path, of):
     """The same substitutes whoever reads; the byte lies in a window of slot 5, or in its source."""
+    mixed = shared_people
     whole = RECIPES["motion"](Manifest.load(mixed), DRAWN)
     tar, start, stop = ranges(whole, 5)[0 if of == "target" else 2]
     folder = shutil.copytree(mixed, tmp_path / "shards")
