@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from data_pipeline import manifest
 from data_pipeline.manifest import Manifest
+from mytalk import config
 from tests import talkers
 from tests.conftest import ROOT
 from tests.faulty_http import FaultyServer
 from tests.test_train import curve, train
+from tests.train_matrix import RECIPES
+from train.identity import CELL_PX
 
 TINY = str(ROOT / "tests" / "tiny_motion.yaml")
 FAST = ("steps=6", "checkpoint_every=3", "validate_every=6", "pictured_clips=1", "workers=1")
@@ -250,3 +254,56 @@ def test_another_network_is_never_taken(half, command, accept):
     said = refused(command(*typed(half / "shards", half / "run", "model.width=64", f"accept_changes={accept}")))
     assert "model.width: 32 -> 64" in said
     assert "accept_changes" not in said
+
+
+# What a recipe reads beside its examples
+
+
+def recipe_of(name: str, shards: Path, *settings: str):
+    """A recipe of the tiny settings, in this process."""
+    schema, make = RECIPES[name]
+    return make(config.load(schema, str(ROOT / "tests" / f"tiny_{name}.yaml"), [f"shards={shards}", *settings]))
+
+
+@pytest.mark.parametrize("name", ["identity", "syncnet"])
+def test_validation_keeps_to_the_pinned_shards(shards, tmp_path, name):
+    """People who are added to val while a run goes on are not measured by it."""
+    longer = talkers.write(tmp_path / "longer", {"val": 2, "train": 8, "unseen": 2}, frames=24, per_shard=1)
+    made = Manifest.load(longer)
+    splits = pa.array(["val" if split == "unseen" else split for split in made.column("split")])
+    manifest.save(longer, made.table.set_column(made.names.index("split"), "split", splits), made.header)
+    before, pinned, later = (
+        recipe_of(name, folder, f"shards_until={until}") for folder, until in ((shards, 0), (longer, 20), (longer, 0))
+    )
+    assert before.rows == pinned.rows == [0, 1, 2, 3]
+    assert later.rows == [*before.rows, 20, 21, 22, 23]
+
+
+def test_the_mean_face_of_damaged_shards_is_that_of_the_others(shards, hurt):
+    """One damaged clip does not keep an ID extractor from being trained."""
+    whole, damaged = recipe_of("identity", shards), recipe_of("identity", hurt)
+    assert damaged.mean_face_N2.isfinite().all()
+    assert 0 < (damaged.mean_face_N2 - whole.mean_face_N2).abs().max() < 2
+
+
+@pytest.mark.parametrize("name", ["motion", "syncnet", "identity", "appearance"])
+def test_a_damaged_clip_has_no_picture_and_the_others_have(filmed_shards, tmp_path, name):
+    folder = shutil.copytree(filmed_shards, tmp_path / "shards")
+    every = {"motion": "pictured_clips=9", "syncnet": "pictured_clips=9", "appearance": "pictured_people=9"}
+    settings = [every[name]] if name in every else []
+    damage(folder, "val0-0")
+    pictured = {}
+    for where in (filmed_shards, folder):
+        recipe = recipe_of(name, where, *settings)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            modules = {player: module.eval() for player, module in recipe.modules().items()}
+            pictured[where] = recipe.pictures(modules)
+    whole, left = pictured[filmed_shards], pictured[folder]
+    assert left
+    if name == "identity":
+        assert [picture.shape[0] for picture in (*whole.values(), *left.values())] == [4 * CELL_PX, 3 * CELL_PX]
+    else:
+        assert set(left) < set(whole)
+        for shown, picture in left.items():
+            np.testing.assert_array_equal(picture, whole[shown])
