@@ -632,6 +632,22 @@ def test_an_index_killed_anywhere_is_continued_to_equal_bytes(corpora, tmp_path)
         assert files(out) == wanted
 
 
+def test_a_tar_that_is_being_written_is_refused(tmp_path, monkeypatch):
+    tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0))])
+    judged = foreign.judged
+
+    def meanwhile(*args):
+        found = judged(*args)
+        with open(tar, "ab") as handle:
+            handle.write(bytes(512))
+        return found
+
+    monkeypatch.setattr(foreign, "judged", meanwhile)
+    with pytest.raises(UserError, match=r"a\.tar was changed while it was read; type the same command when"):
+        indexed(tmp_path / "out", tar, *OPTIONS)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 # Folders of ours -------------------------------------------------------------------------------------
 
 
