@@ -11,6 +11,8 @@ import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
 
+import torch  # noqa: E402
+
 from data_pipeline.examples import MotionExamples  # noqa: E402
 from data_pipeline.manifest import Manifest  # noqa: E402
 from data_pipeline.windows import Drawn, WindowConfig  # noqa: E402
@@ -20,6 +22,7 @@ BATCH = 32
 
 def main(folder: str) -> None:
     """Print seconds of the imports, of loading, of planning and of the first batch, and the most memory used."""
+    torch.set_num_threads(1)  # as in a worker: threads that wait by spinning slow each other on a busy machine
     times = [_began, time.perf_counter()]
     manifest = Manifest.load(folder)
     times.append(time.perf_counter())

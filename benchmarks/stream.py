@@ -35,16 +35,17 @@ from data_pipeline.manifest import Manifest
 from data_pipeline.windows import Drawn, Example, Place, WindowConfig, draw
 from mytalk import command, mp4
 from mytalk.appearance import AppearanceConfig
-from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME
+from mytalk.landmarks import COUNT, FRAME_HZ, SAMPLES_PER_FRAME
 from mytalk.machine import cores
 from mytalk.progress import Progress
 
 MICRO_BATCH, WINDOW = 8, WindowConfig(min_frames=50, max_frames=50, source_frames=75)
-SLOTS = 512  # whose places the floors know beforehand; they come round again
+SLOTS = 256  # whose places the floors know beforehand; they come round again
+LONGER = 4  # times as long are other clips, of which there are as many fewer
 SHUFFLED = 64  # samples that the stock pipeline holds to shuffle them
-FIRST_BATCH_S = 5.0
-CLIPS_PER_SHARD = (10, 500)  # of the indexes whose first batch is timed
-ROUNDS_OF_FIRST = (5, 3)
+FIRST_BATCH_S, SHARDS = 5.0, 20_000
+CLIPS_PER_SHARD = (10, 100, 500)  # of the indexes whose first batch is timed
+ROUNDS, LEAST_ROUNDS, ROUNDS_OF_FIRST = 15, 5, (5, 5, 3)
 
 
 @dataclass
@@ -74,29 +75,35 @@ def arguments() -> argparse.ArgumentParser:
         "Measure the stream: motion examples against a stock webdataset pipeline, appearance examples against decord\n"
         "on one mp4 per clip, both against bare reads of the same bytes, and the time to the first batch of a large\n"
         "index. Makes its own shards (1.2 MB a clip, and some 2 GB for the largest index) and prints one table.",
-        "python -m benchmarks.stream --clips 80 --seconds 1 --out stream.json",
+        "python -m benchmarks.stream --clips 80 --seconds 5 --out stream.json",
     )
-    made.add_argument("--clips", type=int, default=80, help="clips of 5 s, 8 or more (default: %(default)s)")
-    made.add_argument("--seconds", type=float, default=1.0, help="of each contestant's turn (default: %(default)s)")
-    made.add_argument("--rounds", type=int, default=7, help="turns of each contestant (default: %(default)s)")
-    made.add_argument("--shards", type=int, default=20_000, help="of the large indexes; 0: none (default: %(default)s)")
+    made.add_argument("--clips", type=int, default=80, help="clips of 5 s, 12 or more (default: %(default)s)")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of each contestant; below 1 is a rehearsal, with few turns and small indexes (default: %(default)s)",
+    )
     made.add_argument("--out", type=Path, help="also write the rows as JSON")
     return made
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.clips < 8 or args.seconds <= 0 or args.rounds < 1 or not 0 <= args.shards < 60_000:
-        raise command.UserError("--clips must be 8 or more, --seconds above 0, --rounds 1 or more, --shards 0 to 59999")
+    if args.clips < 12 or args.seconds <= 0:
+        raise command.UserError("--clips must be 12 or more and --seconds above 0")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         talkers.write(folder / "shards", folder / "files", args.clips)
         manifest = Manifest.load(folder / "shards")
-        rows = motion_rows(manifest, args) + appearance_rows(manifest, folder / "files", args)
-        if args.shards:
-            rows += first_rows(folder, args.shards)
+        rows = motion_rows(manifest, args)
+        talkers.write(folder / "long", None, args.clips // LONGER, talkers.FRAMES * LONGER)
+        rows += motion_rows(Manifest.load(folder / "long"), args)
+        rows += appearance_rows(manifest, folder / "files", args)
+        rows += first_rows(folder, *((SHARDS, ROUNDS_OF_FIRST) if args.seconds >= 1 else (200, (1, 1, 1))))
+    rounds = len(rows[0].ratios)
     print(
-        f"{args.clips} clips of 5 s, {args.rounds} rounds of {args.seconds:g} s, {cores()} cores; one process and one "
+        f"{args.clips} clips, {args.seconds:g} s each in {rounds} turns, {cores()} cores; one process and one "
         f"thread of torch each, micro-batches of {MICRO_BATCH}; medians over the rounds (least to most)\n"
     )
     print("\n".join(table(rows)))
@@ -121,14 +128,15 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def take_turns(contestants: list[Contestant], args: argparse.Namespace, what: str) -> None:
-    """Every contestant makes batches of the same slots for `--seconds`, in turn, `--rounds` times."""
-    progress = Progress(what, args.rounds, "rounds")
+    """Every contestant makes batches of the same slots, in turn, for `--seconds` in all."""
+    rounds = ROUNDS if args.seconds >= 1 else LEAST_ROUNDS
+    progress = Progress(what, rounds, "rounds")
     for contestant in contestants:  # warms up: files are opened, sums read, decoders made
         contestant.make(list(range(MICRO_BATCH)))
-    for _ in range(args.rounds):
+    for _ in range(rounds):
         for contestant in contestants:
             made, wall, cpu = 0, time.perf_counter(), time.process_time()
-            while time.perf_counter() - wall < args.seconds:
+            while time.perf_counter() - wall < args.seconds / rounds:
                 first = made % SLOTS
                 contestant.make(list(range(first, first + MICRO_BATCH)))
                 made += MICRO_BATCH
@@ -203,12 +211,18 @@ def motion_rows(manifest: Manifest, args: argparse.Namespace) -> list[Row]:
     numbers = list(range(MICRO_BATCH))
     assert_same(ours(numbers), stock.of_places(numbers, [ours.windows.example(slot) for slot in numbers]))
     assert_same(ours(numbers), floor(numbers))
-    of = [Contestant(ours), Contestant(stock), Contestant(floor)]
+
+    def read(numbers: list[int]) -> list[Any]:
+        return ours.read(numbers, [ours.windows.example(slot) for slot in numbers])
+
+    of = [Contestant(make) for make in (ours, stock, floor, read, stock.read)]
     take_turns(of, args, "motion")
     floor.known.close()
+    clip = f"clips of {ours.lengths.mean() / FRAME_HZ:.0f} s"
     return [
-        row_of("motion examples a second / stock webdataset", of[0], of[1], 4),
-        row_of("motion examples a second / floor of bare reads", of[0], of[2], 0.85),
+        row_of(f"motion examples a second / stock webdataset, {clip}", of[0], of[1], 4),
+        row_of(f"only what is read for them, no noise, no padding, {clip}", of[3], of[4], 4),
+        row_of(f"motion examples a second / floor of bare reads, {clip}", of[0], of[2], 0.85),
     ]
 
 
@@ -260,7 +274,11 @@ class StockMotion:
         return clip
 
     def __call__(self, numbers: list[int]) -> Any:
-        read, examples = [], []
+        return self.examples.collate(numbers, *self.read(numbers))
+
+    def read(self, numbers: list[int]) -> tuple[list[Example], list[Any]]:
+        """The next clips' windows and sources, and what `collate` needs of them."""
+        examples, read = [], []
         for slot, sample in zip(numbers, itertools.islice(self.stream, len(numbers))):
             row, points, speech = self.keep(sample)
             other = self.held[sample["facts.json"]["identity"]][-1]
@@ -270,7 +288,7 @@ class StockMotion:
             source = Place(other[0], *draw(random, len(other[1]), WINDOW.source_frames, WINDOW.source_frames))
             examples.append(Example(place, source))
             read.append([*cut(points, speech, place), *cut(other[1], other[2], source)])
-        return self.examples.collate(numbers, examples, read)
+        return examples, read
 
     def of_places(self, numbers: list[int], examples: list[Example]) -> Any:
         """The batch of given examples, from clips decoded as ever: what is held against ours."""
@@ -379,10 +397,10 @@ class BareAppearance(AppearanceExamples):
 # The first batch -------------------------------------------------------------------------------------
 
 
-def first_rows(folder: Path, shards: int) -> list[Row]:
+def first_rows(folder: Path, shards: int, rounds_of_first: tuple[int, ...]) -> list[Row]:
     """Time to the first batch of large indexes, each in fresh processes."""
     rows = []
-    for per_shard, rounds in zip(CLIPS_PER_SHARD, ROUNDS_OF_FIRST):
+    for per_shard, rounds in zip(CLIPS_PER_SHARD, rounds_of_first):
         index = folder / f"index-{per_shard}"
         print(f"making an index of {shards} shards x {per_shard} clips", file=sys.stderr)
         talkers.write_index(index, folder / "shards", shards, per_shard)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,46 +74,49 @@ def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator) -> np.ndarr
     return np.stack(shown)
 
 
-def write(folder: Path, files: Path, clips: int) -> None:
-    """Shards of `clips` talkers of 5 s in `folder`; in `files`, each clip's landmarks and video as files of their own.
+def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) -> None:
+    """Shards of `clips` talkers in `folder`; in `files`, each clip's landmarks and video as files of their own.
 
-    KEY.npy; KEY.mp4, as x264's defaults make it; KEY-as-in-shard.mp4.
+    KEY.npy; KEY.mp4, as x264's defaults make it; KEY-as-in-shard.mp4. Without `files` the clips have no video.
     """
     folder.mkdir()
-    files.mkdir()
+    if files is not None:
+        files.mkdir()
     parts, progress = [], Progress("drawing talkers", clips, "clips")
     for shard, first in enumerate(range(0, clips, CLIPS_PER_SHARD)):
         drawn = []
         for number in range(first, min(first + CLIPS_PER_SHARD, clips)):
             person, random = number // CLIPS_PER_PERSON, np.random.default_rng([7, number])
-            landmarks_TN2, audio_S = clip(random, face(np.random.default_rng([8, person])), FRAMES)
-            seen_THW3, key = pictures(landmarks_TN2, random), f"{person:04d}-{number:06d}"
-            facts = _facts(f"talkers/{person:04d}", key)
+            landmarks_TN2, audio_S = clip(random, face(np.random.default_rng([8, person])), frames)
+            key = f"{person:04d}-{number:06d}"
+            facts = _facts(f"talkers/{person:04d}", key, frames)
             data = {
                 "landmarks.npy": members.landmarks_npy(landmarks_TN2),
                 "audio.wav": members.audio_wav(audio_S),
                 "facts.json": members.facts_json(facts),
-                "frames.mp4": media.encode_frames(seen_THW3),
             }
-            drawn.append(({"key": key, "frames": FRAMES, "facts": facts}, data))
-            (files / f"{key}.npy").write_bytes(data["landmarks.npy"])
-            (files / f"{key}-as-in-shard.mp4").write_bytes(data["frames.mp4"])
-            (files / f"{key}.mp4").write_bytes(media.encode_frames(seen_THW3, codec=DEFAULT_CODEC))
+            drawn.append(({"key": key, "frames": frames, "facts": facts}, data))
+            if files is not None:
+                seen_THW3 = pictures(landmarks_TN2, random)
+                data["frames.mp4"] = media.encode_frames(seen_THW3)
+                (files / f"{key}.npy").write_bytes(data["landmarks.npy"])
+                (files / f"{key}-as-in-shard.mp4").write_bytes(data["frames.mp4"])
+                (files / f"{key}.mp4").write_bytes(media.encode_frames(seen_THW3, codec=DEFAULT_CODEC))
             progress.step()
-        parts.append(_shard(folder, shard, drawn))
+        parts.append(_shard(folder, shard, drawn, COLUMNS if files is not None else COLUMNS[:1]))
     progress.finish()
     table, header = manifest.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": "benchmarks"})
     splits = pa.array(["train"] * len(table))
     manifest.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
 
 
-def _facts(identity: str, key: str) -> dict[str, Any]:
+def _facts(identity: str, key: str, frames: int) -> dict[str, Any]:
     return {
         "corpus": "talkers",
         "source": f"{key}.mp4",
         "identity": identity,
         "start_frame": 0,
-        "stop_frame": FRAMES,
+        "stop_frame": frames,
         "source_fps": 25.0,
         "source_width": 512,
         "source_height": 512,
@@ -128,10 +131,10 @@ def _facts(identity: str, key: str) -> dict[str, Any]:
     }
 
 
-def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]]) -> dict[str, Any]:
+def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]], columns: Sequence[str]) -> dict:
     """Write a shard's columns; returns its part."""
     at: dict[str, tuple[int, int]] = {}
-    for column in COLUMNS:
+    for column in columns:
         extensions = [extension for held, extension in MEMBERS.values() if held == column]
         path = tar_path(folder, column, shard)
         with open(path, "wb") as handle, TarWriter(handle, mtime=0, encoder=False) as writer:
@@ -141,8 +144,8 @@ def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]])
             at |= {info.name: (info.offset_data, info.size) for info in tar}
     for row, _ in drawn:
         for member, (_, extension) in MEMBERS.items():
-            row[f"{member}_offset"], row[f"{member}_size"] = at[f"{row['key']}.{extension}"]
-    described = {column: shards.summed(folder, column, shard) for column in COLUMNS}
+            row[f"{member}_offset"], row[f"{member}_size"] = at.get(f"{row['key']}.{extension}", (0, 0))
+    described = {column: shards.summed(folder, column, shard) for column in columns}
     return {"shard": shard, "clips": [row for row, _ in drawn], "columns": described}
 
 
@@ -152,8 +155,8 @@ def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]])
 def write_index(folder: Path, real: Path, shards_held: int, per_shard: int) -> None:
     """A manifest of `shards_held` x `per_shard` clips, whose shards are all links to shard 0 of `real`.
 
-    Clip n of every shard lies where clip n modulo the real ones does, so any can be read. Ten clips a person, and a
-    source of its own for every clip.
+    Clip n of every shard lies where clip n modulo the real ones does, so any can be read. Five clips of a source, 20
+    sources of a person.
     """
     folder.mkdir()
     known = manifest.Manifest.load(real)
@@ -192,9 +195,9 @@ def _index_rows(held: pa.Table, shard_range: Iterable[int], per_shard: int) -> p
     table = held.take(pa.array(row_n % per_shard % len(held)))
     named = {
         "key": [f"clip-{row:09d}" for row in row_n.tolist()],
-        "identity": [f"talkers/person-{row // 10:08d}" for row in row_n.tolist()],
-        "source": [f"videos/{row // 1000:06d}/{row % 1000:03d}.mp4" for row in row_n.tolist()],
-        "source_sha256": [f"{row * 0x9E3779B97F4A7C15 % (1 << 256):064x}" for row in row_n.tolist()],
+        "identity": [f"talkers/person-{row // 100:08d}" for row in row_n.tolist()],
+        "source": [f"videos/{row // 5000:06d}/{row // 5 % 1000:03d}.mp4" for row in row_n.tolist()],
+        "source_sha256": [hashlib.sha256(b"%d" % (row // 5)).hexdigest() for row in row_n.tolist()],
         "shard": pa.array(shard_n, pa.int32()),
     }
     for name, values in named.items():
