@@ -31,6 +31,7 @@ from data_pipeline import manifest as manifests
 from data_pipeline.clips import ClipError
 from data_pipeline.layout import COLUMNS, MEMBERS, sums_name, tar_path
 from data_pipeline.manifest import Manifest
+from data_pipeline.members import WAV_HEADER_BYTES, from_pcm
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.machine import sole_user
@@ -53,8 +54,8 @@ def arguments() -> argparse.ArgumentParser:
         "python -m data_pipeline column",
         "Add a column of features to shards: one tar beside each, with a row of fp16 values for every frame, and\n"
         "its place in the manifest. Nothing that is there is touched. mel: log-mel energies of the speech, the\n"
-        "four mel frames of a video frame side by side, shifted with the sound where its A/V offset is annotated\n"
-        "(annotate first). Stopped at any moment, the same command continues; shards added later get theirs.",
+        "four mel frames of a video frame side by side; where an A/V offset is annotated it is put right, to whole\n"
+        "frames, when they are read. Stopped at any moment, the same command continues; shards added later get theirs.",
         "python -m data_pipeline column data/hdtf mel",
     )
     made.add_argument("shards", type=Path, help="folder that extract or index wrote")
@@ -65,7 +66,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from mytalk.audio import BANDS, MEL_PER_FRAME
 
-    added = add(args.shards, args.name, mel, MEL_PER_FRAME * BANDS)
+    added = add(args.shards, args.name, mel, MEL_PER_FRAME * BANDS, of="audio")
     print(f"{args.name:<8} {added.clips} clips, {added.made} of them made now, {MEL_PER_FRAME * BANDS} values a frame")
     if added.damaged:
         told = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
@@ -74,21 +75,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def mel(manifest: Manifest, row: int) -> np.ndarray:
-    """Log-mel energies of a clip's speech, 4 x 80 values a frame: (T, 320). Raises ClipError, OSError."""
+    """Log-mel energies of a clip's speech as it lies there, 4 x 80 values a frame: (T, 320). Raises ClipError."""
     import torch
 
     from mytalk.audio import log_mel
 
     frames = int(manifest.at(row, "frames"))
-    audio_S = clips.read_audio(manifest, row)
+    audio_S = from_pcm(clips.read_member(manifest, row, "audio")[WAV_HEADER_BYTES:])
     return log_mel(torch.from_numpy(audio_S)[None])[0].reshape(frames, -1).numpy()
 
 
-def add(folder: Path, name: str, make: Make, width: int) -> Added:
+def add(folder: Path, name: str, make: Make, width: int, of: str = "") -> Added:
     """Write the column `name`, `width` values a frame, for every shard that has not got it, and put it in the manifest.
 
     `make(manifest, row)` gives a clip's values, (T, width), finite and small enough for fp16; where it raises ClipError
-    the clip gets NaN, for which readers put another clip in its place. Killed anywhere, the same call continues.
+    the clip gets NaN, for which readers put another clip in its place. Values made `of` "audio" are shifted with the
+    sound when they are read. Killed anywhere, the same call continues.
     Raises UserError for a name that is taken, or a manifest that changed meanwhile, ValueError for wrong values,
     OSError.
     """
@@ -99,7 +101,8 @@ def add(folder: Path, name: str, make: Make, width: int) -> Added:
         atomic.sweep(folder)
         atomic.sweep(folder / "parts")
         manifest = _opened(folder)
-        _refuse_taken(manifest, name, width)
+        stated = {"column": name, "width": width, **({"of": of} if of else {})}
+        _refuse_taken(manifest, name, stated)
         shard_n = manifest.column("shard")
         first = np.flatnonzero(np.diff(shard_n, prepend=-1))
         ranges = list(zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)]))
@@ -114,7 +117,7 @@ def add(folder: Path, name: str, make: Make, width: int) -> Added:
         if clips_todo:
             progress.finish()
         if todo or name not in manifest.header.get("members", {}):
-            _enter(manifest, name, width, {shard: part for shard, part in parts.items() if part is not None})
+            _enter(manifest, name, stated, {shard: part for shard, part in parts.items() if part is not None})
         damaged = [key for part in parts.values() if part for key in part["damaged"]]
         return Added(len(manifest), clips_todo, damaged)
 
@@ -183,13 +186,13 @@ def _opened(folder: Path) -> Manifest:
     return Manifest(folder, header, table)
 
 
-def _refuse_taken(manifest: Manifest, name: str, width: int) -> None:
+def _refuse_taken(manifest: Manifest, name: str, wanted: dict[str, Any]) -> None:
     stated = manifest.header.get("members", {}).get(name)
     ours = any((Path(manifest.folder) / "parts").glob(f"{name}-*.json"))  # of a writer that was killed
     if stated is None and not ours and {f"{name}_offset", f"{name}_size"} & {*manifest.names}:
         raise UserError(f"{manifest.folder}: a fact is called '{name}_offset' or '{name}_size'; name another column")
-    if stated is not None and stated != {"column": name, "width": width}:
-        raise UserError(f"{manifest.folder}: column '{name}' has {stated['width']} values a frame, not {width}")
+    if stated is not None and stated != wanted:
+        raise UserError(f"{manifest.folder}: column '{name}' is there with other values ({stated}, not {wanted})")
 
 
 def _part_path(folder: Path, name: str, shard: int) -> Path:
@@ -268,7 +271,7 @@ def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.nda
     return made_TD
 
 
-def _enter(manifest: Manifest, name: str, width: int, parts: dict[int, dict[str, Any]]) -> None:
+def _enter(manifest: Manifest, name: str, stated: dict[str, Any], parts: dict[int, dict[str, Any]]) -> None:
     """Write the manifest with the column of these shards. Raises UserError where it changed meanwhile."""
     folder = Path(manifest.folder)
     pending = manifests.pending(folder)
@@ -287,5 +290,5 @@ def _enter(manifest: Manifest, name: str, width: int, parts: dict[int, dict[str,
         {**entry, name: parts[entry["shard"]]["tar"]} if entry["shard"] in parts else entry
         for entry in header["shards"]
     ]
-    members = {**header.get("members", {}), name: {"column": name, "width": width}}
+    members = {**header.get("members", {}), name: stated}
     manifests.save(folder, table, {**header, "shards": entries, "members": members})

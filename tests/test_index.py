@@ -1035,3 +1035,25 @@ def test_stock_webdataset_decodes_our_shards_and_our_columns_in_equal_order(film
         np.testing.assert_array_equal(landmarks.astype(np.float32), clips.read_landmarks(manifest, row))
         assert one["facts.json"]["identity"] == manifest.at(row, "identity")
         assert one["audio.wav"] == clips.read_member(manifest, row, "audio")
+
+
+def test_features_of_the_speech_are_shifted_with_it(talker_shards, tmp_path):
+    """Annotated after the column was made: frame t gives the values of t + 2; motion examples bring them along."""
+    folder = shutil.copytree(talker_shards, tmp_path / "shards")
+    column.add(folder, "mel", column.mel, 320, of="audio")
+    plain = Manifest.load(folder)
+    offsets = pa.array([2.0] * len(plain))
+    manifests.save(folder, Manifest.load(folder).table.append_column("sync_offset", offsets), plain.header)
+    late = Manifest.load(folder)
+    (before,), (after,) = clips.read(plain, [Want(3, "mel", 7, 17)]), clips.read(late, [Want(3, "mel", 5, 15)])
+    np.testing.assert_array_equal(before, after)
+    examples = MotionExamples(late, Drawn(), WindowConfig(12, 24, 10), features="mel")
+    batch = examples([0, 5, 9])
+    for i, slot in enumerate((0, 5, 9)):
+        place, source = examples.windows.example(slot)
+        for (row, start, stop), held in ((place, batch.features_BTD[i]), (source, batch.source_features_BUD[i])):
+            (wanted,) = clips.read(plain, [Want(row, "mel", start + 2, stop + 2)])
+            np.testing.assert_array_equal(held[: stop - start], wanted.astype(np.float32))
+            assert not held[stop - start :].any()
+    with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*mel"):
+        MotionExamples(late, Drawn(), WindowConfig(12, 24, 10), features="hubert")
