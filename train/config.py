@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipeline.cache import Cache
-from data_pipeline.store import Store
-
 from data_pipeline.manifest import Manifest
+from data_pipeline.store import Store
 from data_pipeline.windows import Drawn
 
 PRECISIONS = ("fp32", "bf16")
