@@ -487,7 +487,9 @@ def _pairs(values: pa.ChunkedArray, splits: pa.ChunkedArray) -> np.ndarray:
     there = value.is_valid().to_numpy(zero_copy_only=False)
     pair = value.indices.fill_null(0).to_numpy().astype(np.int64) * len(SPLITS)
     where = places[split_n]
-    pair = np.unique((pair + where)[there & (where >= 0)])
+    seen = np.zeros(len(hashes) * len(SPLITS), bool)
+    seen[(pair + where)[there & (where >= 0)]] = True
+    pair = np.flatnonzero(seen)
     return hashes[pair // len(SPLITS)] << 2 | pair % len(SPLITS)
 
 
