@@ -692,9 +692,9 @@ def test_a_shard_that_is_gone_is_no_damage(shards, tmp_path, workers):
 # Networks
 
 
-def quick(url: str, cache: Cache | None = None, tries: int = 10) -> Store:
+def quick(url: str, cache: Cache | None = None, tries: int = 10, timeout_s: float = 20) -> Store:
     """A store that loses no time over faults."""
-    return Store(url, cache, tries=tries, wait_s=0.002, timeout_s=0.3)
+    return Store(url, cache, tries=tries, wait_s=0.002, timeout_s=timeout_s)
 
 
 def troubled(seed: int, share: float) -> Callable[[str, str], int | str]:
@@ -716,7 +716,7 @@ def troubled(seed: int, share: float) -> Callable[[str, str], int | str]:
 @pytest.mark.parametrize(("share", "workers"), [(0, 0), (0, 1), (0.15, 0), (0.15, 1)])
 def test_over_a_network_it_is_the_same(shards, alone, recipe, share, workers):
     with FaultyServer(shards, troubled(1, share), stall_s=2) as server:
-        made = Manifest.load(server.url, quick(server.url))
+        made = Manifest.load(server.url, quick(server.url, timeout_s=0.5))
         got = run(RECIPES[recipe](made, DRAWN), 2, workers, 3)
         assert_same(got, alone[recipe])
         assert not got.bad
@@ -732,7 +732,7 @@ def test_with_a_cache_large_or_full_it_is_the_same(shards, alone, tmp_path, monk
     with FaultyServer(shards, troubled(2, 0.05), stall_s=2) as server:
         for again in (False, True):
             before = len(server.asked)
-            made = Manifest.load(server.url, quick(server.url, Cache(folder, limit)))
+            made = Manifest.load(server.url, quick(server.url, Cache(folder, limit), timeout_s=0.5))
             for recipe in ("motion", "appearance"):
                 assert_same(run(RECIPES[recipe](made, DRAWN), 1, workers, 4), alone[recipe])
             of_tars = [path for _, path, asked in server.asked[before:] if path.endswith(".tar") and asked]

@@ -6,13 +6,14 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
-from data_pipeline import manifest
+from data_pipeline import manifest, plan
 from data_pipeline.manifest import Manifest
 from mytalk import config
 from tests import talkers
@@ -20,6 +21,7 @@ from tests.conftest import ROOT
 from tests.faulty_http import FaultyServer
 from tests.test_train import curve, train
 from tests.train_matrix import RECIPES
+from train import loop
 from train.identity import CELL_PX
 
 TINY = str(ROOT / "tests" / "tiny_motion.yaml")
@@ -148,6 +150,22 @@ def ledger_after(command, shards: Path, run: Path) -> list[dict]:
     assert done.returncode == 0, done.stderr
     assert "resuming after step 3" in done.stdout
     return ledger(run)
+
+
+def test_the_plan_of_a_run_is_what_it_consumed(whole, begun):
+    """By the settings in its folder: the numbers that tell each step's clips and windows are those that it logged."""
+    typed = [str(begun / "shards"), "--config", str(whole / "config.yaml"), "--start", "0", "--stop", "48"]
+    made = plan.plan(plan.arguments().parse_args(typed))
+    assert made["selection"] == json.loads((whole / "finished.json").read_text())["fixed"]["selection"]["digest"]
+    for step, logged in enumerate(curve(whole, "keys")):
+        some = [one for one in made["slots"] if one["step"] == step]
+        assert len(some) == 8
+        batch = SimpleNamespace(
+            slots_B=torch.tensor([one["slot"] for one in some]),
+            keys_B=[one["key"] for one in some],
+            starts_B=torch.tensor([one["window"][0] for one in some]),
+        )
+        assert loop.key_sum(batch) == logged
 
 
 def test_more_damage_than_a_share_stops_the_run(hurt, command, tmp_path):
