@@ -132,6 +132,21 @@ def copy_of(folder, tmp_path):
     return tmp_path / "copy"
 
 
+@pytest.mark.parametrize("size", [0, 1, 5000, sums.BLOCK_BYTES, 3 * sums.BLOCK_BYTES + 7])
+def test_sums_are_zlibs(size):
+    """Whatever makes them: the files on disk were, and are, CRC-32."""
+    data = np.random.default_rng(size).bytes(size)
+    assert sums.crc32(data) == zlib.crc32(data)
+    blocks = [data[at : at + sums.BLOCK_BYTES] for at in range(0, size, sums.BLOCK_BYTES)]
+    stated = np.array([zlib.crc32(block) for block in blocks], "<u4")
+    assert sums.first_damaged(data, 0, stated) is None
+    for block in range(len(stated)):
+        stated[block] ^= 1
+        assert sums.first_damaged(data, 0, stated) == block
+        assert sums.first_damaged(data[block * sums.BLOCK_BYTES :], block * sums.BLOCK_BYTES, stated) == block
+        stated[block] ^= 1
+
+
 def test_damaged_shards_are_content_errors(folder, tmp_path):
     copy = copy_of(folder, tmp_path)
     manifest = Manifest.load(copy)
@@ -146,6 +161,10 @@ def test_damaged_shards_are_content_errors(folder, tmp_path):
     with pytest.raises(clips.ClipError) as caught:
         clips.read_landmarks(manifest, 0)
     assert caught.value.reason == "not_finite"
+    bad[offset + size - 2 : offset + size] = np.float16(-65504).tobytes()  # left of the crop, and all that fp16 holds
+    path.write_bytes(bad)
+    sums.write(path, copy / "motion-000000.crc")
+    assert clips.read_landmarks(manifest, 0)[-1, -1, 1] == -65504
     os.truncate(path, offset + 100)
     with pytest.raises(clips.ClipError) as caught:
         clips.read_landmarks(manifest, 0)
