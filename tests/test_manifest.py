@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import wave
+import zlib
 
 import numpy as np
 import pyarrow as pa
