@@ -16,6 +16,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +38,7 @@ TABLE, HEADER = "manifest.parquet", "manifest.json"
 SPLITS = ("train", "val", "unseen")
 GROUP_ROWS = 4096  # of the table; what is read to find one clip's bytes
 BATCH_GROUPS = 16  # row groups that are read at once where all rows are wanted
+RENAMES_S = 0.5
 HELD_GROUPS = 256  # (row group, column) pairs kept for the next clip
 REPEATING = ["identity", "corpus", "split", "source", "source_sha256", "duplicate_group"]
 
@@ -115,9 +117,13 @@ class Manifest:
         """
         store = store or Store(folder)
         folder = Path(folder) if store.local else store.shown
-        header = _read_header(store)
-        opened, digest = _open_table(store)
-        if digest != header["table"]["sha256"]:
+        for wait_s in (RENAMES_S, 0):  # a writer may be between its two renames
+            header = _read_header(store)
+            opened, digest = _open_table(store)
+            if digest == header["table"]["sha256"]:
+                break
+            time.sleep(wait_s)
+        else:
             raise UserError(
                 f"{folder}: manifest.json and manifest.parquet are not of one write; type the command that "
                 "wrote them (extract, split or annotate) again"
