@@ -124,13 +124,13 @@ def differences(landmarks_CN2: np.ndarray, by: str) -> np.ndarray:
     Pose: root mean square of log scale, angle in radians, turn, and place in half crops (mytalk.pose). Mouth: mean
     distance of the lip points in the head's frame, px.
     """
-    points = torch.from_numpy(landmarks_CN2)[None]
-    posed = pose.fit(points, pose.rigid_shape(points, torch.ones(points.shape[:2])))
+    points = torch.from_numpy(landmarks_CN2).double()[None]  # and rounded below: the order is the same on any machine
+    posed = pose.fit(points, pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64)))
     if by == "pose":
         features_CF = posed.features(points)[0]
-        return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy()
+        return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy().round(6)
     mouth_CM2 = posed.to_head(points)[0, :, MOUTH]
-    return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy()
+    return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy().round(4)
 
 
 def refuse_without_frames(manifest: Manifest, selection: slots.Selection) -> None:

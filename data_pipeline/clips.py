@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +108,8 @@ def _widened(manifest: Manifest, piece: Piece) -> _Read:
     file = manifest.shard_file(piece.column, int(manifest.at(piece.row, "shard")))
     if file.bytes is None:
         return _Read(file, piece.offset, piece.size)
+    if piece.offset + piece.size > file.bytes:  # no block can be asked for there: what is asked comes short
+        return _Read(replace(file, sums=None), piece.offset, piece.size)
     return _Read(file, *sums.widened(piece.offset, piece.size, file.bytes))
 
 
@@ -318,15 +321,23 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
         data: list[Any] = [next(fetched) for _ in pieces]
         fault = track if isinstance(track, ClipError) else next((d for d in data if isinstance(d, ClipError)), None)
         try:
-            if fault is not None:
-                found.append(fault)
-            else:
-                found.append(
-                    track.decode(data, indices) if track is not None else media.decode_frames(data[0], indices)
-                )
+            if fault is None:
+                pixels = track.decode(data, indices) if track is not None else media.decode_frames(data[0], indices)
+                fault = _other_video(manifest, row, track, pixels.shape[1:3])
+            found.append(pixels if fault is None else fault)
         except (media.MediaError, IndexError) as error:
             found.append(_error(manifest, row, "corrupt", str(error)))
     return found
+
+
+def _other_video(manifest: Manifest, row: int, track: Any, shape: tuple[int, ...]) -> ClipError | None:
+    """The error of a video that is not one picture of the crop's size for each frame, as others' tars may hold."""
+    side, frames = int(manifest.at(row, "crop_px")), int(manifest.at(row, "frames"))
+    if shape != (side, side):
+        return _error(manifest, row, "layout", f"its video is {shape[1]} x {shape[0]} px and the crop {side} px")
+    if track is not None and len(track) != frames:
+        return _error(manifest, row, "layout", f"its video has {len(track)} pictures and the clip {frames} frames")
+    return None
 
 
 def _plan(manifest: Manifest, whole: Piece, head: bytes | ClipError, indices: Sequence[int]) -> tuple[Any, list[Piece]]:
@@ -335,7 +346,8 @@ def _plan(manifest: Manifest, whole: Piece, head: bytes | ClipError, indices: Se
 
     try:
         while isinstance(head, bytes) and (needed := mp4.Track.needs(head, whole.size)) > len(head):
-            (head,) = fetch(manifest, [whole._replace(size=needed)])
+            more = min(whole.size, max(needed, 2 * len(head)))  # a hostile index asks for a few bytes each time
+            (head,) = fetch(manifest, [whole._replace(size=more)])
         if isinstance(head, ClipError):
             return head, []
         track = mp4.Track.parse(head, whole.size)

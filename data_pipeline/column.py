@@ -204,8 +204,7 @@ def _belongs(manifest: Manifest, name: str, width: int, shard: int, start: int, 
     told = hashlib.sha256()
     for row in range(start, stop):
         told.update(f"{manifest.at(row, 'key')}\0{manifest.at(row, 'frames')}\n".encode())
-    entry = next(entry for entry in manifest.header["shards"] if entry["shard"] == shard)
-    motion = entry["motion"]["sha256"]
+    motion = manifest.entry(shard)["motion"]["sha256"]
     return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": told.hexdigest()}
 
 

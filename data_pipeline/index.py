@@ -92,6 +92,11 @@ def run(args: argparse.Namespace) -> int:
             if unit.tar and "reason" in heads[unit]:
                 why = heads[unit]["message"]
                 raise UserError(f"{unit.tar} was indexed and is damaged now: {why}; bring it back, or name another OUT")
+        if args.unsplit and (out / manifests.HEADER).exists():
+            raise UserError(
+                f"--unsplit is for a new folder and {out} is there; assign its people anew with: "
+                f"python -m data_pipeline split {out} --force"
+            )
         return _close(out, units, heads, of_folders, rules, args.unsplit)
 
 

@@ -249,6 +249,10 @@ class Manifest:
         """The number past the last shard."""
         return 1 + max(self._shards, default=-1) if self._shards else 1 + int(self.column("shard").max())
 
+    def entry(self, shard: int) -> dict[str, Any]:
+        """What the header says of a shard; empty where it says nothing."""
+        return self._shards.get(shard, {})
+
     def shard_file(self, column: str, shard: int) -> ShardFile:
         """The tar of a shard's column (`motion`, `frames`, or a later one)."""
         if (column, shard) not in self._shard_files:

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_pipeline import clips, slots
 from data_pipeline.batching import divide
+from data_pipeline.clips import ClipError
 from data_pipeline.corpora import shares
 from data_pipeline.manifest import SPLITS, Manifest
 from data_pipeline.windows import Drawn, Example, FrameWindows, HeardWindows, SourcedWindows, WindowConfig, Windows
@@ -96,17 +97,23 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     listed = []
     read = [0] * world
     asked = [0] * world
+    damaged: dict[str, str] = {}  # by what the manifest alone says
     for slot in range(args.start, stop):
         rank = slot % batch // micro % world
         if args.rank is not None and rank != args.rank:
             continue
         example = windows.example(slot)
-        bytes_read = clips.cost_bytes(manifest, windows.wants(example))
+        try:
+            bytes_read = clips.cost_bytes(manifest, windows.wants(example))
+        except ClipError as error:
+            damaged[error.key] = error.message
+            bytes_read = 0
         read[rank] += bytes_read
         asked[rank] += 1
         listed.append(
             {"slot": slot, "step": slot // batch, "rank": rank, **_shown(manifest, example), "bytes": bytes_read}
         )
+    epoch = slots.examples_of_epoch(selection, drawn.repeats)
     mean_bytes = sum(read) / max(sum(asked), 1)
     return {
         "shards": str(manifest.folder),
@@ -120,13 +127,14 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
         "selection": selection.digest,
         "global_batch": batch,
         "world_size": world,
-        "steps_per_epoch": len(selection) / batch,
+        "damaged": damaged,
+        "steps_per_epoch": epoch / batch,
         "ranks": [
             {"rank": rank, "slots": asked[rank], "bytes": read[rank]}
             for rank in range(world)
             if args.rank in (None, rank)
         ],
-        "bytes_per_epoch_and_rank": round(mean_bytes * len(selection) / world),
+        "bytes_per_epoch_and_rank": round(mean_bytes * epoch / world),
         "start": args.start,
         "stop": stop,
         "slots": listed,
@@ -143,6 +151,7 @@ def in_words(made: dict[str, Any]) -> list[str]:
     lines += [f"dropped   {number} by '{term}' alone" for term, number in made["dropped"].items()]
     for name, corpus in made["corpora"].items():
         lines.append(f"corpus    {name or '(unnamed)'}: {corpus['clips']} clips, {corpus['share']:.1%} of the slots")
+    lines += [f"damaged   {key}: {why}" for key, why in made["damaged"].items()]
     lines.append(f"digest    {made['selection']}")
     lines.append(f"epoch     {made['steps_per_epoch']:.2f} steps of {made['global_batch']} examples")
     about = f", about {_size(made['bytes_per_epoch_and_rank'])} an epoch" if made["slots"] else ""

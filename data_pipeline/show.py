@@ -53,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
         "mouth is open, on one axis of time.",
         "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png",
     )
-    made.add_argument("shards", help="folder that extract wrote")
+    made.add_argument("shards", help="folder or URL of shards with a manifest")
     made.add_argument("key", help="the clip, as the manifest names it")
     made.add_argument("-o", "--out", type=Path, metavar="FILE", help="picture to write (default: KEY.png, here)")
     return made
@@ -208,7 +208,7 @@ def _title(draw: ImageDraw.ImageDraw, manifest: Manifest, row: int, frames: int,
     values = {name: _fact(manifest, row, name) for name in ("identity", "corpus", "split", *FACTS)}
     said = [f"person {values['identity']}", f"corpus {values['corpus']}", f"split {values['split'] or 'none yet'}"]
     said.append(f"{frames} frames, {frames / FRAME_HZ:.2f} s")
-    said += [form.format(values[name]) for name, form in FACTS.items() if values[name] is not None]
+    said += [form.format(values[name]) for name, form in FACTS.items() if isinstance(values[name], (int, float))]
     if not filmed:
         said.append("these shards hold no frames")
     _fitted(draw, 8, _text(manifest.column("key")[row]), 28, INK)

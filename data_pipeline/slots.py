@@ -35,7 +35,7 @@ class Selection:
     shards_s: np.ndarray  # the manifest's shards, and
     first_row_s: np.ndarray  # the first row of each: rows are in the order of shards
     digest: str
-    corpus_n: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))  # empty: all of one corpus
+    corpus_n: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # empty: all of one corpus
     corpora: tuple[str, ...] = ("",)
     dropped: dict[str, int] = field(default_factory=dict)  # by each term of the filter alone, of the split's clips
 
@@ -100,7 +100,7 @@ def select(
         left["usable"] += int(taken.sum())
         if shards_until:
             taken &= batch["shard"].to_numpy() < shards_until
-        kind = _places(batch["corpus"], corpora) if "corpus" in names else np.zeros(len(batch), np.int16)
+        kind = _places(batch["corpus"], corpora) if "corpus" in names else np.zeros(len(batch), np.int32)
         if left_out:
             taken &= ~np.isin(kind, [corpora[name] for name in left_out if name in corpora])
         left["asked"] += int(taken.sum())
@@ -118,7 +118,7 @@ def select(
         begins = np.flatnonzero(np.diff(shard, prepend=shards[-1] if shards else -1))
         shards += shard[begins].tolist()
         first_rows += (begins + before).tolist()
-        kinds.append(kind[taken].astype(np.int16))
+        kinds.append(kind[taken].astype(np.int32))
         before += len(batch)
     rows_n, corpus_n = _joined(rows), _joined(kinds)
     if (np.diff(shards) < 0).any():
@@ -144,7 +144,7 @@ def _of_drawn(corpus_n: np.ndarray, corpora: list[str]) -> tuple[np.ndarray, tup
     there.sort(key=lambda i: corpora[i])
     if len(there) == 1:
         return corpus_n[:0], (corpora[there[0]],)
-    place = np.zeros(len(corpora), np.int16)
+    place = np.zeros(len(corpora), np.int32)
     place[there] = np.arange(len(there))
     return place[corpus_n], tuple(corpora[i] for i in there)
 
@@ -190,8 +190,8 @@ def _places(values: pa.ChunkedArray, known: dict[str, int]) -> np.ndarray:
     pieces = []
     for chunk in values.chunks:
         held, place_n = texts(chunk)
-        pieces.append(np.array([known.setdefault(value, len(known)) for value in held], np.int16)[place_n])
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+        pieces.append(np.array([known.setdefault(value, len(known)) for value in held], np.int32)[place_n])
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
 
 
 class _Hashed:
@@ -329,6 +329,11 @@ class _Key(np.random.bit_generator.ISeedSequence):
 @functools.lru_cache(maxsize=64)
 def _key(digest: str, seed: int) -> Any:  # numpy's types name no other ISeedSequence than its own
     return _Key(int.from_bytes(hashlib.blake2b(f"{digest}:{seed}".encode(), digest_size=16).digest(), "big"))
+
+
+def examples_of_epoch(selection: Selection, repeats: Mapping[str, float]) -> float:
+    """Slots in which a clip of a corpus of 1 repeat comes once, and the others as often as their repeats say."""
+    return sum(count * repeats.get(name, 1) for name, count in selection.clips.items())
 
 
 def micro_batches(

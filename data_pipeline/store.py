@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import random
 import re
 import threading
@@ -124,14 +125,17 @@ class Store:
 
     def _where(self, name: str) -> str:
         """The path or URL of a file."""
-        if _is_remote(name) or os.path.isabs(name):
+        if _is_remote(name) or (self.local and os.path.isabs(name)):
             return name
         if self.local:
             return os.path.join(self.root, name)
-        if not self.root.startswith(("http://", "https://")):
-            return f"{self.root.rstrip('/')}/{name}"
-        base, mark, query = self.root.partition("?")  # a signed URL
-        return f"{base.rstrip('/')}/{quote(name)}{mark}{query}"
+        if os.path.isabs(name):
+            raise PermissionError(errno.EACCES, "a remote folder names a file of this machine", name)
+        http = self.root.startswith(("http://", "https://"))
+        base, mark, query = self.root.partition("?") if http else (self.root, "", "")  # a signed URL
+        scheme, _, path = base.partition("://")
+        path = posixpath.normpath(f"{path}/{quote(name) if http else name}")  # no server folds "..", as folders do
+        return f"{scheme}://{path}{mark}{query}"
 
     def _again(self, where: str, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, tried again after errors of the machine."""
@@ -363,5 +367,5 @@ def _cause(error: BaseException) -> str:
 
 def without_secrets(text: str) -> str:
     """A URL, or a text with URLs, without what may be a credential: user, password and query."""
-    text = re.sub(r"://[^/\s]*@", "://", text)
-    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\")]*", r"\1", text)
+    text = re.sub(r"://[^\s?]*@", "://", text)
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)

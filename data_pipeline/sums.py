@@ -27,7 +27,7 @@ def write(tar: Path, target: Path) -> None:
     sums = []
     with open(tar, "rb") as handle:
         while block := handle.read(BLOCK_BYTES):
-            sums.append(zlib.crc32(block))
+            sums.append(crc32(block))
     data = np.array(sums, "<u4").tobytes()
     atomic.write_bytes(target, data + zlib.crc32(data).to_bytes(4, "little"))
 

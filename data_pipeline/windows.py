@@ -102,13 +102,21 @@ class Windows:
         self.offset = None
         if "audio" in self.members and manifest.has(slots.OFFSET):
             columns = (*columns, slots.OFFSET)
-            self.offset = manifest.column(slots.OFFSET).astype(np.float64)
-            self.lengths = self.frames - np.ceil(np.abs(np.nan_to_num(self.offset)))
-        usable = self.lengths >= least_frames
+            try:
+                self.offset = manifest.column(slots.OFFSET).astype(np.float64)
+            except (TypeError, ValueError):
+                raise UserError(f"{manifest.folder}: {slots.OFFSET} holds no numbers; annotate it anew") from None
+            late = np.where(np.isfinite(self.offset), self.offset, 0)
+            self.lengths = self.frames - np.ceil(np.abs(late))
+        usable = self.usable(least_frames)
         self.selection = slots.select(
             manifest, drawn.split, columns, drawn.where, drawn.shards_until, drawn.repeats, usable
         )
         self.order = slots.Order(self.selection, drawn.seed, repeats=drawn.repeats)
+
+    def usable(self, least_frames: int) -> np.ndarray:
+        """Which rows can be shown: (rows,) bool."""
+        return self.lengths >= least_frames
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -151,6 +159,11 @@ class FrameWindows(Windows):
 
     def __init__(self, manifest: Manifest, drawn: Drawn):
         super().__init__(manifest, drawn, ("frames",), slots.WINDOW, 1, 1, least_frames=2)
+
+    def usable(self, least_frames: int) -> np.ndarray:
+        """In validation clips without a video are left out too; in training they are refused, and filters are there."""
+        enough = super().usable(least_frames)
+        return enough & (self.manifest.column("video_size") > 0) if self.drawn.once else enough
 
     def wants(self, example: Example) -> list[Want]:
         row = example.place.row

@@ -151,7 +151,7 @@ def cut(
         window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
         if step > 1:
             window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
-        torch.div(window_3HW, 127.5, out=target_3HW).sub_(1)
+        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
     return out
 
 

@@ -856,7 +856,8 @@ def test_the_plan_is_what_is_then_consumed(mixed, recipe, world):
     for name, corpus in made["corpora"].items():
         assert corpus["clips"] == counts[name]
         assert corpus["share"] == pytest.approx(weights[name] / sum(weights.values()))
-    assert made["steps_per_epoch"] == pytest.approx((12 - dropped) / GLOBAL_BATCH)
+    epoch = sum(corpus["clips"] * {"a": 2, "b": 0.5}.get(name, 1) for name, corpus in made["corpora"].items())
+    assert made["steps_per_epoch"] == pytest.approx(epoch / GLOBAL_BATCH)
     alone = planned(mixed, "--recipe", recipe, *typed, *chosen, *spread, *SIZES[recipe], "--rank", world - 1)
     assert alone["slots"] == [one for one in made["slots"] if one["rank"] == world - 1]
     assert [rank["rank"] for rank in alone["ranks"]] == [world - 1]
@@ -935,3 +936,36 @@ def test_a_refused_plan_is_one_line(tmp_path, command):
     for typed in (["nowhere"], [str(tmp_path), "--where", "("]):
         said = command("-m", "data_pipeline", "plan", *typed)
         assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
+
+
+def test_a_video_of_another_size_or_length_is_damage(filmed_shards, tmp_path):
+    """As tars of others may hold it: no pixel of a batch is ever left unwritten."""
+    folder = shutil.copytree(filmed_shards, tmp_path / "shards")
+    before = Manifest.load(folder)
+    whole = clips.read_video(before, 0, [0])
+    assert whole.shape == (1, 256, 256, 3)
+    for name, value, said in (("crop_px", 128, "and the crop 128 px"), ("frames", 12, "and the clip 12 frames")):
+        place = before.table.column_names.index(name)
+        kind = before.table.schema.field(name).type
+        table = before.table.set_column(place, name, pa.array([value] * len(before), kind))
+        other = Manifest(folder, before.header, table)
+        (found,) = clips.read_frames(other, [(0, [0])])
+        assert isinstance(found, ClipError)
+        assert found.reason == "layout"
+        assert said in str(found)
+
+
+def test_a_place_past_the_end_of_its_shard_is_short(talker_shards):
+    """Whatever a manifest says, nothing is made up and nothing crashes."""
+    before = Manifest.load(talker_shards)
+    bytes_ = before.header["shards"][0]["motion"]["bytes"]
+    for offset in (bytes_ - 100, bytes_, bytes_ + 10**6):
+        place = before.table.column_names.index("landmarks_offset")
+        other = Manifest(
+            talker_shards,
+            before.header,
+            before.table.set_column(place, "landmarks_offset", pa.array([offset] * len(before))),
+        )
+        (found,) = clips.read(other, [clips.Want(0, "landmarks", 0, 5)])
+        assert isinstance(found, ClipError)
+        assert found.reason == "short"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.store import without_secrets
 from mytalk import atomic
 from mytalk.progress import Progress
 
@@ -97,5 +98,5 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "packages": versions,
         "git_commit": commit or "unknown",
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
     }

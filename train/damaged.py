@@ -20,14 +20,17 @@ FILE = "bad_examples.jsonl"
 class Ledger:
     """RUN/bad_examples.jsonl: a line for every slot whose clip could not be read, with key, corpus and reason.
 
-    All ranks hold the same; rank 0 writes. Lines of slots from `slots_done` on are of steps that will be taken again.
+    All ranks hold the same; rank 0 writes. What was met before counts, unless the data changed (`anew`). Lines of
+    slots from `slots_done` on are of steps that will be taken again.
     """
 
-    def __init__(self, run: Path, clips: Mapping[str, int], share: float, slots_done: int, writes: bool):
+    def __init__(
+        self, run: Path, clips: Mapping[str, int], share: float, slots_done: int, writes: bool, anew: bool = False
+    ):
         self.path, self.clips, self.share, self.writes = run / FILE, dict(clips), share, writes
         self.keys: dict[str, dict[str, str]] = {}  # corpus -> damaged key -> why
         kept = [row for row in _lines(self.path) if row["slot"] < slots_done]
-        for row in kept:
+        for row in () if anew else kept:
             self.keys.setdefault(row["corpus"], {})[row["key"]] = row["message"]
         if writes and self.path.exists():
             atomic.write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
@@ -48,8 +51,8 @@ class Ledger:
                 key, why = next(iter(damaged.items()))
                 raise UserError(
                     f"{len(damaged)} of {clips} clips of corpus '{corpus}' are damaged, more than "
-                    f"bad_share={self.share} (first: {key}: {why}; all in {self.path}); mend the shards, leave the "
-                    "clips out with where=..., or raise bad_share"
+                    f"bad_share={self.share} (first: {key}: {why}; all in {self.path}); mend the shards and remove "
+                    "their lines there, leave the clips out with where=... and accept_changes=true, or raise bad_share"
                 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -26,7 +27,8 @@ from torch import nn
 from data_pipeline import stream
 from data_pipeline.batches import Bad, Examples
 from data_pipeline.batching import divide
-from data_pipeline.slots import Selection
+from data_pipeline.slots import Selection, examples_of_epoch
+from data_pipeline.store import without_secrets
 from mytalk import atomic, command
 from mytalk import config as configs
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
@@ -38,7 +40,7 @@ from train.damaged import Ledger, gathered
 from train.ranks import Ranks, StopSignals, join, leave
 
 Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
-OF_THE_NETWORK = ("recipe", "model", "extractor", "people")  # what no switch lets a run change
+NEVER_CHANGED = ("recipe", "model", "extractor", "people", "global_batch")  # by no switch: a slot is step * batch
 FINISHED = "finished.json"  # for how many steps and with what the exported model was trained; written last
 
 
@@ -93,7 +95,7 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
     """
     run = Path(config.run)
     finished = finished_run(run)
-    if not (config.shards_until or config.accept_changes):
+    if not config.shards_until:
         config.shards_until = begun(run).get("shards_until", 0)
     recipe = make_recipe()
     if finished["steps"] >= config.steps:
@@ -145,7 +147,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
         pin=ranks.device.type == "cuda",
     )
     cursor = start * config.global_batch
-    damaged = Ledger(run, recipe.examples.selection.clips, config.bad_share, cursor, writes=ranks.rank == 0)
+    damaged = Ledger(run, recipe.examples.selection.clips, config.bad_share, cursor, ranks.rank == 0, bool(accepted))
     skipped_in_a_row = 0
     if ranks.rank == 0:
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
@@ -300,7 +302,7 @@ def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any], a
     now, then = configs.flat(fixed(recipe, config)), configs.flat(before)
     changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
     told = "; ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in changed)
-    kept = [key for key in changed if key.split(".")[0] in OF_THE_NETWORK]
+    kept = [key for key in changed if key.split(".")[0] in NEVER_CHANGED]
     if changed and (kept or not accept):
         also = "" if kept else ", go on all the same with accept_changes=true"
         raise UserError(
@@ -335,7 +337,7 @@ def agree(facts: dict[str, Any], ranks: Ranks) -> None:
 def planned(selection: Selection, config: LoopConfig) -> str:
     """The equal-step plan in a line: clips of each corpus, steps an epoch, epochs of the run."""
     corpora = ", ".join(f"{name} {count}" for name, count in selection.clips.items())
-    epoch = len(selection) / config.global_batch
+    epoch = examples_of_epoch(selection, config.repeats) / config.global_batch
     return (
         f"{len(selection)} clips ({corpora}): {epoch:.1f} steps an epoch; {config.steps} steps are "
         f"{config.steps / epoch:.1f} epochs"
@@ -348,8 +350,9 @@ def board_of(run: Path, recipe: Recipe, config: LoopConfig, start: int, ranks: R
         return contextlib.nullcontext()
     run.mkdir(parents=True, exist_ok=True)
     atomic.sweep(run / "checkpoints")
-    atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
-    difference = configs.difference(config, type(config)())
+    told = dataclasses.replace(config, shards=without_secrets(config.shards))
+    atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(told)).encode())
+    difference = configs.difference(told, type(config)())
     atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
     atomic.write_json(run / "environment.json", environment())
     return Board(run, start, config.steps, config.log_every)
