@@ -23,6 +23,7 @@ from data_pipeline.manifest import Manifest, texts
 from mytalk.command import UserError
 
 BLOCK_SHARDS = 8  # samples are permuted inside blocks of this many shards, so that reads stay near each other
+MOST_CORPORA = 2**15  # a clip's is kept in 16 bits
 MISSING = -(2**63)  # hashed in the place of a whole number that is missing
 OFFSET = "sync_offset"  # frames of 25 Hz by which the sound is late; a column that annotating adds
 
@@ -35,7 +36,7 @@ class Selection:
     shards_s: np.ndarray  # the manifest's shards, and
     first_row_s: np.ndarray  # the first row of each: rows are in the order of shards
     digest: str
-    corpus_n: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # empty: all of one corpus
+    corpus_n: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))  # empty: all of one corpus
     corpora: tuple[str, ...] = ("",)
     dropped: dict[str, int] = field(default_factory=dict)  # by each term of the filter alone, of the split's clips
 
@@ -100,7 +101,7 @@ def select(
         left["usable"] += int(taken.sum())
         if shards_until:
             taken &= batch["shard"].to_numpy() < shards_until
-        kind = _places(batch["corpus"], corpora) if "corpus" in names else np.zeros(len(batch), np.int32)
+        kind = _places(batch["corpus"], corpora) if "corpus" in names else np.zeros(len(batch), np.int16)
         if left_out:
             taken &= ~np.isin(kind, [corpora[name] for name in left_out if name in corpora])
         left["asked"] += int(taken.sum())
@@ -118,13 +119,15 @@ def select(
         begins = np.flatnonzero(np.diff(shard, prepend=shards[-1] if shards else -1))
         shards += shard[begins].tolist()
         first_rows += (begins + before).tolist()
-        kinds.append(kind[taken].astype(np.int32))
+        kinds.append(kind[taken].astype(np.int16))
         before += len(batch)
     rows_n, corpus_n = _joined(rows), _joined(kinds)
     if (np.diff(shards) < 0).any():
         raise UserError(f"{manifest.folder}: the manifest's rows are not in the order of shards; make it anew")
     if not len(rows_n):
         raise UserError(f"{manifest.folder}: {_why(manifest, split, left, dropped)}")
+    if len(corpora) > MOST_CORPORA:
+        raise UserError(f"{manifest.folder}: {len(corpora)} corpora, and {MOST_CORPORA} is the most; merge some")
     corpus_n, drawn = _of_drawn(corpus_n, list(corpora) or [""])
     named = hashlib.blake2b(digest_size=16)
     for name, digest in digests.items():
@@ -144,7 +147,7 @@ def _of_drawn(corpus_n: np.ndarray, corpora: list[str]) -> tuple[np.ndarray, tup
     there.sort(key=lambda i: corpora[i])
     if len(there) == 1:
         return corpus_n[:0], (corpora[there[0]],)
-    place = np.zeros(len(corpora), np.int32)
+    place = np.zeros(len(corpora), np.int16)
     place[there] = np.arange(len(there))
     return place[corpus_n], tuple(corpora[i] for i in there)
 
