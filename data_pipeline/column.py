@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.name:<8} {added.clips} clips, {added.made} of them made now, {MEL_PER_FRAME * BANDS} values a frame")
     if added.damaged:
         told = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
-        print(f"{told}; training puts others in their place", file=sys.stderr)
+        print(f"{told}; examples that bring the column take other clips", file=sys.stderr)
     return command.EXIT_DONE
 
 
