@@ -22,41 +22,13 @@ from webdataset.writer import TarWriter
 from data_pipeline import manifest, members, shards
 from data_pipeline.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
 from mytalk import atomic, media
-from mytalk.appearance import BELOW_NOSE, JAW
-from mytalk.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
+from mytalk.landmarks import CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP
 from mytalk.progress import Progress
+from tests import talkers
 
 CLIPS_PER_PERSON, CLIPS_PER_SHARD, FRAMES = 4, 20, 5 * FRAME_HZ
-LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
 NOISE_LEVELS = 1.2  # of the sensor, of 255: then a frame takes some 2 kB, as in docs/log.md
 DEFAULT_CODEC = {"crf": "18"}  # x264 as it is: key pictures 250 frames apart, B pictures
-
-
-def face(random: np.random.Generator) -> np.ndarray:
-    """(478, 2) px: points of a sunflower disc, lips on two ellipses, a jaw, a line below the nose, level eyes."""
-    n = np.arange(COUNT)
-    radius, angle = 80 * np.sqrt((n + 0.5) / COUNT), n * 2.399963
-    face_N2 = np.stack([128 + radius * np.cos(angle), 120 + radius * np.sin(angle)], axis=-1)
-    for ring, width, height in ((OUTER_LIP, 26, 10), (INNER_LIP, 20, 4)):
-        around = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
-        face_N2[ring] = np.stack([128 + width * np.cos(around), 165 + height * np.sin(around)], axis=-1)
-    face_N2 += random.normal(0, 1.5, face_N2.shape)
-    angle = np.linspace(np.pi - 0.2, 0.2, len(JAW))
-    face_N2[JAW] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
-    face_N2[BELOW_NOSE] = [[150, 146], [128, 146], [106, 146]]
-    face_N2[[33, 263]] = [[92, 100], [164, 100]]
-    return face_N2
-
-
-def clip(random: np.random.Generator, face_N2: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks (T, 478, 2) and audio (T * 640,) of one clip."""
-    knots = random.random(frames // 4 + 3)
-    opened_T = np.interp(np.arange(frames), np.arange(len(knots)) * 4, knots)
-    landmarks_TN2 = np.repeat(face_N2[None], frames, axis=0)
-    landmarks_TN2[:, LOWER, 1] += 12 * opened_T[:, None]
-    landmarks_TN2 += np.cumsum(random.normal(0, 0.3, (frames, 1, 2)), axis=0)
-    audio_S = 0.3 * np.repeat(opened_T, SAMPLES_PER_FRAME) * random.standard_normal(frames * SAMPLES_PER_FRAME)
-    return landmarks_TN2 + random.normal(0, 0.4, landmarks_TN2.shape), np.clip(audio_S, -1, 1)
 
 
 def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -87,7 +59,8 @@ def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) ->
         drawn = []
         for number in range(first, min(first + CLIPS_PER_SHARD, clips)):
             person, random = number // CLIPS_PER_PERSON, np.random.default_rng([7, number])
-            landmarks_TN2, audio_S = clip(random, face(np.random.default_rng([8, person])), frames)
+            face_N2 = talkers.outlined(talkers.base_face(np.random.default_rng([8, person])))
+            landmarks_TN2, audio_S = talkers.clip(random, face_N2, gain_px=12, frames=frames)
             key = f"{person:04d}-{number:06d}"
             facts = _facts(f"talkers/{person:04d}", key, frames)
             data = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -29,11 +29,7 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
     left.
     """
     weights = {name: _repeats(name, repeats.get(name, 1)) * clips[name] for name in sorted(clips)}
-    for name in repeats:
-        if name not in clips:
-            near = difflib.get_close_matches(name, sorted(clips), n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(clips)) or 'none'}"
-            raise UserError(f"repeats of a corpus '{name}' that is not there; {hint}")
+    refuse_unknown(repeats, clips)
     weights = {name: weight for name, weight in weights.items() if weight}
     if not weights:
         raise UserError("no corpus has both clips and repeats above 0; give at least one of them repeats")
@@ -45,6 +41,16 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
     if sum(slots) > MOST:
         slots = _rounded(slots)
     return list(weights), np.array(slots, np.int64), sum(slots)
+
+
+def refuse_unknown(repeats: Mapping[str, float], known: Iterable[str]) -> None:
+    """UserError, with the nearest name, for repeats of a corpus that is not there."""
+    known = sorted(known)
+    for name in repeats:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known) or 'none'}"
+            raise UserError(f"repeats of a corpus '{name}' that is not there; {hint}")
 
 
 def _repeats(name: str, value: float) -> Fraction:

@@ -6,7 +6,6 @@ so the data cursor of a run is one integer, and seeking to any slot costs the sa
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import heapq
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import where as filters
-from data_pipeline.corpora import Deal, shares
+from data_pipeline.corpora import Deal, refuse_unknown, shares
 from data_pipeline.manifest import Manifest, texts
 from mytalk.command import UserError
 
@@ -81,7 +80,8 @@ def select(
     """
     wanted = filters.parse(where)
     filters.refuse_unknown(wanted, manifest.names)
-    _refuse_strangers(manifest, repeats or {})
+    if repeats:
+        refuse_unknown(repeats, manifest.codes("corpus")[1] if manifest.has("corpus") else [])
     left_out = {name for name, times in (repeats or {}).items() if times == 0}
     hashed = list(dict.fromkeys(["key", "shard", *columns]))
     names = list(dict.fromkeys([*hashed, "split", "corpus", *wanted.columns]))
@@ -157,15 +157,6 @@ def _joined(pieces: list[np.ndarray]) -> np.ndarray:
     joined = np.concatenate(pieces)
     pieces.clear()
     return joined
-
-
-def _refuse_strangers(manifest: Manifest, repeats: Mapping[str, float]) -> None:
-    corpora = manifest.codes("corpus")[1] if repeats and manifest.has("corpus") else []
-    for name in repeats:
-        if name not in corpora:
-            near = difflib.get_close_matches(name, corpora, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(corpora) or 'none'}"
-            raise UserError(f"repeats of a corpus '{name}' that {manifest.folder} does not have; {hint}")
 
 
 def _why(manifest: Manifest, split: str, left: Mapping[str, int], dropped: Mapping[str, int]) -> str:

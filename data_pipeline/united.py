@@ -16,17 +16,14 @@ import pyarrow.compute as pc
 
 from data_pipeline import column, foreign
 from data_pipeline.foreign import Rules
+from data_pipeline.ledger import FILE as LEDGER
+from data_pipeline.ledger import LedgerError
 from data_pipeline.manifest import SCHEMA, Manifest
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ
 
-LEDGER = "ledger.jsonl"
 KEPT, REJECTED, MERGED = "kept", "rejected", "merged"
-
-
-class LedgerError(AssertionError):
-    """The books do not balance: something was lost or counted twice."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class Books:
                     "make one anew with another --corpus"
                 )
             self._owner[key] = unit
-        entry: dict[str, Any] = next((one for one in made.header["shards"] if one["shard"] == unit.shard), {})
+        entry = made.entry(unit.shard)
         stated = {name: self._moved(unit, name, told) for name, told in entry.items() if name != "shard"}
         self.shards.append({"shard": shard, **stated})
         self.tables.append(self._of_ours(table, unit, shard))
