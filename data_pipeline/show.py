@@ -10,6 +10,7 @@ import bisect
 import difflib
 import io
 import math
+import numbers
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -208,7 +209,7 @@ def _title(draw: ImageDraw.ImageDraw, manifest: Manifest, row: int, frames: int,
     values = {name: _fact(manifest, row, name) for name in ("identity", "corpus", "split", *FACTS)}
     said = [f"person {values['identity']}", f"corpus {values['corpus']}", f"split {values['split'] or 'none yet'}"]
     said.append(f"{frames} frames, {frames / FRAME_HZ:.2f} s")
-    said += [form.format(values[name]) for name, form in FACTS.items() if isinstance(values[name], (int, float))]
+    said += [form.format(values[name]) for name, form in FACTS.items() if isinstance(values[name], numbers.Real)]
     if not filmed:
         said.append("these shards hold no frames")
     _fitted(draw, 8, _text(manifest.column("key")[row]), 28, INK)
@@ -297,11 +298,8 @@ def _axis_px() -> tuple[int, int]:
 
 
 def _fact(manifest: Manifest, row: int, name: str) -> Any:
-    """A column's value in a row; None where the column or the value is missing, or is no number."""
-    try:
-        value = manifest.column(name)[row]
-    except command.UserError:
-        return None
+    """A column's value in a row; None where the column or the value is missing, or is NaN."""
+    value = manifest.at(row, name) if manifest.has(name) else None
     return None if value is None or value != value else value
 
 

@@ -1057,3 +1057,10 @@ def test_features_of_the_speech_are_shifted_with_it(talker_shards, tmp_path):
             assert not held[stop - start :].any()
     with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*mel"):
         MotionExamples(late, Drawn(), WindowConfig(12, 24, 10), features="hubert")
+
+
+def test_unsplit_is_for_a_new_folder(talker_shards, tmp_path):
+    """In one that is there it would change nothing: said, with the command that assigns people anew."""
+    assert indexed(tmp_path / "out", talker_shards) == 0
+    with pytest.raises(UserError, match=r"--unsplit is for a new folder .* split .* --force"):
+        indexed(tmp_path / "out", talker_shards, "--unsplit")

@@ -216,6 +216,16 @@ def test_facts_are_said_where_they_are_there(monkeypatch, drawn):
     assert "nan" not in facts
 
 
+def test_facts_of_others_may_be_text_or_whole_numbers(monkeypatch, drawn):
+    """Text where a number is meant is not said; a whole number is."""
+    manifest, row, _ = drawn
+    table = manifest.table.append_column("sync_confidence", pa.array(["high"] * len(manifest)))
+    table = table.append_column("sync_offset", pa.array([3] * len(manifest)))
+    facts = titles(monkeypatch, Manifest(manifest.folder, manifest.header, table), row)[1]
+    assert "confidence" not in facts
+    assert "sync offset +3.0 frames" in facts
+
+
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_a_missing_fact_is_none(missing, drawn):
     table = pa.table({"x": pa.array([1.5, missing], pa.float64())})

@@ -44,6 +44,7 @@ from mytalk.landmarks import SAMPLES_PER_FRAME
 from tests import talkers
 from tests.conftest import ROOT
 from tests.faulty_http import FaultyServer
+from train.damaged import Ledger
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 3 workers, however few the cores
 GLOBAL_BATCH = 12
@@ -969,3 +970,70 @@ def test_a_place_past_the_end_of_its_shard_is_short(talker_shards):
         (found,) = clips.read(other, [clips.Want(0, "landmarks", 0, 5)])
         assert isinstance(found, ClipError)
         assert found.reason == "short"
+
+
+def test_the_ledger_counts_what_earlier_starts_met_unless_the_data_changed(tmp_path):
+    """Lines past the checkpoint are of steps taken again; one damaged clip is always allowed."""
+    first = Ledger(tmp_path, {"a": 50}, 0.01, 0, writes=True)
+    first.add([Bad(3, "k1", "a", "short", "torn")])
+    with pytest.raises(UserError, match=r"2 of 50 clips of corpus 'a' are damaged.*remove their lines there"):
+        Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False).add([Bad(9, "k2", "a", "short", "torn")])
+    Ledger(tmp_path, {"a": 50}, 0.01, 3, writes=False).add([Bad(9, "k2", "a", "short", "torn")])
+    Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False, anew=True).add([Bad(9, "k2", "a", "short", "torn")])
+
+
+def with_column(before: Manifest, name: str, values: list) -> Manifest:
+    table = before.table
+    if name in table.column_names:
+        kind = table.schema.field(name).type
+        return Manifest(
+            before.folder, before.header, table.set_column(table.column_names.index(name), name, pa.array(values, kind))
+        )
+    return Manifest(before.folder, before.header, table.append_column(name, pa.array(values)))
+
+
+def test_offsets_that_are_text_are_refused_and_infinite_ones_are_none(talker_shards):
+    before = Manifest.load(talker_shards)
+    with pytest.raises(UserError, match="sync_offset holds no numbers"):
+        MotionExamples(with_column(before, "sync_offset", ["late"] * len(before)), Drawn(), WindowConfig(12, 24, 10))
+    infinite = with_column(before, "sync_offset", [float("inf")] * len(before))
+    plain = MotionExamples(with_column(before, "sync_offset", [0.0] * len(before)), Drawn(), WindowConfig(12, 24, 10))
+    assert len(MotionExamples(infinite, Drawn(), WindowConfig(12, 24, 10))) == len(plain)
+    np.testing.assert_array_equal(clips.read_audio(infinite, 2), clips.read_audio(before, 2))
+
+
+def test_validation_leaves_clips_without_a_video_out_and_training_refuses_them(filmed_shards):
+    before = Manifest.load(filmed_shards)
+    sizes = before.column("video_size").tolist()
+    for split in ("train", "val"):
+        row = int(before.rows(split)[0])
+        other = with_column(before, "video_size", [0 if i == row else size for i, size in enumerate(sizes)])
+        config = AppearanceConfig(), ReferenceConfig()
+        if split == "train":
+            with pytest.raises(UserError, match="leave it out with where='video_size > 0'"):
+                AppearanceExamples(other, Drawn(), *config)
+            assert row not in AppearanceExamples(other, Drawn(where="video_size > 0"), *config).selection.rows_n
+        else:
+            assert row not in AppearanceExamples(other, Drawn("val", once=True), *config).selection.rows_n
+
+
+def test_more_corpora_than_numbers_for_them_are_refused():
+    count = slots.MOST_CORPORA + 1
+    names = {"key": [str(i) for i in range(count)], "corpus": [f"c{i}" for i in range(count)]}
+    made = Manifest(Path("nowhere"), {}, pa.table({**names, "split": ["train"] * count, "shard": [0] * count}))
+    with pytest.raises(UserError, match=f"{count} corpora, and {count - 1} is the most"):
+        slots.select(made, "train", ())
+
+
+def test_a_plan_names_clips_that_cannot_be_and_goes_on(talker_shards, tmp_path, capsys):
+    folder = shutil.copytree(talker_shards, tmp_path / "shards")
+    before = Manifest.load(folder)
+    row = int(before.rows("train")[0])
+    sizes = before.column("landmarks_size").tolist()
+    other = with_column(before, "landmarks_size", [9 if i == row else size for i, size in enumerate(sizes)])
+    manifest.save(folder, other.table, before.header)
+    args = plan.arguments().parse_args([str(folder), "--global-batch", "8", "--min-frames", "12", "--max-frames", "24"])
+    made = plan.plan(args)
+    assert list(made["damaged"]) == [str(before.at(row, "key"))]
+    assert plan.run(args) == 0
+    assert f"damaged   {before.at(row, 'key')}: 9 bytes of landmarks do not fit" in capsys.readouterr().out
