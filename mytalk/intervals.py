@@ -33,26 +33,31 @@ def mean_and_ci95(values: list[float]) -> tuple[float, list[float] | None]:
     return mean, [mean - half, mean + half]
 
 
-def against_chance(values: list[float], chance: float) -> dict[str, Any]:
-    """People's values as facts to keep with a model: mean, ci95 (None for one person), people, chance."""
+def against_chance(values: list[float], chance: float, required: float | None = None) -> dict[str, Any]:
+    """People's values as a model's facts: mean, ci95 (None: one person), people, chance, the required mean."""
     mean, ci95 = mean_and_ci95(values)
-    return {"mean": mean, "ci95": ci95, "people": len(values), "chance": chance}
+    stated = {} if required is None else {"required": required}
+    return {"mean": mean, "ci95": ci95, "people": len(values), "chance": chance, **stated}
 
 
-def above_chance(facts: Any) -> tuple[bool, str]:
-    """Whether the interval of `against_chance` facts lies above chance, and that in words.
+def proven(facts: Any) -> tuple[bool, str]:
+    """Whether an expert may be used by a loss or a score, by its `against_chance` facts, and that in words.
 
-    Facts may come from a file: what is not of that form was not measured.
+    The interval must lie above chance, and the mean must reach what is required, where that is stated. Facts may come
+    from a file: what is not of that form was not measured.
     """
     try:
         mean, people, chance = float(facts["mean"]), int(facts["people"]), float(facts["chance"])
+        required = float(facts.get("required", 0))
         low, high = (None, None) if facts["ci95"] is None else (float(end) for end in facts["ci95"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return False, "NOT MEASURED: nothing says that it is above chance; do not score with it"
     shown = "no interval" if low is None else f"[{low:.2f}, {high:.2f}]"
     found = f"{mean:.2f} {shown} over {people} {'person' if people == 1 else 'people'}, chance is {chance:.2f}"
     if low is None:
         return False, f"NOT SHOWN TO BE ABOVE CHANCE: {found}; do not score with it"
-    if low > chance:
-        return True, f"above chance: {found}"
-    return False, f"AT CHANCE: {found}; do not score with it"
+    if low <= chance:
+        return False, f"AT CHANCE: {found}; do not score with it"
+    if mean < required:
+        return False, f"BELOW WHAT IT MUST REACH ({required:.2f}): {found}; do not score with it"
+    return True, f"above chance: {found}"

@@ -21,7 +21,7 @@ from torch import nn
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
-from mytalk.intervals import above_chance
+from mytalk.intervals import proven
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -109,4 +109,4 @@ def standing(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
     """
     facts = describe(folder, kind).get("facts")
     validation = facts.get("validation") if isinstance(facts, dict) else None
-    return above_chance(validation.get(measure) if isinstance(validation, dict) else None)
+    return proven(validation.get(measure) if isinstance(validation, dict) else None)

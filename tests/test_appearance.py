@@ -25,8 +25,10 @@ from mytalk.command import UserError
 from mytalk.landmarks import CLEAN, COUNT, CROP_PX, INNER_LIP, MOUTH, NOISED, OUTER_LIP
 from tests import talkers
 from tests.conftest import ROOT
+from tests.train_matrix import modules_of
 from train import appearance as recipes
 from train.appearance import AppearanceRecipe, AppearanceTrainConfig
+from train.ranks import Ranks
 
 TINY = AppearanceConfig(
     size_px=64,
@@ -379,10 +381,10 @@ def hinge_parts(recipe, batch, networks):
 
 def test_the_adversarial_weight_is_the_textbooks_for_each_example(recipe):
     """Value and gradient equal rec + 0.5 |d rec/d painting| / |d adv/d painting| adv, by autograd in float64."""
-    networks = {name: shaken(module).double() for name, module in recipe.modules().items()}
+    networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     late = recipe.settings.adversarial_from_step * recipe.settings.global_batch
     batch = recipe.examples([late + 1, late + 2, late + 5]).to(CPU, torch.float64)
-    loss_B = recipe.loss("generator", networks, batch)
+    loss_B = recipe.generator_loss(networks, batch)
     weights = list(networks["generator"].parameters())
     found = torch.autograd.grad(loss_B.mean(), weights)
 
@@ -398,17 +400,17 @@ def test_the_adversarial_weight_is_the_textbooks_for_each_example(recipe):
 
 
 def test_before_its_step_the_adversary_weighs_nothing(recipe):
-    networks = {name: shaken(module).double() for name, module in recipe.modules().items()}
+    networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     batch = recipe.examples([0, 1]).to(CPU, torch.float64)
-    loss_B = recipe.loss("generator", networks, batch)
+    loss_B = recipe.generator_loss(networks, batch)
     torch.testing.assert_close(loss_B, hinge_parts(recipe, batch, networks)[1], rtol=1e-9, atol=0)
 
 
 def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing(recipe):
-    networks = {name: shaken(module).double() for name, module in recipe.modules().items()}
+    networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     batch = recipe.examples([0, 1]).to(CPU, torch.float64)
-    recipe.loss("generator", networks, batch)
-    loss_B = recipe.loss("discriminator", networks, batch)
+    recipe.generator_loss(networks, batch)
+    loss_B = recipe.discriminator_loss(networks, batch)
     seen, painted = recipe.painted(networks["generator"], batch)
     made = appearance.composed(painted, batch.frame_B3HW, seen.soft_B1HW)
     judge = networks["discriminator"]
@@ -544,15 +546,12 @@ def test_shards_without_frames_are_refused_in_one_line(talker_shards, tmp_path):
 
 
 def test_validation_and_pictures_show_the_model(recipe):
-    class Alone:
-        rank, world_size, device = 0, 1, CPU
-
     class Perfect(torch.nn.Module):
         def forward(self, image, lips, masked):
             return torch.full_like(masked, 0.5)
 
     with torch.no_grad():
-        scores = recipe.validate({"generator": Perfect()}, Alone())
+        scores = recipe.validate({"generator": Perfect()}, Ranks(0, 1, CPU))
     batches = [recipe.validation([slot]) for slot in range(len(recipe.validation))]
     inside = [appearance.inside(batch.region_BV2, recipe.settings.model.shape)[0, 0] > 0 for batch in batches]
     errors = [(0.5 - batch.frame_B3HW[0])[:, mask] for batch, mask in zip(batches, inside)]

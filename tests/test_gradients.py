@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mytalk import config, identity
+from mytalk import config, identity, intervals
 from mytalk.identity import IdentityConfig, IdentityEncoder
 from tests.conftest import ROOT
-from tests.train_matrix import RECIPES
-from train import loop
+from tests.train_matrix import RECIPES, modules_of
+from train.state import State
 
 GLOBAL_BATCH = 8
 
@@ -30,13 +30,15 @@ def gradients(recipe, modules: dict[str, torch.nn.Module], parts: int) -> dict[s
     """Of the mean loss of slots 32 to 39, summed over `parts` equal micro-batches, in float64, as the loop does."""
     make, size = recipe.examples, GLOBAL_BATCH // parts
     engines = {name: SimpleNamespace(module=module) for name, module in modules.items()}
+    cpu = SimpleNamespace(device=torch.device("cpu"))
+    state = SimpleNamespace(engines=engines, config=SimpleNamespace(precision="fp32"), ranks=cpu)
     for module in modules.values():
         module.zero_grad()
     for first in range(32, 32 + GLOBAL_BATCH, size):
         batch = make(list(range(first, first + size))).to(torch.device("cpu"), torch.float64)
-        for player in modules:
-            with loop.learning(player, engines):
-                (recipe.loss(player, modules, batch).mean() / parts).backward()
+        for name, player in recipe.players().items():
+            with State.turn(state, name):
+                (player.loss(modules, batch).mean() / parts).backward()
     return {f"{p} {name}": w.grad.clone() for p, module in modules.items() for name, w in module.named_parameters()}
 
 
@@ -46,7 +48,8 @@ def extractor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("identity")
     sizes = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
     torch.manual_seed(0)
-    identity.save_model(IdentityEncoder(sizes).state_dict(), sizes, folder)
+    facts = {"validation": {identity.MEASURED: intervals.against_chance([0.9, 0.92, 0.97], 0.5)}}
+    identity.save_model(IdentityEncoder(sizes).state_dict(), sizes, folder, facts)
     return folder
 
 
@@ -70,7 +73,7 @@ def test_invariant_8_gradients_do_not_depend_on_the_split(filmed_shards, extract
     recipe = recipe_class(config.load(schema, ROOT / "tests" / f"tiny_{name}.yaml", chosen))
     random = torch.Generator().manual_seed(0)
     gain = {"discriminator": 3.0}  # past the hinge's margin for some patches: within it, true and painted ones cancel
-    modules = {p: randomised(module, gain.get(p, 1.0), random) for p, module in recipe.modules().items()}
+    modules = {p: randomised(module, gain.get(p, 1.0), random) for p, module in modules_of(recipe).items()}
     whole = gradients(recipe, modules, 1)
     for weight, gradient in whole.items():
         assert gradient.norm() > 1e-8, f"{weight} learns"

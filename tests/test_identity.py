@@ -22,6 +22,7 @@ from mytalk import config, identity, intervals
 from mytalk.command import UserError
 from tests import talkers
 from tests.conftest import ROOT
+from tests.train_matrix import modules_of
 from train import identity as recipes
 from train.identity import (
     IdentityRecipe,
@@ -86,12 +87,12 @@ def test_one_clip_a_person_is_enough(tmp_path):
     batch = made.examples([0, 3, 6, 9])
     assert len(set(zip(batch.keys_B, batch.starts_B.tolist()))) > len(set(batch.keys_B))
     folder = tmp_path / "model"
-    network = made.modules()["identity"].eval()
+    network = modules_of(made)["identity"].eval()
     assert made.validate({"identity": network}, ALONE) == {}
     made.export({"identity": network.state_dict()}, folder)
     facts = json.loads((folder / "config.json").read_text())["facts"]["validation"]
     assert recipes.MEASURED not in facts
-    assert intervals.above_chance(facts.get(recipes.MEASURED)) == (
+    assert intervals.proven(facts.get(recipes.MEASURED)) == (
         False,
         "NOT MEASURED: nothing says that it is above chance; do not score with it",
     )
@@ -114,7 +115,7 @@ def test_cosface_is_the_textbooks_formula():
 
 def test_the_network_begins_at_the_mean_face(recipe):
     """The mean face enters as zero: a step of the first weights moves no common part of all faces."""
-    encoder = recipe.modules()["identity"].encoder
+    encoder = modules_of(recipe)["identity"].encoder
     entered = recipe.mean_face_N2.flatten() / identity.UNIT_PX - encoder.mean_face_F
     torch.testing.assert_close(entered, torch.zeros_like(entered))
     assert recipe.mean_face_N2.abs().max() > 50, "px, in the head's frame"
@@ -198,7 +199,7 @@ def test_random_embeddings_are_reported_as_at_chance():
     random = np.random.default_rng(3)
     embedding = random.standard_normal((60, 8))
     found = verification(embedding / np.linalg.norm(embedding, axis=1, keepdims=True), [str(i % 12) for i in range(60)])
-    above, words = intervals.above_chance(found[recipes.MEASURED])
+    above, words = intervals.proven(found[recipes.MEASURED])
     assert not above
     assert words.startswith("AT CHANCE: 0.")
     assert words.endswith("over 12 people, chance is 0.50; do not score with it")
@@ -219,14 +220,14 @@ def test_random_embeddings_are_reported_as_at_chance():
 )
 def test_above_chance_means_the_intervals_low_end(values, above, said):
     facts = json.loads(json.dumps(intervals.against_chance(values, 0.5)))
-    assert intervals.above_chance(facts) == (above, said)
+    assert intervals.proven(facts) == (above, said)
 
 
 @pytest.mark.parametrize("facts", [None, {}, [], "high", {"mean": 1.0, "people": 3, "chance": 0.5}])
 @pytest.mark.parametrize("more", [{}, {"ci95": 3}, {"ci95": [0.9]}, {"ci95": ["a", "b"]}])
 def test_facts_of_another_form_say_nothing(facts, more):
     broken = {**facts, **more} if isinstance(facts, dict) else facts
-    assert intervals.above_chance(broken)[1].startswith("NOT MEASURED")
+    assert intervals.proven(broken)[1].startswith("NOT MEASURED")
 
 
 # The model's folder
@@ -234,7 +235,7 @@ def test_facts_of_another_form_say_nothing(facts, more):
 
 def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsys):
     """Without the classifier; it embeds as it did in training, and the sentence is said."""
-    classifier = recipe.modules()["identity"].eval()
+    classifier = modules_of(recipe)["identity"].eval()
     scores = recipe.validate({"identity": classifier}, ALONE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "measure", None)  # what was measured is not measured again
@@ -251,13 +252,13 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
     assert facts["split"] == "val"
     assert facts["clips"] == 4
     assert facts[recipes.MEASURED]["mean"] == scores[recipes.MEASURED]
-    assert identity.standing(tmp_path) == intervals.above_chance(facts[recipes.MEASURED])
+    assert identity.standing(tmp_path) == intervals.proven(facts[recipes.MEASURED])
     assert facts["manifest"] == recipe.manifest.digest
-    assert intervals.above_chance(facts[recipes.MEASURED])[1] in capsys.readouterr().out
+    assert intervals.proven(facts[recipes.MEASURED])[1] in capsys.readouterr().out
 
 
 def test_the_picture_is_a_matrix_of_cosines(recipe):
-    (made,) = recipe.pictures(recipe.modules()).values()
+    (made,) = recipe.pictures(modules_of(recipe)).values()
     side = 4 * recipes.CELL_PX  # 2 people of 2 clips
     assert made.shape == (side, side, 3)
     assert made.dtype == np.uint8

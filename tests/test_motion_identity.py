@@ -16,6 +16,7 @@ from mytalk.motion import MotionModel
 from tests import talkers
 from tests.conftest import ROOT
 from tests.test_motion_model import padded, predict_and_learn, shaken
+from tests.train_matrix import modules_of
 from train import motion as train_motion
 from train.motion import MotionRecipe, MotionTrainConfig, of_extractor
 
@@ -24,11 +25,16 @@ SMALL = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embeddi
 
 @pytest.fixture(scope="module")
 def extractor_folder(tmp_path_factory):
-    """A small extractor with random weights, as `train identity` exports one."""
+    """A small extractor with random weights, as `train identity` exports one that is good."""
     folder = tmp_path_factory.mktemp("identity")
     torch.manual_seed(3)
-    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, folder)
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, folder, found([0.9, 0.92, 0.97]))
     return folder
+
+
+def found(values: list[float], required: float | None = None) -> dict:
+    """Facts of an extractor whose AUC over people is this."""
+    return {"validation": {identity.MEASURED: intervals.against_chance(values, 0.5, required)}}
 
 
 def made(shards, folder, *settings: str) -> MotionRecipe:
@@ -42,7 +48,7 @@ def recipe(talker_shards, extractor_folder) -> MotionRecipe:
 
 
 def double(recipe: MotionRecipe) -> MotionModel:
-    model = recipe.modules()["motion"]
+    model = modules_of(recipe)["motion"]
     assert isinstance(model, MotionModel)
     return shaken(model).double()  # type: ignore[return-value]
 
@@ -88,7 +94,7 @@ def test_the_extractor_stays_as_it_is(recipe):
     """The loss reaches the denoiser through it, and none of its own weights takes a gradient."""
     model, batch = double(recipe), batch_of(recipe)
     before = {name: weight.clone() for name, weight in recipe.extractor.state_dict().items()}
-    recipe.loss("motion", {"motion": model}, batch).mean().backward()
+    recipe.loss({"motion": model}, batch).mean().backward()
     assert all(weight.grad is None for weight in recipe.extractor.parameters())
     assert all(weight.grad is not None for weight in model.parameters())
     for name, weight in recipe.extractor.state_dict().items():
@@ -108,21 +114,21 @@ def test_each_use_has_a_switch(recipe, talker_shards, extractor_folder):
     assert recipe.model.extractor_width == SMALL.width
     unconditioned = made(talker_shards, extractor_folder, "identity_condition=false")
     assert unconditioned.model.extractor_width == 0
-    names = {name for name, _ in unconditioned.modules()["motion"].named_parameters()}
+    names = {name for name, _ in modules_of(unconditioned)["motion"].named_parameters()}
     assert not any("known" in name for name in names)
     batch = batch_of(recipe)
     model = double(recipe)
     changed = replace(recipe.extractor.config)
     torch.manual_seed(9)
     other = made(talker_shards, extractor_folder, "identity_loss=0")
-    before = other.loss("motion", {"motion": model}, batch)
+    before = other.loss({"motion": model}, batch)
     other.extractor = IdentityEncoder(changed).requires_grad_(False)
-    assert (other.loss("motion", {"motion": model}, batch) - before).abs().min() > 1e-6, "the condition is seen"
+    assert (other.loss({"motion": model}, batch) - before).abs().min() > 1e-6, "the condition is seen"
 
 
 def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
     """What is exported generates alone what it generated in training with the recipe's extractor."""
-    model = recipe.modules()["motion"]
+    model = modules_of(recipe)["motion"]
     shaken(model)
     recipe.export({"motion": model.state_dict()}, tmp_path)
     loaded = motion.load_model(tmp_path)
@@ -142,20 +148,40 @@ def test_a_run_says_what_its_extractor_is_worth(extractor_folder, tmp_path):
         "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
     )
     assert of_extractor(MotionTrainConfig(identity_condition=False, identity_loss=0)) == ""
-    unknown = of_extractor(MotionTrainConfig(identity=str(extractor_folder)))
-    assert unknown.startswith(f"motion: warning: ID extractor {extractor_folder}: NOT MEASURED")
-    for values, said in (([0.4, 0.6, 0.8], "AT CHANCE: 0.60"), ([0.8, 0.9, 0.91], "")):
-        facts = {"validation": {identity.MEASURED: intervals.against_chance(values, 0.5)}}
+    for facts, said in (
+        (None, f"motion: warning: ID extractor {tmp_path}: NOT MEASURED"),
+        (found([0.4, 0.6, 0.8]), "AT CHANCE: 0.60"),
+        (found([0.8, 0.9, 0.91]), ""),
+    ):
         identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, facts)
         line = of_extractor(MotionTrainConfig(identity=str(tmp_path)))
         assert said in line
         assert bool(said) == bool(line)
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (None, "NOT MEASURED"),
+        (found([0.9]), "NOT SHOWN TO BE ABOVE CHANCE"),
+        (found([0.4, 0.6, 0.8]), "AT CHANCE: 0.60"),
+        (found([0.7, 0.72, 0.74], 0.75), "BELOW WHAT IT MUST REACH (0.75): 0.72"),
+    ],
+    ids=["unknown", "one person", "chance", "below"],
+)
+def test_the_loss_refuses_an_extractor_that_is_not_proven(talker_shards, tmp_path, facts, said):
+    """The condition alone may use it: what it does not know it cannot teach."""
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, facts)
+    with pytest.raises(UserError, match="identity_loss=0") as refused:
+        made(talker_shards, tmp_path)
+    assert said in str(refused.value)
+    assert made(talker_shards, tmp_path, "identity_loss=0").extractor is not None
+
+
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
 def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(train_motion.loop, "start", lambda settings, make: make() and 0)
+    monkeypatch.setattr(train_motion.start, "start", lambda settings, make: make() and 0)
     tiny = str(ROOT / "tests" / "tiny_motion.yaml")
     typed = ["--config", tiny, f"shards={talker_shards}", f"run={tmp_path}"]
     assert train_motion.run(train_motion.arguments().parse_args(typed)) == 0
@@ -164,7 +190,7 @@ def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, li
 
 def test_the_folder_tells_the_longest_window(recipe, tmp_path):
     """Of training; 250 where the facts say nothing of the kind."""
-    state = recipe.modules()["motion"].state_dict()
+    state = modules_of(recipe)["motion"].state_dict()
     recipe.export({"motion": state}, tmp_path)
     assert motion.load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
     for facts in (None, {"window_frames": "24"}, {"window_frames": 0}, {"window_frames": True}):
@@ -173,7 +199,7 @@ def test_the_folder_tells_the_longest_window(recipe, tmp_path):
 
 
 def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):
-    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path)
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, found([0.9, 0.92, 0.97]))
     ours, theirs = recipe.fixed(), made(talker_shards, tmp_path).fixed()
     assert {key for key in ours if ours[key] != theirs[key]} == {"extractor"}
 

@@ -16,6 +16,7 @@ from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME, opening
 from mytalk.syncnet import SyncConfig, SyncNet
 from tests import talkers
 from tests.conftest import ROOT
+from tests.train_matrix import modules_of
 from train.ranks import Ranks
 from train.syncnet import SyncRecipe, SyncTrainConfig, pair_loss, two_way_accuracy
 
@@ -226,11 +227,11 @@ def test_a_stretch_without_a_window_costs_nothing():
 
 
 def test_examples_do_not_touch_each_other(recipe):
-    double = recipe.modules()["syncnet"].double()
+    double = modules_of(recipe)["syncnet"].double()
     make, cpu = recipe.examples, torch.device("cpu")
-    together = recipe.loss("syncnet", {"syncnet": double}, make([3, 4, 5]).to(cpu, torch.float64))
+    together = recipe.loss({"syncnet": double}, make([3, 4, 5]).to(cpu, torch.float64))
     for index in range(3):
-        alone = recipe.loss("syncnet", {"syncnet": double}, make([3 + index]).to(cpu, torch.float64))
+        alone = recipe.loss({"syncnet": double}, make([3 + index]).to(cpu, torch.float64))
         torch.testing.assert_close(alone[0], together[index], rtol=1e-10, atol=0)
 
 
@@ -259,7 +260,7 @@ def test_random_embeddings_are_reported_as_at_chance():
         return F.normalize(torch.randn(60, 8, generator=random), dim=-1)
 
     values = [two_way_accuracy(drawn(), drawn(), 3).item() for _ in range(8)]
-    above, words = intervals.above_chance(intervals.against_chance(values, 0.5))
+    above, words = intervals.proven(intervals.against_chance(values, 0.5))
     assert not above
     assert words.startswith("AT CHANCE: 0.")
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)
@@ -267,7 +268,7 @@ def test_random_embeddings_are_reported_as_at_chance():
 
 def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys, monkeypatch):
     """A fresh model is exported, says that it is at chance, and loads as it was."""
-    model = recipe.modules()["syncnet"].eval()
+    model = modules_of(recipe)["syncnet"].eval()
     state = model.state_dict()
     scores = recipe.validate({"syncnet": model}, Ranks(0, 1, torch.device("cpu")))
     read = []
@@ -308,7 +309,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path):
 
 
 def test_the_pictures_are_curves_over_offsets(recipe):
-    (made,) = recipe.pictures(recipe.modules()).values()
+    (made,) = recipe.pictures(modules_of(recipe)).values()
     assert made.shape == (120, 512, 3)
     assert made.any()
 

@@ -20,7 +20,7 @@ from tests import talkers
 from tests.conftest import ROOT
 from tests.faulty_http import FaultyServer
 from tests.test_train import curve, train
-from tests.train_matrix import RECIPES
+from tests.train_matrix import RECIPES, modules_of
 from train import loop
 from train.identity import CELL_PX
 
@@ -315,7 +315,7 @@ def test_a_damaged_clip_has_no_picture_and_the_others_have(filmed_shards, tmp_pa
         recipe = recipe_of(name, where, *settings)
         torch.manual_seed(0)
         with torch.no_grad():
-            modules = {player: module.eval() for player, module in recipe.modules().items()}
+            modules = {player: module.eval() for player, module in modules_of(recipe).items()}
             pictured[where] = recipe.pictures(modules)
     whole, left = pictured[filmed_shards], pictured[folder]
     assert left

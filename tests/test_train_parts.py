@@ -25,7 +25,7 @@ from mytalk.digest import sha256_of
 from tests.conftest import ROOT
 from tests.test_extract import small_disk
 from tests.train_matrix import RECIPES
-from train import board, checkpoint, loop, zero
+from train import board, checkpoint, loop, state, zero
 from train.appearance import AppearanceTrainConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.identity import IdentityTrainConfig
@@ -91,16 +91,16 @@ def test_learning_rates_in_closed_form():
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-3, 1e3))
 def test_clip_factor_brings_the_norm_to_the_limit_and_lets_small_ones_be(norm, limit):
-    clipped = norm * loop.clip_factor(norm, limit)
+    clipped = norm * state.clip_factor(norm, limit)
     assert clipped == pytest.approx(min(norm, limit), rel=2e-3)
     assert clipped <= limit * (1 + 1e-9)
 
 
 def test_clip_factor_without_a_limit_or_a_number():
-    assert loop.clip_factor(1e9, 0) == 1.0
-    assert loop.clip_factor(math.nan, 1.0) == 1.0
-    assert loop.clip_factor(math.inf, 1.0) == 1.0
-    assert loop.clip_factor(0.0, 1.0) == 1.0
+    assert state.clip_factor(1e9, 0) == 1.0
+    assert state.clip_factor(math.nan, 1.0) == 1.0
+    assert state.clip_factor(math.inf, 1.0) == 1.0
+    assert state.clip_factor(0.0, 1.0) == 1.0
 
 
 def test_guarded_adamw_skips_or_scales():
@@ -128,7 +128,12 @@ def test_guarded_adamw_skips_or_scales():
     [
         (lambda: OptimizerConfig(schedule="linear"), "constant, inverse_sqrt, cosine"),
         (lambda: OptimizerConfig(lr=0), "lr must be above 0"),
-        (lambda: LoopConfig(precision="fp16"), "fp32, bf16"),
+        (lambda: LoopConfig(precision="fp8"), "fp32, bf16, fp16"),
+        (lambda: LoopConfig(offload_optimizer=True), "offload_optimizer needs zero_stage"),
+        (lambda: LoopConfig(failed_checkpoint="pray"), "failed_checkpoint must be go_on or stop"),
+        (lambda: LoopConfig(loss_scale=0.5), r"loss_scale must lie in \[1, 2\^24\]"),
+        (lambda: LoopConfig(watchdog_s=-1), "watchdog_s must be 0 or more"),
+        (lambda: LoopConfig(loss_scale_steps=0), "loss_scale_steps must be 1 or more"),
         (lambda: LoopConfig(zero_stage=4), "0, 1, 2 or 3"),
         (lambda: LoopConfig(steps=0), "steps must be 1 or more"),
         (lambda: LoopConfig(checkpoint_every=0), "checkpoint_every must be 1 or more"),
@@ -259,15 +264,16 @@ def write(run, step: int = 300, cuts: dict[str, list[int]] = CUTS, **facts):
     folder.mkdir(parents=True)
     tensors = whole()
     for rank in range(3):
-        pieces: dict = {}
+        pieces = []
         for player, kinds in tensors.items():
             for kind, named in kinds.items():
-                own = pieces.setdefault(player, {}).setdefault(kind, [])
                 for name, tensor in named.items():
                     start, stop = cuts[name][rank : rank + 2]
                     if stop > start:
-                        own.append((name, start, tensor.reshape(-1)[start:stop]))
-        checkpoint.write_fragments(folder, rank, 3, pieces)
+                        pieces.append((f"{player}/{kind}/{name}@{start}", tensor.reshape(-1)[start:stop]))
+        copy = checkpoint.HostCopy(pieces)
+        copy.take()
+        checkpoint.write_rank(copy, folder, rank, 3)
     return checkpoint.commit(run, step, {"shapes": SHAPES, "cursor": 2400, **facts}, 3)
 
 
@@ -285,7 +291,9 @@ def test_a_checkpoint_of_three_ranks_is_read_back_whole(tmp_path):
 
 
 def test_fragments_are_written_as_fp32(tmp_path):
-    checkpoint.write_fragments(tmp_path, 0, 1, {"net": {"weight": [("w", 2, torch.arange(3, dtype=torch.bfloat16))]}})
+    copy = checkpoint.HostCopy([("net/weight/w@2", torch.arange(3, dtype=torch.bfloat16))])
+    copy.take()
+    checkpoint.write_rank(copy, tmp_path, 0, 1)
     (named,) = load_file(tmp_path / "rank-00000-of-00001.safetensors").items()
     assert named[0] == "net/weight/w@2"
     assert torch.equal(named[1], torch.tensor([0.0, 1.0, 2.0]))
@@ -436,28 +444,39 @@ def test_raw_keys_never_replace_ours(raw, said):
 
 
 def test_a_full_disk_is_told_as_one(tmp_path):
-    """The tensor writer wraps the machine's errors; a user must read that the disk is full."""
     with small_disk(tmp_path / "small", "64k"):
-        pieces = {"motion": {"weight": [("w", 0, torch.zeros(100_000))]}}
-        with pytest.raises(OSError, match=r"os error 28") as told:
-            checkpoint.write_fragments(tmp_path / "small", 0, 1, pieces)
+        copy = checkpoint.HostCopy([("motion/weight/w@0", torch.zeros(100_000))])
+        with pytest.raises(OSError, match=r"No space left") as told:
+            checkpoint.write_rank(copy, tmp_path / "small", 0, 1)
         assert told.value.errno == errno.ENOSPC
         assert "the disk is full" in one_line(told.value)
 
 
+def game() -> SimpleNamespace:
+    """As much of a State of two players as a turn looks at; the critic has a frozen bias."""
+    engines = {name: SimpleNamespace(module=torch.nn.Linear(3, 1)) for name in ("painter", "critic")}
+    engines["critic"].module.bias.requires_grad_(False)
+    cpu = SimpleNamespace(device=torch.device("cpu"))
+    return SimpleNamespace(engines=engines, config=SimpleNamespace(precision="fp32"), ranks=cpu)
+
+
 def test_while_a_player_learns_the_others_stand_still():
     """Their weights take no gradient, the gradient passes through them, and all is as before, after an error too."""
-    engines = {name: SimpleNamespace(module=torch.nn.Linear(3, 1)) for name in ("painter", "critic")}
-    with loop.learning("painter", engines):
-        engines["critic"].module(engines["painter"].module(torch.ones(2, 3)).expand(2, 3)).sum().backward()
-    assert all(weight.grad is None for weight in engines["critic"].module.parameters())
-    assert all(weight.grad.abs().sum() > 0 for weight in engines["painter"].module.parameters())
-    with contextlib.suppress(ZeroDivisionError), loop.learning("critic", engines):
-        assert not any(weight.requires_grad for weight in engines["painter"].module.parameters())
+    playing = game()
+    painter, critic = (engine.module for engine in playing.engines.values())
+    with state.State.turn(playing, "painter"):
+        critic(painter(torch.ones(2, 3)).expand(2, 3)).sum().backward()
+    assert all(weight.grad is None for weight in critic.parameters())
+    assert all(weight.grad.abs().sum() > 0 for weight in painter.parameters())
+    with contextlib.suppress(ZeroDivisionError), state.State.turn(playing, "critic"):
+        assert not any(weight.requires_grad for weight in painter.parameters())
         raise ZeroDivisionError
-    assert all(weight.requires_grad for engine in engines.values() for weight in engine.module.parameters())
+    learns = {name: weight.requires_grad for name, weight in critic.named_parameters()}
+    assert all(weight.requires_grad for weight in painter.parameters())
+    assert learns == {"weight": True, "bias": False}, "what is frozen stays frozen"
 
 
 def test_a_players_loss_calls_its_own_engine_and_the_others_bare():
-    engines = {name: SimpleNamespace(module=name) for name in ("painter", "critic")}
-    assert loop.called("painter", engines) == {"painter": engines["painter"], "critic": "critic"}
+    playing = game()
+    with state.State.turn(playing, "painter") as networks:
+        assert networks == {"painter": playing.engines["painter"], "critic": playing.engines["critic"].module}

@@ -18,6 +18,7 @@ from train import loop, ranks
 from train.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.identity import IdentityRecipe, IdentityTrainConfig
 from train.motion import MotionRecipe, MotionTrainConfig
+from train.recipe import Recipe
 from train.syncnet import SyncRecipe, SyncTrainConfig
 
 POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank alone holds it
@@ -26,8 +27,8 @@ POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank a
 class PoisonedMotion(MotionRecipe):
     """The motion recipe with a gradient that is not a number in one example."""
 
-    def loss(self, player, networks, batch):
-        loss_B = super().loss(player, networks, batch)
+    def loss(self, networks, batch):
+        loss_B = super().loss(networks, batch)
         return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
 
 
@@ -38,6 +39,11 @@ RECIPES = {
     "appearance": (AppearanceTrainConfig, AppearanceRecipe),
     "poisoned": (MotionTrainConfig, PoisonedMotion),
 }
+
+
+def modules_of(recipe: Recipe) -> dict[str, torch.nn.Module]:
+    """The networks of a recipe's players, freshly initialised."""
+    return {name: player.module for name, player in recipe.players().items()}
 
 
 def main(jobs: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from data_pipeline.clips import ClipError
 from mytalk import appearance, config
 from mytalk.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.landmarks import MOUTH
-from train import loop, validation
+from train import start, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
+from train.recipe import Networks, Player, Recipe
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
+SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
 MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
 
 
@@ -35,6 +37,7 @@ class AppearanceTrainConfig(LoopConfig):
     references: ReferenceConfig = field(default_factory=ReferenceConfig)
     mouth_weight: float = 1.0  # of L1 in the box round the mouth
     adversarial_weight: float = 0.5  # times the ratio of gradients (latent-diffusion)
+    discriminator_lr: float = 0.0  # 0: optimizer.lr is both players'
     adversarial_from_step: int = 0  # the generator plays against the discriminator from this step on
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
 
@@ -42,21 +45,21 @@ class AppearanceTrainConfig(LoopConfig):
         super().__post_init__()
         if self.pictured_people < 1:
             raise ValueError(f"pictured_people must be 1 or more, not {self.pictured_people}")
-        for name in ("mouth_weight", "adversarial_weight", "adversarial_from_step"):
-            if getattr(self, name) < 0:
+        for name in ("mouth_weight", "adversarial_weight", "discriminator_lr", "adversarial_from_step"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train appearance`."""
     words = "Train the generator that paints a lower face from landmarks and reference frames."
-    return loop.arguments("appearance", words, "shards=data/shards run=runs/mine steps=500")
+    return start.arguments("appearance", words, "shards=data/shards run=runs/mine steps=500")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(AppearanceTrainConfig, args.config, args.settings)
-    return loop.start(settings, lambda: AppearanceRecipe(settings))
+    return start.start(settings, lambda: AppearanceRecipe(settings))
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def with_gradient(value_B: torch.Tensor, picture_B3HW: torch.Tensor, gradient_B3
     return surrogate_B - surrogate_B.detach() + value_B.detach()
 
 
-class AppearanceRecipe:
+class AppearanceRecipe(Recipe):
     """Two players: the generator (L1 in the region, L1 at the mouth, adversarial) and the discriminator (hinge)."""
 
     name = "appearance"
@@ -132,8 +135,13 @@ class AppearanceRecipe:
         for examples in (self.examples, self.validation):
             clips.refuse_other_crops(manifest, examples.selection.rows_n)
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"generator": Generator(self.settings.model), "discriminator": Discriminator(self.settings.model)}
+    def players(self) -> dict[str, Player]:
+        optimizer, model = self.settings.optimizer, self.settings.model
+        opposite = replace(optimizer, lr=self.settings.discriminator_lr or optimizer.lr)
+        return {
+            "generator": Player(Generator(model), optimizer, self.generator_loss),
+            "discriminator": Player(Discriminator(model), opposite, self.discriminator_loss),
+        }
 
     def fixed(self) -> dict[str, Any]:
         kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step")
@@ -143,12 +151,7 @@ class AppearanceRecipe:
             **{name: getattr(self.settings, name) for name in kept},
         }
 
-    def loss(self, player: str, networks: loop.Networks, batch: AppearanceBatch) -> torch.Tensor:
-        return (
-            self.generator_loss(networks, batch) if player == "generator" else self.discriminator_loss(networks, batch)
-        )
-
-    def generator_loss(self, networks: loop.Networks, batch: AppearanceBatch) -> torch.Tensor:
+    def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> torch.Tensor:
         """Both losses are taken on the detached painting, so that each example's weight can be had; their joint
         gradient then goes back through the generator once."""
         seen, painted_B3HW = self.painted(networks["generator"], batch)
@@ -161,7 +164,8 @@ class AppearanceRecipe:
         plays_B = (step_B >= self.settings.adversarial_from_step).to(loss_B.dtype) * self.settings.adversarial_weight
         if plays_B.any():
             fooling_B = -networks["discriminator"](composed).flatten(1).mean(1).to(loss_B.dtype)
-            (against,) = torch.autograd.grad(fooling_B.sum(), still)
+            (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still)
+            against = against / SMALL_GRADIENTS
             weight_B = plays_B * adaptive_weight(gradient, against)
             loss_B = loss_B + weight_B * fooling_B
             gradient = gradient + weight_B[:, None, None, None] * against
@@ -181,7 +185,7 @@ class AppearanceRecipe:
         mouth_B = masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
         return masked_mean(distance_B3HW, seen.soft_B1HW) + self.settings.mouth_weight * mouth_B
 
-    def discriminator_loss(self, networks: loop.Networks, batch: AppearanceBatch) -> torch.Tensor:
+    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch) -> torch.Tensor:
         """Hinge on the true frame and on what the generator made of it, earlier in this micro-batch: (B,)."""
         assert batch.painted_B3HW is not None, "the generator's turn comes first"
         both = networks["discriminator"](torch.cat([batch.frame_B3HW, batch.painted_B3HW])).flatten(1)

@@ -10,34 +10,32 @@ and renamed when it is whole, so an incomplete one is never loaded. Nothing is p
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
 
 FORMAT = 1
+FACTS = "checkpoint.json"
 KINDS = ("weight", "exp_avg", "exp_avg_sq", "ema")
 NAME = re.compile(r"step-(\d{6,})")
+BLOCK_BYTES = 8 << 20
 
-
-@dataclass
-class Checkpoint:
-    """A checkpoint in memory: `tensors[player][kind][parameter]` whole, fp32, on CPU."""
-
-    step: int
-    facts: dict[str, Any]
-    tensors: dict[str, dict[str, dict[str, torch.Tensor]]]
+Piece = tuple[str, torch.Tensor]  # player/kind/parameter@start, and its values
 
 
 def folder_name(step: int) -> str:
@@ -50,40 +48,98 @@ def temporary(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"{atomic.TEMPORARY}{folder_name(step)}"
 
 
-def write_fragments(
-    folder: Path,
-    rank: int,
-    world_size: int,
-    pieces: dict[str, dict[str, list[tuple[str, int, torch.Tensor]]]],
-) -> None:
-    """Write one rank's share: `pieces[player][kind]` is a list of (parameter, start, stretch)."""
-    flat = {
-        f"{player}/{kind}/{name}@{start}": piece.detach().float().cpu().clone()
-        for player, kinds in pieces.items()
-        for kind, stretches in kinds.items()
-        for name, start, piece in stretches
-    }
-    path = folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-    try:
-        save_file(flat, path)
-    except SafetensorError as error:  # it wraps the machine's errors; the disk may be full
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number.group(1)), str(error), str(path)) if number else error from error
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
+def rank_file(rank: int, world_size: int) -> str:
+    """The name of a rank's file."""
+    return f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
+
+
+# Writing
+
+
+class HostCopy:
+    """A rank's fragments in one stretch of the machine's memory, ready to be written while training goes on.
+
+    The stretch is taken once, page-locked beside a GPU, and has the layout of the file: a header of safetensors, then
+    the values, fp32, little-endian.
+    """
+
+    def __init__(self, pieces: Sequence[Piece]):
+        self.pieces = pieces
+        pinned = any(values.device.type == "cuda" for _, values in pieces)
+        total = sum(values.numel() for _, values in pieces)
+        self.values = torch.empty(total, dtype=torch.float32, pin_memory=pinned)
+        self.views, header, at = [], {}, 0
+        for name, values in pieces:
+            stop = at + values.numel()
+            self.views.append(self.values[at:stop])
+            header[name] = {"dtype": "F32", "shape": [values.numel()], "data_offsets": [4 * at, 4 * stop]}
+            at = stop
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # values begin at a multiple of 8 bytes
+        self.header = len(text).to_bytes(8, "little") + text
+
+    def take(self) -> None:
+        """Copy the fragments as they are now."""
+        for view, (_, values) in zip(self.views, self.pieces):
+            view.copy_(values, non_blocking=True)
+        if self.values.is_pinned():
+            torch.cuda.synchronize()
+
+    def write(self, path: Path) -> str:
+        """Write the copy, flushed; its SHA-256. Raises OSError. Hashing and writing leave the interpreter free."""
+        body = memoryview(self.values.view(torch.uint8).numpy())  # type: ignore[arg-type]
+        blocks = (body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES))
+        digest = hashlib.sha256()
+        with open(path, "wb", buffering=0) as handle:
+            for block in (memoryview(self.header), *blocks):
+                digest.update(block)
+                while block:
+                    block = block[handle.write(block) :]
+            os.fsync(handle.fileno())
+        return digest.hexdigest()
+
+
+def write_rank(copy: HostCopy, folder: Path, rank: int, world_size: int) -> None:
+    """Write one rank's share, and its digest beside it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / rank_file(rank, world_size)
+    atomic.write_json(path.with_suffix(".json"), {"sha256": copy.write(path)})
+
+
+def all_written(folder: Path, world_size: int) -> bool:
+    """Whether every rank has written its share."""
+    return all((folder / rank_file(rank, world_size)).with_suffix(".json").is_file() for rank in range(world_size))
 
 
 def commit(run: Path, step: int, facts: dict[str, Any], world_size: int) -> Path:
-    """Give a checkpoint its name, once every rank has written its share. Called by one rank."""
-    folder = temporary(run, step)
-    files = {}
+    """Give a checkpoint its name, once every rank has written its share. Called by one rank. Raises OSError."""
+    folder, files = temporary(run, step), {}
     for rank in range(world_size):
-        path = folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-        files[path.name] = sha256_of(path)
-    atomic.write_json(folder / "checkpoint.json", {"format": FORMAT, "step": step, **facts, "files": files})
+        path = folder / rank_file(rank, world_size)
+        beside = path.with_suffix(".json")
+        files[path.name] = json.loads(beside.read_text())["sha256"]
+        beside.unlink()
+    atomic.write_json(folder / FACTS, {"format": FORMAT, "step": step, **facts, "files": files})
     final = run / "checkpoints" / folder_name(step)
     atomic.rename_folder(folder, final)
     return final
+
+
+def discard(run: Path, step: int) -> None:
+    """Remove what was written of a checkpoint that is given up."""
+    shutil.rmtree(temporary(run, step), ignore_errors=True)
+
+
+def prune(run: Path, keep_last: int, keep_every: int) -> None:
+    """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
+    for path in complete(run)[:-keep_last]:
+        if not keep_every or step_of(path) % keep_every:
+            doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
+            os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
+            shutil.rmtree(doomed)
+
+
+# Finding
 
 
 def newest(run: Path) -> Path | None:
@@ -95,7 +151,7 @@ def newest(run: Path) -> Path | None:
 def complete(run: Path) -> list[Path]:
     """The complete checkpoints of a run, by step."""
     found = [path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
-    return sorted((path for path in found if (path / "checkpoint.json").is_file()), key=step_of)
+    return sorted((path for path in found if (path / FACTS).is_file()), key=step_of)
 
 
 def step_of(folder: Path) -> int:
@@ -109,57 +165,96 @@ def step_of(folder: Path) -> int:
 def read_facts(folder: Path) -> dict[str, Any]:
     """The checkpoint.json of a checkpoint; UserError where it is damaged or its format is not ours."""
     try:
-        facts = json.loads((folder / "checkpoint.json").read_text())
+        facts = json.loads((folder / FACTS).read_text())
     except ValueError:
         facts = None
     if not isinstance(facts, dict):
-        raise UserError(f"{folder / 'checkpoint.json'} is damaged; remove {folder} to resume from the one before it")
+        raise UserError(f"{folder / FACTS} is damaged; remove {folder} to resume from the one before it")
     if facts.get("format") != FORMAT:
         raise UserError(f"{folder} has checkpoint format {facts.get('format')}, this version reads {FORMAT}")
     return facts
 
 
-def load(folder: Path) -> Checkpoint:
-    """Read and assemble a checkpoint; UserError where a file is missing or damaged, or a tensor not whole."""
-    facts = read_facts(folder)
-    shapes: dict[str, dict[str, list[int]]] = facts["shapes"]
-    tensors = {
-        player: {
-            kind: {name: torch.full((_numel(shape),), torch.nan) for name, shape in named.items()} for kind in KINDS
+# Reading
+
+
+def damaged(folder: Path, rank: int = 0, world_size: int = 1) -> list[str]:
+    """Files of a checkpoint that are missing or not what was written; each rank looks at its share of them."""
+    files = sorted(read_facts(folder)["files"].items())
+    return [
+        str(folder / name)
+        for name, expected in files[rank::world_size]
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected
+    ]
+
+
+def refuse(folder: Path, files: list[str]) -> None:
+    """UserError for files that `damaged` found."""
+    if files:
+        more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        raise UserError(f"{files[0]}{more} is missing or damaged; remove {folder} to resume from the one before it")
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint on disk, read by stretches: a rank takes what it needs. All values are fp32, on CPU."""
+
+    folder: Path
+    step: int
+    facts: dict[str, Any]
+    shapes: dict[str, dict[str, tuple[int, ...]]]  # of every player's parameters
+    stretches: dict[str, list[tuple[int, int, Any]]] = field(repr=False)  # player/kind/parameter -> start, stop, reader
+
+    def stretch(self, player: str, kind: str, name: str, start: int, stop: int) -> torch.Tensor:
+        """Values [start, stop) of a flattened tensor."""
+        full, made = f"{player}/{kind}/{name}", torch.empty(stop - start)
+        for begins, ends, reader in self.stretches[full]:
+            low, high = max(start, begins), min(stop, ends)
+            if low < high:
+                values = reader.get_slice(f"{full}@{begins}")[low - begins : high - begins]
+                made[low - start : high - start] = values
+        return made
+
+    def whole(self, player: str, kind: str) -> dict[str, torch.Tensor]:
+        """All tensors of a kind, by the parameter's name."""
+        return {
+            name: self.stretch(player, kind, name, 0, math.prod(shape)).view(shape)
+            for name, shape in self.shapes[player].items()
         }
-        for player, named in shapes.items()
-    }
-    stretches: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
-    for name, expected in facts["files"].items():
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != expected:
-            raise UserError(f"{path} is missing or damaged; remove {folder} to resume from the one before it")
-        with safe_open(path, framework="pt") as reader:
-            for key in reader.keys():  # noqa: SIM118  not a dict
-                player, kind, rest = key.split("/", 2)
-                parameter, _, start = rest.rpartition("@")
-                piece = reader.get_tensor(key)
-                stretch = int(start), int(start) + piece.numel()
-                tensors[player][kind][parameter][slice(*stretch)] = piece
-                stretches.setdefault((player, kind, parameter), []).append(stretch)
+
+    @cached_property
+    def tensors(self) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+        """Everything in memory: `tensors[player][kind][parameter]`."""
+        return {player: {kind: self.whole(player, kind) for kind in KINDS} for player in self.shapes}
+
+
+def load(folder: Path) -> Checkpoint:
+    """A checkpoint whose files are what was written; UserError where one is not, or a tensor is not whole."""
+    refuse(folder, damaged(folder))
+    return index(folder)
+
+
+def index(folder: Path) -> Checkpoint:
+    """A checkpoint whose files have been checked already. UserError where a tensor is not whole."""
+    facts = read_facts(folder)
+    shapes = {p: {n: tuple(shape) for n, shape in named.items()} for p, named in facts["shapes"].items()}
+    stretches: dict[str, list[tuple[int, int, Any]]] = {}
+    for name in facts["files"]:
+        try:
+            reader = safe_open(folder / name, framework="pt")
+        except (SafetensorError, OSError):
+            refuse(folder, [str(folder / name)])
+        for key in reader.keys():  # noqa: SIM118  not a dict
+            full, _, start = key.rpartition("@")
+            (numel,) = reader.get_slice(key).get_shape()
+            stretches.setdefault(full, []).append((int(start), int(start) + numel, reader))
     for player, named in shapes.items():
         for kind in KINDS:
             for name, shape in named.items():
-                if not _whole(stretches.get((player, kind, name), []), _numel(shape)):
-                    raise UserError(
-                        f"{folder} does not hold {player}/{kind}/{name} whole; remove it to resume from the one before"
-                    )
-                tensors[player][kind][name] = tensors[player][kind][name].view(shape)
-    return Checkpoint(facts["step"], facts, tensors)
-
-
-def prune(run: Path, keep_last: int, keep_every: int) -> None:
-    """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
-    for path in complete(run)[:-keep_last]:
-        if not keep_every or step_of(path) % keep_every:
-            doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
-            os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
-            shutil.rmtree(doomed)
+                full = f"{player}/{kind}/{name}"
+                if not _whole([(start, stop) for start, stop, _ in stretches.get(full, [])], math.prod(shape)):
+                    raise UserError(f"{folder} does not hold {full} whole; remove it to resume from the one before")
+    return Checkpoint(folder, facts["step"], facts, shapes, stretches)
 
 
 def _whole(stretches: list[tuple[int, int]], numel: int) -> bool:
@@ -170,7 +265,3 @@ def _whole(stretches: list[tuple[int, int]], numel: int) -> bool:
             return False
         at = stop
     return at == numel
-
-
-def _numel(shape: list[int]) -> int:
-    return torch.Size(shape).numel()

@@ -11,8 +11,10 @@ from data_pipeline.manifest import Manifest
 from data_pipeline.store import Store
 from data_pipeline.windows import Drawn
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
+FAILED_CHECKPOINT = ("go_on", "stop")
+MOST_LOSS_SCALE = 2.0**24
 
 
 @dataclass
@@ -22,7 +24,7 @@ class OptimizerConfig:
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8  # added to Adam's denominator; gradients below it are noise
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of matrices and kernels; biases and gains of norms are left alone
     schedule: str = "inverse_sqrt"
     warmup_steps: int = 8000
     clip_norm: float = 1.0  # of the global gradient; 0 clips nothing
@@ -72,16 +74,22 @@ class LoopConfig:
     global_batch: int = 32  # examples per optimizer step, over all processes
     max_micro_batch: int = 32  # the most examples that fit one process at once
     seed: int = 0
+    init_from: str = ""  # a model, checkpoint or run folder whose weights a new run begins with, as far as they fit
     precision: str = "fp32"  # of forward and backward; weights, gradients and moments are always fp32
+    loss_scale: float = 65536.0  # fp16: what losses are multiplied with at first; halved where gradients overflow
+    loss_scale_steps: int = 2000  # fp16: doubled after so many steps without
     zero_stage: int = 0  # DeepSpeed ZeRO: 0 none, 1 optimizer, 2 + gradients, 3 + weights
+    offload_optimizer: bool = False  # moments and the optimizer's step in the machine's memory; ZeRO 1 to 3
     ema_decay: float = 0.999
     max_skipped_steps: int = 10  # non-finite steps in a row after which the run stops
     workers: int = 2  # processes that make batches, per rank
     log_every: int = 10
     validate_every: int = 1000
     checkpoint_every: int = 1000
+    failed_checkpoint: str = "go_on"  # or stop: what to do when one cannot be written, as on a full disk
     keep_last: int = 2  # checkpoints
     keep_every: int = 0  # steps; a checkpoint at a multiple of this is kept for good; 0 keeps none
+    watchdog_s: float = 1800.0  # without any progress, after which all ranks tell where they stand and end; 0: never
     deepspeed: dict[str, Any] = field(default_factory=dict)  # raw DeepSpeed keys, added to ours
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -90,7 +98,24 @@ class LoopConfig:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'")
         if self.zero_stage not in (0, 1, 2, 3):
             raise ValueError(f"zero_stage must be 0, 1, 2 or 3, not {self.zero_stage}")
-        for name in ("steps", "global_batch", "max_micro_batch", "log_every", "validate_every", "keep_last"):
+        if self.offload_optimizer and not self.zero_stage:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.failed_checkpoint not in FAILED_CHECKPOINT:
+            known = " or ".join(FAILED_CHECKPOINT)
+            raise ValueError(f"failed_checkpoint must be {known}, not '{self.failed_checkpoint}'")
+        if not 1 <= self.loss_scale <= MOST_LOSS_SCALE:
+            raise ValueError(f"loss_scale must lie in [1, 2^24], not be {self.loss_scale}")
+        if not self.watchdog_s >= 0:
+            raise ValueError(f"watchdog_s must be 0 or more, not {self.watchdog_s}")
+        for name in (
+            "steps",
+            "global_batch",
+            "max_micro_batch",
+            "log_every",
+            "validate_every",
+            "keep_last",
+            "loss_scale_steps",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.checkpoint_every < 1:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch.distributed as dist
-
 from data_pipeline.batches import Bad
 from mytalk import atomic
 from mytalk.command import UserError
@@ -54,15 +52,6 @@ class Ledger:
                     f"bad_share={self.share} (first: {key}: {why}; all in {self.path}); mend the shards and remove "
                     "their lines there, leave the clips out with where=... and accept_changes=true, or raise bad_share"
                 )
-
-
-def gathered(found: list[Bad], world_size: int) -> list[Bad]:
-    """What all ranks met. All call it."""
-    if world_size == 1:
-        return found
-    of_ranks: list[list[Bad]] = [[] for _ in range(world_size)]
-    dist.all_gather_object(of_ranks, found)
-    return [bad for some in of_ranks for bad in some]
 
 
 def _lines(path: Path) -> list[dict]:

@@ -25,10 +25,11 @@ from data_pipeline.identity_examples import IdentityBatch, IdentityExamples, peo
 from data_pipeline.manifest import Manifest
 from mytalk import config, identity
 from mytalk.identity import MEASURED, IdentityConfig, IdentityEncoder
-from mytalk.intervals import above_chance, against_chance
-from train import loop, validation
+from mytalk.intervals import against_chance, proven
+from train import start, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
+from train.recipe import Networks, Player, Recipe
 
 CHANCE = 0.5
 CENTRED_CLIPS = 64  # of the train split, whose mean face the network is centred on
@@ -44,6 +45,7 @@ class IdentityTrainConfig(LoopConfig):
     max_frames: int = 75
     verification_people: int = 200  # of the validation split, and
     verification_clips: int = 10  # of each, between whose pairs people are told apart: evenly over all there are
+    required_auc: float = 0.75  # of verification; below it no loss and no score may use the model
     scale: float = 16.0  # CosFace's s; the larger, the more people it can tell apart
     margin: float = 0.2  # CosFace's m, by which the right person's cosine must win
     model: IdentityConfig = field(default_factory=IdentityConfig)
@@ -55,6 +57,8 @@ class IdentityTrainConfig(LoopConfig):
         for name in ("verification_people", "verification_clips"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} must be 2 or more, not {getattr(self, name)}")
+        if not CHANCE < self.required_auc <= 1:
+            raise ValueError(f"required_auc must lie in (0.5, 1], not be {self.required_auc}")
         if self.scale <= 0:
             raise ValueError(f"scale must be above 0, not {self.scale}")
         if not 0 <= self.margin < 1:
@@ -63,7 +67,7 @@ class IdentityTrainConfig(LoopConfig):
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train identity`."""
-    return loop.arguments(
+    return start.arguments(
         "identity",
         "Train the landmark ID extractor, which the motion model knows people by, from shards.",
         "shards=data/shards run=runs/myidentity steps=300",
@@ -73,7 +77,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(IdentityTrainConfig, args.config, args.settings)
-    return loop.start(settings, lambda: IdentityRecipe(settings))
+    return start.start(settings, lambda: IdentityRecipe(settings))
 
 
 class Classifier(nn.Module):
@@ -114,7 +118,7 @@ def equal_error_rate(same: np.ndarray, different: np.ndarray) -> float:
     return float((refused[nearest] + accepted[nearest]) / 2)
 
 
-def verification(embedding_CE: np.ndarray, people_C: list[str]) -> dict[str, Any]:
+def verification(embedding_CE: np.ndarray, people_C: list[str], required: float | None = None) -> dict[str, Any]:
     """How well embeddings tell whether two clips show one person: AUC over people against chance, and error rate.
 
     A person's AUC compares the pairs of their clips with the pairs of one of theirs and one of another's. Empty
@@ -135,7 +139,7 @@ def verification(embedding_CE: np.ndarray, people_C: list[str]) -> dict[str, Any
         of_pairs = cosine_CC[np.ix_(own, own)][np.triu_indices(int(own.sum()), 1)]
         of_people.append(auc(of_pairs, cosine_CC[np.ix_(own, other)].ravel()))
     return {
-        MEASURED: against_chance(of_people, CHANCE),
+        MEASURED: against_chance(of_people, CHANCE, required),
         "equal_error_rate": equal_error_rate(same, different),
         "cosine_same": float(same.mean()),  # an order alone does not show embeddings that have all but collapsed
         "cosine_different": float(different.mean()),
@@ -156,7 +160,7 @@ def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int, 
     return sorted(row for person in evenly(sorted(held), people) for row in evenly(held[person], clips_each))
 
 
-class IdentityRecipe:
+class IdentityRecipe(Recipe):
     """One player: the extractor with its classifier, which is not exported."""
 
     name = "identity"
@@ -194,8 +198,9 @@ class IdentityRecipe:
         """The first `stop` frames of a clip, or all: (T, N, 2)."""
         return torch.from_numpy(clips.read_landmarks(self.manifest, row, 0, stop))
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"identity": Classifier(self.settings.model, len(self.examples.people), self.mean_face_N2)}
+    def players(self) -> dict[str, Player]:
+        classifier = Classifier(self.settings.model, len(self.examples.people), self.mean_face_N2)
+        return {"identity": Player(classifier, self.settings.optimizer, self.loss)}
 
     def fixed(self) -> dict[str, Any]:
         settings = self.settings
@@ -207,8 +212,8 @@ class IdentityRecipe:
             "model": asdict(settings.model),
         }
 
-    def loss(self, player: str, networks: loop.Networks, batch: IdentityBatch) -> torch.Tensor:
-        cosine_BP = networks[player](batch.landmarks_BTN2, batch.mask_BT)
+    def loss(self, networks: Networks, batch: IdentityBatch) -> torch.Tensor:
+        cosine_BP = networks["identity"](batch.landmarks_BTN2, batch.mask_BT)
         return cosface(cosine_BP, batch.person_B, self.settings.scale, self.settings.margin)
 
     def embeddings(self, encoder: IdentityEncoder, rows: list[int], ranks: Ranks) -> tuple[np.ndarray, list[int]]:
@@ -227,7 +232,8 @@ class IdentityRecipe:
     def measure(self, encoder: IdentityEncoder, ranks: Ranks) -> dict[str, Any]:
         """Verification over all pairs of the clips of `verified_rows`."""
         embedding_CE, rows = self.embeddings(encoder, self.rows, ranks)
-        return verification(embedding_CE, [str(self.manifest.at(row, "identity")) for row in rows])
+        people = [str(self.manifest.at(row, "identity")) for row in rows]
+        return verification(embedding_CE, people, self.settings.required_auc)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """How people are told apart who are not trained on: AUC, equal error rate, mean cosines."""
@@ -235,6 +241,11 @@ class IdentityRecipe:
         assert isinstance(model, Classifier)
         self.found = self.measure(model.encoder, ranks)
         return {name: value["mean"] if name == MEASURED else value for name, value in self.found.items()}
+
+    def at_chance(self) -> str:
+        """The AUC, where it is no better than drawing lots."""
+        words = proven((self.found or {}).get(MEASURED))[1]
+        return f"verification AUC {words}" if words.startswith("AT CHANCE") else ""
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Cosines between clips of people who are not trained on, people in order: black is -1, white 1."""
@@ -258,4 +269,4 @@ class IdentityRecipe:
             "manifest": self.manifest.digest,
         }
         identity.save_model(state, self.settings.model, folder, {"validation": facts})
-        print(f"identity: verification AUC {above_chance(self.found.get(MEASURED))[1]}", flush=True)
+        print(f"identity: verification AUC {proven(self.found.get(MEASURED))[1]}", flush=True)

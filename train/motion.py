@@ -17,10 +17,12 @@ from data_pipeline.clips import ClipError
 from data_pipeline.examples import MotionBatch, MotionExamples
 from data_pipeline.windows import WindowConfig
 from mytalk import config, diffusion, identity, motion, weights
+from mytalk.command import UserError
 from mytalk.motion import MotionConfig, MotionModel
-from train import loop, pictures, validation
+from train import pictures, start, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
+from train.recipe import Networks, Player, Recipe
 
 
 @dataclass
@@ -53,7 +55,7 @@ class MotionTrainConfig(LoopConfig):
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train motion`."""
-    return loop.arguments(
+    return start.arguments(
         "motion",
         "Train the speech-to-motion diffusion model from shards.",
         "shards=data/shards run=runs/mine steps=500",
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, flush=True)
         return MotionRecipe(settings)
 
-    return loop.start(settings, recipe)
+    return start.start(settings, recipe)
 
 
 def of_extractor(settings: MotionTrainConfig) -> str:
@@ -85,7 +87,18 @@ def of_extractor(settings: MotionTrainConfig) -> str:
     return "" if shown else f"motion: warning: ID extractor {settings.identity}: {words}"
 
 
-class MotionRecipe:
+def require_proven(settings: MotionTrainConfig) -> None:
+    """UserError where the identity loss would learn from an extractor that was not shown to know people."""
+    if settings.identity_loss:
+        shown, words = identity.standing(settings.identity)
+        if not shown:
+            raise UserError(
+                f"identity_loss cannot use ID extractor {settings.identity}: {words}; train it better (python -m train "
+                "identity), or go without its loss: identity_loss=0"
+            )
+
+
+class MotionRecipe(Recipe):
     """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
 
     With a trained ID extractor, which stays as it is, its features condition the denoiser, and its loss is added.
@@ -98,6 +111,7 @@ class MotionRecipe:
         self.manifest = settings.manifest()
         self.model, self.extractor = settings.model, None
         if settings.identity:
+            require_proven(settings)
             self.extractor = identity.load_model(settings.identity).requires_grad_(False)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
@@ -106,8 +120,8 @@ class MotionRecipe:
         for examples in (self.examples, self.validation):
             clips.refuse_other_crops(self.manifest, examples.selection.rows_n)
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"motion": MotionModel(self.model)}
+    def players(self) -> dict[str, Player]:
+        return {"motion": Player(MotionModel(self.model), self.settings.optimizer, self.loss)}
 
     def fixed(self) -> dict[str, Any]:
         return {
@@ -118,7 +132,7 @@ class MotionRecipe:
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
         }
 
-    def loss(self, player: str, networks: loop.Networks, batch: MotionBatch) -> torch.Tensor:
+    def loss(self, networks: Networks, batch: MotionBatch) -> torch.Tensor:
         made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None
         if extractor:
@@ -126,7 +140,7 @@ class MotionRecipe:
             with torch.no_grad():
                 known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
-        predicted_BTK2 = networks[player](
+        predicted_BTK2 = networks["motion"](
             noised_BTK2,
             batch.t_B,
             made,
@@ -149,7 +163,7 @@ class MotionRecipe:
         """The loss on every validation clip once, each at a time and noise of its own that never change."""
 
         def loss(slot: int) -> torch.Tensor:
-            return self.loss("motion", models, self.validation([slot]).to(ranks.device))[0]
+            return self.loss(models, self.validation([slot]).to(ranks.device))[0]
 
         found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
         return {"loss": found_C[read_C].mean().item()}

@@ -1,4 +1,4 @@
-"""The processes of a run: joining them, agreeing on a flag, stopping together."""
+"""The processes of a run: joining them, adding up numbers, stopping together."""
 
 from __future__ import annotations
 
@@ -6,63 +6,22 @@ import os
 import signal
 import socket
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from train.watchdog import Watchdog
 
-@dataclass(frozen=True)
-class Ranks:
-    """Which process this is among how many, and the device it computes on."""
-
-    rank: int
-    world_size: int
-    device: torch.device
+LEAST_TIMEOUT_S = 1800.0  # of a collective
 
 
-def join() -> Ranks:
-    """Join the process group that the launcher described in the environment; alone if there was none.
-
-    torchrun, the deepspeed launcher and accelerate all set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-    MASTER_PORT. NCCL with a GPU, gloo without.
-    """
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__
-
-    # DeepSpeed would compile a shared-memory reduce on CPU: a machine without a compiler must train too.
-    __compatible_ops__["deepspeed_shm_comm"] = False
-    defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(free_port())
-    local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-    if not dist.is_initialized():
-        deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False)
-    return Ranks(dist.get_rank(), dist.get_world_size(), device)
-
-
-def leave() -> None:
-    """Leave the process group; without this, NCCL and gloo complain at exit."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+class Stopped(Exception):
+    """A rank was told to stop, and all ranks know."""
 
 
 class StopSignals:
@@ -85,3 +44,90 @@ class StopSignals:
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+
+
+@dataclass
+class Ranks:
+    """Which process this is among how many, the device it computes on, whether it was told to stop, its watchdog."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    stop: StopSignals = field(default_factory=StopSignals)
+    watchdog: Watchdog = field(default_factory=Watchdog)
+
+    def sum(self, numbers: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
+        """Each number, added up over the ranks, in float64. All call it with the same names; one message."""
+        here = torch.tensor([x for x in numbers.values() if not isinstance(x, torch.Tensor)], dtype=torch.float64)
+        there = [x.detach().to(torch.float64) for x in numbers.values() if isinstance(x, torch.Tensor)]
+        added = torch.cat([here.to(self.device), *(x.view(1) for x in there)])
+        if self.world_size > 1:
+            dist.all_reduce(added)
+        names = [name for name, x in numbers.items() if not isinstance(x, torch.Tensor)]
+        names += [name for name, x in numbers.items() if isinstance(x, torch.Tensor)]
+        return dict(zip(names, added.tolist()))
+
+    def gather(self, own: list[Any]) -> list[Any]:
+        """What all ranks have, in their order. All call it."""
+        if self.world_size == 1:
+            return own
+        of_ranks: list[list[Any]] = [[] for _ in range(self.world_size)]
+        dist.all_gather_object(of_ranks, own)
+        return [one for some in of_ranks for one in some]
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def stop_together(self) -> None:
+        """Raises Stopped on all ranks where any was told to stop. All call it."""
+        if self.sum({"stop": self.stop.received is not None})["stop"]:
+            raise Stopped
+
+
+def join(watchdog_s: float = 0.0) -> Ranks:
+    """Join the process group that the launcher described in the environment; alone if there was none.
+
+    torchrun, the deepspeed launcher and accelerate all set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+    MASTER_PORT. NCCL with a GPU, gloo without. A collective waits for longer than the watchdog, which tells more.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    # DeepSpeed would compile a shared-memory reduce on CPU: a machine without a compiler must train too.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(free_port())
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if not dist.is_initialized():
+        deepspeed.init_distributed(
+            "nccl" if device.type == "cuda" else "gloo",
+            auto_mpi_discovery=False,
+            timeout=timedelta(seconds=max(LEAST_TIMEOUT_S, 2 * watchdog_s)),
+        )
+    return Ranks(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave() -> None:
+    """Leave the process group; without this, NCCL and gloo complain at exit."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

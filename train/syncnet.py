@@ -17,13 +17,18 @@ from data_pipeline.clips import ClipError
 from data_pipeline.sync_examples import SyncBatch, SyncExamples
 from mytalk import config, syncnet
 from mytalk.command import UserError
-from mytalk.intervals import above_chance, against_chance, person_means
+from mytalk.intervals import against_chance, person_means, proven
 from mytalk.syncnet import SyncConfig, SyncNet
-from train import loop, pictures, validation
+from train import pictures, start, validation
 from train.config import LoopConfig
 from train.ranks import Ranks
+from train.recipe import Networks, Player, Recipe
 
 CHANCE = 0.5
+STUCK = (
+    "if it stays there: is the sound in time with the picture (column sync_offset)? is global_batch large enough, "
+    "optimizer.lr small enough? do the clips show who speaks?"
+)
 
 
 @dataclass
@@ -35,6 +40,7 @@ class SyncTrainConfig(LoopConfig):
     min_shift_frames: int = 3  # speech nearer than this to the mouth's moment is neither true nor false
     scale: float = 8.0  # what cosines are multiplied with in the softmax
     voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
+    required_accuracy: float = 0.75  # two-way, on people who are not trained on; below it no score may use the model
     pictured_clips: int = 2
     model: SyncConfig = field(default_factory=SyncConfig)
 
@@ -44,6 +50,8 @@ class SyncTrainConfig(LoopConfig):
             raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
         if self.pictured_clips < 0:
             raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
+        if not CHANCE < self.required_accuracy <= 1:
+            raise ValueError(f"required_accuracy must lie in (0.5, 1], not be {self.required_accuracy}")
         if self.min_shift_frames < 1:
             raise ValueError(f"min_shift_frames must be 1 or more, not {self.min_shift_frames}")
         if self.scale <= 0:
@@ -59,7 +67,7 @@ class SyncTrainConfig(LoopConfig):
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train syncnet`."""
-    return loop.arguments(
+    return start.arguments(
         "syncnet",
         "Train SyncNet, which scores how well speech and lips fit, from shards.",
         "shards=data/shards run=runs/mysync steps=300",
@@ -69,7 +77,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(SyncTrainConfig, args.config, args.settings)
-    return loop.start(settings, lambda: SyncRecipe(settings))
+    return start.start(settings, lambda: SyncRecipe(settings))
 
 
 def pair_loss(
@@ -101,7 +109,7 @@ def two_way_accuracy(mouth_WD: torch.Tensor, speech_WD: torch.Tensor, min_shift:
     return ((own_W1 > cosine_WW).double() + 0.5 * (own_W1 == cosine_WW))[asked_WW].mean()
 
 
-class SyncRecipe:
+class SyncRecipe(Recipe):
     """One player, both encoders; the loss tells true from shifted speech inside a stretch of one clip."""
 
     name = "syncnet"
@@ -121,8 +129,8 @@ class SyncRecipe:
                 "frames; lower min_shift_frames, or extract longer clips"
             )
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"syncnet": SyncNet(self.settings.model)}
+    def players(self) -> dict[str, Player]:
+        return {"syncnet": Player(SyncNet(self.settings.model), self.settings.optimizer, self.loss)}
 
     def fixed(self) -> dict[str, Any]:
         settings = self.settings
@@ -134,8 +142,8 @@ class SyncRecipe:
             "model": asdict(settings.model),
         }
 
-    def loss(self, player: str, networks: loop.Networks, batch: SyncBatch) -> torch.Tensor:
-        mouth, speech = networks[player](batch.landmarks_BTN2, batch.mask_BT, batch.audio_BS, batch.voice_B)
+    def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
+        mouth, speech = networks["syncnet"](batch.landmarks_BTN2, batch.mask_BT, batch.audio_BS, batch.voice_B)
         valid_BW = batch.mask_BT.unfold(1, self.settings.model.window_frames, 1).amin(-1) > 0
         with torch.autocast(mouth.device.type, enabled=False):  # near the end of training, cosines differ by little
             return pair_loss(mouth, speech, valid_BW, self.settings.min_shift_frames, self.settings.scale)
@@ -153,7 +161,7 @@ class SyncRecipe:
             found_C, read_C = validation.of_clips(accuracy, self.manifest.column("frames")[self.rows], ranks)
         people = [str(self.manifest.at(row, "identity")) for row in self.rows]
         measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
-        return against_chance(list(person_means(measured).values()), CHANCE)
+        return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
@@ -161,6 +169,11 @@ class SyncRecipe:
         assert isinstance(model, SyncNet)
         self.measured = self.measure(model, ranks)
         return {syncnet.MEASURED: self.measured["mean"]}
+
+    def at_chance(self) -> str:
+        """What is wrong in most runs whose accuracy stays there, beside the accuracy."""
+        words = proven(self.measured)[1]
+        return f"two-way accuracy {words}; {STUCK}" if words.startswith("AT CHANCE") else ""
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Distance over offsets from -15 to 15 of a clip with its own speech, and with the next clip's."""
@@ -192,4 +205,4 @@ class SyncRecipe:
             "manifest": self.manifest.digest,
         }
         syncnet.save_model(states["syncnet"], self.settings.model, folder, {"validation": facts})
-        print(f"syncnet: two-way accuracy {above_chance(self.measured)[1]}", flush=True)
+        print(f"syncnet: two-way accuracy {proven(self.measured)[1]}", flush=True)

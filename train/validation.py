@@ -21,10 +21,15 @@ def of_clips(
     """`measure(i)` of every clip, each by one rank, the costs (such as frames) nearly even among them.
 
     Returns what was measured, (C, ...) float64, and whether it could be, (C,) bool, the same on all ranks. A clip that
-    is damaged is left out, and named on stderr. Raises UserError where all are.
+    is damaged is left out, and named on stderr. Raises UserError where all are; Stopped where a rank was told to stop.
     """
-    count = len(costs_C)
-    own = {i: tried(measure, i) for i in shared_once(costs_C, ranks.world_size)[ranks.rank].tolist()}
+    count, own = len(costs_C), dict[int, torch.Tensor | None]()
+    for i in shared_once(costs_C, ranks.world_size)[ranks.rank].tolist():
+        if ranks.stop.received:
+            break
+        ranks.watchdog.alive(f"measuring clip {i} of {count}")
+        own[i] = tried(measure, i)
+    ranks.stop_together()
     made = {i: value for i, value in own.items() if value is not None}
     others = (value for i in range(count) if i not in own and (value := tried(measure, i)) is not None)
     like = next(iter(made.values()), None)

@@ -9,7 +9,7 @@ EMA, gradient norm and export are written against that list alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import nn
 
 from data_pipeline.batching import Batching
 from mytalk.command import UserError
-from train.config import LoopConfig
+from train.config import LoopConfig, OptimizerConfig
 from train.ranks import Ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -41,7 +41,9 @@ class Fragment:
 
 
 class GuardedAdamW(torch.optim.AdamW):
-    """AdamW that scales its gradients by `factor` (clipping), or leaves everything as it is on `skip`.
+    """AdamW that multiplies its gradients by `factor` first, or leaves everything as it is on `skip`.
+
+    The factor clips, and takes off the loss scale of fp16.
 
     DeepSpeed calls `step` once per flat group, after it has reduced the gradients and before it copies the
     weights back. Skipping here lets all of its bookkeeping run while nothing is learnt, at every stage.
@@ -55,10 +57,8 @@ class GuardedAdamW(torch.optim.AdamW):
         if self.skip:
             return None
         if self.factor != 1.0:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.grad.mul_(self.factor)
+            gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+            torch._foreach_mul_(gradients, self.factor)
         return super().step(closure)
 
 
@@ -79,6 +79,8 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
             "contiguous_gradients": True,
         },
     }
+    if config.offload_optimizer:
+        made["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     for key, value in config.deepspeed.items():
         if key == "zero_optimization" and isinstance(value, dict):
             theirs, ours, prefix = value, made["zero_optimization"], "zero_optimization."
@@ -91,7 +93,20 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
     return made
 
 
-def make_engine(module: nn.Module, config: LoopConfig, batching: Batching, ranks: Ranks) -> Any:
+def parameter_groups(module: nn.Module, settings: OptimizerConfig) -> list[dict[str, Any]]:
+    """What decays (matrices and kernels) and what does not (biases, gains of norms); one group if nothing decays."""
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not settings.weight_decay:
+        return [{"params": learnt, "weight_decay": 0.0}]
+    decays = [parameter for parameter in learnt if parameter.dim() > 1]
+    rests = [parameter for parameter in learnt if parameter.dim() <= 1]
+    groups = [{"params": decays, "weight_decay": settings.weight_decay}, {"params": rests, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def make_engine(
+    module: nn.Module, settings: OptimizerConfig, config: LoopConfig, batching: Batching, ranks: Ranks
+) -> Any:
     """A DeepSpeed engine around `module`, its Adam moments created as zeros.
 
     Load weights into the module before this call: the engine copies them into its partitions.
@@ -102,21 +117,19 @@ def make_engine(module: nn.Module, config: LoopConfig, batching: Batching, ranks
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    settings = config.optimizer
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.to(ranks.device)
     optimizer = GuardedAdamW(
-        parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
     engine, *_ = deepspeed.initialize(
-        model=module.to(ranks.device),
+        model=module,
         optimizer=optimizer,
-        model_parameters=parameters,
         config=engine_config(config, batching),
         dist_init_required=False,
     )
     for flat in _flat_parameters(engine):
         optimizer.state[flat] = {
-            "step": torch.tensor(0.0),
+            "step": torch.zeros((), device=flat.device),
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
         }
@@ -196,28 +209,31 @@ def gradient_square_sum(engine: Any) -> torch.Tensor:
             for parameter, piece in zip(group, optimizer.averaged_gradients[index]):
                 numel = parameter.ds_numel - parameter.partition_numel() * dist.get_rank()
                 gradients.append(piece.detach().view(-1)[: max(numel, 0)])
-    total = torch.zeros((), dtype=torch.float64, device=engine.device)
-    for piece in gradients:
-        total += piece.double().square().sum().to(total.device)
-    return total
+    if not gradients:
+        return torch.zeros((), dtype=torch.float64, device=engine.device)
+    norms = torch.stack(torch._foreach_norm(gradients))
+    return norms.double().square().sum().to(engine.device)
 
 
-def load_moments(engine: Any, owned: list[Fragment], moments: dict[str, dict[str, torch.Tensor]], steps: int) -> None:
-    """Put whole moments, `moments[kind][parameter]`, and the t of Adam's bias correction into an engine.
+def load_moments(
+    engine: Any, owned: list[Fragment], stretch: Callable[[str, str, int, int], torch.Tensor], steps: int
+) -> None:
+    """Put moments, `stretch(kind, parameter, start, stop)`, and the t of Adam's bias correction into an engine.
 
     At stage 0 every rank steps on every element, so each needs all of them, not just the share it saves.
     """
     state = engine.basic_optimizer.state
     if engine.zero_optimization_stage() == 0:
         for name, parameter in engine.module.named_parameters():
-            for kind in MOMENTS:
-                state[parameter][kind].copy_(moments[kind][name])
+            if parameter in state:
+                for kind in MOMENTS:
+                    state[parameter][kind].copy_(stretch(kind, name, 0, parameter.numel()).view_as(parameter))
     else:
         for piece in owned:
             for kind in MOMENTS:
-                getattr(piece, kind).copy_(moments[kind][piece.name].view(-1)[piece.start : piece.stop])
+                getattr(piece, kind).copy_(stretch(kind, piece.name, piece.start, piece.stop))
     for flat in _flat_parameters(engine):
-        state[flat]["step"] = torch.tensor(float(steps))
+        state[flat]["step"].fill_(steps)
 
 
 def adam_steps(engine: Any) -> int:
@@ -231,6 +247,12 @@ def set_lr(engine: Any, lr: float) -> None:
     """Set the learning rate of the coming step."""
     for group in engine.basic_optimizer.param_groups:
         group["lr"] = lr
+
+
+def average(averages: list[torch.Tensor], owned: list[Fragment], decay: float) -> None:
+    """EMA on this rank's fragments: a <- decay a + (1 - decay) w."""
+    if averages:
+        torch._foreach_lerp_(averages, [piece.weight for piece in owned], 1 - decay)
 
 
 def gather(
