@@ -60,7 +60,10 @@ def arguments() -> argparse.ArgumentParser:
         "--threads", type=int, metavar="K", help="OMP_NUM_THREADS of each; else yours, else the cores divided by N"
     )
     made.add_argument(
-        "--grace-s", type=float, default=60.0, help="seconds from TERM to KILL for the others once one has failed"
+        "--grace-s",
+        type=float,
+        default=60.0,
+        help="seconds that the others have to end once one has ended, and from TERM to KILL (60)",
     )
     made.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
     return made
@@ -245,6 +248,7 @@ class Crew:
         self.setup = child_setup()
         self.sent: set[int] = set()  # signals passed on
         self.cut_short = False  # a rank died of such a signal: it had not begun to train
+        self.left_at: float | None = None  # when the first rank ended that wants to be run again
         self.failures: list[Rank] = []  # in the order of their deaths, until the rest are told to end
         self.first_failed_at = 0.0
         self.cause: Rank | None = None
@@ -345,6 +349,8 @@ class Crew:
         for rank in ended:
             rank.code = rank.process.returncode
             if rank.code in (EXIT_DONE, EXIT_RUN_AGAIN) or self.ended_at is not None:
+                if rank.code == EXIT_RUN_AGAIN:
+                    self.left_at = self.left_at or time.monotonic()
                 continue
             if rank.code in {code for number in self.sent for code in (-number, 128 + number)}:
                 self.cut_short = True
@@ -355,7 +361,7 @@ class Crew:
             self.gate.hold()
 
     def _end_the_rest(self) -> None:
-        """TERM to the rest once it is known why one failed, KILL when their time is up."""
+        """TERM to the rest once it is known why one failed, or when they stay after others have gone; KILL later."""
         now = time.monotonic()
         if self.ended_at is not None:
             if now - self.ended_at > self.grace_s:
@@ -364,6 +370,8 @@ class Crew:
             self.ended_at = now
             if self.failures:
                 self._blame()
+            elif not self.cut_short:
+                self._name_who_stayed()
             for rank in self._alive():
                 rank.process.terminate()
         elif not self.failures and self.gate.since is not None and now - self.gate.since > SETTLE_S:
@@ -372,8 +380,16 @@ class Crew:
     def _settled(self, now: float) -> bool:
         """Whether the rest must end: at once if the failure explains itself, else after a moment."""
         if not self.failures:
-            return self.cut_short
+            return self.cut_short or (self.left_at is not None and now - self.left_at > self.grace_s)
         return now - self.first_failed_at > SETTLE_S or any(rank.symptom() < 2 for rank in self.failures)
+
+    def _name_who_stayed(self) -> None:
+        """Some ranks hang, after others have ended and will run again: pass on why those did."""
+        left = next(rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN)
+        lines = [f"rank {left.number}: {line}" for line in left.tail.last_words()] if left.number else []
+        stay = ", ".join(str(rank.number) for rank in self._alive())
+        lines.append(f"python -m launch local: rank {stay} of {len(self.ranks)} did not end and is being stopped")
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
     def _blame(self) -> None:
         """Choose the failure that explains the others, and show it once."""

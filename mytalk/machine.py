@@ -24,6 +24,7 @@ def sole_user(folder: Path, what: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{what}.lock", "w") as handle:
+        os.register_at_fork(after_in_child=handle.close)  # a worker that outlives a killed process must not hold it
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -164,7 +164,7 @@ def test_each_recipe_has_a_run_folder_of_its_own():
     assert len({schema().run for schema in schemas}) == len(schemas)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"odd"}))
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split):
     """A single clip of 128 px among those that are trained or measured on, for every recipe."""

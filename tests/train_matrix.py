@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m tests.train_matrix JOBS.json
 
-JOBS.json is a list of [recipe, config file, [settings]]. Each run leaves its folder as usual.
+JOBS.json is a list of [recipe, config file, [settings], words of `main`...]. Each run leaves its folder as usual.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from pathlib import Path
 import torch
 
 from mytalk import config
+from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, UserError
+from tests.odd_recipe import OddConfig, OddRecipe, failing_disk
 from train import loop, ranks
 from train.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.identity import IdentityRecipe, IdentityTrainConfig
 from train.motion import MotionRecipe, MotionTrainConfig
+from train.ranks import Ranks
 from train.recipe import Recipe
 from train.syncnet import SyncRecipe, SyncTrainConfig
 
@@ -38,6 +41,7 @@ RECIPES = {
     "motion": (MotionTrainConfig, MotionRecipe),
     "appearance": (AppearanceTrainConfig, AppearanceRecipe),
     "poisoned": (MotionTrainConfig, PoisonedMotion),
+    "odd": (OddConfig, OddRecipe),
 }
 
 
@@ -46,17 +50,40 @@ def modules_of(recipe: Recipe) -> dict[str, torch.nn.Module]:
     return {name: player.module for name, player in recipe.players().items()}
 
 
-def main(jobs: str) -> None:
+def run(name: str, file: str, settings: list[str], joined: Ranks) -> int:
+    """Train one job; its exit code."""
+    schema, recipe = RECIPES[name]
+    made = config.load(schema, file or None, settings)
+    if not isinstance(made, OddConfig):
+        return loop.train(recipe(made), made, joined)
+    undo = failing_disk(made)
+    try:
+        return loop.train(OddRecipe(made, joined), made, joined)
+    finally:
+        undo()
+
+
+def main(jobs: str) -> int:
+    """Run the jobs, each of which must end with 0, or with 75 where a fourth word says `stops`.
+
+    The word `told` has every rank told to stop before the run begins, `fails` expects an error that a user can mend.
+    """
     joined = ranks.join()
     try:
-        for name, file, settings in json.loads(Path(jobs).read_text()):
-            schema, recipe = RECIPES[name]
-            made = config.load(schema, file, settings)
-            code = loop.train(recipe(made), made, joined)
-            assert code == 0, f"{settings} ended with {code}"
+        for name, file, settings, *words in json.loads(Path(jobs).read_text()):
+            joined.stop.received = "SIGTERM" if "told" in words else None
+            try:
+                code = run(name, file, settings, joined)
+            except UserError as error:
+                print(f"failed: {error}", flush=True)
+                code = EXIT_NOT_DONE
+            expected = EXIT_NOT_DONE if "fails" in words else EXIT_DONE
+            expected = EXIT_RUN_AGAIN if {"stops", "told"} & {*words} else expected
+            assert code == expected, f"{settings} ended with {code}"
     finally:
         ranks.leave()
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

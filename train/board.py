@@ -101,11 +101,11 @@ class Board:
         if self.writes:
             self.progress.finish(note)
 
-    def warn(self, line: str) -> None:
+    def warn(self, step: int, line: str) -> None:
         """A line on stderr that should be read, and kept with the run."""
         if self.writes:
             print(f"warning: {line}", file=sys.stderr, flush=True)
-            self._event(0, "warning", {"text": line})
+            self._event(step, "warning", {"text": line})
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:

@@ -58,7 +58,9 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     damaged = Ledger(run, clips, config.bad_share, begun.step * config.global_batch, writes, bool(begun.accepted))
     board = begin.board(recipe, config, batching, begun, ranks)
     saver = Saver(config, state.pieces(), board, ranks)
-    watchdog = ranks.watchdog = Watchdog(f"python -m train {recipe.name}", run, ranks.rank, config.watchdog_s)
+    watchdog = ranks.watchdog = Watchdog(
+        f"python -m train {recipe.name}", run, ranks.rank, ranks.world_size, config.watchdog_s
+    )
     done, saved = begun.step, begun.step if begun.checkpoint else -1
 
     with board, watchdog, closing(batches), saver:
@@ -82,7 +84,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
                         state.backward(name, loss_B, last=micro == batching.accumulation - 1)
 
                 # The one message of a step beside the gradients: from it all ranks decide alike.
-                watchdog.alive(f"waiting for the other ranks in step {step + 1}")
+                watchdog.alive(f"waiting for the other ranks at the end of step {step + 1}")
                 flags = {"bad": len(bad), "keys": keys, "stop": ranks.stop.received is not None}
                 said = ranks.sum({**state.says(totals), **saver.says(), **flags})
                 outcome = state.update(step, said)
@@ -130,7 +132,7 @@ def validate(recipe: Recipe, state: State, plain: dict[str, nn.Module], board: B
         scores = recipe.validate(plain, ranks)
         board.validation(done, scores, recipe.pictures(plain) if ranks.rank == 0 else {})
     if line := recipe.at_chance():
-        board.warn(f"{recipe.name} after step {done} of {state.config.steps}: {line}")
+        board.warn(done, f"{recipe.name} after step {done} of {state.config.steps}: {line}")
     ranks.wait()
 
 

@@ -25,7 +25,7 @@ class Player:
     are there to be called; their weights take no gradient meanwhile.
     """
 
-    module: nn.Module  # freshly initialised
+    module: nn.Module  # freshly initialised; DeepSpeed takes no weights without a dimension
     optimizer: OptimizerConfig
     loss: Callable[[Networks, Any], torch.Tensor]
 

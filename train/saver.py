@@ -104,7 +104,9 @@ class Saver:
         words = f"the checkpoint after step {self.step} could not be written and {stays}: {told[0]}"
         if not go_on:
             raise Unsaved(words)
-        self.board.warn(f"{words}; training goes on, and tries again after {self.config.checkpoint_every} steps")
+        self.board.warn(
+            self.step, f"{words}; training goes on, and tries again after {self.config.checkpoint_every} steps"
+        )
 
     def _write(self) -> None:
         """A rank's thread."""

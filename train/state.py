@@ -65,7 +65,7 @@ class State:
         self.emas = {p: [f.weight.clone() for f in owned] for p, owned in self.fragments.items()}
         scaled = config.precision == "fp16"
         self.scale = LossScale(config.loss_scale, config.loss_scale_steps) if scaled else LossScale()
-        self.skipped = self.skipped_in_a_row = 0
+        self.step = self.skipped = self.skipped_in_a_row = 0
 
     def restore(self, resumed: Checkpoint) -> None:
         """Take moments, EMA and counters of a checkpoint; the weights went into the modules before the engines."""
@@ -104,6 +104,7 @@ class State:
 
     def begin(self, step: int) -> dict[str, float]:
         """Make ready for a step; the learning rate of every player."""
+        self.step = step
         rates = {p: one.optimizer.lr_at(step, self.config.steps) for p, one in self.players.items()}
         for player, engine in self.engines.items():
             engine.train()
@@ -132,6 +133,9 @@ class State:
     def backward(self, player: str, loss_B: torch.Tensor, last: bool) -> None:
         """Add the gradient of a micro-batch's mean loss. After the `last` one, `update` must come."""
         engine = self.engines[player]
+        self.ranks.watchdog.alive(
+            f"going back through {player} in step {self.step + 1}, where ranks wait for each other"
+        )
         engine.backward(loss_B.mean() * self.scale.value)
         if not last:
             engine.step()

@@ -20,7 +20,7 @@ from mytalk import atomic
 from mytalk.command import EXIT_NOT_DONE, EXIT_RUN_AGAIN
 
 BACKSTOP_S = 30.0  # past the limit, if even this thread cannot run (a call that holds the interpreter): from C
-OTHERS_S = 5.0  # wait for the other ranks' files
+OTHERS_S = 5.0  # at most, wait for the other ranks' files
 FOLDER = "stacks"
 
 
@@ -31,8 +31,9 @@ class Watchdog:
     hangs at the same place each time is not started again and again.
     """
 
-    def __init__(self, program: str = "", folder: Path = Path(), rank: int = 0, limit_s: float = 0.0):
-        self.program, self.folder, self.rank, self.limit_s = program, folder / FOLDER, rank, limit_s
+    def __init__(self, program: str = "", run: Path = Path(), rank: int = 0, world_size: int = 1, limit_s: float = 0.0):
+        self.program, self.folder, self.limit_s = program, run / FOLDER, limit_s
+        self.rank, self.world_size = rank, world_size
         self.got_on = False
         self.doing, self.since, self.armed = "starting", time.monotonic(), 0.0
         self.over = threading.Event()
@@ -87,8 +88,11 @@ class Watchdog:
         except OSError as error:
             print(f"{self.program}: the stacks could not be written ({error})", file=sys.stderr)
             faulthandler.dump_traceback(all_threads=True)
-        time.sleep(OTHERS_S)
-        stands = [path.read_text().partition("\n")[0] for path in sorted(self.folder.glob("rank-*.txt"))]
+        others = [self._file(rank) for rank in range(self.world_size)]
+        until = time.monotonic() + OTHERS_S
+        while not all(path.is_file() for path in others) and time.monotonic() < until:
+            time.sleep(0.1)
+        stands = [path.read_text().partition("\n")[0] for path in others if path.is_file()]
         code = EXIT_RUN_AGAIN if self.got_on else EXIT_NOT_DONE
         then = "the same command continues" if self.got_on else "it had written no checkpoint since it began"
         print(
