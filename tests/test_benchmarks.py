@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from benchmarks import shards
+from benchmarks import shards, train
 from tests.conftest import ROOT
 
 ROWS = [
@@ -41,3 +43,42 @@ def test_the_shard_format_is_measured(capsys):
     out = capsys.readouterr().out
     for head in ("| video | coding |", "| speech | coding |", "| block, KiB |"):
         assert head in out
+
+
+TRAINED = [
+    *("bare DeepSpeed loop, ZeRO 0", "what the loop adds to DeepSpeed, ZeRO 0"),
+    *("data / step, workers=1", "data / step, workers=2"),
+    *("stall per checkpoint as recorded", "lost per checkpoint by the clock", "with checkpoints / without"),
+    *("two processes), ZeRO 0", "a run alone / beside a stranger, ZeRO 0"),
+    *("MFU, motion, micro-batch 2, fp32", "MFU, appearance, micro-batch 2, fp32"),
+]
+
+
+def test_training_is_measured(tmp_path):
+    """Every part of benchmarks.train, on the smallest runs; that the bare loop learns the same it asserts itself."""
+    out, typed = tmp_path / "rows.json", [sys.executable, "-m", "benchmarks.train", "--rounds", "1", "--stages", "0"]
+    typed += ["--micro-batches", "2", "--config", "tests/tiny_motion.yaml", "--out", str(out)]
+    for recipe in ("motion", "appearance"):
+        typed += ["--mfu-config", f"tests/tiny_{recipe}.yaml"]
+    done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert len(lines) == 2 + len(TRAINED)
+    for line, row in zip(lines[2:], TRAINED):
+        assert row in line
+    for row in json.loads(out.read_text()):
+        assert row["values"]
+        assert all(math.isfinite(value) for value in row["values"])
+        # what a checkpoint costs by the clock is a difference, and may be lost in noise
+        assert "by the clock" in row["what"] or all(value > 0 for value in row["values"])
+
+
+def test_a_convolution_counts_as_its_products():
+    """Forward and both gradients, against products counted by hand; torch's own count is 8 times that of the second."""
+    x_BCT, flops = torch.randn(2, 8, 20, requires_grad=True), []
+    for groups in (1, 8):
+        layer = torch.nn.Conv1d(8, 8, 5, padding=2, groups=groups, bias=False)
+        with train.counter() as counted:
+            layer(x_BCT).sum().backward()
+        flops.append(counted.get_total_flops())
+    assert flops == [3 * 2 * (2 * 20) * 8 * 8 * 5, 3 * 2 * (2 * 20) * 8 * 1 * 5]

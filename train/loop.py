@@ -30,7 +30,6 @@ from train.ranks import Ranks, Stopped
 from train.recipe import Recipe
 from train.saver import Saver
 from train.state import Outcome, State, put
-from train.watchdog import Watchdog
 
 
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
@@ -58,9 +57,7 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     damaged = Ledger(run, clips, config.bad_share, begun.step * config.global_batch, writes, bool(begun.accepted))
     board = begin.board(recipe, config, batching, begun, ranks)
     saver = Saver(config, state.pieces(), board, ranks)
-    watchdog = ranks.watchdog = Watchdog(
-        f"python -m train {recipe.name}", run, ranks.rank, ranks.world_size, config.watchdog_s
-    )
+    watchdog = ranks.watch(f"python -m train {recipe.name}", run, config.watchdog_s)
     done, saved = begun.step, begun.step if begun.checkpoint else -1
 
     with board, watchdog, closing(batches), saver:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -74,6 +75,11 @@ class Ranks:
         of_ranks: list[list[Any]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(of_ranks, own)
         return [one for some in of_ranks for one in some]
+
+    def watch(self, program: str, run: Path, limit_s: float) -> Watchdog:
+        """The watchdog of this rank in a run, to be entered."""
+        self.watchdog = Watchdog(program, run, self.rank, self.world_size, limit_s)
+        return self.watchdog
 
     def wait(self) -> None:
         """Until all ranks are here."""

@@ -105,7 +105,7 @@ class Saver:
         if not go_on:
             raise Unsaved(words)
         self.board.warn(
-            self.step, f"{words}; training goes on, and tries again after {self.config.checkpoint_every} steps"
+            self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps"
         )
 
     def _write(self) -> None:
