@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 from tests.test_extract import small_disk
 from tests.test_train import TINY, curve, logged, train
 from train import checkpoint
+from train.ranks import free_port
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +297,30 @@ def test_an_expert_states_what_it_must_reach_and_below_is_refused(whole):
     described["facts"]["validation"][identity.MEASURED] |= {"mean": 0.74, "ci95": [0.7, 0.78]}
     (weaker / "config.json").write_text(json.dumps(described))
     assert identity.standing(weaker)[1].startswith("BELOW WHAT IT MUST REACH (0.75): 0.74")
+
+
+# Launchers
+
+
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"],
+    "deepspeed": ["deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", "PORT", "--module", "train"],
+    "accelerate": [
+        *("accelerate.commands.launch", "--use_deepspeed", "--num_processes", "2", "--main_process_port", "PORT"),
+        *("-m", "train"),
+    ],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_starts_it(whole, filmed_shards, tmp_path, command, launcher):
+    """Two ranks each, and the curve of one."""
+    run = tmp_path / "run"
+    words = [str(free_port()) if word == "PORT" else word for word in LAUNCHERS[launcher]]
+    typed = ["motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=5", "zero_stage=2"]
+    done = command("-m", *words, *typed, timeout=120, env={"DS_ACCELERATOR": "cpu"})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "global batch 8 = 2 x 2 x 2" in done.stdout
+    np.testing.assert_array_equal(curve(run, "keys"), curve(whole / "whole", "keys")[:5])
+    np.testing.assert_allclose(curve(run), curve(whole / "whole")[:5], rtol=1e-4)
+    assert load_model(run / "model") is not None

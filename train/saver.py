@@ -22,7 +22,7 @@ from train.config import LoopConfig
 from train.ranks import Ranks
 
 LOOK_EVERY_S = 0.02  # for the other ranks' digests
-LEAVING_S = 30.0  # wait for them when the run ends by an error
+LEAVING_S = 10.0  # wait for them when the run ends by an error
 
 
 class Unsaved(UserError):
