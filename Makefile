@@ -31,9 +31,10 @@ format: $(VENV)/.test  ## rewrite the code as ruff would have it
 golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
 	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/test_train.py -k golden
 
-bench: $(VENV)/.test  ## measure the shard format and the stream: some ten minutes and 2 GB of disk
+bench: $(VENV)/.test  ## measure the shard format, the stream and training: some twenty minutes and 2 GB of disk
 	$(RUN) -m benchmarks.shards
 	$(RUN) -m benchmarks.stream
+	$(RUN) -m benchmarks.train
 
 clean:  ## remove the environment and the demo's runs
 	rm -rf $(VENV) runs/demo
