@@ -395,9 +395,12 @@ class Crew:
         """Choose the failure that explains the others, and show it once."""
         # An error that all ranks have in common (a wrong key) is rank 0's, which has shown it already.
         self.cause = min(self.failures, key=lambda rank: (rank.symptom(), rank.symptom() == 0 and rank.number > 0))
+        left = [rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN]
+        if left and self.cause.symptom() == 2:  # those who lost it had a peer that will run again
+            self.cause = left[0]
         number, total, said = self.cause.number, len(self.ranks), self.cause.tail.last_words()
         lines = []
-        if said == self.ranks[0].tail.last_words():
+        if said and said == self.ranks[0].tail.last_words():
             self.gate.release()
         else:
             self.gate.drop()

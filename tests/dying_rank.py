@@ -1,8 +1,8 @@
 """A rank that does as it is told: `python -m tests.dying_rank FOLDER RULE...`, a rule for each rank.
 
 Rules: `wait` (until a signal ends it), `deaf` (TERM does not), `fail CODE`, `peer` (a lost connection, before
-the others have said why), `late` (fails a second later with an error of its own), `again` (75 on TERM), `warn`, `said`
-(as `late`, but it has not ended yet).
+the others have said why), `late` (fails a second later with an error of its own), `again` (75 on TERM), `75` (a
+second later), `warn`, `said` (as `late`, but it has not ended yet).
 Each writes its process id to FOLDER/RANK once it is ready.
 """
 
@@ -15,11 +15,16 @@ import time
 from pathlib import Path
 
 LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"
+AGAIN = "python -m tests dying_rank: error: the storage cannot be reached; the same command continues when it can"
 OWN = "python -m tests dying_rank: error: the disk is full; free some space"
 
 
 def main(folder: Path, rule: str) -> int:
     """Obey one rule."""
+    if rule == "75":
+        time.sleep(1)
+        print(AGAIN, file=sys.stderr)
+        return 75
     if rule == "again":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     if rule == "deaf":

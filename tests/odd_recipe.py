@@ -133,11 +133,11 @@ def failing_disk(settings: OddConfig) -> Callable[[], None]:
     """Make writes of checkpoints slow or fail, as the settings say; returns what undoes it."""
     write = checkpoint.write_rank
 
-    def write_rank(copy: checkpoint.HostCopy, folder: Path, rank: int, world_size: int) -> None:
+    def write_rank(copy: checkpoint.HostCopy, folder: Path, rank: int, world_size: int, tick) -> None:
         time.sleep(settings.slow_write_s)
         if meant(settings.unwritten, checkpoint.step_of(Path(folder.name.removeprefix(".tmp-"))), rank):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        write(copy, folder, rank, world_size)
+        write(copy, folder, rank, world_size, tick)
 
     checkpoint.write_rank = write_rank
 

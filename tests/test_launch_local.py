@@ -19,6 +19,7 @@ from launch import local
 from tests.conftest import ROOT, stopped
 
 TINY = str(ROOT / "tests" / "tiny_motion.yaml")
+AGAIN = "python -m tests dying_rank: error: the storage cannot be reached; the same command continues when it can"
 OWN = "python -m tests dying_rank: error: the disk is full; free some space"
 START = "import sys; from launch import local; sys.exit(local.start({words!r}, {processes}, grace_s={grace_s}))"
 
@@ -120,6 +121,30 @@ def test_a_rank_that_is_killed_is_named(tmp_path, command):
     done = command(*typed(tmp_path, "wait", "fail 9"))
     assert done.returncode == 128 + signal.SIGKILL
     assert "rank 1 of 2 was killed by SIGKILL" in done.stderr
+
+
+def test_a_rank_that_says_75_takes_those_who_lost_it_along(tmp_path, command):
+    """Storage that cannot be reached ends one rank; the other only notices that its peer is gone."""
+    done = command(*typed(tmp_path, "peer", "75"))
+    assert done.returncode == 75, done.stderr
+    assert f"rank 1: {AGAIN}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_stays_when_another_has_ended_to_run_again_is_ended(tmp_path, command):
+    done = command(*typed(tmp_path, "deaf", "75", grace_s=0.5))
+    assert done.returncode == 75, done.stderr
+    assert "rank 0 of 2 did not end and is being stopped" in done.stderr
+    assert f"rank 1: {AGAIN}" in done.stderr
+    assert alive(tmp_path) == []
+
+
+def test_a_rank_killed_before_any_has_spoken_shows_no_lost_connection(tmp_path, command):
+    """What rank 0 then says of its peer follows from it, although neither had said anything before."""
+    done = command(*typed(tmp_path, "peer", "fail 9"))
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "rank 1 of 2 was killed by SIGKILL" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_who_does_not_end_in_time_is_killed(tmp_path, command):

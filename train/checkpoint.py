@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -85,13 +85,17 @@ class HostCopy:
         if self.values.is_pinned():
             torch.cuda.synchronize()
 
-    def write(self, path: Path) -> str:
-        """Write the copy, flushed; its SHA-256. Raises OSError. Hashing and writing leave the interpreter free."""
+    def write(self, path: Path, tick: Callable[[], None] = lambda: None) -> str:
+        """Write the copy, flushed; its SHA-256. Hashing and writing leave the interpreter free; `tick` between blocks.
+
+        Raises OSError.
+        """
         body = memoryview(self.values.view(torch.uint8).numpy())  # type: ignore[arg-type]
         blocks = (body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES))
         digest = hashlib.sha256()
         with open(path, "wb", buffering=0) as handle:
             for block in (memoryview(self.header), *blocks):
+                tick()
                 digest.update(block)
                 while block:
                     block = block[handle.write(block) :]
@@ -99,11 +103,13 @@ class HostCopy:
         return digest.hexdigest()
 
 
-def write_rank(copy: HostCopy, folder: Path, rank: int, world_size: int) -> None:
+def write_rank(
+    copy: HostCopy, folder: Path, rank: int, world_size: int, tick: Callable[[], None] = lambda: None
+) -> None:
     """Write one rank's share, and its digest beside it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / rank_file(rank, world_size)
-    atomic.write_json(path.with_suffix(".json"), {"sha256": copy.write(path)})
+    atomic.write_json(path.with_suffix(".json"), {"sha256": copy.write(path, tick)})
 
 
 def all_written(folder: Path, world_size: int) -> bool:

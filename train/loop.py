@@ -30,10 +30,17 @@ from train.ranks import Ranks, Stopped
 from train.recipe import Recipe
 from train.saver import Saver
 from train.state import Outcome, State, put
+from train.watchdog import Watchdog
 
 
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     """Train until `config.steps`, from the newest checkpoint of the run folder. Returns the exit code."""
+    with ranks.watch(f"python -m train {recipe.name}", Path(config.run), config.watchdog_s) as watchdog:
+        return steps(recipe, config, ranks, watchdog)
+
+
+def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) -> int:
+    """The run itself, to be read from top to bottom."""
     run, writes = Path(config.run), ranks.rank == 0
     batching = divide(config.global_batch, config.max_micro_batch, ranks.world_size)
     torch.manual_seed(config.seed)
@@ -57,10 +64,9 @@ def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     damaged = Ledger(run, clips, config.bad_share, begun.step * config.global_batch, writes, bool(begun.accepted))
     board = begin.board(recipe, config, batching, begun, ranks)
     saver = Saver(config, state.pieces(), board, ranks)
-    watchdog = ranks.watch(f"python -m train {recipe.name}", run, config.watchdog_s)
     done, saved = begun.step, begun.step if begun.checkpoint else -1
 
-    with board, watchdog, closing(batches), saver:
+    with board, closing(batches), saver:
         try:
             ranks.stop_together()  # told to while they were starting
             for step in range(begun.step, config.steps):

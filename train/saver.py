@@ -112,7 +112,7 @@ class Saver:
         """A rank's thread."""
         ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step)
         try:
-            checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size)
+            checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, ranks.watchdog.still)
             if ranks.rank == 0:
                 while not checkpoint.all_written(folder, ranks.world_size):
                     if time.monotonic() > self.wait_until:

@@ -45,6 +45,10 @@ class Watchdog:
         if self.last_words and self.since - self.armed > self.limit_s / 10:
             self._arm()
 
+    def still(self) -> None:
+        """What is being done still makes progress."""
+        self.alive(self.doing)
+
     def __enter__(self) -> Watchdog:
         if self.limit_s:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,8 @@ class Watchdog:
             file=sys.stderr,
             flush=True,
         )
+        if self.last_words:
+            Path(self.last_words.name).unlink(missing_ok=True)
         for child in multiprocessing.active_children():
             child.kill()
         os._exit(code)
