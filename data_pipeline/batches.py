@@ -1,6 +1,6 @@
 """Batches of every recipe: how they are made of slots, damaged clips replaced, and moved to a device.
 
-Shape suffixes: B batch, T frames, N landmarks, S audio samples, 2 = (x, y) in crop px.
+Shape suffixes: B batch, T frames, N landmarks, S audio samples or bytes, 2 = (x, y) in crop px.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from data_pipeline.slots import Selection
 from data_pipeline.windows import Example, Place, Windows
 from mytalk.landmarks import COUNT, SAMPLES_PER_FRAME
 
+ALIGNED_BYTES = 64  # where a tensor begins in a packed batch
 MOST_SUBSTITUTES = 20  # draws for one slot, before the corpus must be taken for lost
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing is written into them
 
@@ -59,9 +60,45 @@ class Batch:
         pinned: dict[str, Any] = {name: value.pin_memory() for name, value in self._tensors().items()}
         return dataclasses.replace(self, **pinned)
 
+    def packed(self: Moved) -> Packed[Moved]:
+        """The batch on its way from a worker, its tensors in one stretch of memory that processes share."""
+        places, at = {}, 0
+        tensors = {name: value.contiguous() for name, value in self._tensors().items()}
+        for name, value in tensors.items():
+            places[name] = (at, value.dtype, value.shape)
+            at += -(-value.nbytes // ALIGNED_BYTES) * ALIGNED_BYTES
+        shared = torch.UntypedStorage._new_shared(max(at, 1), device="cpu")  # as torch's own collating does
+        flat = torch.empty(0, dtype=torch.uint8).set_(shared)
+        for name, value in tensors.items():
+            begin = places[name][0]
+            flat[begin : begin + value.nbytes].copy_(value.view(-1).view(torch.uint8))
+        nothing: dict[str, Any] = dict.fromkeys(tensors)
+        return Packed(dataclasses.replace(self, **nothing), flat, places)
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+
+@dataclass
+class Packed(Generic[Moved]):
+    """A batch whose tensors lie in one: each tensor that passes from process to process costs a connection."""
+
+    rest: Moved  # without its tensors
+    flat_S: torch.Tensor  # uint8
+    places: dict[str, tuple[int, torch.dtype, torch.Size]]  # where each begins
+
+    def pin_memory(self) -> Packed[Moved]:
+        """In page-locked memory, for copies to a GPU that do not wait."""
+        return dataclasses.replace(self, flat_S=self.flat_S.pin_memory())
+
+    def batch(self) -> Moved:
+        """The batch, of views."""
+        tensors: dict[str, Any] = {}
+        for name, (begin, dtype, shape) in self.places.items():
+            end = begin + shape.numel() * dtype.itemsize
+            tensors[name] = self.flat_S[begin:end].view(dtype).view(shape)
+        return dataclasses.replace(self.rest, **tensors)
 
 
 class Examples(Generic[Made]):

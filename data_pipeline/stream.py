@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from data_pipeline import slots
+from data_pipeline.batches import Batch, Packed
 from mytalk.command import UserError
 
 LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -38,6 +39,7 @@ class SlotStream(IterableDataset):
     world_size: int
     start_step: int
     stop_step: int
+    packs: bool = False  # for `load`, which unpacks them again
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
@@ -49,6 +51,8 @@ class SlotStream(IterableDataset):
             if index % every == first:
                 try:
                     made = self.make_batch(numbers)
+                    if self.packs and isinstance(made, Batch):
+                        made = made.packed()
                 except (OSError, UserError) as error:
                     made = Failure(error)  # as data: torch would turn it into a page of traceback
                 yield made
@@ -61,7 +65,7 @@ def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False)
     before its end (contextlib.closing).
     """
     made = DataLoader(
-        stream,
+        replace(stream, packs=workers > 0),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
@@ -77,7 +81,7 @@ def load(stream: SlotStream, workers: int, prefetch: int = 4, pin: bool = False)
         for batch in batches:
             if isinstance(batch, Failure):
                 raise batch.error
-            yield batch
+            yield batch.batch() if isinstance(batch, Packed) else batch
     finally:
         if workers:  # they are deaf to TERM: left to the interpreter's exit, they would be waited for without end
             batches._shutdown_workers()

@@ -80,6 +80,8 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
             "contiguous_gradients": True,
         },
     }
+    if config.zero_stage in (1, 2) and not config.offload_optimizer:
+        made["zero_optimization"]["compute_grad_norm"] = False  # the loop has it already
     if config.offload_optimizer:
         made["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     for key, value in config.deepspeed.items():
@@ -127,6 +129,9 @@ def make_engine(
         config=engine_config(config, batching),
         dist_init_required=False,
     )
+    if config.zero_stage == 3:  # DeepSpeed's own norm, a pass over the gradients and messages, has no switch there
+        nothing = torch.zeros((), device=engine.device)
+        engine.optimizer._get_norm_groups = lambda: [nothing]
     for flat in _flat_parameters(engine):
         optimizer.state[flat] = {
             "step": torch.zeros((), device=flat.device),
