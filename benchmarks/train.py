@@ -657,6 +657,7 @@ def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     groups = zero.parameter_groups(module, settings)
     adam = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
     told = {**zero.engine_config(made, batching), "gradient_clipping": settings.clip_norm}
+    told["zero_optimization"].pop("compute_grad_norm", None)  # it clips by a norm of its own
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=told, dist_init_required=False)
     sizes = batching.global_batch, batching.micro_batch, joined.rank, joined.world_size
     slots = stream.SlotStream(recipe.examples, *sizes, 0, made.steps)
