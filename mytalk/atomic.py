@@ -40,6 +40,21 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         handle.write(data)
 
 
+def append(path: str | os.PathLike, data: bytes) -> None:
+    """Add to the end of a file, flushed to disk; all of it or nothing. Raises OSError."""
+    with open(path, "ab", buffering=0) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[handle.write(left) :]
+            os.fsync(handle.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle.fileno(), size)
+            raise
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically; refuses NaN and infinity."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

@@ -135,7 +135,7 @@ def failing_disk(settings: OddConfig) -> Callable[[], None]:
 
     def write_rank(copy: checkpoint.HostCopy, folder: Path, rank: int, world_size: int, tick) -> None:
         time.sleep(settings.slow_write_s)
-        if meant(settings.unwritten, checkpoint.step_of(Path(folder.name.removeprefix(".tmp-"))), rank):
+        if meant(settings.unwritten, int(folder.name.split("-")[2]), rank):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         write(copy, folder, rank, world_size, tick)
 

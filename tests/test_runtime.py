@@ -142,7 +142,7 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
         befallen("unwritten", "zero_stage=1", "unwritten=3/1", *every),
         befallen("unwritten-stop", "unwritten=3/0", "failed_checkpoint=stop", *every, words=("fails",)),
         befallen("unwritten-last", f"unwritten={STEPS}/-1", *every, words=("fails",)),
-        befallen("slow", "slow_write_s=0.4", *every),
+        befallen("slow", "slow_write_s=1", *every),
         befallen("bf16", "precision=bf16", "steps=2", words=()),
         befallen("fp16", "precision=fp16", "loss_scale=16777216", "steps=4", "zero_stage=1"),
     ]
@@ -225,7 +225,7 @@ def test_a_slow_disk_delays_but_loses_nothing(harmed):
     assert saved(run) == list(range(1, STEPS + 1))
     waits = [line["checkpoint"]["wait_s"] for line in lines(run, "checkpoint")]
     assert waits[0] < 0.1
-    assert min(waits[1:]) > 0.1
+    assert sum(waits[1:]) > 1
     ours, theirs = everything(run, 3), everything(harmed / "whole", 3)
     for name, values in theirs.items():
         np.testing.assert_array_equal(ours[name], values, err_msg=f"{name}: later steps do not show through")
@@ -241,9 +241,9 @@ def test_precision_may_change_on_the_way(harmed):
 def test_fp16_scales_the_loss_and_halves_on_overflow(harmed):
     """From 2^24 down until gradients fit; what overflows is skipped and not counted as lost; then doubled again."""
     steps = lines(harmed / "fp16", "keys")
-    for before, after in itertools.pairwise(steps):
-        if before["skipped"] == "overflow":
-            assert after["loss_scale"] in (before["loss_scale"], before["loss_scale"] / 2)
+    for before, after in itertools.pairwise(steps):  # a line has the scale of the next step
+        if after["skipped"] == "overflow":
+            assert after["loss_scale"] == before["loss_scale"] / 2
     assert steps[0]["skipped"] == "overflow"
     assert steps[0]["loss/odd"] is not None
     scales = [step["loss_scale"] for step in steps]

@@ -76,13 +76,18 @@ def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
 
 
 def agree(facts: dict[str, Any], ranks: Ranks) -> None:
-    """UserError where the processes do not see the same data, as when shards are added while they start."""
+    """UserError where the processes do not see the same.
+
+    As when shards are added while they start, or a network disk still hides the newest checkpoint from some.
+    """
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=7).digest()
     own = int.from_bytes(digest, "big")
     ends = torch.tensor([own, -own], dtype=torch.int64, device=ranks.device)
     dist.all_reduce(ends, dist.ReduceOp.MAX)
     if ends[0].item() != -ends[1].item():
-        raise UserError("the processes see different data or settings; wait until writing is done, and run again")
+        raise UserError(
+            "the processes see different data, settings or checkpoints; wait until writing is done, and run again"
+        )
 
 
 def planned(selection: Selection, config: LoopConfig) -> str:

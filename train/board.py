@@ -36,7 +36,7 @@ class Board:
         self.run, self.path, self.log_every, self.writes = run, run / "metrics.jsonl", log_every, writes
         self.waiting: list[str] = []  # lines that are not in the file yet
         self.trouble: OSError | None = None
-        self.purge_step = start_step + 1
+        self.purge_step: int | None = start_step + 1
         self.writer: Any = None
         self.clock = time.perf_counter()
         if not writes:
@@ -156,6 +156,7 @@ class Board:
         try:
             if self.writer is None:
                 self.writer = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.purge_step)
+                self.purge_step = None  # what a later writer of this run finds was lived
             draw(self.writer)
         except OSError as error:
             self.writer = None

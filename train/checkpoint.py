@@ -43,9 +43,9 @@ def folder_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def temporary(run: Path, step: int) -> Path:
-    """Where the ranks write before the checkpoint gets its name."""
-    return run / "checkpoints" / f"{atomic.TEMPORARY}{folder_name(step)}"
+def temporary(run: Path, step: int, token: str = "") -> Path:
+    """Where the ranks write before the checkpoint gets its name; `token` tells the writers of one start from others."""
+    return run / "checkpoints" / f"{atomic.TEMPORARY}{folder_name(step)}{token and f'-{token}'}"
 
 
 def rank_file(rank: int, world_size: int) -> str:
@@ -112,14 +112,14 @@ def write_rank(
     atomic.write_json(path.with_suffix(".json"), {"sha256": copy.write(path, tick)})
 
 
-def all_written(folder: Path, world_size: int) -> bool:
-    """Whether every rank has written its share."""
-    return all((folder / rank_file(rank, world_size)).with_suffix(".json").is_file() for rank in range(world_size))
+def written(folder: Path, rank: int, world_size: int) -> bool:
+    """Whether a rank has written its share."""
+    return (folder / rank_file(rank, world_size)).with_suffix(".json").is_file()
 
 
-def commit(run: Path, step: int, facts: dict[str, Any], world_size: int) -> Path:
+def commit(run: Path, step: int, facts: dict[str, Any], world_size: int, token: str = "") -> Path:
     """Give a checkpoint its name, once every rank has written its share. Called by one rank. Raises OSError."""
-    folder, files = temporary(run, step), {}
+    folder, files = temporary(run, step, token), {}
     for rank in range(world_size):
         path = folder / rank_file(rank, world_size)
         beside = path.with_suffix(".json")
@@ -131,9 +131,9 @@ def commit(run: Path, step: int, facts: dict[str, Any], world_size: int) -> Path
     return final
 
 
-def discard(run: Path, step: int) -> None:
+def discard(run: Path, step: int, token: str = "") -> None:
     """Remove what was written of a checkpoint that is given up."""
-    shutil.rmtree(temporary(run, step), ignore_errors=True)
+    shutil.rmtree(temporary(run, step, token), ignore_errors=True)
 
 
 def prune(run: Path, keep_last: int, keep_every: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from data_pipeline.batches import Bad
 from mytalk import atomic
-from mytalk.command import UserError
+from mytalk.command import UserError, one_line
 
 FILE = "bad_examples.jsonl"
 
@@ -26,6 +26,7 @@ class Ledger:
         self, run: Path, clips: Mapping[str, int], share: float, slots_done: int, writes: bool, anew: bool = False
     ):
         self.path, self.clips, self.share, self.writes = run / FILE, dict(clips), share, writes
+        self.waiting = ""  # lines that could not be written yet
         self.keys: dict[str, dict[str, str]] = {}  # corpus -> damaged key -> why
         kept = [row for row in _lines(self.path) if row["slot"] < slots_done]
         for row in () if anew else kept:
@@ -37,10 +38,12 @@ class Ledger:
         """Enter what one step met, of all ranks. Raises UserError where a corpus has more than its share."""
         found = sorted(found, key=lambda bad: (bad.slot, bad.key))
         if self.writes:
-            with open(self.path, "a") as handle:
-                handle.writelines(json.dumps(asdict(bad)) + "\n" for bad in found)
-                handle.flush()
-                os.fsync(handle.fileno())
+            self.waiting += "".join(json.dumps(asdict(bad)) + "\n" for bad in found)
+            try:
+                atomic.append(self.path, self.waiting.encode())
+                self.waiting = ""
+            except OSError as error:  # a full disk ends no run
+                print(f"warning: {self.path} lacks some lines: {one_line(error)}", file=sys.stderr, flush=True)
         for bad in found:
             self.keys.setdefault(bad.corpus, {})[bad.key] = bad.message
         for corpus, damaged in self.keys.items():

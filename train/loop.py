@@ -75,11 +75,12 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
                 for micro in range(batching.accumulation):
                     watchdog.alive(f"waiting for a batch of step {step + 1}")
                     asked = time.perf_counter()
-                    batch = next(batches).to(ranks.device)
+                    batch = next(batches)
                     waited_s += time.perf_counter() - asked
                     watchdog.alive(f"computing step {step + 1}")
-                    keys += key_sum(batch)
+                    keys += key_sum(batch)  # while it is here: on a GPU it would wait for all that is under way
                     bad += batch.bad
+                    batch = batch.to(ranks.device)
                     for name, player in players.items():
                         with state.turn(name) as networks:
                             loss_B = player.loss(networks, batch)
@@ -155,7 +156,7 @@ def lost(state: State, config: LoopConfig, done: int) -> str:
     """What to say where too many steps in a row were not finite: going on would hide it."""
     rows = state.skipped_in_a_row
     return (
-        f"{rows} steps in a row had a non-finite loss or gradient (slots from {(done - rows) * config.global_batch}); "
+        f"{rows} steps in a row had a non-finite loss or gradient (slots up to {done * config.global_batch - 1}); "
         f"lower optimizer.lr or use precision=fp32, then run again from "
         f"{checkpoint.newest(Path(config.run)) or 'the start'}"
     )

@@ -109,10 +109,11 @@ class MotionRecipe(Recipe):
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings
         self.manifest = settings.manifest()
-        self.model, self.extractor = settings.model, None
+        self.model, self.extractor, self.extractor_digest = settings.model, None, "none"
         if settings.identity:
             require_proven(settings)
             self.extractor = identity.load_model(settings.identity).requires_grad_(False)
+            self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
         self.examples = MotionExamples(self.manifest, settings.drawn(), settings.window, settings.voice_stretch)
@@ -128,7 +129,7 @@ class MotionRecipe(Recipe):
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
             "model": asdict(self.model),
-            "extractor": weights.digest(self.settings.identity) if self.extractor else "none",
+            "extractor": self.extractor_digest,
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
         }
 

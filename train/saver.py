@@ -8,6 +8,7 @@ this checkpoint up.
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from train.board import Board
 from train.config import LoopConfig
 from train.ranks import Ranks
 
-LOOK_EVERY_S = 0.02  # for the other ranks' digests
+LOOK_EVERY_S, LOOK_AT_LEAST_EVERY_S = 0.02, 1.0  # for the other ranks' digests, less and less often
 LEAVING_S = 10.0  # wait for them when the run ends by an error
 
 
@@ -39,13 +40,16 @@ class Saver:
         self.open = False  # whether the ranks have not agreed on its end yet
         self.failure = ""  # of this rank, in words
         self.thread: threading.Thread | None = None
+        self.token = ranks.gather([secrets.token_hex(4)])[
+            0
+        ]  # of this start: another's leftovers are not taken for ours
         self.wait_until = 0.0  # for the other ranks
 
     def __enter__(self) -> Saver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """However the run ends: what this rank has begun it finishes, and what all have written gets its name."""
+        """However the run ends: what this rank has begun it finishes, and rank 0 waits a moment for the others."""
         if self.thread is not None:
             self.wait_until = time.monotonic() + LEAVING_S
             self.thread.join()
@@ -56,7 +60,7 @@ class Saver:
         self._settle(self.config.failed_checkpoint == "go_on")
         waited = time.perf_counter()
         self.copy.take()
-        self.step, self.facts, self.open, self.failure = step, facts, True, ""
+        self.step, self.facts, self.open, self.failure = step, facts, True, "its thread ended early"
         self.wait_until = float("inf")
         self.board.flush()
         self.thread = threading.Thread(target=self._write, daemon=True, name="saver")
@@ -78,6 +82,7 @@ class Saver:
 
     def _settle(self, go_on: bool) -> None:
         while self.open:
+            self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
             if self.ranks.rank and self.thread is not None:
                 self.thread.join()
             said = self.ranks.sum(self.says())
@@ -90,7 +95,6 @@ class Saver:
             return
         self.open = False
         if not said["unsaved"]:
-            self.ranks.watchdog.got_on = True
             return
         self.wait_until = 0.0
         if self.thread is not None:
@@ -98,7 +102,7 @@ class Saver:
         told = self.ranks.gather([self.failure] if self.failure else [])  # after it, nobody writes any more
         self.failure = ""
         if self.ranks.rank == 0:
-            checkpoint.discard(self.run, self.step)
+            checkpoint.discard(self.run, self.step, self.token)
         before = checkpoint.newest(self.run)
         stays = f"that after step {checkpoint.step_of(before)} stays" if before else "there is none before it"
         words = f"the checkpoint after step {self.step} could not be written and {stays}: {told[0]}"
@@ -110,16 +114,16 @@ class Saver:
 
     def _write(self) -> None:
         """A rank's thread."""
-        ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step)
+        ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step, self.token)
         try:
             checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, ranks.watchdog.still)
             if ranks.rank == 0:
-                while not checkpoint.all_written(folder, ranks.world_size):
-                    if time.monotonic() > self.wait_until:
-                        return
-                    time.sleep(LOOK_EVERY_S)
+                if not self._wait_for_others(folder):
+                    self.failure = ""  # theirs is the reason
+                    return
                 self.board.sync()  # before a checkpoint says that these steps are done
-                checkpoint.commit(self.run, self.step, self.facts, ranks.world_size)
+                checkpoint.commit(self.run, self.step, self.facts, ranks.world_size, self.token)
+            self.failure = ""
         except OSError as error:
             self.failure = one_line(error)
             return
@@ -128,3 +132,14 @@ class Saver:
                 checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
             except OSError as error:  # the new one is there all the same
                 print(f"warning: old checkpoints could not be removed: {one_line(error)}", file=sys.stderr, flush=True)
+
+    def _wait_for_others(self, folder: Path) -> bool:
+        """Until every rank has written; whether they have."""
+        pause_s = LOOK_EVERY_S
+        for rank in range(self.ranks.world_size):
+            while not checkpoint.written(folder, rank, self.ranks.world_size):
+                if time.monotonic() > self.wait_until:
+                    return False
+                time.sleep(pause_s)
+                pause_s = min(1.5 * pause_s, LOOK_AT_LEAST_EVERY_S)
+        return True

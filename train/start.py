@@ -10,7 +10,7 @@ from pathlib import Path
 from mytalk import command
 from mytalk.command import EXIT_DONE
 from mytalk.machine import sole_user
-from train import begin, loop
+from train import begin, checkpoint, loop
 from train.config import LoopConfig
 from train.ranks import join, leave
 from train.recipe import Recipe
@@ -49,7 +49,8 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
     ranks = join(config.watchdog_s)
     try:
         with ranks.stop, sole_user(run, "train") if ranks.rank == 0 else contextlib.nullcontext():
-            begin.agree({**begin.fixed(recipe, config), "shards_until": config.shards_until}, ranks)
+            seen = {"shards_until": config.shards_until, "newest": str(checkpoint.newest(run))}
+            begin.agree({**begin.fixed(recipe, config), **seen}, ranks)
             return loop.train(recipe, config, ranks)
     finally:
         leave()

@@ -7,6 +7,7 @@ those of the classifier's `encoder.`); both are tried.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from mytalk import atomic, weights
 from mytalk.command import UserError
 from train import checkpoint
 from train.ranks import Ranks
-from train.state import put
+from train.state import learnt, put
 
 REPORT = "init_from.json"
 NAMED = 5  # tensors in the report's line
@@ -55,11 +56,13 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
 
     Raises UserError where the folder holds no weights, or none that fit.
     """
-    found, match = read(folder), Match()
+    (found, kind), match = read(folder), Match()
     used: set[str] = set()
     for player, module in modules.items():
         fitting = {}
-        for name, weight in module.named_parameters():
+        for name, weight in learnt(
+            module
+        ).items():  # what is frozen is the recipe's own to load: no checkpoint holds it
             full = f"{player}/{name}"
             match.all_values += weight.numel()
             place = place_of(player, name, found.keys() - used)  # a name that two networks share is the first one's
@@ -77,12 +80,12 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
     match.unused = sorted(set(found) - used)
     if not match.taken:
         raise UserError(
-            f"init_from={folder}: nothing fits the networks of {recipe}: {match.line()}; name another folder"
+            f"init_from={folder}, {kind}: nothing fits the networks of {recipe}: {match.line()}; name another folder"
         )
     if ranks.rank == 0:
         told = {key: value for key, value in vars(match).items() if key not in ("values", "all_values")}
-        atomic.write_json(run / REPORT, {"init_from": str(folder), "summary": match.line(), **told})
-        print(f"{recipe}: init_from={folder}: {match.line()}; all in {run / REPORT}", flush=True)
+        atomic.write_json(run / REPORT, {"init_from": str(folder), "of": kind, "summary": match.line(), **told})
+        print(f"{recipe}: init_from={folder}, {kind}: {match.line()}; all in {run / REPORT}", flush=True)
 
 
 def place_of(player: str, name: str, found: Set[str]) -> str | None:
@@ -93,17 +96,22 @@ def place_of(player: str, name: str, found: Set[str]) -> str | None:
     return None
 
 
-def read(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of an exported model by name; of a checkpoint, or of a run's newest, by player/name. UserError."""
+def read(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Weights of an exported model by name; of a checkpoint, or a run's newest, by player/name. And of what they are.
+
+    Raises UserError where there are none.
+    """
     if (folder / weights.WEIGHTS).is_file():
         try:
-            return load_file(folder / weights.WEIGHTS)
+            said = json.loads((folder / weights.CONFIG).read_text())
+            return load_file(folder / weights.WEIGHTS), f"model '{said['model']}'"
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{folder / weights.CONFIG} describes no model; name another folder") from None
         except SafetensorError as error:
             raise UserError(f"{folder / weights.WEIGHTS} is damaged ({error}); copy it again") from None
     source = folder if (folder / checkpoint.FACTS).is_file() else checkpoint.newest(folder)
     if source is None:
         raise UserError(f"init_from={folder}: no model, checkpoint or run with checkpoints there; name another folder")
     loaded = checkpoint.load(source)
-    return {
-        f"{player}/{name}": values for player in loaded.shapes for name, values in loaded.whole(player, "ema").items()
-    }
+    found = {f"{p}/{name}": values for p in loaded.shapes for name, values in loaded.whole(p, "ema").items()}
+    return found, f"run of '{loaded.facts['fixed']['recipe']}'"

@@ -18,6 +18,7 @@ from typing import IO
 
 from mytalk import atomic
 from mytalk.command import EXIT_NOT_DONE, EXIT_RUN_AGAIN
+from train import checkpoint
 
 BACKSTOP_S = 30.0  # past the limit, if even this thread cannot run (a call that holds the interpreter): from C
 OTHERS_S = 5.0  # at most, wait for the other ranks' files
@@ -27,14 +28,15 @@ FOLDER = "stacks"
 class Watchdog:
     """`alive(doing)` says that there is progress, and what comes next. Without it for `limit_s`, the process ends.
 
-    Exit code 75 ("run me again") if the run has got further since it began (`got_on`), else 1, so that a run which
+    Exit code 75 ("run me again") if the run has a newer checkpoint than when it began, else 1, so that a run which
     hangs at the same place each time is not started again and again.
     """
 
     def __init__(self, program: str = "", run: Path = Path(), rank: int = 0, world_size: int = 1, limit_s: float = 0.0):
         self.program, self.folder, self.limit_s = program, run / FOLDER, limit_s
         self.rank, self.world_size = rank, world_size
-        self.got_on = False
+        self.run = run
+        self.before = checkpoint.newest(run)
         self.doing, self.since, self.armed = "starting", time.monotonic(), 0.0
         self.over = threading.Event()
         self.last_words: IO[str] | None = None
@@ -46,8 +48,8 @@ class Watchdog:
             self._arm()
 
     def still(self) -> None:
-        """What is being done still makes progress."""
-        self.alive(self.doing)
+        """What is being done still makes progress. Any thread may call it."""
+        self.since = time.monotonic()
 
     def __enter__(self) -> Watchdog:
         if self.limit_s:
@@ -74,13 +76,15 @@ class Watchdog:
     def _arm(self) -> None:
         assert self.last_words is not None
         self.armed = time.monotonic()
-        # Within a tenth of the limit this is set anew, so it never comes before our own thread.
+        # Set anew by `alive` within a tenth of the limit, and by `_watch`: it never comes before our own thread.
         faulthandler.dump_traceback_later(1.1 * self.limit_s + BACKSTOP_S, exit=True, file=self.last_words)
 
     def _watch(self) -> None:
         while not self.over.wait(min(self.limit_s / 20, 1.0)):
             if time.monotonic() - self.since > self.limit_s:
                 self._end(self.doing)
+            if self.last_words and self.since - self.armed > self.limit_s / 10:
+                self._arm()
 
     def _end(self, doing: str) -> None:
         """Write the stacks, say where every rank stands, and end the process with its children."""
@@ -97,8 +101,9 @@ class Watchdog:
         while not all(path.is_file() for path in others) and time.monotonic() < until:
             time.sleep(0.1)
         stands = [path.read_text().partition("\n")[0] for path in others if path.is_file()]
-        code = EXIT_RUN_AGAIN if self.got_on else EXIT_NOT_DONE
-        then = "the same command continues" if self.got_on else "it had written no checkpoint since it began"
+        got_on = checkpoint.newest(self.run) != self.before
+        code = EXIT_RUN_AGAIN if got_on else EXIT_NOT_DONE
+        then = "the same command continues" if got_on else "it had written no checkpoint since it began"
         print(
             f"{self.program}: error: no progress for {self.limit_s:g} s ({'; '.join(stands)}); the stacks are in "
             f"{self.folder}; {then}",
