@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.test_train import PLAYERS, STAGES, curve, train
 
 STEPS, GLOBAL_BATCH = 50, 16
-RATE = "optimizer.lr=1e-4"  # the paper's; at ten times that rounding grows by 1e5 in 50 steps (docs/log.md)
+RATE = "optimizer.lr=1e-4"  # the paper's; at ten times that rounding becomes some percent (docs/log.md)
 WORLDS, ACCUMULATIONS = (1, 2, 4), (1, 2, 4)
 ONCE = ("workers=0", f"validate_every={STEPS}", f"checkpoint_every={STEPS}", f"log_every={STEPS}")
 
