@@ -17,6 +17,7 @@ from data_pipeline.manifest import Manifest
 from eval import clip, plan, protocol, records, report
 from eval.__main__ import COMMANDS
 from eval.methods import written
+from launch.local import free_port
 from mytalk import command as commands
 from mytalk import weights
 from mytalk.identity import IdentityConfig, IdentityEncoder
@@ -313,8 +314,12 @@ def test_a_finished_scoring_ends_without_loading_torch(command, shards, model, s
     assert "scored 3/3 people" in done.stdout
 
 
-def test_two_processes_report_what_one_does(command, shards, model, scored, tmp_path) -> None:
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes_report_what_one_does(command, shards, model, scored, tmp_path, launcher) -> None:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "eval", "score"]
+    if launcher == "accelerate":
+        two = ["--multi_gpu", "--num_processes", "2", "--main_process_port", str(free_port())]
+        launch = ["-m", "accelerate.commands.launch", *two, "-m", "eval", "score"]
     # As if another number of processes had begun it: the clip done by then is not done again.
     said, first = records.read(scored / records.WHOLE)
     assert said is not None
