@@ -36,7 +36,7 @@ class Watchdog:
         self.program, self.folder, self.limit_s = program, run / FOLDER, limit_s
         self.rank, self.world_size = rank, world_size
         self.run = run
-        self.before = checkpoint.newest(run)
+        self.before = checkpoint.newest(run) if limit_s else None
         self.doing, self.since, self.armed = "starting", time.monotonic(), 0.0
         self.over = threading.Event()
         self.last_words: IO[str] | None = None
