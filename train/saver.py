@@ -40,9 +40,8 @@ class Saver:
         self.open = False  # whether the ranks have not agreed on its end yet
         self.failure = ""  # of this rank, in words
         self.thread: threading.Thread | None = None
-        self.token = ranks.gather([secrets.token_hex(4)])[
-            0
-        ]  # of this start: another's leftovers are not taken for ours
+        # Of this start: what another has left is not taken for ours.
+        self.token = ranks.gather([secrets.token_hex(4)])[0]
         self.wait_until = 0.0  # for the other ranks
 
     def __enter__(self) -> Saver:

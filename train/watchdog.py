@@ -44,8 +44,6 @@ class Watchdog:
     def alive(self, doing: str) -> None:
         """Something was done; next comes `doing`."""
         self.doing, self.since = doing, time.monotonic()
-        if self.last_words and self.since - self.armed > self.limit_s / 10:
-            self._arm()
 
     def still(self) -> None:
         """What is being done still makes progress. Any thread may call it."""
@@ -76,7 +74,7 @@ class Watchdog:
     def _arm(self) -> None:
         assert self.last_words is not None
         self.armed = time.monotonic()
-        # Set anew by `alive` within a tenth of the limit, and by `_watch`: it never comes before our own thread.
+        # Set anew by `_watch` within a tenth of the limit: it never comes before our own thread.
         faulthandler.dump_traceback_later(1.1 * self.limit_s + BACKSTOP_S, exit=True, file=self.last_words)
 
     def _watch(self) -> None:
