@@ -24,6 +24,8 @@ _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _UTF8 = 1
 _LIST_END, _WORD, _PHONEME = 0, 1, 7
 
+_SEED = 1  # of its random numbers
+
 
 class _Event(ctypes.Structure):
     """`espeak_EVENT`; the union `id` is read as the phoneme's name."""
@@ -154,7 +156,8 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
     """Load espeak-ng for one utterance and unload it again.
 
     Its flutter and noise continue from utterance to utterance in static variables, and even the phonemes'
-    times follow them. Unloading is what resets these, so that a clip does not depend on the one before.
+    times follow them. Unloading is what resets these, so that a clip does not depend on the one before. Its
+    random numbers would start from the clock.
     """
     import espeakng_loader
 
@@ -174,6 +177,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
         sample_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS | _DO_NOT_EXIT)
         if sample_hz <= 0:
             raise UserError("espeak-ng does not start; reinstall espeakng-loader")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
         yield library, sample_hz
         library.espeak_Terminate()
     finally:
