@@ -40,15 +40,16 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         handle.write(data)
 
 
-def append(path: str | os.PathLike, data: bytes) -> None:
-    """Add to the end of a file, flushed to disk; all of it or nothing. Raises OSError."""
+def append(path: str | os.PathLike, data: bytes, sync: bool = True) -> None:
+    """Add to the end of a file, all of it or nothing, and flush it to disk unless `sync` is off. Raises OSError."""
     with open(path, "ab", buffering=0) as handle:
         size = os.fstat(handle.fileno()).st_size
         try:
             left = memoryview(data)
             while left:
                 left = left[handle.write(left) :]
-            os.fsync(handle.fileno())
+            if sync:
+                os.fsync(handle.fileno())
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(handle.fileno(), size)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import resource
 import shutil
 from itertools import pairwise
 from types import SimpleNamespace
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from data_pipeline import batching, manifest
+from data_pipeline.batches import Bad
 from mytalk import atomic, config
 from mytalk.command import UserError, one_line
 from mytalk.digest import sha256_of
 from tests.conftest import ROOT
 from tests.test_extract import small_disk
 from tests.train_matrix import RECIPES
-from train import board, checkpoint, loop, state, zero
+from train import board, checkpoint, damaged, loop, state, zero
 from train.appearance import AppearanceTrainConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.identity import IdentityTrainConfig
@@ -234,6 +236,56 @@ def test_keep_until_drops_later_steps_and_a_torn_line(tmp_path):
     assert path.read_text() == ""
     board.keep_until(tmp_path / "none.jsonl", 3)
     assert not (tmp_path / "none.jsonl").exists()
+
+
+@contextlib.contextmanager
+def no_file_past(size):
+    """As a full disk, in this process alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "lines"
+    atomic.append(path, b"one\n")
+    with no_file_past(6), pytest.raises(OSError, match="too large"):  # two bytes of it would fit
+        atomic.append(path, b"two\n")
+    assert path.read_bytes() == b"one\n"
+    atomic.append(path, b"two\n", sync=False)
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_metrics_wait_while_the_disk_is_full(tmp_path, capsys):
+    """No line is lost or torn, and a checkpoint that counts on them is refused meanwhile."""
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "text": "x" * 9000}) + "\n")
+    with board.Board(tmp_path, 1, 20, 1) as drawn:
+        drawn.step(2, {"loss/a": 0.5}, 0.0)
+        drawn.sync()
+        with no_file_past(drawn.path.stat().st_size + 5):
+            drawn.step(3, {"loss/a": 0.25}, 0.0)
+            drawn.step(4, {"loss/a": 0.125}, 0.0)
+            with pytest.raises(OSError, match="too large"):
+                drawn.sync()
+        assert capsys.readouterr().err.count("metrics wait to be written") == 1
+        assert [json.loads(line)["step"] for line in drawn.path.read_text().splitlines()] == [1, 2]
+        drawn.step(5, {"loss/a": 0.0}, 0.0)
+        drawn.sync()
+    assert [json.loads(line)["step"] for line in drawn.path.read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_damaged_clips_wait_while_the_disk_is_full(tmp_path, capsys):
+    ledger = damaged.Ledger(tmp_path, {"a": 50}, 0.5, 0, writes=True)
+    ledger.add([Bad(1, "k1", "a", "short", "torn")])
+    with no_file_past(ledger.path.stat().st_size + 5):
+        ledger.add([Bad(2, "k2", "a", "short", "torn")])
+    assert "lacks some lines" in capsys.readouterr().err
+    assert [json.loads(line)["slot"] for line in ledger.path.read_text().splitlines()] == [1]
+    ledger.add([Bad(3, "k3", "a", "short", "torn")])
+    assert [json.loads(line)["slot"] for line in ledger.path.read_text().splitlines()] == [1, 2, 3]
 
 
 def test_json_has_no_nan():

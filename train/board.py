@@ -42,8 +42,6 @@ class Board:
         if not writes:
             return
         keep_until(self.path, start_step)
-        self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115  closed in __exit__
-        self.size = os.fstat(self.file.fileno()).st_size
         self.progress = Progress("train", steps, "steps", done=start_step)
 
     def __enter__(self) -> Board:
@@ -54,7 +52,6 @@ class Board:
     def __exit__(self, *_: object) -> None:
         if self.writes:
             self.flush()
-            self.file.close()
             self._draw(lambda writer: writer.close())
 
     def step(self, step: int, values: dict[str, Any], wait_s: float) -> None:
@@ -120,27 +117,22 @@ class Board:
         """Hand the lines that wait to the file. Where it cannot take them they go on waiting."""
         if not self.writes or not self.waiting:
             return
-        lines = self.waiting
-        data = memoryview("".join(lines).encode())
         try:
-            size = self.size + len(data)
-            while data:
-                data = data[self.file.write(data) :]
+            atomic.append(self.path, "".join(self.waiting).encode(), sync=False)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self.file.fileno(), self.size)  # no torn line
             if self.trouble is None:
                 print(f"warning: metrics wait to be written: {one_line(error)}", file=sys.stderr, flush=True)
             self.trouble = error
-            return
-        self.size, self.waiting, self.trouble = size, [], None
+        else:
+            self.waiting, self.trouble = [], None
 
     def sync(self) -> None:
         """Bring what was flushed to disk. Raises OSError where some of it could not even be flushed."""
         if self.writes:
             if self.trouble is not None:
                 raise self.trouble
-            os.fsync(self.file.fileno())
+            with open(self.path, "ab") as file:
+                os.fsync(file.fileno())
 
     def _event(self, step: int, name: str, values: dict[str, Any]) -> None:
         if self.writes:
