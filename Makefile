@@ -16,7 +16,7 @@ demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub peop
 test: lint  ## lint, types and every test but the largest
 	$(RUN) -m pytest
 
-test-full: lint  ## the largest tests as well: a minute and gigabytes of disk more
+test-full: lint  ## the largest tests as well: some fifty minutes, and gigabytes of disk
 	$(RUN) -m pytest -m ""
 
 lint: $(VENV)/.test  ## ruff and mypy

@@ -157,6 +157,18 @@ def test_hung_after_a_checkpoint_it_may_be_run_again_but_not_for_ever(talker_sha
     assert "it had written no checkpoint since it began" in second.stderr
 
 
+def test_a_call_that_holds_the_interpreter_is_ended_as_well(tmp_path, command):
+    """No thread of Python's runs then, the watchdog's neither."""
+    code = (
+        "import ctypes, sys\nfrom pathlib import Path\nfrom train import watchdog\nwatchdog.BACKSTOP_S = 0.5\n"
+        "with watchdog.Watchdog('test', Path(sys.argv[1]), limit_s=1.0) as dog:\n"
+        "    dog.alive('holding on')\n    ctypes.PyDLL(None).sleep(60)\n"
+    )
+    done = command("-c", code, str(tmp_path), timeout=40)
+    assert done.returncode == 1, done.stderr
+    assert 'File "<string>", line 7 in <module>' in (tmp_path / "stacks" / "rank-00000.hung").read_text()
+
+
 def test_a_rank_that_stands_still_is_ended_by_its_launcher(filmed_shards, tmp_path):
     """Stopped by the system (SIGSTOP), it cannot end itself: the other one's watchdog does, and the launcher."""
     run = tmp_path / "run"
