@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from train import zero
 from train.watchdog import Watchdog
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -106,11 +107,6 @@ def join(watchdog_s: float = 0.0) -> Ranks:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         keep_freed_memory()
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__
-
-    # DeepSpeed would compile a shared-memory reduce on CPU: a machine without a compiler must train too.
-    __compatible_ops__["deepspeed_shm_comm"] = False
     defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -123,11 +119,8 @@ def join(watchdog_s: float = 0.0) -> Ranks:
     else:
         device = torch.device("cpu")
     if not dist.is_initialized():
-        deepspeed.init_distributed(
-            "nccl" if device.type == "cuda" else "gloo",
-            auto_mpi_discovery=False,
-            timeout=timedelta(seconds=max(LEAST_TIMEOUT_S, 2 * watchdog_s)),
-        )
+        timeout = timedelta(seconds=max(LEAST_TIMEOUT_S, 2 * watchdog_s))
+        zero.join("nccl" if device.type == "cuda" else "gloo", timeout)
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
 

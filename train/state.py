@@ -59,7 +59,7 @@ class State:
         self.players, self.config, self.ranks = players, config, ranks
         self.shapes = {p: {n: tuple(w.shape) for n, w in learnt(one.module).items()} for p, one in players.items()}
         self.engines = {
-            p: zero.make_engine(one.module, one.optimizer, config, batching, ranks) for p, one in players.items()
+            p: zero.make_engine(one.module, one.optimizer, config, batching, ranks.device) for p, one in players.items()
         }
         self.fragments = {p: zero.fragments(engine) for p, engine in self.engines.items()}
         self.emas = {p: [f.weight.clone() for f in owned] for p, owned in self.fragments.items()}
@@ -158,9 +158,7 @@ class State:
             skipped = "overflow" if overflow else "non-finite"
         for player, engine in self.engines.items():
             limit = self.players[player].optimizer.clip_norm
-            engine.basic_optimizer.skip = bool(skipped)
-            engine.basic_optimizer.factor = clip_factor(norms[player], limit) / self.scale.value
-            engine.step()
+            zero.step(engine, clip_factor(norms[player], limit) / self.scale.value, skip=bool(skipped))
         if not skipped:
             decay = min(self.config.ema_decay, (1 + step) / (10 + step))
             for player, owned in self.fragments.items():

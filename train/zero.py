@@ -1,6 +1,4 @@
-"""The only file that touches DeepSpeed's internals, but for one switch in ranks.py.
-
-Engines, and the fp32 fragments behind any ZeRO stage.
+"""The only file that touches DeepSpeed's internals: engines, and the fp32 fragments behind any ZeRO stage.
 
 Weights, gradients and moments are fp32 at every stage (precision is what forward and backward compute in,
 see docs/decisions.md), so a rank's share of a network is a list of fp32 views whatever the stage. Checkpoint,
@@ -12,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from torch import nn
 from data_pipeline.batching import Batching
 from mytalk.command import UserError
 from train.config import LoopConfig, OptimizerConfig
-from train.ranks import Ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -61,6 +59,16 @@ class GuardedAdamW(torch.optim.AdamW):
             gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(gradients, self.factor)
         return super().step(closure)
+
+
+def join(backend: str, timeout: timedelta) -> None:
+    """Join the process group that the environment describes."""
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    # DeepSpeed would compile a shared-memory reduce on CPU: a machine without a compiler must train too.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, timeout=timeout)
 
 
 def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def parameter_groups(module: nn.Module, settings: OptimizerConfig) -> list[dict[
 
 
 def make_engine(
-    module: nn.Module, settings: OptimizerConfig, config: LoopConfig, batching: Batching, ranks: Ranks
+    module: nn.Module, settings: OptimizerConfig, config: LoopConfig, batching: Batching, device: torch.device
 ) -> Any:
     """A DeepSpeed engine around `module`, its Adam moments created as zeros.
 
@@ -119,7 +127,7 @@ def make_engine(
 
     logger.setLevel(logging.WARNING)
     logger.addFilter(_of_interest)
-    module.to(ranks.device)
+    module.to(device)
     optimizer = GuardedAdamW(
         parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
@@ -251,6 +259,12 @@ def adam_steps(engine: Any) -> int:
     steps = {int(engine.basic_optimizer.state[flat]["step"]) for flat in _flat_parameters(engine)}
     assert len(steps) <= 1, "every flat group steps together"
     return steps.pop() if steps else 0
+
+
+def step(engine: Any, factor: float, skip: bool) -> None:
+    """Take the optimizer's step with the gradients times `factor`, or leave everything as it is on `skip`."""
+    engine.basic_optimizer.factor, engine.basic_optimizer.skip = factor, skip
+    engine.step()
 
 
 def set_lr(engine: Any, lr: float) -> None:
