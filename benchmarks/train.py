@@ -40,7 +40,7 @@ from benchmarks import talkers
 from data_pipeline import stream
 from data_pipeline.batching import divide
 from mytalk import command, config
-from mytalk.machine import cores
+from mytalk.machine import cores, free_port
 from mytalk.progress import Progress
 from train import loop, ranks, zero
 from train.appearance import AppearanceRecipe, AppearanceTrainConfig
@@ -49,7 +49,7 @@ from train.config import LoopConfig
 from train.motion import MotionRecipe, MotionTrainConfig
 from train.ranks import Ranks
 from train.recipe import Player, Recipe
-from train.state import AUTOCAST, State
+from train.state import State
 
 RECIPES: dict[str, tuple[type, Callable[[Any], Recipe]]] = {
     "motion": (MotionTrainConfig, MotionRecipe),
@@ -288,7 +288,7 @@ class Contestant:
 
     def __init__(self, folder: Path, world_size: int = 1, strangers: int = 1):
         self.log = tempfile.NamedTemporaryFile("w+", dir=folder)  # noqa: SIM115  closed in __exit__
-        places = [(rank, port) for port in (ranks.free_port() for _ in range(strangers)) for rank in range(world_size)]
+        places = [(rank, port) for port in (free_port() for _ in range(strangers)) for rank in range(world_size)]
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.train", "--contestant"],
@@ -659,9 +659,10 @@ def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     told = {**zero.engine_config(made, batching), "gradient_clipping": settings.clip_norm}
     told["zero_optimization"].pop("compute_grad_norm", None)  # it clips by a norm of its own
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=told, dist_init_required=False)
+    zero.compute_in(engine, made.precision)
     sizes = batching.global_batch, batching.micro_batch, joined.rank, joined.world_size
     slots = stream.SlotStream(recipe.examples, *sizes, 0, made.steps)
-    dtype, losses = AUTOCAST[made.precision], []
+    dtype, losses = zero.AUTOCAST[made.precision], []
     with closing(stream.load(slots, made.workers, pin=joined.device.type == "cuda")) as batches:
         for batch in batches:
             batch = batch.to(joined.device)
@@ -729,7 +730,7 @@ def play_peak(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     """Operations a second of the fastest of many products of two large matrices, in the run's precision."""
     cuda = joined.device.type == "cuda"
     size, repeats = (8192, 10) if cuda else (1024, 1)
-    x = torch.randn(size, size, device=joined.device).to(AUTOCAST[job.config().precision])
+    x = torch.randn(size, size, device=joined.device).to(zero.AUTOCAST[job.config().precision])
     taken, until = list[float](), time.perf_counter() + 1.0
     torch.mm(x, x)
     while len(taken) < 3 or time.perf_counter() < until:

@@ -16,7 +16,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from typing import BinaryIO
 
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
+from mytalk.machine import free_port
 
 FOLDERS = ("train", "eval")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -124,13 +124,6 @@ def environments(processes: int, threads: int | None) -> list[dict[str, str]]:
     if threads is not None:
         shared["OMP_NUM_THREADS"] = str(threads)
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def child_setup() -> Callable[[], None]:

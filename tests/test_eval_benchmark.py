@@ -42,7 +42,7 @@ from eval.dub_metrics import Judges, Seen, Truth
 from mytalk import command as commands
 from mytalk import dub, identity, media, motion, syncnet, weights
 from mytalk.landmarks import CROP_PX, INNER_LIP_PAIRS, MOUTH, SAMPLES_PER_FRAME, opening
-from mytalk.machine import sole_user
+from mytalk.machine import free_port, sole_user
 from tests import talkers
 from train import identity as train_identity
 
@@ -330,24 +330,33 @@ def told_apart(folder: Path, ci95: list[float]) -> None:
     identity.save_model(state, IDENTITY, folder, {"validation": {identity.MEASURED: facts}})
 
 
-@pytest.fixture
-def stand_ins(monkeypatch):
-    """Detector and painter are those above."""
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """Make detector and painter those above."""
     import mytalk.appearance
     import mytalk.detector
 
+    patch.setattr(mytalk.detector, "FaceDetector", Reader)
+    patch.setattr(mytalk.detector, "version", lambda: "a stand-in")
+    patch.setattr(mytalk.appearance, "Painter", Writer)
+    patch.setattr(mytalk.appearance, "load_model", lambda folder, device: None)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Detector and painter are those above."""
     Writer.shown, Writer.dark = [], set()
-    monkeypatch.setattr(mytalk.detector, "FaceDetector", Reader)
-    monkeypatch.setattr(mytalk.detector, "version", lambda: "a stand-in")
-    monkeypatch.setattr(mytalk.appearance, "Painter", Writer)
-    monkeypatch.setattr(mytalk.appearance, "load_model", lambda folder, device: None)
+    stand_in(monkeypatch)
+
+
+def typed(shards: Path, models: dict[str, Path], out: Path, *more: str) -> list[str]:
+    """What follows `python -m eval`."""
+    named = [word for name, folder in models.items() for word in (f"--{name}", str(folder))]
+    return ["benchmark", "--shards", str(shards), *named, "--out", str(out), "--steps", STEPS, *more]
 
 
 def benchmark(shards: Path, models: dict[str, Path], out: Path, *more: str) -> int:
     """The command in this process; its exit code."""
-    named = [word for name, folder in models.items() for word in (f"--{name}", str(folder))]
-    argv = ["benchmark", "--shards", str(shards), *named, "--out", str(out), "--steps", STEPS, *more]
-    return commands.main("python -m eval", "", COMMANDS, argv)
+    return commands.main("python -m eval", "", COMMANDS, typed(shards, models, out, *more))
 
 
 def held(out: Path) -> dict:
@@ -532,6 +541,41 @@ def test_a_stopped_benchmark_continues_and_ends_as_if_never_stopped(
     assert (out / page.NAME).is_file()
 
 
+def test_two_processes_dub_each_clip_once_and_report_what_one_does(
+    command, shards, models, tmp_path, stand_ins
+) -> None:
+    one, two, program = tmp_path / "one", tmp_path / "two", tmp_path / "program.py"
+    few = ("--clips-per-person", "1")
+    assert benchmark(shards, models, one, *few) == 0
+    program.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path.cwd())!r})\n"
+        "from tests import test_eval_benchmark as here\n"
+        "here.stand_in(here.pytest.MonkeyPatch())\n"
+        "whole, asked = here.dubbed.score, open(Path(__file__).parent / f'asked-{os.environ[\"RANK\"]}', 'w')\n"
+        "here.dubbed.score = lambda bench, task: print(task.key, file=asked, flush=True) or whole(bench, task)\n"
+        "sys.exit(here.commands.main('python -m eval', '', here.COMMANDS, sys.argv[1:]))\n"
+    )
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", str(free_port())]
+    done = command(*launch, str(program), *typed(shards, models, two, *few), timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("gate:") == 1, "one process speaks"
+    asked = [(tmp_path / f"asked-{rank}").read_text().split() for rank in range(2)]
+    assert all(asked), "both processes dub"
+    keys = [score.key for score in records.read(one / records.WHOLE)[1]]
+    assert sorted(asked[0] + asked[1]) == sorted(keys), "each clip is dubbed once"
+    assert [score.key for score in records.read(two / records.WHOLE)[1]] == keys, "and has one score"
+    assert {path.name for path in (two / kept.VIDEOS).iterdir()} == set(keys)
+    made, wanted = held(two), held(one)
+    for name in ("protocol", "digests", "coverage"):
+        assert made[name] == wanted[name]
+    for method, scores in wanted["methods"].items():
+        for metric, value in scores.items():
+            assert made["methods"][method][metric]["mean"] == pytest.approx(value["mean"], rel=1e-4, abs=1e-6)
+
+
 def test_other_weights_are_refused_until_forced_and_then_replace_everything(
     shards, models, tmp_path, stand_ins, capsys
 ) -> None:
@@ -675,9 +719,9 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     torch.manual_seed(0)
     folder = tmp_path / "appearance"
     appearance.save_model(appearance.Generator(config).state_dict(), config, folder)
-    arguments = [word for n, f in {**models, "appearance": folder}.items() for word in (f"--{n}", str(f))]
-    typed = ("--shards", str(tmp_path / "shards"), "--out", str(tmp_path / "out"), "--steps", "2")
-    done = command("-m", "eval", "benchmark", *arguments, *typed, "--clips-per-person", "1", timeout=120)
+    named = {**models, "appearance": folder}
+    argv = typed(tmp_path / "shards", named, tmp_path / "out", "--clips-per-person", "1")
+    done = command("-m", "eval", *argv, timeout=120)
     assert done.returncode == 0, done.stderr
     made = held(tmp_path / "out")
     floor = made["methods"]["ground_truth"]

@@ -17,11 +17,11 @@ from data_pipeline.manifest import Manifest
 from eval import clip, plan, protocol, records, report
 from eval.__main__ import COMMANDS
 from eval.methods import written
-from launch.local import free_port
 from mytalk import command as commands
 from mytalk import weights
 from mytalk.identity import IdentityConfig, IdentityEncoder
 from mytalk.landmarks import COUNT, NOISED
+from mytalk.machine import free_port
 from mytalk.motion import MotionConfig, MotionModel, generate, load_model, save_model
 from tests import talkers
 

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from mytalk import identity, syncnet
+from mytalk.machine import free_port
 from mytalk.motion import load_model
 from tests.conftest import ROOT
 from tests.test_extract import small_disk
 from tests.test_train import TINY, curve, logged, train
 from train import checkpoint
-from train.ranks import free_port
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
         return job(talker_shards, folder / name, *settings, words=words)
 
     every = ("checkpoint_every=1", "keep_last=9")
-    gone = "{1/0: loss, 2/1: loss, 3/0: gradient, 4/1: loss, 5/0: loss}"
+    gone = "{1/0: loss, 3/1: loss, 4/0: gradient, 6/1: loss}"
     jobs = [
         befallen("whole", *every),
         *(befallen(f"offload-z{z}", f"zero_stage={z}", "offload_optimizer=true") for z in (1, 2, 3)),
@@ -143,6 +143,9 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
         befallen("unwritten-stop", "unwritten=3/0", "failed_checkpoint=stop", *every, words=("fails",)),
         befallen("unwritten-last", f"unwritten={STEPS}/-1", *every, words=("fails",)),
         befallen("slow", "slow_write_s=1", *every),
+        befallen("offload-left", "zero_stage=2", "offload_optimizer=true", "steps=3"),
+        befallen("kept", "checkpoint_every=1", "keep_last=1", "keep_every=2"),
+        befallen("raw", "zero_stage=2", "deepspeed.zero_optimization.reduce_bucket_size=50"),
         befallen("bf16", "precision=bf16", "steps=2", words=()),
         befallen("fp16", "precision=fp16", "loss_scale=16777216", "steps=4", "zero_stage=1"),
     ]
@@ -150,6 +153,7 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
     again = [
         befallen("stopped"),
         befallen("stopped-validating"),
+        befallen("offload-left"),
         befallen("unwritten-stop", *every),
         befallen("unwritten-last", *every),
         befallen("bf16", "precision=fp16", "steps=4"),
@@ -160,11 +164,54 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
     return folder
 
 
+PRECISIONS = """
+import torch
+from data_pipeline.batching import divide
+from train import ranks, zero
+from train.config import LoopConfig, OptimizerConfig
+
+joined = ranks.join()
+for stage in range(4):
+    for precision, dtype in zero.AUTOCAST.items():
+        config = LoopConfig(zero_stage=stage, precision=precision)
+        module, batching = torch.nn.Linear(3, 2), divide(32, 32, 1)
+        engine = zero.make_engine(module, OptimizerConfig(), config, batching, joined.device)
+        lower = precision != "fp32"
+        for flag in {False, lower}:
+            torch.set_autocast_enabled("cuda", flag)
+            with torch.autocast("cpu", dtype, enabled=lower):
+                made = engine(torch.ones(1, 3)).dtype
+            assert made == dtype, f"{made} at ZeRO {stage}, {precision}, flag of CUDA {flag}"
+ranks.leave()
+"""
+
+
+def test_the_engine_computes_in_the_precision_asked_for(command):
+    """On a GPU too: DeepSpeed looks at CUDA's flag of autocast, and switches off what it did not begin itself."""
+    done = command("-c", PRECISIONS)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_optimizer_in_the_machines_memory_changes_nothing(harmed, stage):
     told = json.loads((harmed / f"offload-z{stage}" / "deepspeed.json").read_text())["zero_optimization"]
     assert told["offload_optimizer"]["device"] == "cpu"
     np.testing.assert_allclose(loss(harmed / f"offload-z{stage}"), loss(harmed / "whole"), rtol=1e-5)
+
+
+def test_and_may_be_left_on_the_way(harmed):
+    """Three steps with it on two ranks, three without on one."""
+    np.testing.assert_allclose(loss(harmed / "offload-left"), loss(harmed / "whole"), rtol=1e-5)
+
+
+def test_checkpoints_at_multiples_are_kept(harmed):
+    assert saved(harmed / "kept") == [2, 4, 6]
+
+
+def test_raw_deepspeed_keys_reach_it_and_change_no_loss(harmed):
+    told = json.loads((harmed / "raw" / "deepspeed.json").read_text())["zero_optimization"]
+    assert told["reduce_bucket_size"] == 50
+    np.testing.assert_allclose(loss(harmed / "raw"), loss(harmed / "whole"), rtol=1e-5)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -185,11 +232,11 @@ def test_a_step_that_is_not_finite_is_skipped_by_all_ranks_and_counted(harmed, s
     assert checkpoint.read_facts(run / "checkpoints" / "step-000006")["adam_steps"] == {"odd": STEPS - 1}
 
 
-def test_too_many_in_a_row_stop_the_run(harmed):
-    """The fourth in a row is one too many; what was saved before is there, and the count is in it."""
-    assert len(loss(harmed / "lost")) == 4
-    assert saved(harmed / "lost") == [1, 2, 3]
-    assert checkpoint.read_facts(harmed / "lost" / "checkpoints" / "step-000003")["skipped_in_a_row"] == 3
+def test_too_many_stop_the_run(harmed):
+    """The fourth is one too many; what was saved before is there, and which steps they were is in it."""
+    assert len(loss(harmed / "lost")) == 6
+    assert saved(harmed / "lost") == [1, 2, 3, 4, 5]
+    assert checkpoint.read_facts(harmed / "lost" / "checkpoints" / "step-000005")["not_finite"] == [0, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["stopped", "stopped-validating"])
@@ -249,7 +296,7 @@ def test_fp16_scales_the_loss_and_halves_on_overflow(harmed):
     scales = [step["loss_scale"] for step in steps]
     facts = checkpoint.read_facts(harmed / "fp16" / "checkpoints" / "step-000009")
     assert facts["loss_scale"][0] == scales[-1]
-    assert facts["skipped_in_a_row"] == 0
+    assert facts["not_finite"] == []
     assert facts["skipped"] == sum(step["skipped"] == "overflow" for step in steps) > 0
     taken = [step for step in steps if not step["skipped"]]
     assert taken, "it found a scale that fits"

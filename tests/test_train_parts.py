@@ -495,6 +495,40 @@ def test_raw_keys_never_replace_ours(raw, said):
         engine(**raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"bf16": {"enabled": True}}, "deepspeed.bf16 is decided by precision="),
+        ({"scheduler": {"type": "WarmupLR"}}, "deepspeed.scheduler is decided by optimizer.schedule="),
+        (
+            {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}},
+            "deepspeed.zero_optimization.offload_optimizer is decided by offload_optimizer=",
+        ),
+    ],
+    ids=str,
+)
+def test_raw_keys_never_decide_what_ours_decide(raw, said):
+    with pytest.raises(UserError, match=said):
+        engine(**raw)
+
+
+@pytest.mark.parametrize("recipe", ["identity", "syncnet", "motion", "appearance"])
+def test_no_player_has_dropout(recipe, filmed_shards):
+    """It would be drawn by torch's generator, and a curve would depend on how a batch is divided."""
+    schema, made = RECIPES[recipe]
+    settings = config.load(schema, str(ROOT / "tests" / f"tiny_{recipe}.yaml"), [f"shards={filmed_shards}"])
+    for player in made(settings).players().values():
+        for module in player.module.modules():
+            assert not isinstance(module, torch.nn.modules.dropout._DropoutNd) or module.p == 0
+            assert not getattr(module, "dropout", 0)
+
+
+def test_deepspeed_is_touched_in_one_file():
+    inside = re.compile(r"^\s*(?:import|from) deepspeed|basic_optimizer|engine\.optimizer", re.MULTILINE)
+    found = {path.name for path in (ROOT / "train").glob("*.py") if inside.search(path.read_text())}
+    assert found == {"zero.py"}
+
+
 def test_a_full_disk_is_told_as_one(tmp_path):
     with small_disk(tmp_path / "small", "64k"):
         copy = checkpoint.HostCopy([("motion/weight/w@0", torch.zeros(100_000))])

@@ -35,12 +35,21 @@ class PoisonedMotion(MotionRecipe):
         return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
 
 
+class PoisonedCritic(AppearanceRecipe):
+    """The GAN with a discriminator's gradient that is not a number in one example."""
+
+    def discriminator_loss(self, networks, batch):
+        loss_B = super().discriminator_loss(networks, batch)
+        return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
+
+
 RECIPES = {
     "identity": (IdentityTrainConfig, IdentityRecipe),
     "syncnet": (SyncTrainConfig, SyncRecipe),
     "motion": (MotionTrainConfig, MotionRecipe),
     "appearance": (AppearanceTrainConfig, AppearanceRecipe),
     "poisoned": (MotionTrainConfig, PoisonedMotion),
+    "poisoned-critic": (AppearanceTrainConfig, PoisonedCritic),
     "odd": (OddConfig, OddRecipe),
 }
 

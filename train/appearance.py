@@ -129,6 +129,7 @@ class AppearanceRecipe(Recipe):
 
     def __init__(self, settings: AppearanceTrainConfig):
         self.settings = settings
+        self.plays = False  # whether the discriminator takes part yet
         manifest = settings.manifest()
         self.examples = AppearanceExamples(manifest, settings.drawn(), settings.model, settings.references)
         self.validation = AppearanceExamples(manifest, settings.validated(), settings.model, settings.references)
@@ -162,7 +163,8 @@ class AppearanceRecipe(Recipe):
         (gradient,) = torch.autograd.grad(loss_B.sum(), still)
         step_B = batch.slots_B // self.settings.global_batch
         plays_B = (step_B >= self.settings.adversarial_from_step).to(loss_B.dtype) * self.settings.adversarial_weight
-        if plays_B.any():
+        self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
+        if self.plays:
             fooling_B = -networks["discriminator"](composed).flatten(1).mean(1).to(loss_B.dtype)
             (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still)
             against = against / SMALL_GRADIENTS

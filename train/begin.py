@@ -125,7 +125,7 @@ def weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player], rank
     checkpoint.refuse(newest, ranks.gather(checkpoint.damaged(newest, ranks.rank, ranks.world_size)))
     resumed = checkpoint.index(newest)
     for player, one in players.items():
-        put(one.module, resumed.whole(player, "weight"))
+        put(one.module, resumed.whole(player, "weight").items())
     return Begun(resumed.step, resumed, accepted)
 
 

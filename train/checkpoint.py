@@ -139,7 +139,7 @@ def discard(run: Path, step: int, token: str = "") -> None:
 def prune(run: Path, keep_last: int, keep_every: int) -> None:
     """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
     for path in complete(run)[:-keep_last]:
-        if not keep_every or step_of(path) % keep_every:
+        if not (keep_every and step_of(path) and step_of(path) % keep_every == 0):
             doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
             os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
             shutil.rmtree(doomed)

@@ -81,7 +81,7 @@ class LoopConfig:
     zero_stage: int = 0  # DeepSpeed ZeRO: 0 none, 1 optimizer, 2 + gradients, 3 + weights
     offload_optimizer: bool = False  # moments and the optimizer's step in the machine's memory; ZeRO 1 to 3
     ema_decay: float = 0.999
-    max_skipped_steps: int = 10  # non-finite steps in a row after which the run stops
+    max_skipped_steps: int = 10  # non-finite ones of the last 100 steps; one more stops the run
     workers: int = 2  # processes that make batches, per rank
     log_every: int = 10
     validate_every: int = 1000
@@ -113,13 +113,12 @@ class LoopConfig:
             "max_micro_batch",
             "log_every",
             "validate_every",
+            "checkpoint_every",
             "keep_last",
             "loss_scale_steps",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}")
         for name in ("workers", "keep_every", "max_skipped_steps", "shards_until", "bad_share"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")

@@ -29,7 +29,7 @@ from train.damaged import Ledger
 from train.ranks import Ranks, Stopped
 from train.recipe import Recipe
 from train.saver import Saver
-from train.state import Outcome, State, put
+from train.state import LATELY, Outcome, State
 from train.watchdog import Watchdog
 
 
@@ -98,7 +98,7 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
                 saver.proceed(said)
                 if said["bad"]:
                     damaged.add(ranks.gather(bad))
-                if state.skipped_in_a_row > config.max_skipped_steps:
+                if len(state.not_finite) > config.max_skipped_steps:
                     saver.finish()
                     raise UserError(lost(state, config, done))
                 if said["stop"]:
@@ -130,8 +130,7 @@ def validate(recipe: Recipe, state: State, plain: dict[str, nn.Module], board: B
     Raises Stopped on all ranks where one was told to stop meanwhile.
     """
     ranks.watchdog.alive(f"validating after step {done}")
-    for player, weights in state.averaged().items():
-        put(plain[player], weights)
+    state.put_averages(plain)
     with torch.no_grad():
         scores = recipe.validate(plain, ranks)
         board.validation(done, scores, recipe.pictures(plain) if ranks.rank == 0 else {})
@@ -153,12 +152,11 @@ def told(outcome: Outcome, rates: dict[str, float], state: State) -> dict[str, A
 
 
 def lost(state: State, config: LoopConfig, done: int) -> str:
-    """What to say where too many steps in a row were not finite: going on would hide it."""
-    rows = state.skipped_in_a_row
+    """What to say where too many steps were not finite: going on would hide it."""
     return (
-        f"{rows} steps in a row had a non-finite loss or gradient (slots up to {done * config.global_batch - 1}); "
-        f"lower optimizer.lr or use precision=fp32, then run again from "
-        f"{checkpoint.newest(Path(config.run)) or 'the start'}"
+        f"{len(state.not_finite)} of the last {min(done, LATELY)} steps had a non-finite loss or gradient, step {done} "
+        f"(slots up to {done * config.global_batch - 1}) among them; lower optimizer.lr or use precision=fp32, "
+        f"then run again from {checkpoint.newest(Path(config.run)) or 'the start'}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import sys
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mytalk import machine
+from mytalk.command import UserError
 from train import zero
 from train.watchdog import Watchdog
 
@@ -111,9 +112,13 @@ def join(watchdog_s: float = 0.0) -> Ranks:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(free_port())
+        os.environ["MASTER_PORT"] = str(machine.free_port())
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"this machine has {torch.cuda.device_count()} GPUs and none for process {local_rank}; start one each"
+            )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     else:
@@ -135,14 +140,11 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, MOST_MMAP_THRESHOLD)
 
 
-def leave() -> None:
-    """Leave the process group; without this, NCCL and gloo complain at exit."""
-    if dist.is_initialized():
+def leave(failed: bool = False) -> None:
+    """Leave the process group; without this, NCCL and gloo complain at exit.
+
+    NCCL's is left by all ranks together. One that failed would wait here for others that wait for it, before it has
+    said why: it leaves by ending.
+    """
+    if dist.is_initialized() and not (failed and dist.get_backend() == "nccl"):
         dist.destroy_process_group()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -43,6 +43,7 @@ class Saver:
         # Of this start: what another has left is not taken for ours.
         self.token = ranks.gather([secrets.token_hex(4)])[0]
         self.wait_until = 0.0  # for the other ranks
+        self.blocks = 0  # that this rank has written so far
 
     def __enter__(self) -> Saver:
         return self
@@ -80,11 +81,13 @@ class Saver:
         self._settle(go_on=False)
 
     def _settle(self, go_on: bool) -> None:
+        self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
+        blocks = -1.0
         while self.open:
-            self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
-            if self.ranks.rank and self.thread is not None:
-                self.thread.join()
-            said = self.ranks.sum(self.says())
+            said = self.ranks.sum({**self.says(), "blocks": self.blocks})
+            if said["blocks"] != blocks:  # some rank gets on
+                blocks = said["blocks"]
+                self.ranks.watchdog.still()
             self._proceed(said, go_on)
             if self.open:
                 time.sleep(LOOK_EVERY_S)
@@ -115,7 +118,7 @@ class Saver:
         """A rank's thread."""
         ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step, self.token)
         try:
-            checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, ranks.watchdog.still)
+            checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, self._tick)
             if ranks.rank == 0:
                 if not self._wait_for_others(folder):
                     self.failure = ""  # theirs is the reason
@@ -131,6 +134,10 @@ class Saver:
                 checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
             except OSError as error:  # the new one is there all the same
                 print(f"warning: old checkpoints could not be removed: {one_line(error)}", file=sys.stderr, flush=True)
+
+    def _tick(self) -> None:
+        self.blocks += 1
+        self.ranks.watchdog.still()
 
     def _wait_for_others(self, folder: Path) -> bool:
         """Until every rank has written; whether they have."""

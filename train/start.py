@@ -51,6 +51,9 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
         with ranks.stop, sole_user(run, "train") if ranks.rank == 0 else contextlib.nullcontext():
             seen = {"shards_until": config.shards_until, "newest": str(checkpoint.newest(run))}
             begin.agree({**begin.fixed(recipe, config), **seen}, ranks)
-            return loop.train(recipe, config, ranks)
-    finally:
-        leave()
+            code = loop.train(recipe, config, ranks)
+    except BaseException:
+        leave(failed=True)
+        raise
+    leave()
+    return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from train.config import MOST_LOSS_SCALE, LoopConfig
 from train.ranks import Ranks
 from train.recipe import Player
 
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LATELY = 100  # steps among which those that are not finite are counted
 
 
 @dataclass
@@ -61,11 +61,12 @@ class State:
         self.engines = {
             p: zero.make_engine(one.module, one.optimizer, config, batching, ranks.device) for p, one in players.items()
         }
-        self.fragments = {p: zero.fragments(engine) for p, engine in self.engines.items()}
+        self.fragments = {p: list(zero.fragments(engine)) for p, engine in self.engines.items()}
         self.emas = {p: [f.weight.clone() for f in owned] for p, owned in self.fragments.items()}
         scaled = config.precision == "fp16"
         self.scale = LossScale(config.loss_scale, config.loss_scale_steps) if scaled else LossScale()
-        self.step = self.skipped = self.skipped_in_a_row = 0
+        self.step = self.skipped = 0
+        self.not_finite: list[int] = []  # steps of the last `LATELY`
 
     def restore(self, resumed: Checkpoint) -> None:
         """Take moments, EMA and counters of a checkpoint; the weights went into the modules before the engines."""
@@ -78,7 +79,7 @@ class State:
             for piece, average in zip(owned, self.emas[player]):
                 average.copy_(stretch("ema", piece.name, piece.start, piece.stop))
         self.skipped = resumed.facts.get("skipped", 0)
-        self.skipped_in_a_row = resumed.facts.get("skipped_in_a_row", 0)
+        self.not_finite = resumed.facts.get("not_finite", [])
         if self.scale.patience and "loss_scale" in resumed.facts:
             self.scale.value, self.scale.good = resumed.facts["loss_scale"]
 
@@ -89,7 +90,7 @@ class State:
             "adam_steps": {player: zero.adam_steps(engine) for player, engine in self.engines.items()},
             "shapes": {p: {n: list(shape) for n, shape in named.items()} for p, named in self.shapes.items()},
             "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
+            "not_finite": self.not_finite,
             **kept,
         }
 
@@ -120,7 +121,7 @@ class State:
         """
         others = [engine.module for name, engine in self.engines.items() if name != player]
         still = [weight for module in others for weight in learnt(module).values()]
-        dtype = AUTOCAST[self.config.precision]
+        dtype = zero.AUTOCAST[self.config.precision]
         for weight in still:
             weight.requires_grad_(False)
         try:
@@ -163,21 +164,19 @@ class State:
             decay = min(self.config.ema_decay, (1 + step) / (10 + step))
             for player, owned in self.fragments.items():
                 zero.average(self.emas[player], owned, decay)
-        self.scale.after(skipped == "overflow")
         self.skipped += bool(skipped)
-        self.skipped_in_a_row = self.skipped_in_a_row + (skipped == "non-finite") if skipped else 0
+        self.not_finite = [earlier for earlier in self.not_finite if earlier > step - LATELY]
+        if skipped == "non-finite":
+            self.not_finite.append(step)
+        else:
+            self.scale.after(skipped == "overflow")
         return Outcome(losses, norms, skipped)
 
-    def averaged(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Whole EMA weights of every player on every rank. All ranks call it."""
-        return {
-            player: zero.gather(
-                [(f.name, f.start, average) for f, average in zip(owned, self.emas[player])],
-                self.shapes[player],
-                self.ranks.device,
-            )
-            for player, owned in self.fragments.items()
-        }
+    def put_averages(self, modules: Mapping[str, nn.Module]) -> None:
+        """Copy every player's EMA weights, whole, into a network of each rank. All ranks call it."""
+        for player, owned in self.fragments.items():
+            pieces = [(f.name, f.start, average) for f, average in zip(owned, self.emas[player])]
+            put(modules[player], zero.gather(pieces, self.shapes[player], self.ranks.device))
 
 
 def learnt(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -186,10 +185,10 @@ def learnt(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def put(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy weights into the network's own of the same names and shapes."""
+def put(module: nn.Module, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Copy weights by name into the network's own of the same names and shapes."""
     named = dict(module.named_parameters())
-    for name, values in weights.items():
+    for name, values in weights:
         named[name].copy_(values)
 
 

@@ -76,7 +76,7 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
                 match.taken.append(full)
                 match.values += weight.numel()
                 used.add(place)
-        put(module, fitting)
+        put(module, fitting.items())
     match.unused = sorted(set(found) - used)
     if not match.taken:
         raise UserError(

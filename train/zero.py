@@ -18,10 +18,19 @@ import torch.distributed as dist
 from torch import nn
 
 from data_pipeline.batching import Batching
-from mytalk.command import UserError
+from mytalk.command import UserError, one_line
 from train.config import LoopConfig, OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Raw keys that would take over what a key of ours decides.
+OURS = {
+    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"), "precision"),
+    "optimizer": "optimizer",
+    "scheduler": "optimizer.schedule",
+    "managed_gradient_accumulation": "max_micro_batch",
+    "zero_optimization.offload_optimizer": "offload_optimizer",
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,8 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
         for name in theirs:
             if name in ours and ours[name] != theirs[name]:
                 raise UserError(f"deepspeed.{prefix}{name} is made from our own keys; set those instead and remove it")
+            if name not in ours and (decides := OURS.get(prefix + name)):
+                raise UserError(f"deepspeed.{prefix}{name} is decided by {decides}=...; set that instead and remove it")
         ours.update(theirs)
     return made
 
@@ -131,12 +142,14 @@ def make_engine(
     optimizer = GuardedAdamW(
         parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
-    engine, *_ = deepspeed.initialize(
-        model=module,
-        optimizer=optimizer,
-        config=engine_config(config, batching),
-        dist_init_required=False,
-    )
+    told = engine_config(config, batching)
+    try:
+        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=told, dist_init_required=False)
+    except ValueError as error:
+        if not config.deepspeed:
+            raise
+        raise UserError(f"DeepSpeed refuses deepspeed={config.deepspeed}: {one_line(error)}") from None
+    compute_in(engine, config.precision)
     if config.zero_stage == 3:  # DeepSpeed's own norm, a pass over the gradients and messages, has no switch there
         nothing = torch.zeros((), device=engine.device)
         engine.optimizer._get_norm_groups = lambda: [nothing]
@@ -149,17 +162,23 @@ def make_engine(
     return engine
 
 
+def compute_in(engine: Any, precision: str) -> None:
+    """Have the engine's forward run under autocast.
+
+    DeepSpeed switches off, on a GPU only, an autocast that its own configuration does not name; naming it there
+    would also send gradients in that precision.
+    """
+    engine.torch_autocast_enabled = lambda: precision != "fp32"
+    engine.torch_autocast_dtype = lambda: AUTOCAST[precision]
+
+
 def _of_interest(record: logging.LogRecord) -> bool:
     """DeepSpeed warns of every optimizer that is not its own."""
     return "untested optimizer" not in record.getMessage()
 
 
-def fragments(engine: Any) -> list[Fragment]:
+def fragments(engine: Any) -> Iterator[Fragment]:
     """This rank's share of the network: over all ranks every element of every parameter comes once."""
-    return list(_fragments(engine))
-
-
-def _fragments(engine: Any) -> Iterator[Fragment]:
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
     state, optimizer, stage = engine.basic_optimizer.state, engine.optimizer, engine.zero_optimization_stage()
 
@@ -218,6 +237,8 @@ def gradient_square_sum(engine: Any) -> torch.Tensor:
                 start, stop = share(parameter.numel(), dist.get_rank(), dist.get_world_size())
                 gradients.append(parameter.grad.detach().view(-1)[start:stop])
     elif optimizer.cpu_offload if stage in (1, 2) else optimizer.offload_optimizer:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # they may be still on their way from the GPU
         gradients = [flat.grad.detach() for flat in _flat_parameters(engine) if flat.grad is not None]
     elif stage in (1, 2):
         for index in range(len(optimizer.bit16_groups)):
@@ -281,19 +302,18 @@ def average(averages: list[torch.Tensor], owned: list[Fragment], decay: float) -
 
 def gather(
     pieces: list[tuple[str, int, torch.Tensor]], shapes: dict[str, tuple[int, ...]], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Whole tensors on every rank from (name, start, stretch) of all ranks. Collective: all ranks call it.
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Whole tensors by name, one after another, on every rank from (name, start, stretch) of all ranks.
 
+    Collective: all ranks go through all of them.
     Each element is owned by one rank and the others add zeros, so the sum is exact.
     """
     own: dict[str, list[tuple[int, torch.Tensor]]] = {}
     for name, start, piece in pieces:
         own.setdefault(name, []).append((start, piece))
-    whole = {}
     for name, shape in shapes.items():
         flat = torch.zeros(torch.Size(shape).numel(), dtype=torch.float32, device=device)
         for start, piece in own.get(name, []):
             flat[start : start + piece.numel()] = piece
         dist.all_reduce(flat)
-        whole[name] = flat.view(shape)
-    return whole
+        yield name, flat.view(shape)
