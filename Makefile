@@ -17,7 +17,7 @@ test: lint  ## lint, types and every test but the largest
 	$(RUN) -m pytest
 
 test-full: lint  ## the largest tests as well: some fifty minutes, and gigabytes of disk
-	$(RUN) -m pytest -m ""
+	$(RUN) -m pytest -m "" --hypothesis-profile explore
 
 lint: $(VENV)/.test  ## ruff and mypy
 	$(RUN) -m ruff check .

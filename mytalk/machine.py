@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from mytalk.command import UserError
+
+PORTS = range(20_000, 30_000)
 
 
 def cores() -> int:
@@ -18,10 +21,15 @@ def cores() -> int:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A TCP port of the loopback interface that is free now, and not among those that systems deal out unasked.
+
+    It is bound seconds later, by another process. Raises UserError where none is free.
+    """
+    for port in random.SystemRandom().sample(PORTS, 1000):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"no TCP port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 @contextlib.contextmanager

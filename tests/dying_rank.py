@@ -3,7 +3,7 @@
 Rules: `wait` (until a signal ends it), `deaf` (TERM does not), `fail CODE`, `peer` (a lost connection, before
 the others have said why), `late` (fails a second later with an error of its own), `again` (75 on TERM), `75` (a
 second later), `warn`, `said` (as `late`, but it has not ended yet).
-Each writes its process id to FOLDER/RANK once it is ready.
+Each but `75` writes its process id to FOLDER/RANK once it is ready; `fail`, `late` and `75` wait for those.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ AGAIN = "python -m tests dying_rank: error: the storage cannot be reached; the s
 OWN = "python -m tests dying_rank: error: the disk is full; free some space"
 
 
-def main(folder: Path, rule: str) -> int:
+def main(folder: Path, rules: list[str]) -> int:
     """Obey one rule."""
+    rule = rules[int(os.environ["RANK"])]
+
+    def wait_for_all() -> None:
+        while len(list(folder.iterdir())) < sum(other != "75" for other in rules):
+            time.sleep(0.02)
+
     if rule == "75":
+        wait_for_all()
         time.sleep(1)
         print(AGAIN, file=sys.stderr)
         return 75
@@ -29,17 +36,17 @@ def main(folder: Path, rule: str) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     if rule == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     print(f"hello from {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
+    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     if rule.startswith("fail"):
-        while len(list(folder.iterdir())) < int(os.environ["WORLD_SIZE"]):
-            time.sleep(0.02)
+        wait_for_all()
         print("a warning", file=sys.stderr)
         raise SystemExit(fail(int(rule.removeprefix("fail"))))
     if rule == "peer":
         print(f"Traceback (most recent call last):\n  somewhere\n{LOST}", file=sys.stderr)
         return 1
     if rule == "late":
+        wait_for_all()
         time.sleep(1)
         print(OWN, file=sys.stderr)
         return 4
@@ -61,4 +68,4 @@ def fail(code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:][int(os.environ["RANK"])]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

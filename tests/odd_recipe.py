@@ -94,6 +94,8 @@ class OddRecipe(Recipe):
     def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
         settings, rank = self.settings, self.ranks.rank if self.ranks else 0
         step = int(batch.slots_B[0]) // settings.global_batch + 1
+        if self.ranks and settings.hangs.startswith(f"{step}/"):
+            self.ranks.watchdog.limit_s = 4.0  # until now a loaded machine may take its time
         if meant(settings.hangs, step, rank):
             hang()
         if self.ranks and meant(settings.signalled, step, rank):

@@ -25,7 +25,7 @@ def test_the_stream_is_measured(tmp_path):
     """Every contestant takes part and makes the same tensors, which the benchmark asserts itself."""
     out = tmp_path / "rows.json"
     typed = [sys.executable, "-m", "benchmarks.stream", "--clips", "12", "--seconds", "0.2", "--out", str(out)]
-    done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + len(ROWS)
@@ -60,7 +60,7 @@ def test_training_is_measured(tmp_path):
     typed += ["--micro-batches", "2", "--config", "tests/tiny_motion.yaml", "--out", str(out)]
     for recipe in ("motion", "appearance"):
         typed += ["--mfu-config", f"tests/tiny_{recipe}.yaml"]
-    done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + len(TRAINED)

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -330,11 +331,20 @@ def told_apart(folder: Path, ci95: list[float]) -> None:
     identity.save_model(state, IDENTITY, folder, {"validation": {identity.MEASURED: facts}})
 
 
+class Midday(datetime):
+    """The same day in every report."""
+
+    @classmethod
+    def now(cls, tz=None) -> datetime:
+        return datetime(2026, 6, 1, 12, tzinfo=tz)
+
+
 def stand_in(patch: pytest.MonkeyPatch) -> None:
-    """Make detector and painter those above."""
+    """Make detector, painter and date those above."""
     import mytalk.appearance
     import mytalk.detector
 
+    patch.setattr("eval.benchmark.datetime", Midday)
     patch.setattr(mytalk.detector, "FaceDetector", Reader)
     patch.setattr(mytalk.detector, "version", lambda: "a stand-in")
     patch.setattr(mytalk.appearance, "Painter", Writer)
@@ -559,7 +569,7 @@ def test_two_processes_dub_each_clip_once_and_report_what_one_does(
     )
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--main_process_port", str(free_port())]
-    done = command(*launch, str(program), *typed(shards, models, two, *few), timeout=120)
+    done = command(*launch, str(program), *typed(shards, models, two, *few), timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("gate:") == 1, "one process speaks"
     asked = [(tmp_path / f"asked-{rank}").read_text().split() for rank in range(2)]
@@ -721,7 +731,7 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     appearance.save_model(appearance.Generator(config).state_dict(), config, folder)
     named = {**models, "appearance": folder}
     argv = typed(tmp_path / "shards", named, tmp_path / "out", "--clips-per-person", "1")
-    done = command("-m", "eval", *argv, timeout=120)
+    done = command("-m", "eval", *argv, timeout=600)
     assert done.returncode == 0, done.stderr
     made = held(tmp_path / "out")
     floor = made["methods"]["ground_truth"]

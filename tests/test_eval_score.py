@@ -326,7 +326,7 @@ def test_two_processes_report_what_one_does(command, shards, model, scored, tmp_
     with records.part(tmp_path, 5, said) as append:
         append(first[0])
     arguments = ["--shards", str(shards), "--model", str(model), "--out", str(tmp_path), "--steps", STEPS]
-    done = command(*launch, *arguments, timeout=120)
+    done = command(*launch, *arguments, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("gate:") == 1, "one process speaks"
     two, one = held(tmp_path), held(scored)
@@ -391,7 +391,7 @@ def test_two_processes_on_a_machine_of_one_gpu_share_it(command, tmp_path) -> No
         "lambda scores, environment: print('reported from', environment['device']))\n"
     )
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = command(*launch, str(program), str(tmp_path / "out"), timeout=120)
+    done = command(*launch, str(program), str(tmp_path / "out"), timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("cuda:0") == done.stdout.count("computes on") == 2, "lines of two processes may mix"
     assert done.stdout.count("reported from cuda") == 1

@@ -84,7 +84,7 @@ def started(typed: list[str], **environment: str) -> subprocess.Popen:
     )
 
 
-def until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
+def until(holds: Callable[[], bool], limit_s: float = 600.0) -> None:
     """Wait for something that must come."""
     deadline = time.monotonic() + limit_s
     while not holds():
@@ -100,14 +100,14 @@ def test_killed_in_the_middle_it_continues_from_the_last_checkpoint(whole, filme
     for victims in ("rank 1", "all"):
         process = started(pair)
         steps = len(curve(run)) if (run / "metrics.jsonl").exists() else 0
-        until(lambda steps=steps: logged(run, steps + 3))
+        until(lambda steps=steps: logged(run, steps + 3) and checkpoint.newest(run) is not None)
         time.sleep(chance.uniform(0, 0.4))
         ranks = children(process.pid)
         if victims == "all":
             os.killpg(process.pid, signal.SIGKILL)
         else:
             os.kill(ranks[1], signal.SIGKILL)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=600)
         until(lambda ranks=ranks: not any(Path(f"/proc/{rank}").exists() for rank in ranks))
         assert process.returncode in ((-signal.SIGKILL,) if victims == "all" else (128 + signal.SIGKILL,)), said
         assert 0 < checkpoint.step_of(checkpoint.newest(run)) < 30, said
@@ -124,7 +124,7 @@ def test_killed_in_the_middle_it_continues_from_the_last_checkpoint(whole, filme
 
 def hanging(folder: Path, shards: Path, *settings: str) -> Path:
     """Jobs of one run whose rank hangs, for tests.train_matrix."""
-    run = [f"shards={shards}", f"run={folder / 'run'}", "watchdog_s=4", *settings]
+    run = [f"shards={shards}", f"run={folder / 'run'}", "watchdog_s=200", *settings]
     file = folder / "hanging.json"
     file.write_text(json.dumps([["odd", "", run]]))
     return file
@@ -135,7 +135,7 @@ def test_a_rank_that_hangs_ends_all_and_leaves_the_stacks_of_all(talker_shards, 
     file = hanging(tmp_path, talker_shards, "hangs=4/1")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.train_matrix"]
     process = started([*launch, str(file)])
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     stacks = [(tmp_path / "run" / "stacks" / f"rank-0000{rank}.txt").read_text() for rank in (0, 1)]
     assert "going back through odd in step 4, where ranks wait for each other" in stacks[0].splitlines()[0]
@@ -149,7 +149,7 @@ def test_a_rank_that_hangs_ends_all_and_leaves_the_stacks_of_all(talker_shards, 
 def test_hung_after_a_checkpoint_it_may_be_run_again_but_not_for_ever(talker_shards, tmp_path, command):
     """75 where the run got further since it began, else 1: no launcher starts it again and again."""
     file = hanging(tmp_path, talker_shards, "hangs=5/0")
-    first, second = (command("-m", "tests.train_matrix", str(file), timeout=90) for _ in range(2))
+    first, second = (command("-m", "tests.train_matrix", str(file), timeout=600) for _ in range(2))
     assert first.returncode == 75, first.stderr
     assert "the same command continues" in first.stderr
     assert len([line for line in first.stderr.splitlines() if "error:" in line]) == 1
@@ -164,7 +164,7 @@ def test_a_call_that_holds_the_interpreter_is_ended_as_well(tmp_path, command):
         "with watchdog.Watchdog('test', Path(sys.argv[1]), limit_s=1.0) as dog:\n"
         "    dog.alive('holding on')\n    ctypes.PyDLL(None).sleep(60)\n"
     )
-    done = command("-c", code, str(tmp_path), timeout=40)
+    done = command("-c", code, str(tmp_path), timeout=600)
     assert done.returncode == 1, done.stderr
     assert 'File "<string>", line 7 in <module>' in (tmp_path / "stacks" / "rank-00000.hung").read_text()
 
@@ -174,13 +174,13 @@ def test_a_rank_that_stands_still_is_ended_by_its_launcher(filmed_shards, tmp_pa
     run = tmp_path / "run"
     typed = ["motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=4000", "checkpoint_every=1"]
     pair = ["-m", "launch", "local", "--processes", "2", "--grace-s", "2", "--"]
-    process = started([*pair, "train", *typed, "watchdog_s=4", "validate_every=4000"])
+    process = started([*pair, "train", *typed, "watchdog_s=15", "validate_every=4000"])
     until(lambda: logged(run, 6))
     ranks = children(process.pid)
     os.kill(ranks[0], signal.SIGSTOP)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
-    assert "rank 1: python -m train motion: error: no progress for 4 s (rank 1, process " in said
+    assert "rank 1: python -m train motion: error: no progress for 15 s (rank 1, process " in said
     assert "rank 0 of 2 did not end and is being stopped" in said
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
 
@@ -202,7 +202,7 @@ def test_on_a_full_disk_training_goes_on_and_saves_when_there_is_room(whole, fil
                 remount("size=500m")
                 break
         said += list(process.stdout)
-        assert process.wait(timeout=60) == 0, "".join(said)
+        assert process.wait(timeout=600) == 0, "".join(said)
         text = "".join(said)
         assert "stays: the disk is full" in text
         assert "Traceback" not in text
@@ -216,13 +216,13 @@ def test_or_it_stops_in_one_line_and_the_same_command_continues(whole, filmed_sh
         run = tmp_path / "small" / "run"
         typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=30"]
         typed += ["checkpoint_every=1", "keep_last=99", "validate_every=30", "failed_checkpoint=stop"]
-        stopped = command(*typed, timeout=90)
+        stopped = command(*typed, timeout=600)
         assert stopped.returncode == 1
         (line,) = [line for line in stopped.stderr.splitlines() if "error:" in line]
         assert "stays: the disk is full" in line
         assert "Traceback" not in stopped.stderr
         remount("size=500m")
-        again = command(*typed, timeout=90)
+        again = command(*typed, timeout=600)
         assert again.returncode == 0, again.stderr
         assert "resuming after step" in again.stdout
         np.testing.assert_allclose(curve(run), curve(whole / "whole"), rtol=1e-4)
@@ -330,7 +330,7 @@ def test_every_launcher_starts_it(whole, filmed_shards, tmp_path, command, launc
     run = tmp_path / "run"
     words = [str(free_port()) if word == "PORT" else word for word in LAUNCHERS[launcher]]
     typed = ["motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=5", "zero_stage=2"]
-    done = command("-m", *words, *typed, timeout=120, env={"DS_ACCELERATOR": "cpu"})
+    done = command("-m", *words, *typed, timeout=600, env={"DS_ACCELERATOR": "cpu"})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "global batch 8 = 2 x 2 x 2" in done.stdout
     np.testing.assert_array_equal(curve(run, "keys"), curve(whole / "whole", "keys")[:5])

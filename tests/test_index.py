@@ -927,7 +927,7 @@ print("events", int(sys.argv[1]) - left)
 def killed_after(what: str, events: int, *args: str) -> tuple[int, str]:
     """Run a line of Python, which is killed at one of its events: a clip made, a file about to be there, or there."""
     typed = [sys.executable, "-c", KILLED % what, str(events), *args]
-    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -957,7 +957,7 @@ def test_a_column_killed_anywhere_is_continued_to_equal_bytes(talker_shards, tmp
 def test_mel_is_that_of_the_whole_clip(talker_shards, tmp_path, command):
     folder = tmp_path / "shards"
     shutil.copytree(talker_shards, folder)
-    said = command("-m", "data_pipeline", "column", str(folder), "mel", timeout=120)
+    said = command("-m", "data_pipeline", "column", str(folder), "mel", timeout=600)
     assert said.returncode == 0, said.stderr
     manifest = Manifest.load(folder)
     assert f"mel      {len(manifest)} clips, {len(manifest)} of them made now, 320 values a frame" in said.stdout

@@ -40,7 +40,7 @@ print(json.dumps(said))
 def seeking(folder: Path) -> dict:
     """What a fresh process takes to plan with an index, and then for a slot far away."""
     typed = [sys.executable, "-c", PROGRAM, str(folder), str(FAR)]
-    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -41,7 +41,12 @@ FEW = settings(
 
 def fast(root, cache=None, **more) -> Store:
     """A store that loses no time over faults."""
-    return Store(root, cache, **{"wait_s": 0.005, "timeout_s": 0.4, **more})
+    return Store(root, cache, **{"wait_s": 0.005, "timeout_s": 10, **more})
+
+
+def patience(fault) -> dict[str, float]:
+    """Settings of a store that is to meet a fault: where the server falls silent, it loses no time over that either."""
+    return {"timeout_s": 0.4} if fault in ("stall", "silent") else {}
 
 
 def noise(seed: int, size: int) -> bytes:
@@ -150,11 +155,11 @@ def test_faults_are_tried_again(folder, fault):
     """The first request of each kind fails twice; a range beyond the end needs the size as well."""
     ranges = [("f6", 10, 2000), ("f5", 7, 900), ("f5", 11_900, 900), ("f5", 90_000, 9)]
     with FaultyServer(folder, ["ok", fault, fault, "ok", fault]) as server:
-        assert fast(server.url, tries=9).read(ranges) == sliced(content(folder), ranges)
+        assert fast(server.url, tries=9, **patience(fault)).read(ranges) == sliced(content(folder), ranges)
         assert not server.faults
     for ask in (lambda store: store.whole("f6"), lambda store: noise(6, store.size("f6"))):
         with FaultyServer(folder, [fault, fault] if fault not in ("short", "shift") else []) as server:
-            assert ask(fast(server.url)) == content(folder)["f6"]
+            assert ask(fast(server.url, **patience(fault))) == content(folder)["f6"]
     with FaultyServer(folder, [fault] * 2 if isinstance(fault, int) else []) as server:
         assert fast(server.url).exists("f6")  # a server in trouble does not make a file missing
 
@@ -605,13 +610,12 @@ def test_s3_faults_are_tried_again(tmp_path, credentials, fault):
     with FaultyServer(tmp_path, [fault, "ok", fault]) as server:
         credentials.setenv("AWS_ENDPOINT_URL", server.url)
         ranges = [("f", 10, 100), ("f", 20, 3000)]
-        started = time.monotonic()
-        assert fast("s3://bucket").read(ranges) == sliced({"f": noise(1, 5000)}, ranges)
-        assert time.monotonic() - started < 3
+        assert fast("s3://bucket", **patience(fault)).read(ranges) == sliced({"f": noise(1, 5000)}, ranges)
+        assert sum(method == "GET" for method, *_ in server.asked) == 4
     with FaultyServer(tmp_path, lambda method, path: fault) as server:
         credentials.setenv("AWS_ENDPOINT_URL", server.url)
         with pytest.raises(Unreachable, match="s3://bucket/f: not read in 2 tries"):
-            fast("s3://bucket", tries=2).read(ranges[:1])
+            fast("s3://bucket", tries=2, **patience(fault)).read(ranges[:1])
         assert sum(method == "GET" for method, *_ in server.asked) == 2  # the client adds no tries of its own
     with FaultyServer(tmp_path, lambda method, path: 403) as server:
         credentials.setenv("AWS_ENDPOINT_URL", server.url)

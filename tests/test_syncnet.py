@@ -268,6 +268,7 @@ def test_random_embeddings_are_reported_as_at_chance():
 
 def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys, monkeypatch):
     """A fresh model is exported, says that it is at chance, and loads as it was."""
+    torch.manual_seed(0)  # one of those (nineteen in twenty) that are at chance
     model = modules_of(recipe)["syncnet"].eval()
     state = model.state_dict()
     scores = recipe.validate({"syncnet": model}, Ranks(0, 1, torch.device("cpu")))

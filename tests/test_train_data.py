@@ -98,7 +98,7 @@ def hurt(shards, tmp_path_factory) -> Path:
 def hurt_run(hurt, command):
     """A run over them, by itself: its folder, and what it said."""
     run = hurt.parent / "w1"
-    return run, command(*typed(hurt, run), timeout=200)
+    return run, command(*typed(hurt, run), timeout=600)
 
 
 def test_a_damaged_clip_is_replaced_and_named(hurt_run, whole):
@@ -146,7 +146,7 @@ def test_the_ledger_and_the_curve_are_the_same_at_world_size_2_and_after_resumin
 
 def ledger_after(command, shards: Path, run: Path) -> list[dict]:
     """The ledger of a run that the same command continues."""
-    done = command(*typed(shards, run), timeout=200)
+    done = command(*typed(shards, run), timeout=600)
     assert done.returncode == 0, done.stderr
     assert "resuming after step 3" in done.stdout
     return ledger(run)
@@ -173,10 +173,10 @@ def test_more_damage_than_a_share_stops_the_run(hurt, command, tmp_path):
     folder = shutil.copytree(hurt, tmp_path / "shards")
     damage(folder, "train1-0")
     damage(folder, "train5-0")
-    said = refused(command(*typed(folder, tmp_path / "run"), timeout=200))
+    said = refused(command(*typed(folder, tmp_path / "run"), timeout=600))
     assert "3 of 16 clips of corpus 'test' are damaged, more than bad_share=0.01" in said
     assert str(tmp_path / "run" / LEDGER) in said
-    done = command(*typed(folder, tmp_path / "run", "bad_share=0.2"), timeout=200)
+    done = command(*typed(folder, tmp_path / "run", "bad_share=0.2"), timeout=600)
     assert done.returncode == 0, done.stderr
     assert {row["key"] for row in ledger(tmp_path / "run")} == {"train1-0", "train3-1", "train5-0"}
 
@@ -193,7 +193,7 @@ def test_a_server_that_dies_ends_the_run_with_75_and_the_same_command_continues(
 
     with FaultyServer(shards, fault) as server:
         line = typed(server.url, run, "steps=12")
-        done = command(*line, timeout=200)
+        done = command(*line, timeout=600)
         assert done.returncode == 75, done.stderr
         lines = [one for one in done.stderr.splitlines() if "error:" in one]
         assert len(lines) == 1, done.stderr
@@ -201,7 +201,7 @@ def test_a_server_that_dies_ends_the_run_with_75_and_the_same_command_continues(
         assert "Traceback" not in done.stderr
         assert not (run / LEDGER).exists(), "storage is not content"
     with FaultyServer(shards, ["ok"]) as server:
-        done = command(*typed(server.url, run, "steps=12", f"cache={tmp_path / 'cache'}", "cache_gb=0.02"), timeout=200)
+        done = command(*typed(server.url, run, "steps=12", f"cache={tmp_path / 'cache'}", "cache_gb=0.02"), timeout=600)
         assert done.returncode == 0, done.stderr
         assert "resuming after step" in done.stdout
     assert list((tmp_path / "cache").glob("*.chunk"))
@@ -233,7 +233,7 @@ def test_a_run_goes_on_unchanged_while_its_shards_are_annotated_and_appended_to(
     assert appended(shards) == 20
     made = Manifest.load(shards)
     manifest.save(shards, made.table.append_column("score", pa.array(np.arange(len(made)) / 7)), made.header)
-    done = command(*typed(shards, half / "run"), timeout=200)
+    done = command(*typed(shards, half / "run"), timeout=600)
     assert done.returncode == 0, done.stderr
     assert "resuming after step 3" in done.stdout
     np.testing.assert_array_equal(curve(half / "run", "keys"), curve(whole, "keys"))
@@ -254,12 +254,12 @@ CHANGES = {
 def test_other_data_is_refused_with_the_difference_and_taken_when_accepted(half, command, setting):
     line = typed(half / "shards", half / "run", setting, "steps=4")
     before = sorted((half / "run" / "checkpoints").iterdir())
-    said = refused(command(*line, timeout=200))
+    said = refused(command(*line, timeout=600))
     assert CHANGES[setting] in said
     assert "go on all the same with accept_changes=true" in said
     assert sorted((half / "run" / "checkpoints").iterdir()) == before
     if setting.startswith("where"):  # one does for all: a start costs seconds
-        done = command(*line, "accept_changes=true", timeout=200)
+        done = command(*line, "accept_changes=true", timeout=600)
         assert done.returncode == 0, done.stderr
         assert "resuming after step 3" in done.stdout
         assert "motion: going on with what changed: " in done.stdout

@@ -277,6 +277,22 @@ def test_metrics_wait_while_the_disk_is_full(tmp_path, capsys):
     assert [json.loads(line)["step"] for line in drawn.path.read_text().splitlines()] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_goes_without_in_one_line(tmp_path, capsys):
+    """Its file is written by a thread of its own, whose end is not the user's to read."""
+    with board.Board(tmp_path, 0, 20, 1) as drawn:
+        (file,) = (tmp_path / "tensorboard").iterdir()
+        with no_file_past(file.stat().st_size + 5000):
+            for step in range(1, 200):
+                drawn._draw(lambda writer, step=step: writer.add_scalar("train/loss", 1.0, step))
+                drawn._draw(lambda writer: writer.flush())
+        said = capsys.readouterr().err
+        assert "TensorBoard goes without some values" in said
+        assert "Traceback" not in said
+        drawn._draw(lambda writer: writer.add_scalar("train/loss", 1.0, 300))
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 1
+
+
 def test_damaged_clips_wait_while_the_disk_is_full(tmp_path, capsys):
     ledger = damaged.Ledger(tmp_path, {"a": 50}, 0.5, 0, writes=True)
     ledger.add([Bad(1, "k1", "a", "short", "torn")])

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -45,6 +46,9 @@ class Board:
         self.progress = Progress("train", steps, "steps", done=start_step)
 
     def __enter__(self) -> Board:
+        self.hook = threading.excepthook
+        if self.writes:
+            threading.excepthook = self._thread_ended
         self._draw()
         self.clock = time.perf_counter()
         return self
@@ -53,6 +57,7 @@ class Board:
         if self.writes:
             self.flush()
             self._draw(lambda writer: writer.close())
+        threading.excepthook = self.hook
 
     def step(self, step: int, values: dict[str, Any], wait_s: float) -> None:
         """Log one finished step (counted from 1): its values, how long it took, how much of that it waited for data."""
@@ -138,6 +143,11 @@ class Board:
         if self.writes:
             self.waiting.append(json.dumps({"step": step, name: values}) + "\n")
             self.flush()
+
+    def _thread_ended(self, how: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread; what ends that one, the next call of `_draw` meets as well, and says."""
+        if not (isinstance(how.exc_value, OSError) and type(how.thread).__name__ == "_AsyncWriterThread"):
+            self.hook(how)
 
     def _draw(self, draw: Callable[[Any], Any] = lambda _: None) -> None:
         """Let TensorBoard draw; after a full disk with a new file, once there is room."""
