@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "launch": {"launch", "mytalk"},
 }
 OURS = {*MAY_IMPORT, "tests", "benchmarks"}
-LIGHT = {"mytalk.atomic", "mytalk.command", "mytalk.config", "mytalk.progress"}  # all that launch may use
+LIGHT = {f"mytalk.{name}" for name in ("atomic", "command", "config", "machine", "progress")}  # all that launch may use
 
 
 def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
