@@ -48,6 +48,8 @@ RECIPES = {
     "syncnet": (SyncTrainConfig, SyncRecipe),
     "motion": (MotionTrainConfig, MotionRecipe),
     "appearance": (AppearanceTrainConfig, AppearanceRecipe),
+}
+OF_TESTS = {
     "poisoned": (MotionTrainConfig, PoisonedMotion),
     "poisoned-critic": (AppearanceTrainConfig, PoisonedCritic),
     "odd": (OddConfig, OddRecipe),
@@ -61,7 +63,7 @@ def modules_of(recipe: Recipe) -> dict[str, torch.nn.Module]:
 
 def run(name: str, file: str, settings: list[str], joined: Ranks) -> int:
     """Train one job; its exit code."""
-    schema, recipe = RECIPES[name]
+    schema, recipe = {**RECIPES, **OF_TESTS}[name]
     made = config.load(schema, file or None, settings)
     if not isinstance(made, OddConfig):
         return loop.train(recipe(made), made, joined)
