@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mytalk import config
-from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, UserError
+from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, UserError, end
 from tests.odd_recipe import OddConfig, OddRecipe, failing_disk
 from train import loop, ranks
 from train.appearance import AppearanceRecipe, AppearanceTrainConfig
@@ -97,4 +97,4 @@ def main(jobs: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    end(main(sys.argv[1]))

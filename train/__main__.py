@@ -17,4 +17,4 @@ if __name__ == "__main__":
     if argv and argv[0].startswith("--local_rank"):  # the deepspeed launcher puts it before our own words
         os.environ.setdefault("LOCAL_RANK", argv[0].partition("=")[2])
         argv = argv[1:]
-    sys.exit(command.main("python -m train", __doc__, COMMANDS, argv))
+    command.end(command.main("python -m train", __doc__, COMMANDS, argv))
