@@ -262,11 +262,12 @@ def test_stopped_by_a_signal_it_continues_when_typed_again(filmed_shards, tmp_pa
     assert "already trained" in third.stdout
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_to_the_whole_group_spares_the_workers(filmed_shards, tmp_path, sent):
+@pytest.mark.parametrize(("sent", "processes"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGUSR1, 2)])
+def test_a_signal_to_the_whole_group_spares_the_workers(filmed_shards, tmp_path, sent, processes):
     """As Ctrl-C and cluster schedulers send it: the processes that make batches get it too."""
     run = tmp_path / "run"
-    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=4000"]
+    typed = ["train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=4000"]
+    typed = ["-m", *(["launch", "local", "--processes", "2", "--"] if processes == 2 else []), *typed]
     settings = ["workers=2", "validate_every=4000", "checkpoint_every=4000"]
     code, said = stopped([*typed, *settings], lambda: logged(run, 2), sent, group=True)
     assert code == 75, said
