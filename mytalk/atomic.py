@@ -42,18 +42,19 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 def append(path: str | os.PathLike, data: bytes, sync: bool = True) -> None:
     """Add to the end of a file, all of it or nothing, and flush it to disk unless `sync` is off. Raises OSError."""
-    with open(path, "ab", buffering=0) as handle:
-        size = os.fstat(handle.fileno()).st_size
-        try:
-            left = memoryview(data)
+    size = None
+    try:
+        with open(path, "ab", buffering=0) as handle:
+            size, left = os.fstat(handle.fileno()).st_size, memoryview(data)
             while left:
                 left = left[handle.write(left) :]
             if sync:
                 os.fsync(handle.fileno())
-        except OSError:
+    except OSError:  # a network disk may say so as late as when the file is closed
+        if size is not None:
             with contextlib.suppress(OSError):
-                os.ftruncate(handle.fileno(), size)
-            raise
+                os.truncate(path, size)
+        raise
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -115,8 +115,8 @@ def end(code: int) -> NoReturn:
 
     There, threads of gloo, NCCL and DeepSpeed's own groups can abort or hold up a run that has done all it had to do.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # closed by some daemons
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 from mytalk import command
 
@@ -17,4 +18,9 @@ if __name__ == "__main__":
     if argv and argv[0].startswith("--local_rank"):  # the deepspeed launcher puts it before our own words
         os.environ.setdefault("LOCAL_RANK", argv[0].partition("=")[2])
         argv = argv[1:]
-    command.end(command.main("python -m train", __doc__, COMMANDS, argv))
+    try:
+        code = command.main("python -m train", __doc__, COMMANDS, argv)
+    except Exception:
+        traceback.print_exc()
+        code = command.EXIT_NOT_DONE
+    command.end(code)

@@ -34,6 +34,7 @@ FACTS = "checkpoint.json"
 KINDS = ("weight", "exp_avg", "exp_avg_sq", "ema")
 NAME = re.compile(r"step-(\d{6,})")
 BLOCK_BYTES = 8 << 20
+SYNC_BLOCKS = 64  # flushed to disk after so many
 
 Piece = tuple[str, torch.Tensor]  # player/kind/parameter@start, and its values
 
@@ -94,11 +95,13 @@ class HostCopy:
         blocks = (body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES))
         digest = hashlib.sha256()
         with open(path, "wb", buffering=0) as handle:
-            for block in (memoryview(self.header), *blocks):
+            for number, block in enumerate((memoryview(self.header), *blocks), 1):
                 tick()
                 digest.update(block)
                 while block:
                     block = block[handle.write(block) :]
+                if number % SYNC_BLOCKS == 0:
+                    os.fsync(handle.fileno())  # so that the last one is no long silence
             os.fsync(handle.fileno())
         return digest.hexdigest()
 
@@ -136,10 +139,11 @@ def discard(run: Path, step: int, token: str = "") -> None:
     shutil.rmtree(temporary(run, step, token), ignore_errors=True)
 
 
-def prune(run: Path, keep_last: int, keep_every: int) -> None:
+def prune(run: Path, keep_last: int, keep_every: int, tick: Callable[[], None] = lambda: None) -> None:
     """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
     for path in complete(run)[:-keep_last]:
         if not (keep_every and step_of(path) and step_of(path) % keep_every == 0):
+            tick()
             doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
             os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
             shutil.rmtree(doomed)

@@ -24,12 +24,12 @@ from data_pipeline.batching import divide
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from train import begin, checkpoint
 from train.board import Board
-from train.config import LoopConfig
+from train.config import LATELY, LoopConfig
 from train.damaged import Ledger
 from train.ranks import Ranks, Stopped
 from train.recipe import Recipe
 from train.saver import Saver
-from train.state import LATELY, Outcome, State
+from train.state import Outcome, State
 from train.watchdog import Watchdog
 
 
@@ -98,7 +98,7 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
                 saver.proceed(said)
                 if said["bad"]:
                     damaged.add(ranks.gather(bad))
-                if len(state.not_finite) > config.max_skipped_steps:
+                if outcome.skipped == "non-finite" and len(state.not_finite) > config.max_skipped_steps:
                     saver.finish()
                     raise UserError(lost(state, config, done))
                 if said["stop"]:

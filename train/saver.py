@@ -81,7 +81,8 @@ class Saver:
         self._settle(go_on=False)
 
     def _settle(self, go_on: bool) -> None:
-        self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
+        if self.open:
+            self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
         blocks = -1.0
         while self.open:
             said = self.ranks.sum({**self.says(), "blocks": self.blocks})
@@ -119,19 +120,21 @@ class Saver:
         ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step, self.token)
         try:
             checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, self._tick)
+            self._tick()
             if ranks.rank == 0:
                 if not self._wait_for_others(folder):
                     self.failure = ""  # theirs is the reason
                     return
                 self.board.sync()  # before a checkpoint says that these steps are done
                 checkpoint.commit(self.run, self.step, self.facts, ranks.world_size, self.token)
+                self._tick()
             self.failure = ""
         except OSError as error:
             self.failure = one_line(error)
             return
         if ranks.rank == 0:
             try:
-                checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every)
+                checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every, self._tick)
             except OSError as error:  # the new one is there all the same
                 print(f"warning: old checkpoints could not be removed: {one_line(error)}", file=sys.stderr, flush=True)
 

@@ -14,11 +14,9 @@ from torch import nn
 from data_pipeline.batching import Batching
 from train import zero
 from train.checkpoint import KINDS, Checkpoint, Piece
-from train.config import MOST_LOSS_SCALE, LoopConfig
+from train.config import LATELY, MOST_LOSS_SCALE, LoopConfig
 from train.ranks import Ranks
 from train.recipe import Player
-
-LATELY = 100  # steps among which those that are not finite are counted
 
 
 @dataclass

@@ -30,6 +30,7 @@ OURS = {
     "scheduler": "optimizer.schedule",
     "managed_gradient_accumulation": "max_micro_batch",
     "zero_optimization.offload_optimizer": "offload_optimizer",
+    "zero_optimization.cpu_offload": "offload_optimizer",
 }
 
 
