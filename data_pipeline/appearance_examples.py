@@ -74,7 +74,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         chosen: dict[int, list[int]] = {}
         for place, (slot, example, found) in enumerate(zip(numbers, examples, read)):
             if not isinstance(found, ClipError):
-                read[place] = torch.from_numpy(found[0].copy()).float().numpy()  # numpy's own takes 30 times as long
+                read[place] = torch.from_numpy(found[0]).float().numpy()  # numpy's own takes 30 times as long
                 chosen[place] = [example.place.start, *self.reference_frames(slot, example, read[place])]
         asked = [(examples[place].place.row, frames) for place, frames in chosen.items()]
         for (place, frames), pixels in zip(chosen.items(), clips.read_frames(self.manifest, asked)):
