@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,17 @@ def test_new_videos_get_shards_of_their_own(videos, tmp_path):
 
 
 @contextlib.contextmanager
+def no_file_past(size: int) -> Iterator[None]:
+    """As a full disk, for those who may not mount: no file may grow past `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
 def small_disk(folder: Path, size: str):
     """A tmpfs of `size` at `folder`, and a function that sets its mount options; root only."""
     folder.mkdir()
@@ -224,14 +236,9 @@ def test_a_full_disk_stops_in_one_line_and_the_same_command_continues(videos, wh
 
 
 def test_a_file_size_limit_stops_in_one_line_and_the_same_command_continues(videos, whole, tmp_path):
-    """As a full disk, for those who may not mount: no file may grow past 50 kB."""
     out = tmp_path / "out"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-    try:
+    with no_file_past(50_000):
         code, said = stub_extract.run(videos, out, *OPTIONS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1
     assert "Traceback" not in said
     assert "File too large" in said.strip().splitlines()[-1]

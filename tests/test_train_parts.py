@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import re
-import resource
 import shutil
 from itertools import pairwise
 from types import SimpleNamespace
@@ -25,7 +24,7 @@ from mytalk import atomic, config
 from mytalk.command import UserError, one_line
 from mytalk.digest import sha256_of
 from tests.conftest import ROOT
-from tests.test_extract import small_disk
+from tests.test_extract import no_file_past, small_disk
 from tests.train_matrix import RECIPES
 from train import board, checkpoint, damaged, loop, state, zero
 from train.appearance import AppearanceTrainConfig
@@ -237,17 +236,6 @@ def test_keep_until_drops_later_steps_and_a_torn_line(tmp_path):
     assert path.read_text() == ""
     board.keep_until(tmp_path / "none.jsonl", 3)
     assert not (tmp_path / "none.jsonl").exists()
-
-
-@contextlib.contextmanager
-def no_file_past(size):
-    """As a full disk, in this process alone."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_lines_are_added_whole_or_not_at_all(tmp_path):

@@ -27,20 +27,23 @@ from train.syncnet import SyncRecipe, SyncTrainConfig
 POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank alone holds it
 
 
+def poisoned(loss_B: torch.Tensor, slots_B: torch.Tensor) -> torch.Tensor:
+    """The losses, with one that is not a number, nor its gradient."""
+    return loss_B * torch.where(slots_B == POISONED_SLOT, torch.nan, 1.0)
+
+
 class PoisonedMotion(MotionRecipe):
-    """The motion recipe with a gradient that is not a number in one example."""
+    """The motion recipe, one example of it poisoned."""
 
     def loss(self, networks, batch):
-        loss_B = super().loss(networks, batch)
-        return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
+        return poisoned(super().loss(networks, batch), batch.slots_B)
 
 
 class PoisonedCritic(AppearanceRecipe):
-    """The GAN with a discriminator's gradient that is not a number in one example."""
+    """The GAN, one example of its discriminator's alone poisoned."""
 
     def discriminator_loss(self, networks, batch):
-        loss_B = super().discriminator_loss(networks, batch)
-        return loss_B * torch.where(batch.slots_B == POISONED_SLOT, torch.nan, 1.0)
+        return poisoned(super().discriminator_loss(networks, batch), batch.slots_B)
 
 
 RECIPES = {
