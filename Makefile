@@ -29,7 +29,7 @@ format: $(VENV)/.test  ## rewrite the code as ruff would have it
 	$(RUN) -m ruff format .
 
 golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
-	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/test_train.py -k golden
+	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/train/test_loop.py -k golden
 
 bench: $(VENV)/.test  ## measure the shard format, the stream and training: some twenty minutes and 2 GB of disk
 	$(RUN) -m benchmarks.shards

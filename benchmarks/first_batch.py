@@ -13,9 +13,9 @@ import sys  # noqa: E402
 
 import torch  # noqa: E402
 
-from data_pipeline.examples import MotionExamples  # noqa: E402
-from data_pipeline.manifest import Manifest  # noqa: E402
-from data_pipeline.windows import Drawn, WindowConfig  # noqa: E402
+from data_pipeline.examples.motion import MotionExamples  # noqa: E402
+from data_pipeline.sample.windows import Drawn, WindowConfig  # noqa: E402
+from data_pipeline.shards.manifest import Manifest  # noqa: E402
 
 BATCH = 32
 

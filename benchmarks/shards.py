@@ -24,12 +24,14 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipeline import members
-from data_pipeline.drawing import performance
-from mytalk import command, crop, media, mp4
-from mytalk.detector import FaceDetector
-from mytalk.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from data_pipeline.shards import members
+from data_pipeline.synthetic import performance
+from mytalk import command, media
+from mytalk.face import crop
+from mytalk.face.detector import FaceDetector
+from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 from mytalk.machine import cores
+from mytalk.media import mp4
 from mytalk.progress import Progress
 
 PEOPLE, SEED, SOURCE_PX = 2, 0, 512

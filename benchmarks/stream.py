@@ -27,16 +27,18 @@ import numpy as np
 import torch
 
 from benchmarks import first_batch, talkers
-from data_pipeline import clips, slots
-from data_pipeline.appearance_examples import AppearanceExamples, ReferenceConfig
-from data_pipeline.batches import Batch, Examples
-from data_pipeline.examples import MotionExamples
-from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Drawn, Example, Place, WindowConfig, draw
-from mytalk import command, mp4
-from mytalk.appearance import AppearanceConfig
-from mytalk.landmarks import COUNT, FRAME_HZ, SAMPLES_PER_FRAME
+from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.sample import order
+from data_pipeline.sample.batches import Batch, Examples
+from data_pipeline.sample.windows import Drawn, Example, Place, WindowConfig, draw
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from mytalk import command
+from mytalk.face.landmarks import COUNT, FRAME_HZ, SAMPLES_PER_FRAME
 from mytalk.machine import cores
+from mytalk.media import mp4
+from mytalk.networks.appearance import AppearanceConfig
 from mytalk.progress import Progress
 
 MICRO_BATCH, WINDOW = 8, WindowConfig(min_frames=50, max_frames=50, source_frames=75)
@@ -171,11 +173,11 @@ class Known:
         self.examples = {slot: of.windows.example(slot) for slot in numbers}
         self.named = {s: (str(of.manifest.at(e.place.row, "key")), e.place.start) for s, e in self.examples.items()}
         self.places = {
-            slot: [self.place(clips.piece_of(of.manifest, want)) for want in of.windows.wants(example)]
+            slot: [self.place(reader.piece_of(of.manifest, want)) for want in of.windows.wants(example)]
             for slot, example in self.examples.items()
         }
 
-    def place(self, piece: clips.Piece) -> tuple[int, int, int]:
+    def place(self, piece: reader.Piece) -> tuple[int, int, int]:
         """(descriptor, size, offset) of a piece, as pread takes them."""
         path = str(self.manifest.shard_path(piece.column, int(self.manifest.at(piece.row, "shard"))))
         if path not in self.opened:
@@ -282,9 +284,9 @@ class StockMotion:
         for slot, sample in zip(numbers, itertools.islice(self.stream, len(numbers))):
             row, points, speech = self.keep(sample)
             other = self.held[sample["facts.json"]["identity"]][-1]
-            random = self.examples.windows.random(slot, slots.WINDOW)
+            random = self.examples.windows.random(slot, order.WINDOW)
             place = Place(row, *draw(random, len(points), WINDOW.min_frames, WINDOW.max_frames))
-            random = self.examples.windows.random(slot, slots.SOURCE)
+            random = self.examples.windows.random(slot, order.SOURCE)
             source = Place(other[0], *draw(random, len(other[1]), WINDOW.source_frames, WINDOW.source_frames))
             examples.append(Example(place, source))
             read.append([*cut(points, speech, place), *cut(other[1], other[2], source)])
@@ -375,8 +377,8 @@ class BareAppearance(AppearanceExamples):
         """Frames, the video's index, and the places of it and of the groups of pictures."""
         row = example.place.row
         (found,) = self.read([slot], [example])
-        frames, whole = found[1], clips.member_piece(self.manifest, row, "video")
-        track = mp4.Track.parse(clips.read_member(self.manifest, row, "video"), whole.size)
+        frames, whole = found[1], reader.member_piece(self.manifest, row, "video")
+        track = mp4.Track.parse(reader.read_member(self.manifest, row, "video"), whole.size)
         ranges = [(0, min(mp4.HEAD_BYTES, whole.size)), *track.ranges(frames)]
         pieces = [whole._replace(offset=whole.offset + offset, size=size) for offset, size in ranges]
         return frames, track, [self.known.place(piece) for piece in pieces]

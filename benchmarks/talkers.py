@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
-from data_pipeline import manifest, members, shards
-from data_pipeline.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
+from data_pipeline.shards import manifest, members
+from data_pipeline.shards import writer as shards
+from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
 from mytalk import atomic, media
-from mytalk.landmarks import CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP
 from mytalk.progress import Progress
-from tests import talkers
+from tests.helpers import talkers
 
 CLIPS_PER_PERSON, CLIPS_PER_SHARD, FRAMES = 4, 20, 5 * FRAME_HZ
 NOISE_LEVELS = 1.2  # of the sensor, of 255: then a frame takes some 2 kB, as in docs/log.md

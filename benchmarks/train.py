@@ -37,19 +37,20 @@ import torch
 from torch import nn
 
 from benchmarks import talkers
-from data_pipeline import stream
-from data_pipeline.batching import divide
+from data_pipeline.sample import loader
+from data_pipeline.sample.batch_plan import divide
 from mytalk import command, config
 from mytalk.machine import cores, free_port
 from mytalk.progress import Progress
-from train import loop, ranks, zero
-from train.appearance import AppearanceRecipe, AppearanceTrainConfig
-from train.board import Board
+from train import loop
 from train.config import LoopConfig
-from train.motion import MotionRecipe, MotionTrainConfig
-from train.ranks import Ranks
+from train.engine import deepspeed_engine, distributed
+from train.engine.distributed import Ranks
+from train.engine.train_state import State
 from train.recipe import Player, Recipe
-from train.state import State
+from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
+from train.recipes.motion import MotionRecipe, MotionTrainConfig
+from train.run_folder.run_log import Board
 
 RECIPES: dict[str, tuple[type, Callable[[Any], Recipe]]] = {
     "motion": (MotionTrainConfig, MotionRecipe),
@@ -81,8 +82,8 @@ PEAK_TFLOPS = {  # dense bf16 and fp16 of the makers' data sheets
     **dict.fromkeys(("NVIDIA A100-PCIE-40GB", "NVIDIA A100 80GB PCIe"), 312.0),
 }
 BEYOND: dict[str, tuple[Any, str]] = {  # what the loop does beyond the bare one: where it is called from
-    "EMA": (zero, "average"),
-    "norm of the gradient (the bare loop has one too)": (zero, "gradient_square_sum"),
+    "EMA": (deepspeed_engine, "average"),
+    "norm of the gradient (the bare loop has one too)": (deepspeed_engine, "gradient_square_sum"),
     "the ranks' message": (Ranks, "sum"),
     "log": (Board, "step"),
     "digest of the keys": (loop, "key_sum"),
@@ -527,7 +528,7 @@ def contestant() -> NoReturn:
         answers.write(json.dumps(said) + "\n")
 
     torch.set_num_threads(1)
-    joined = ranks.join()
+    joined = distributed.join()
     try:
         while line := sys.stdin.readline():
             said = json.loads(line)
@@ -535,7 +536,7 @@ def contestant() -> NoReturn:
             tell(PLAYS[job.play](job, Gate(tell, joined.device), joined))
             gc.collect()  # engines are rings of references
     finally:
-        ranks.leave()
+        distributed.leave()
     os._exit(command.EXIT_DONE)  # nothing is left to do: taking the libraries down would take a second
 
 
@@ -654,16 +655,16 @@ def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     torch.manual_seed(made.seed)
     ((name, player),) = recipe.players().items()
     module = player.module.to(joined.device)
-    groups = zero.parameter_groups(module, settings)
+    groups = deepspeed_engine.parameter_groups(module, settings)
     adam = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
-    told = {**zero.engine_config(made, batching), "gradient_clipping": settings.clip_norm}
+    told = {**deepspeed_engine.engine_config(made, batching), "gradient_clipping": settings.clip_norm}
     told["zero_optimization"].pop("compute_grad_norm", None)  # it clips by a norm of its own
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=told, dist_init_required=False)
-    zero.compute_in(engine, made.precision)
+    deepspeed_engine.compute_in(engine, made.precision)
     sizes = batching.global_batch, batching.micro_batch, joined.rank, joined.world_size
-    slots = stream.SlotStream(recipe.examples, *sizes, 0, made.steps)
-    dtype, losses = zero.AUTOCAST[made.precision], []
-    with closing(stream.load(slots, made.workers, pin=joined.device.type == "cuda")) as batches:
+    slots = loader.SlotStream(recipe.examples, *sizes, 0, made.steps)
+    dtype, losses = deepspeed_engine.AUTOCAST[made.precision], []
+    with closing(loader.load(slots, made.workers, pin=joined.device.type == "cuda")) as batches:
         for batch in batches:
             batch = batch.to(joined.device)
             with torch.autocast(joined.device.type, dtype, enabled=dtype != torch.float32):
@@ -730,7 +731,7 @@ def play_peak(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     """Operations a second of the fastest of many products of two large matrices, in the run's precision."""
     cuda = joined.device.type == "cuda"
     size, repeats = (8192, 10) if cuda else (1024, 1)
-    x = torch.randn(size, size, device=joined.device).to(zero.AUTOCAST[job.config().precision])
+    x = torch.randn(size, size, device=joined.device).to(deepspeed_engine.AUTOCAST[job.config().precision])
     taken, until = list[float](), time.perf_counter() + 1.0
     torch.mm(x, x)
     while len(taken) < 3 or time.perf_counter() < until:

@@ -5,10 +5,13 @@ import sys
 from mytalk import command
 
 COMMANDS = {
-    "demo": ("data_pipeline.drawn", "write a corpus of drawn people who really speak"),
-    "extract": ("data_pipeline.extract", "videos to shards of landmarks, audio and face crops, with a manifest"),
-    "index": ("data_pipeline.index", "a manifest over tars that others made, and over folders of ours, merged"),
-    "column": ("data_pipeline.column", "add features of every clip to the shards, in tars of their own"),
+    "demo": ("data_pipeline.synthetic.command", "write a corpus of drawn people who really speak"),
+    "extract": (
+        "data_pipeline.extract.command",
+        "videos to shards of landmarks, audio and crops, with a manifest",
+    ),
+    "index": ("data_pipeline.index.command", "a manifest over tars that others made, and over folders of ours, merged"),
+    "column": ("data_pipeline.columns.column", "add features of every clip to the shards, in tars of their own"),
     "split": ("data_pipeline.split", "assign people to train, val and unseen"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),
     "show": ("data_pipeline.show", "a clip as one picture: what the model sees of it"),

@@ -7,12 +7,21 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from data_pipeline import clips, slots
-from data_pipeline.batching import divide
-from data_pipeline.clips import ClipError
-from data_pipeline.corpora import shares
-from data_pipeline.manifest import SPLITS, Manifest
-from data_pipeline.windows import Drawn, Example, FrameWindows, HeardWindows, SourcedWindows, WindowConfig, Windows
+from data_pipeline.sample import order
+from data_pipeline.sample.batch_plan import divide
+from data_pipeline.sample.mixture import shares
+from data_pipeline.sample.windows import (
+    Drawn,
+    Example,
+    FrameWindows,
+    HeardWindows,
+    SourcedWindows,
+    WindowConfig,
+    Windows,
+)
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.reader import ClipError
 from mytalk import command
 from mytalk.command import UserError
 
@@ -104,7 +113,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
             continue
         example = windows.example(slot)
         try:
-            bytes_read = clips.cost_bytes(manifest, windows.wants(example))
+            bytes_read = reader.cost_bytes(manifest, windows.wants(example))
         except ClipError as error:
             damaged[error.key] = error.message
             bytes_read = 0
@@ -113,7 +122,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
         listed.append(
             {"slot": slot, "step": slot // batch, "rank": rank, **_shown(manifest, example), "bytes": bytes_read}
         )
-    epoch = slots.examples_of_epoch(selection, drawn.repeats)
+    epoch = order.examples_of_epoch(selection, drawn.repeats)
     mean_bytes = sum(read) / max(sum(asked), 1)
     return {
         "shards": str(manifest.folder),
@@ -178,10 +187,10 @@ def _windows(args: argparse.Namespace, held: dict[str, Any], manifest: Manifest,
     if args.recipe == "syncnet":
         frames = given.get("max_frames", held.get("frames", 64))
         _window({"min_frames": frames, "max_frames": frames})
-        return HeardWindows(manifest, drawn, ("frames",), slots.SYNC_WINDOW, frames, frames)
+        return HeardWindows(manifest, drawn, ("frames",), order.SYNC_WINDOW, frames, frames)
     sizes: dict[str, Any] = {"min_frames": 24, "max_frames": 75}
     own = _window({**sizes, **{name: held[name] for name in sizes if name in held}, **given})
-    return Windows(manifest, drawn, ("identity", "frames"), slots.IDENTITY_WINDOW, own.min_frames, own.max_frames)
+    return Windows(manifest, drawn, ("identity", "frames"), order.IDENTITY_WINDOW, own.min_frames, own.max_frames)
 
 
 def _window(given: dict[str, Any]) -> WindowConfig:

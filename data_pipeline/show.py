@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline import clips
-from data_pipeline.manifest import Manifest
-from mytalk import appearance, atomic, command
-from mytalk.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from mytalk import atomic, command
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
+from mytalk.networks import appearance
 
 MOMENTS = 8
 TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 106, 28
@@ -95,8 +96,8 @@ def file_name(key: str) -> str:
 
 def sheet(manifest: Manifest, row: int) -> Image.Image:
     """The picture of a clip. Raises ClipError where it is damaged, OSError."""
-    landmarks_TN2 = clips.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
-    audio_S = clips.read_audio(manifest, row)
+    landmarks_TN2 = reader.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
+    audio_S = reader.read_audio(manifest, row)
     frames = len(landmarks_TN2)
     moments = np.unique(np.linspace(0, frames - 1, MOMENTS).round().astype(int))
     shown_KHW3 = _frames(manifest, row, moments)
@@ -192,7 +193,7 @@ def _frames(manifest: Manifest, row: int, moments: np.ndarray) -> np.ndarray | N
     if not _fact(manifest, row, "video_size"):
         return None
     try:
-        frames_KHW3 = clips.read_video(manifest, row, moments.tolist())
+        frames_KHW3 = reader.read_video(manifest, row, moments.tolist())
     except FileNotFoundError:
         return None
     if frames_KHW3.shape[1:3] == (CROP_PX, CROP_PX):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_pipeline import manifest as manifests
-from data_pipeline.manifest import SPLITS
+from data_pipeline.shards import manifest as manifests
+from data_pipeline.shards.manifest import SPLITS
 from mytalk import command
-from mytalk.landmarks import FRAME_HZ
+from mytalk.face.landmarks import FRAME_HZ
 
 
 def arguments() -> argparse.ArgumentParser:

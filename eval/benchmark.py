@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards.manifest import Manifest
 from eval import dub_protocol, judges, kept, options, page, plan, protocol, records, report, summary, work
 from mytalk import command
 from mytalk.command import UserError
-from mytalk.landmarks import CROP_PX
+from mytalk.face.landmarks import CROP_PX
 
 NAMED = ("motion", "appearance", "syncnet", "identity")  # models that can be named
 
@@ -88,13 +88,14 @@ def _bench(
     """Load the models and the detector. Raises UserError for folders that hold no such model."""
     from eval import dubbed
     from eval.dub_metrics import Judges
-    from mytalk import dub, identity
-    from mytalk.detector import FaceDetector
+    from mytalk.dub import dubbing
+    from mytalk.face.detector import FaceDetector
+    from mytalk.networks import identity
 
-    models = dub.load_models(folders["motion"], folders["appearance"], str(device))
+    models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
     sync = None
     if not set(dub_protocol.SYNC) <= set(refused):
-        from mytalk import syncnet
+        from mytalk.networks import syncnet
 
         sync = syncnet.load_model(folders["syncnet"], device)
     who = None

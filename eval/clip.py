@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline import clips
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards import reader as clips
+from data_pipeline.shards.manifest import Manifest
 from eval import metrics, plan
 from eval.methods import frozen_mouth, head_scale, swapped, written
 from eval.records import ClipScore
-from mytalk.landmarks import CROP_PX
-from mytalk.motion import MotionModel
+from mytalk.face.landmarks import CROP_PX
+from mytalk.networks.motion import MotionModel
 
 NO_SOURCE, NO_OTHER_SPEECH = "no_source", "no_other_speech"
 STILL, NOT_FINITE = "truth_still", "generated_not_finite"

@@ -13,11 +13,11 @@ import torch
 
 from eval import metrics, pixels
 from eval.clip import Miss
-from mytalk import pose
+from mytalk.face import pose
 
 if TYPE_CHECKING:
-    from mytalk.identity import IdentityEncoder
-    from mytalk.syncnet import SyncNet
+    from mytalk.networks.identity import IdentityEncoder
+    from mytalk.networks.syncnet import SyncNet
 
 TOO_SHORT = "too_short_for_sync"
 LIPS = ("lmd_px", "opening_error_px", "opening_correlation")
@@ -95,7 +95,7 @@ def openings(truth_TN2: np.ndarray, result_TN2: np.ndarray) -> tuple[np.ndarray,
 
 def sync(model: SyncNet, seen: Seen, audio_S: np.ndarray) -> dict[str, float]:
     """How well the row's lips fit the true speech. Raises Miss for a clip that is shorter than the offsets reach."""
-    from mytalk import syncnet
+    from mytalk.networks import syncnet
 
     try:
         found = syncnet.score(model, seen.landmarks_TN2, audio_S)
@@ -117,7 +117,7 @@ def identity_cosine(encoder: IdentityEncoder, source_UN2: np.ndarray, seen: Seen
 
 def embedding(encoder: IdentityEncoder, landmarks_TN2: np.ndarray, mask_T: np.ndarray) -> torch.Tensor:
     """The unit vector of a stretch's person, (E,)."""
-    from mytalk.identity import to_head
+    from mytalk.networks.identity import to_head
 
     device = next(encoder.parameters()).device
     points, mask = (torch.from_numpy(np.asarray(a, np.float32))[None].to(device) for a in (landmarks_TN2, mask_T))

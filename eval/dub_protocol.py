@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.metrics import METRICS, STILL_PX, Metric
 from eval.protocol import EXTRACTOR_WORDS, SHOWN_TO_MODEL, SHUFFLED, Kind
-from mytalk import detector
+from mytalk.face import detector
 
 LEAST_DETECTED = 0.9  # of a row's frames; below it the clip is a miss
 REFERENCES = 25  # pictures of the person from the source stretch, as many as `dub` takes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline import clips
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
 from eval import clip, dub_metrics, kept, plan, redetect, rows
 from eval.clip import STILL, Miss
 from eval.dub_metrics import Judges, Seen, Truth
@@ -18,10 +18,10 @@ from eval.dub_protocol import LEAST_DETECTED
 from eval.metrics import StillTruth
 from eval.records import ClipScore
 from mytalk import atomic, media
-from mytalk.landmarks import FRAME_HZ
+from mytalk.face.landmarks import FRAME_HZ
 
 if TYPE_CHECKING:
-    from mytalk.dub import Models
+    from mytalk.dub.dubbing import Models
 
 LOST, OTHER_LENGTH = "face_lost", "other_length"
 CURVES = ("mytalk", "shuffled_audio")
@@ -46,7 +46,7 @@ def score(bench: Bench, task: plan.Task) -> ClipScore:
             return _score(bench, task, Path(folder))
     except StillTruth as error:
         return ClipScore(task.key, task.person, reason=STILL, message=str(error))
-    except (Miss, clips.ClipError, media.MediaError) as error:
+    except (Miss, reader.ClipError, media.MediaError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
 
@@ -86,4 +86,4 @@ def _curves(truth: Truth, seen: dict[str, Seen]) -> dict[str, list[float]]:
 
 
 def _frames(manifest: Manifest, place: plan.Stretch) -> np.ndarray:
-    return clips.read_video(manifest, place.row, range(place.start, place.stop))
+    return reader.read_video(manifest, place.row, range(place.start, place.stop))

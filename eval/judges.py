@@ -14,7 +14,7 @@ def refused(folders: dict[str, Path]) -> dict[str, str]:
 
     `folders` holds the folders of the judges by name. Raises UserError where one holds no such model.
     """
-    from mytalk import identity, syncnet
+    from mytalk.networks import identity, syncnet
 
     made: dict[str, str] = {}
     standings = {

@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from eval.records import ClipScore
-from mytalk import atomic, dub, media
+from mytalk import atomic, media
 from mytalk.command import UserError
-from mytalk.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
+from mytalk.dub import dubbing
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 
 VIDEOS, SOURCE = "videos", "source"
 TRUTH, RESULT = "ground_truth", "mytalk"
@@ -98,7 +99,7 @@ def side_by_side(left_THW3: np.ndarray, right_THW3: np.ndarray, speech_S: np.nda
     speech_S = speech_S[: len(left_THW3) * SAMPLES_PER_FRAME]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        media.write_video(path, frames, FRAME_HZ, speech_S, metadata=dub.MARK)
+        media.write_video(path, frames, FRAME_HZ, speech_S, metadata=dubbing.MARK)
         return path.read_bytes()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mytalk import pose
-from mytalk.landmarks import NOISED, without_mouth
-from mytalk.motion import MotionModel, generate
+from mytalk.face import pose
+from mytalk.face.landmarks import NOISED, without_mouth
+from mytalk.networks.motion import MotionModel, generate
 
 
 def written(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mytalk.landmarks import MOUTH, face_height, opening
+from mytalk.face.landmarks import MOUTH, face_height, opening
 
 # Shards keep fp16, whose step is 0.125 px between 128 and 256 px. An opening that varies less is rounding.
 STILL_PX = 0.125

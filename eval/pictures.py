@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from eval.records import ClipScore
-from mytalk.landmarks import FRAME_HZ
+from mytalk.face.landmarks import FRAME_HZ
 
 WIDTH_PX, PANEL_PX, HEAD_PX = 1200, 220, 34
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 52, 16, 30, 26  # margins of a panel's plot

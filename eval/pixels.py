@@ -10,7 +10,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from eval.dub_protocol import BOX_MARGIN, MOST_DB
-from mytalk.landmarks import MOUTH
+from mytalk.face.landmarks import MOUTH
 
 WINDOW_PX = 11  # side of SSIM's Gaussian window (Wang et al. 2004)
 CHUNK_FRAMES = 8  # at a time, so that they stay in the processor's cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards.manifest import Manifest
 
 MIN_SCORED_FRAMES = 25  # 1 s: a person's only clip must have this much left beside its source stretch
 PICTURED_PEOPLE = 4

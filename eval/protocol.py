@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards.manifest import Manifest
 from eval import intervals
 from eval.metrics import METRICS, Metric
 from eval.plan import MIN_SCORED_FRAMES, Settings, Task
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
-from mytalk.landmarks import FRAME_HZ
+from mytalk.face.landmarks import FRAME_HZ
 
 SHUFFLED = (
     "the same model, noise and head, but the speech of another clip with another sound (of another person where there "
@@ -25,7 +25,7 @@ SHOWN_TO_MODEL = (
     f"person; a person's only clip gives its beginning instead, which is not scored (at least {MIN_SCORED_FRAMES} "
     "frames must remain)"
 )
-EXTRACTOR = "identity"  # mytalk.motion.EXTRACTOR, whose module loads torch
+EXTRACTOR = "identity"  # mytalk.networks.motion.EXTRACTOR, whose module loads torch
 EXTRACTOR_WORDS = "ID extractor inside the motion model's folder, which conditions it (python -m train identity)"
 
 
@@ -103,7 +103,9 @@ def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str
         for what, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():
                 if what == "config":
-                    from mytalk.weights import absent  # which loads torch; a finished report is shown without it
+                    from mytalk.networks.weights import (
+                        absent,  # which loads torch; a finished report is shown without it
+                    )
 
                     raise absent(folder, kind)
                 raise UserError(f"no model in {folder}: {name} is missing; train one with: python -m train {kind}")

@@ -12,11 +12,11 @@ import numpy as np
 
 from eval.dub_metrics import Seen
 from mytalk import media
-from mytalk.landmarks import COUNT
+from mytalk.face.landmarks import COUNT
 
 
 class Detector(Protocol):
-    """What is used of mytalk.detector.FaceDetector."""
+    """What is used of mytalk.face.detector.FaceDetector."""
 
     def reset(self) -> None: ...
 

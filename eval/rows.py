@@ -15,12 +15,13 @@ from eval.clip import NOT_FINITE, Material, Miss
 from eval.dub_protocol import METHODS, REFERENCES
 from eval.methods import frozen_mouth
 from eval.redetect import Detector
-from mytalk import dub, media
+from mytalk import media
 from mytalk.command import UserError
-from mytalk.landmarks import FRAME_HZ
+from mytalk.dub import dubbing
+from mytalk.face.landmarks import FRAME_HZ
 
 if TYPE_CHECKING:
-    from mytalk.dub import Models, Source, Study
+    from mytalk.dub.dubbing import Models, Source, Study
 
 NO_FACE, NOT_WHOLE = "no_face", "face_not_throughout"
 
@@ -28,7 +29,7 @@ NO_FACE, NOT_WHOLE = "no_face", "face_not_throughout"
 def source_of(read: Material, frames_UHW3: np.ndarray) -> Source:
     """What is shown of the person, all of it from the source stretch, whose frames these are."""
     picked = np.unique(np.linspace(0, len(frames_UHW3) - 1, REFERENCES).round().astype(int))
-    return dub.Source(
+    return dubbing.Source(
         landmarks_UN2=read.source_UN2,
         audio_S=read.source_audio_S,
         frames_RHW3=frames_UHW3[picked],
@@ -57,14 +58,14 @@ def write(
     media.write_video(made["ground_truth"], media.read_frames(video), FRAME_HZ, read.audio_S)
     found = _studied(video, detector)
     generated = {
-        "mytalk": (dub.written(found, read.audio_S, models, source, seed, steps), read.audio_S),
-        "shuffled_audio": (dub.written(found, read.other_audio_S, models, source, seed, steps), read.other_audio_S),
+        "mytalk": (dubbing.written(found, read.audio_S, models, source, seed, steps), read.audio_S),
+        "shuffled_audio": (dubbing.written(found, read.other_audio_S, models, source, seed, steps), read.other_audio_S),
         "frozen_mouth": ([frozen_mouth(span.landmarks_FN2) for span in found.spans], read.audio_S),
     }
     for name, (landmarks, speech_S) in generated.items():
         if not all(np.isfinite(span_FN2).all() for span_FN2 in landmarks):
             raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
-        dub.render(found, landmarks, models, source, speech_S, made[name])
+        dubbing.render(found, landmarks, models, source, speech_S, made[name])
     video.unlink()
     return made
 
@@ -72,7 +73,7 @@ def write(
 def _studied(video: Path, detector: Detector) -> Study:
     """The first pass of dubbing. Frames that it would not dub show the true mouth, so the clip is a miss then."""
     try:
-        found = dub.study(video, detector)  # type: ignore[arg-type]
+        found = dubbing.study(video, detector)  # type: ignore[arg-type]
     except UserError as error:
         raise Miss(NO_FACE, str(error)) from error
     dubbed = sum(span.stop - span.start for span in found.spans)

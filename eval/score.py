@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_pipeline.manifest import Manifest
+from data_pipeline.shards.manifest import Manifest
 from eval import options, plan, protocol, records, report, summary, work
 from mytalk import atomic, command
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def _score_all(job: work.Job, manifest: Manifest, settings: plan.Settings, model_folder: Path):
     def scorer(device) -> work.Scorer:
         from eval import clip
-        from mytalk.motion import load_model
+        from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
         return lambda task: clip.score(manifest, settings, task, model)

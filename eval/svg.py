@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from mytalk.landmarks import FRAME_HZ
+from mytalk.face.landmarks import FRAME_HZ
 
 WIDTH, LINE, TOP, AXIS = 340, 24, 6, 26  # of an interval panel; TOP above the rows, AXIS below
 NAMES = 108  # for the rows' names at the left

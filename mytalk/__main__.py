@@ -5,7 +5,7 @@ import sys
 from mytalk import command
 
 COMMANDS = {
-    "dub": ("mytalk.dub", "let the person in a video say what is in a sound file"),
+    "dub": ("mytalk.dub.dubbing", "let the person in a video say what is in a sound file"),
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import shards, train
-from tests.conftest import ROOT
+from tests.helpers.checkout import ROOT
 
 ROWS = [
     *("stock webdataset, clips of 5 s", "only what is read for them", "motion examples a second / floor"),
@@ -57,9 +57,9 @@ TRAINED = [
 def test_training_is_measured(tmp_path):
     """Every part of benchmarks.train, on the smallest runs; that the bare loop learns the same it asserts itself."""
     out, typed = tmp_path / "rows.json", [sys.executable, "-m", "benchmarks.train", "--rounds", "1", "--stages", "0"]
-    typed += ["--micro-batches", "2", "--config", "tests/tiny_motion.yaml", "--out", str(out)]
+    typed += ["--micro-batches", "2", "--config", "tests/helpers/tiny_motion.yaml", "--out", str(out)]
     for recipe in ("motion", "appearance"):
-        typed += ["--mfu-config", f"tests/tiny_{recipe}.yaml"]
+        typed += ["--mfu-config", f"tests/helpers/tiny_{recipe}.yaml"]
     done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1

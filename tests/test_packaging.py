@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.checkout import ROOT
 
 MAY_IMPORT = {
     "mytalk": {"mytalk"},
@@ -151,11 +151,13 @@ for name in sys.argv[2].split(","):
     [
         pytest.param(
             "mediapipe,cv2,espeakng_loader,av,decord",
-            "train.motion,train.loop,train.zero,data_pipeline.stream,data_pipeline.examples,mytalk.motion",
+            "train.recipes.motion,train.loop,train.engine.deepspeed_engine,data_pipeline.sample.loader,data_pipeline.examples.motion,mytalk.networks.motion",
             id="training and the stream need no detector and no codec",
         ),
         pytest.param("mediapipe,cv2,espeakng_loader", "eval.score", id="scoring needs no detector"),
-        pytest.param("torch,deepspeed,mediapipe,cv2", "mytalk.dub", id="dub refuses a path before it loads anything"),
+        pytest.param(
+            "torch,deepspeed,mediapipe,cv2", "mytalk.dub.dubbing", id="dub refuses a path before it loads anything"
+        ),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",
             "mytalk.command,mytalk.config,mytalk.atomic,mytalk.progress,launch,"

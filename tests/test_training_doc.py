@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.checkout import ROOT
 
 PAGE = ROOT / "docs" / "training.md"
 MOST_LINES = 120

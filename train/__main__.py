@@ -7,10 +7,10 @@ import traceback
 from mytalk import command
 
 COMMANDS = {
-    "syncnet": ("train.syncnet", "the judge of whether speech and lips fit"),
-    "identity": ("train.identity", "the extractor that knows people by their landmarks"),
-    "motion": ("train.motion", "the speech-to-motion diffusion model"),
-    "appearance": ("train.appearance", "the generator that paints faces from landmarks"),
+    "syncnet": ("train.recipes.syncnet", "the judge of whether speech and lips fit"),
+    "identity": ("train.recipes.identity", "the extractor that knows people by their landmarks"),
+    "motion": ("train.recipes.motion", "the speech-to-motion diffusion model"),
+    "appearance": ("train.recipes.appearance", "the generator that paints faces from landmarks"),
 }
 
 if __name__ == "__main__":

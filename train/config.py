@@ -1,4 +1,4 @@
-"""The configuration that every recipe shares. Each recipe adds its model and data (see train/motion.py)."""
+"""The configuration that every recipe shares. Each recipe adds its model and data (see train/recipes/motion.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipeline.cache import Cache
-from data_pipeline.manifest import Manifest
-from data_pipeline.store import Store
-from data_pipeline.windows import Drawn
+from data_pipeline.sample.windows import Drawn
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.storage.cache import Cache
+from data_pipeline.storage.store import Store
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")

@@ -18,19 +18,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_pipeline import stream
-from data_pipeline.batches import Bad
-from data_pipeline.batching import divide
+from data_pipeline.sample import loader
+from data_pipeline.sample.batch_plan import divide
+from data_pipeline.sample.batches import Bad
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
-from train import begin, checkpoint
-from train.board import Board
 from train.config import LATELY, LoopConfig
-from train.damaged import Ledger
-from train.ranks import Ranks, Stopped
+from train.engine.distributed import Ranks, Stopped
+from train.engine.train_state import Outcome, State
+from train.engine.watchdog import Watchdog
 from train.recipe import Recipe
-from train.saver import Saver
-from train.state import Outcome, State
-from train.watchdog import Watchdog
+from train.run_folder import checkpoint, resume
+from train.run_folder.async_save import Saver
+from train.run_folder.bad_examples import Ledger
+from train.run_folder.run_log import Board
 
 
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
@@ -45,12 +45,12 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
     batching = divide(config.global_batch, config.max_micro_batch, ranks.world_size)
     torch.manual_seed(config.seed)
     players = recipe.players()
-    begun = begin.weights(recipe, config, players, ranks)
+    begun = resume.weights(recipe, config, players, ranks)
     plain = {p: copy.deepcopy(one.module).to(ranks.device).eval() for p, one in players.items()}  # never in an engine
     state = State(players, config, batching, ranks)
     if begun.checkpoint:
         state.restore(begun.checkpoint)
-    slots = stream.SlotStream(
+    slots = loader.SlotStream(
         recipe.examples,
         config.global_batch,
         batching.micro_batch,
@@ -59,10 +59,10 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
         begun.step,
         config.steps,
     )
-    batches = stream.load(slots, config.workers, pin=ranks.device.type == "cuda")
+    batches = loader.load(slots, config.workers, pin=ranks.device.type == "cuda")
     clips = recipe.examples.selection.clips
     damaged = Ledger(run, clips, config.bad_share, begun.step * config.global_batch, writes, bool(begun.accepted))
-    board = begin.board(recipe, config, batching, begun, ranks)
+    board = resume.board(recipe, config, batching, begun, ranks)
     saver = Saver(config, state.pieces(), board, ranks)
     done, saved = begun.step, begun.step if begun.checkpoint else -1
 
@@ -105,7 +105,7 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
                     raise Stopped
                 with board.apart():
                     if done % config.checkpoint_every == 0 or done == config.steps:
-                        saver.save(done, begin.facts(recipe, config, ranks, state, done))
+                        saver.save(done, resume.facts(recipe, config, ranks, state, done))
                         saved = done
                     if done % config.validate_every == 0 and done < config.steps:
                         validate(recipe, state, plain, board, ranks, done)
@@ -113,11 +113,11 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
             validate(recipe, state, plain, board, ranks, done)
         except Stopped:
             if saved != done:
-                saver.save(done, begin.facts(recipe, config, ranks, state, done))
+                saver.save(done, resume.facts(recipe, config, ranks, state, done))
             saver.finish()
             board.finish(f"stopped by a signal after step {done}; the same command continues")
             return EXIT_RUN_AGAIN
-        begin.export(recipe, config, plain, ranks, done)
+        resume.export(recipe, config, plain, ranks, done)
         board.finish()
     if writes:
         print(f"{recipe.name}: trained {done} steps; model in {run / 'model'}", flush=True)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from train.config import OptimizerConfig
-from train.ranks import Ranks
+from train.engine.distributed import Ranks
 
 Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
 
@@ -34,7 +34,7 @@ class Recipe:
     """The methods that the loop calls. Those with a body here may be left out."""
 
     name: str
-    examples: Any  # a data_pipeline.batches.Examples: slots -> batch, of the train split; picklable.
+    examples: Any  # a data_pipeline.sample.batches.Examples: slots -> batch, of the train split; picklable.
 
     def players(self) -> dict[str, Player]:
         """By name, in the order in which they take their turn in each micro-batch."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from data_pipeline.clips import ClipError
-from data_pipeline.slots import shared_once
+from data_pipeline.sample.order import shared_once
+from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
-from train.ranks import Ranks
+from train.engine.distributed import Ranks
 
 
 def of_clips(

@@ -1,0 +1,1 @@
+"""Further columns of shards: features of every clip in aligned tars."""

@@ -1,0 +1,294 @@
+"""Features of every clip in tars of their own, beside the shards that are there: a later column.
+
+`mel-000003.tar` holds what `motion-000003.tar` has clips of, with the same keys in the same order: `KEY.mel.npy`, fp16,
+a row of values for each frame of 25 Hz, so that the reader of windows reads just theirs. A shard of the column is there
+once `parts/mel-000003.json` is; that file is written last, and the manifest names the column when all shards have it.
+
+Shape suffixes: B batch, T frames, S audio samples, D values per frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import re
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipeline.shards import manifest as manifests
+from data_pipeline.shards import reader
+from data_pipeline.shards import writer as shards
+from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_path
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
+from data_pipeline.shards.reader import ClipError
+from mytalk import atomic, command
+from mytalk.command import UserError
+from mytalk.machine import sole_user
+from mytalk.progress import Progress
+
+Make = Callable[[Manifest, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `add` did: clips of the column, how many of them now, and the keys of those that could not be read."""
+
+    clips: int
+    made: int
+    damaged: list[str]
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = command.parser(
+        "python -m data_pipeline column",
+        "Add a column of features to shards: one tar beside each, with a row of fp16 values for every frame, and\n"
+        "its place in the manifest. Nothing that is there is touched. mel: log-mel energies of the speech, the\n"
+        "four mel frames of a video frame side by side; where an A/V offset is annotated it is put right, to whole\n"
+        "frames, when they are read. Stopped at any moment, the same command continues; shards added later get theirs.",
+        "python -m data_pipeline column data/hdtf mel",
+    )
+    made.add_argument("shards", type=Path, help="folder that extract or index wrote")
+    made.add_argument("name", choices=("mel",), help="which features")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    from mytalk.networks.speech_features import BANDS, MEL_PER_FRAME
+
+    added = add(args.shards, args.name, mel, MEL_PER_FRAME * BANDS, of="audio")
+    print(f"{args.name:<8} {added.clips} clips, {added.made} of them made now, {MEL_PER_FRAME * BANDS} values a frame")
+    if added.damaged:
+        told = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
+        print(f"{told}; examples that bring the column take other clips", file=sys.stderr)
+    return command.EXIT_DONE
+
+
+def mel(manifest: Manifest, row: int) -> np.ndarray:
+    """Log-mel energies of a clip's speech as it lies there, 4 x 80 values a frame: (T, 320). Raises ClipError."""
+    import torch
+
+    from mytalk.networks.speech_features import log_mel
+
+    frames = int(manifest.at(row, "frames"))
+    audio_S = from_pcm(reader.read_member(manifest, row, "audio")[WAV_HEADER_BYTES:])
+    return log_mel(torch.from_numpy(audio_S)[None])[0].reshape(frames, -1).numpy()
+
+
+def add(folder: Path, name: str, make: Make, width: int, of: str = "") -> Added:
+    """Write the column `name`, `width` values a frame, for every shard that has not got it, and put it in the manifest.
+
+    `make(manifest, row)` gives a clip's values, (T, width), finite and small enough for fp16; where it raises ClipError
+    the clip gets NaN, for which readers put another clip in its place. Values made `of` "audio" are shifted with the
+    sound when they are read. Killed anywhere, the same call continues.
+    Raises UserError for a name that is taken, or a manifest that changed meanwhile, ValueError for wrong values,
+    OSError.
+    """
+    refuse_name(name)
+    if width < 1:
+        raise ValueError(f"a column of {width} values a frame holds nothing")
+    with sole_user(folder, "column"):
+        atomic.sweep(folder)
+        atomic.sweep(folder / "parts")
+        manifest = _opened(folder)
+        stated = {"column": name, "width": width, **({"of": of} if of else {})}
+        _refuse_taken(manifest, name, stated)
+        shard_n = manifest.column("shard")
+        first = np.flatnonzero(np.diff(shard_n, prepend=-1))
+        ranges = list(zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)]))
+        held = {entry["shard"] for entry in manifest.header["shards"] if name in entry}
+        todo = [one for one in ranges if one[0] not in held]
+        parts = {shard: _committed(manifest, name, width, shard, start, stop) for shard, start, stop in todo}
+        clips_todo = sum(stop - start for shard, start, stop in todo if parts[shard] is None)
+        progress = Progress(name, len(manifest), "clips", done=len(manifest) - clips_todo)
+        for shard, start, stop in todo:
+            if parts[shard] is None:
+                parts[shard] = _write(manifest, name, make, width, shard, range(start, stop), progress)
+        if clips_todo:
+            progress.finish()
+        if todo or name not in manifest.header.get("members", {}):
+            _enter(manifest, name, stated, {shard: part for shard, part in parts.items() if part is not None})
+        damaged = [key for part in parts.values() if part for key in part["damaged"]]
+        return Added(len(manifest), clips_todo, damaged)
+
+
+def refuse_name(name: str) -> None:
+    """UserError for what cannot name a column."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name in (*COLUMNS, *MEMBERS):
+        raise UserError(f"'{name}' cannot name a column; take another, of small letters, digits and _")
+
+
+def kept(
+    table: pa.Table, header: dict[str, Any], old_table: pa.Table, old_header: dict[str, Any]
+) -> tuple[pa.Table, dict[str, Any]]:
+    """A fresh table and header with the later columns that an old manifest had, of the shards that stayed the same.
+
+    Clips that have none get a place of 0 bytes. What the old manifest had goes before what the fresh one brings.
+    Raises UserError where both have a column of one name and of other widths.
+    """
+    later = old_header.get("members", {})
+    members = dict(header.get("members", {}))
+    before = {entry["shard"]: entry for entry in old_header.get("shards", [])}
+    entries, stays = [], []
+    for entry in header["shards"]:
+        was = before.get(entry["shard"], {})
+        if "motion" in was and was["motion"]["sha256"] == entry["motion"]["sha256"]:
+            stays.append(entry["shard"])
+            entry = {**entry, **{name: told for name, told in was.items() if name not in ("shard", *COLUMNS)}}
+        entries.append(entry)
+    if later:
+        place = {key: index for index, key in enumerate(old_table["key"].to_pylist())}
+        indices = pa.array([place.get(key) for key in table["key"].to_pylist()], pa.int64())
+    for member, stated in later.items():
+        united = merged_member(members, member, stated, "the manifest")
+        has = [shard for shard in stays if stated["column"] in before[shard]]
+        mask = pa.array(np.isin(table["shard"].to_numpy(), has))
+        for what in ("offset", "size"):
+            name = f"{member}_{what}"
+            fresh = member in members and name in table.column_names
+            now = table[name].fill_null(0) if fresh else pa.array(np.zeros(len(table), np.int64))
+            table = placed(table, name, pc.if_else(mask, old_table[name].take(indices).fill_null(0), now))
+        members[member] = united
+    header = {**header, "shards": entries}
+    return table, {**header, "members": members} if members else header
+
+
+def merged_member(members: dict[str, Any], member: str, stated: dict[str, Any], where: str) -> dict[str, Any]:
+    """What a header says of a later member, the same wherever it is said. Raises UserError where it is not."""
+    if members.get(member, stated) != stated:
+        raise UserError(f"{where}: column '{member}' is not what it is elsewhere ({stated} and {members[member]})")
+    return stated
+
+
+def placed(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """The table with a column, in the place of one of that name or behind all."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+def _opened(folder: Path) -> Manifest:
+    """The manifest, also where its writer was killed between table and header: what we write then mends it."""
+    pending = manifests.pending(folder)
+    if pending is None or pending[2]:
+        return Manifest.load(folder)
+    table, header, _ = pending
+    return Manifest(folder, header, table)
+
+
+def _refuse_taken(manifest: Manifest, name: str, wanted: dict[str, Any]) -> None:
+    stated = manifest.header.get("members", {}).get(name)
+    ours = any((Path(manifest.folder) / "parts").glob(f"{name}-*.json"))  # of a writer that was killed
+    if stated is None and not ours and {f"{name}_offset", f"{name}_size"} & {*manifest.names}:
+        raise UserError(f"{manifest.folder}: a fact is called '{name}_offset' or '{name}_size'; name another column")
+    if stated is not None and stated != wanted:
+        raise UserError(f"{manifest.folder}: column '{name}' is there with other values ({stated}, not {wanted})")
+
+
+def _part_path(folder: Path, name: str, shard: int) -> Path:
+    return folder / "parts" / f"{name}-{shard:06d}.json"
+
+
+def _belongs(manifest: Manifest, name: str, width: int, shard: int, start: int, stop: int) -> dict[str, Any]:
+    """What a shard of the column was made of."""
+    told = hashlib.sha256()
+    for row in range(start, stop):
+        told.update(f"{manifest.at(row, 'key')}\0{manifest.at(row, 'frames')}\n".encode())
+    motion = manifest.entry(shard)["motion"]["sha256"]
+    return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": told.hexdigest()}
+
+
+def _committed(manifest: Manifest, name: str, width: int, shard: int, start: int, stop: int) -> dict[str, Any] | None:
+    """A shard's part, if it is of these clips and its tar lies there in full length, with its checksums."""
+    folder = Path(manifest.folder)
+    try:
+        part = json.loads(_part_path(folder, name, shard).read_text())
+        belongs = _belongs(manifest, name, width, shard, start, stop)
+        if {key: part.get(key) for key in belongs} != belongs:
+            return None
+        if tar_path(folder, name, shard).stat().st_size != part["tar"]["bytes"]:
+            return None
+        (folder / sums_name(name, shard)).stat()
+    except (FileNotFoundError, ValueError, AttributeError, KeyError):
+        return None
+    return part
+
+
+def _write(
+    manifest: Manifest, name: str, make: Make, width: int, shard: int, rows: range, progress: Progress
+) -> dict[str, Any]:
+    """Make a shard of the column and commit it; returns its part. OSError leaves nothing behind."""
+    from webdataset.writer import TarWriter
+
+    folder, damaged = Path(manifest.folder), []
+    path = tar_path(folder, name, shard)
+    with contextlib.ExitStack() as stack:
+        handle = stack.enter_context(atomic.file(path))
+        writer = stack.enter_context(TarWriter(handle, mtime=0, encoder=False))
+        for row in rows:
+            key, frames = str(manifest.at(row, "key")), int(manifest.at(row, "frames"))
+            try:
+                values_TD = _checked(make(manifest, row), key, frames, width)
+            except ClipError:
+                damaged.append(key)
+                values_TD = np.full((frames, width), np.nan, "<f2")
+            target = io.BytesIO()
+            np.save(target, values_TD, allow_pickle=False)
+            writer.write({"__key__": key, f"{name}.npy": target.getvalue()})
+            progress.step()
+    with tarfile.open(path, "r:") as tar:
+        at = {info.name: (info.offset_data, info.size) for info in tar}
+    places = [at[f"{manifest.at(row, 'key')}.{name}.npy"] for row in rows]
+    part = {
+        **_belongs(manifest, name, width, shard, rows.start, rows.stop),
+        "places": places,
+        "damaged": damaged,
+        "tar": shards.summed(folder, name, shard),
+    }
+    atomic.write_json(_part_path(folder, name, shard), part)
+    return part
+
+
+def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.ndarray:
+    values_TD = np.asarray(values_TD)
+    if values_TD.shape != (frames, width):
+        raise ValueError(f"clip {key}: features of shape {values_TD.shape}, and {(frames, width)} is needed")
+    with np.errstate(over="ignore"):
+        made_TD = np.ascontiguousarray(values_TD, "<f2")
+    if not np.isfinite(made_TD).all():
+        raise ValueError(f"clip {key}: features that are not finite as fp16; scale them")
+    return made_TD
+
+
+def _enter(manifest: Manifest, name: str, stated: dict[str, Any], parts: dict[int, dict[str, Any]]) -> None:
+    """Write the manifest with the column of these shards. Raises UserError where it changed meanwhile."""
+    folder = Path(manifest.folder)
+    pending = manifests.pending(folder)
+    if pending is None or pending[1]["table"]["sha256"] != manifest.digest:
+        raise UserError(f"{folder}: the manifest was written anew meanwhile; type the same command again")
+    table, header, _ = pending
+    shard_n = table["shard"].to_numpy()
+    for place, what in enumerate(("offset", "size")):
+        column = f"{name}_{what}"
+        held_n = table[column].fill_null(0).to_numpy() if column in table.column_names else np.zeros(len(table))
+        values_n = held_n.astype(np.int64)
+        for shard, part in parts.items():
+            values_n[shard_n == shard] = [one[place] for one in part["places"]]
+        table = placed(table, column, pa.array(values_n))
+    entries = [
+        {**entry, name: parts[entry["shard"]]["tar"]} if entry["shard"] in parts else entry
+        for entry in header["shards"]
+    ]
+    members = {**header.get("members", {}), name: stated}
+    manifests.save(folder, table, {**header, "shards": entries, "members": members})

@@ -1,0 +1,151 @@
+"""Training examples of the appearance generator: slot number -> a frame, and references from elsewhere in its clip.
+
+Shape suffixes: B batch, R references, N landmarks, V vertices of the region's polygon, H height, W width,
+T frames of the clip, 3 = RGB, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_pipeline.sample import order
+from data_pipeline.sample.batches import Batch, Examples
+from data_pipeline.sample.windows import Drawn, Example, FrameWindows
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.reader import ClipError
+from mytalk.command import UserError
+from mytalk.face import pose
+from mytalk.face.landmarks import MOUTH
+from mytalk.networks import appearance
+from mytalk.networks.appearance import AppearanceConfig
+
+BY = ("time", "pose", "mouth")
+CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+
+
+@dataclass
+class ReferenceConfig:
+    """Which frames of the target's clip show the person's lips."""
+
+    count: int = 3  # default: as IP_LAP
+    gap_frames: int = 10  # between the target and any reference: a nearer one shows the answer
+    by: str = "time"  # any so far away; or of CANDIDATES as many, those that differ most in `pose`, or in `mouth`
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"references.count must be 1 or more, not {self.count}")
+        if self.gap_frames < 0:
+            raise ValueError(f"references.gap_frames must be 0 or more, not {self.gap_frames}")
+        if self.by not in BY:
+            raise ValueError(f"references.by must be one of {', '.join(BY)}, not '{self.by}'")
+
+
+@dataclass
+class AppearanceBatch(Batch):
+    """Windows of frames as the network sees them; points are in px of the window."""
+
+    frame_B3HW: torch.Tensor  # float32 in [-1, 1], the target
+    landmarks_BN2: torch.Tensor  # of the target
+    region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.networks.appearance.regions
+    references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
+    reference_regions_BRV2: torch.Tensor
+    painted_B3HW: torch.Tensor | None = None  # the generator's result, detached, for the discriminator's turn
+
+
+class AppearanceExamples(Examples[AppearanceBatch]):
+    """Makes the appearance model's batches: one frame of a clip, and other frames of the same clip as references.
+
+    A reference is at least `gap_frames` away from the target, so that it does not show the answer; in a clip
+    too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
+    frame has no reference and is left out. Raises UserError where no clip is left, or one has no frames.
+    """
+
+    def __init__(self, manifest: Manifest, drawn: Drawn, model: AppearanceConfig, references: ReferenceConfig):
+        super().__init__(FrameWindows(manifest, drawn))
+        self.model, self.references = model, references
+        refuse_without_frames(manifest, self.selection)
+
+    def read(self, numbers: list[int], examples: list[Example]) -> list[Any]:
+        """(landmarks of the clip, chosen frames, their pixels) of each example; only those frames are decoded."""
+        read = super().read(numbers, examples)
+        chosen: dict[int, list[int]] = {}
+        for place, (slot, example, found) in enumerate(zip(numbers, examples, read)):
+            if not isinstance(found, ClipError):
+                read[place] = torch.from_numpy(found[0]).float().numpy()  # numpy's own takes 30 times as long
+                chosen[place] = [example.place.start, *self.reference_frames(slot, example, read[place])]
+        asked = [(examples[place].place.row, frames) for place, frames in chosen.items()]
+        for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, asked)):
+            read[place] = pixels if isinstance(pixels, ClipError) else (read[place], frames, pixels)
+        return read
+
+    def reference_frames(self, slot: int, example: Example, landmarks_TN2: np.ndarray) -> list[int]:
+        """Frames of the slot's references, in no order; one comes twice only where there are too few."""
+        random = self.windows.random(slot, order.REFERENCES)
+        config, frame, count = self.references, example.place.start, len(landmarks_TN2)
+        away = np.abs(np.arange(count) - frame)
+        far = np.flatnonzero(away >= max(1, min(config.gap_frames, (count - 1) // 2)))
+        if config.by == "time" or len(far) <= config.count:
+            return random.choice(far, config.count, replace=len(far) < config.count).tolist()
+        among = random.choice(far, min(len(far), CANDIDATES * config.count), replace=False)
+        difference = differences(landmarks_TN2[[frame, *among]], config.by)
+        return among[np.argsort(-difference, kind="stable")[: config.count]].tolist()
+
+    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
+        frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
+        landmarks, regions = zip(*(self._example(to.numpy(), *found) for found, to in zip(read, frames_BC3HW)))
+        landmarks_BN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
+        return AppearanceBatch(
+            **self.named(numbers, examples),
+            frame_B3HW=frames_BC3HW[:, 0],
+            landmarks_BN2=landmarks_BN2,
+            region_BV2=regions_BCV2[:, 0],
+            references_BR3HW=frames_BC3HW[:, 1:],
+            reference_regions_BRV2=regions_BCV2[:, 1:],
+        )
+
+    def _example(
+        self, windows_C3HW: np.ndarray, landmarks_TN2: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Fills in the windows of target and references; landmarks (N, 2), regions (1 + R, V, 2)."""
+        regions_CV2 = appearance.regions(landmarks_TN2)[chosen]
+        corners_C2 = appearance.corners(regions_CV2, self.model)
+        appearance.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
+        landmarks_N2 = (landmarks_TN2[chosen[0]] - corners_C2[0]) / self.model.step_px
+        in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
+        return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
+
+
+def differences(landmarks_CN2: np.ndarray, by: str) -> np.ndarray:
+    """How much each frame differs from the first, in pose or mouth: (C - 1,).
+
+    Pose: root mean square of log scale, angle in radians, turn, and place in half crops (mytalk.face.pose). Mouth: mean
+    distance of the lip points in the head's frame, px.
+    """
+    points = torch.from_numpy(landmarks_CN2).double()[None]  # and rounded below: the order is the same on any machine
+    posed = pose.fit(points, pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64)))
+    if by == "pose":
+        features_CF = posed.features(points)[0]
+        return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy().round(6)
+    mouth_CM2 = posed.to_head(points)[0, :, MOUTH]
+    return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy().round(4)
+
+
+def refuse_without_frames(manifest: Manifest, selection: order.Selection) -> None:
+    """UserError where a selected clip has no video, as in shards of the motion column alone."""
+    without = selection.rows_n[manifest.column("video_size")[selection.rows_n] == 0]
+    if len(without):
+        key = manifest.at(without[0], "key")
+        raise UserError(
+            f"{manifest.folder}: the appearance model needs frames and clip {key} has none; extract again, leave it "
+            "out with where='video_size > 0', or bring them"
+        )
+    name = manifest.shard_file("frames", selection.shard(int(selection.rows_n[0]))).name
+    if not manifest.store.exists(name):
+        raise UserError(
+            f"{manifest.folder}: the appearance model needs frames and {name} is missing; extract again, or bring them"
+        )

@@ -1,0 +1,50 @@
+"""Training examples of SyncNet: slot number -> a stretch of one clip, its landmarks and its speech.
+
+A stretch holds its own true and false pairs: every window of the mouth with the speech of the same frames, and
+with the speech of other frames of the stretch. So nothing beside the stretch is drawn, and neither the person's
+voice nor face can tell true from false.
+
+Shape suffixes: B batch, T frames of the stretch, N 478 landmarks, S audio samples, 2 = (x, y) in crop px.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from data_pipeline.sample import order
+from data_pipeline.sample.batches import Batch, Examples, padded_audio, padded_landmarks
+from data_pipeline.sample.windows import Drawn, Example, HeardWindows, draw_voice
+from data_pipeline.shards.manifest import Manifest
+
+
+@dataclass
+class SyncBatch(Batch):
+    """Stretches of clips, padded to one length. The mask is 1 on valid frames, 0 on padding."""
+
+    landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
+    mask_BT: torch.Tensor  # float32
+    audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T; padding is silence
+    voice_B: torch.Tensor  # stretch of the voice's frequencies, 1 for none (augmentation)
+
+
+class SyncExamples(Examples[SyncBatch]):
+    """Makes SyncNet's batches: `frames` of a clip, or all of a shorter one."""
+
+    def __init__(self, manifest: Manifest, drawn: Drawn, frames: int, voice_stretch: float):
+        super().__init__(HeardWindows(manifest, drawn, ("frames",), order.SYNC_WINDOW, frames, frames))
+        self.voice_stretch = voice_stretch
+
+    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> SyncBatch:
+        landmarks, speech = zip(*read)
+        landmarks_BTN2, mask_BT = padded_landmarks(landmarks, self.windows.longest)
+        voices = [draw_voice(self.windows.random(slot, order.SYNC_VOICE), self.voice_stretch) for slot in numbers]
+        return SyncBatch(
+            **self.named(numbers, examples),
+            landmarks_BTN2=landmarks_BTN2,
+            mask_BT=mask_BT,
+            audio_BS=padded_audio(speech, self.windows.longest),
+            voice_B=torch.tensor(voices),
+        )

@@ -1,0 +1,202 @@
+"""Videos to clips in shards, with ledgers and a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.columns import column
+from data_pipeline.extract import pool, sources
+from data_pipeline.extract.survey import Limits
+from data_pipeline.shards import layout, writer
+from data_pipeline.shards import ledger as ledgers
+from data_pipeline.shards import manifest as manifests
+from mytalk import atomic, command, media
+from mytalk.face import crop, detector
+from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
+from mytalk.machine import cores, sole_user
+from mytalk.progress import Progress
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = command.parser(
+        "python -m data_pipeline extract",
+        "Turn videos into clips: find the face, crop, cut into spans, write shards of two columns, and a\n"
+        "manifest. The person in a video is named by its folder. Every video and every span ends in one\n"
+        "named state (ledger.jsonl). Stopped at any moment, the same command continues; videos added later\n"
+        "get shards of their own.",
+        "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf",
+    )
+    made.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
+    made.add_argument("out", type=Path, help="folder of the shards")
+    made.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")
+    made.add_argument(
+        "--identity",
+        choices=("first", "parent"),
+        help="which folder names the person, where videos lie deeper than one: the first below VIDEOS "
+        "(VoxCeleb2, MEAD) or the one that holds the video (LRS3)",
+    )
+    made.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
+    made.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    limits = Limits()
+    made.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
+    made.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
+    made.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
+    made.add_argument("--crop-px", type=int, default=limits.crop_px, help="side of the crop (even)")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    limits = _limits(args)
+    out: Path = args.out
+    corpus = args.corpus or args.videos.resolve().name
+    if not args.videos.is_dir():
+        raise command.UserError(f"no folder {args.videos}; name a folder of videos")
+    found = sources.walk(args.videos, skip=out.resolve())
+    if not found and not (out / sources.FILE).exists():
+        suffixes = " ".join(sorted(sources.SUFFIXES))
+        raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}")
+    out.mkdir(parents=True, exist_ok=True)
+    with sole_user(out, "extract"):
+        atomic.sweep(out)
+        atomic.sweep(out / "parts")
+        settings = dataclasses.asdict(limits)
+        per_shard = args.sources_per_shard
+        listed = sources.listed(args.videos, out, corpus, settings, per_shard, args.identity, found)
+        frames = _extract(args, listed, corpus, limits)
+        return _close(out, listed, frames, started, max(args.workers, 1))
+
+
+def make_shard(task: writer.Task, tick) -> dict[str, Any]:
+    """The work of a worker process: one shard, with one thread and one detector for its whole life."""
+    global _detector
+    if _detector is None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        _detector = detector.FaceDetector()
+    return writer.write(task, _detector, tick)
+
+
+_detector: detector.FaceDetector | None = None
+
+
+def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) -> int:
+    """Make the shards that are not committed; returns the number of frames that were read."""
+    members: dict[int, list[sources.Source]] = {}
+    for source in listed:
+        members.setdefault(source.shard, []).append(source)
+    pending = [shard for shard in sorted(members) if _committed(args.out, shard) is None]
+    if not pending:
+        return 0
+    _pin_protocol(args.out, limits)
+    tasks = [writer.Task(args.videos, args.out, shard, tuple(members[shard]), corpus, limits) for shard in pending]
+    todo = sum(len(task.sources) for task in tasks)
+    progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
+    begun: set[tuple[int, int]] = set()
+    started, ticked, frames = time.monotonic(), 0, 0
+
+    def on_tick(task: writer.Task, item: int, n: int) -> None:
+        nonlocal ticked
+        ticked += n
+        before = len(begun)
+        begun.update((task.shard, i) for i in range(item))  # the items before this one are finished
+        progress.step(len(begun) - before, f"{ticked / max(time.monotonic() - started, 1e-9):.0f} frames/s")
+
+    def on_done(task: writer.Task, part: dict[str, Any]) -> None:
+        nonlocal frames
+        frames += sum(row.get("frames", 0) for row in part["sources"])
+        on_tick(task, len(task.sources), 0)
+
+    pool.run(tasks, make_shard, args.workers, _condemned, on_tick, on_done)
+    progress.finish()
+    return frames
+
+
+def _condemned(task: writer.Task, item: int) -> writer.Task:
+    return dataclasses.replace(task, condemned=task.condemned | {item})
+
+
+def _close(out: Path, listed: list[sources.Source], frames: int, started: float, workers: int) -> int:
+    """Balance the ledgers, write them and the manifest, print the sums."""
+    parts = [_part(out, shard) for shard in sorted({source.shard for source in listed})]
+    ledger = ledgers.balance((source.path for source in listed), parts)
+    if ledger.clips:
+        table, header = manifests.from_parts(parts, json.loads((out / "protocol.json").read_text()))
+        old = manifests.pending(out)
+        if old is not None:
+            table, header = column.kept(manifests.carried(table, old[0]), header, old[0], old[1])
+            header = {**old[1], **header}
+        if old is None or not old[2] or not old[0].equals(table) or old[1] != header:
+            manifests.save(out, table, header)
+    ledgers.write(out, parts)
+    print(ledgers.table(ledger))
+    if frames:
+        seconds = time.monotonic() - started
+        print(
+            f"frames   {frames} in {seconds:.0f} s: {frames / seconds:.1f} a second, "
+            f"{frames / seconds / workers:.1f} a second and core"
+        )
+    if not ledger.clips:
+        print(f"nothing was extracted; the reasons are in {out / ledgers.FILE}", file=sys.stderr)
+        return command.EXIT_NOT_DONE
+    return command.EXIT_DONE
+
+
+def _committed(out: Path, shard: int) -> dict[str, Any] | None:
+    """A shard's part, if it is committed and its tars lie there in full length, with their checksums."""
+    try:
+        part = json.loads(layout.part_path(out, shard).read_text())
+        for column, stated in part["columns"].items():
+            if layout.tar_path(out, column, shard).stat().st_size != stated["bytes"]:
+                return None
+            (out / layout.sums_name(column, shard)).stat()
+    except FileNotFoundError:
+        return None
+    return part
+
+
+def _part(out: Path, shard: int) -> dict[str, Any]:
+    return json.loads(layout.part_path(out, shard).read_text())
+
+
+def _pin_protocol(out: Path, limits: Limits) -> None:
+    """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
+    protocol = {
+        "crop_px": limits.crop_px,
+        "crop_margin": crop.MARGIN,
+        "frame_hz": FRAME_HZ,
+        "sample_hz": SAMPLE_HZ,
+        "detector": detector.NAME,
+        "detector_version": detector.version(),
+        "video_codec": {"name": "libx264", **media.CLIP_CODEC},
+        "media_version": media.VERSION,
+    }
+    path = out / "protocol.json"
+    try:
+        before = json.loads(path.read_text())
+    except FileNotFoundError:
+        atomic.write_json(path, protocol)
+        return
+    for name, value in protocol.items():
+        if before.get(name) != value:
+            raise command.UserError(
+                f"{out} was begun with {name} = {before.get(name)}, here it is {value}; install that or name "
+                "another folder"
+            )
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    if not 0 < args.min_seconds <= args.max_seconds:
+        raise command.UserError("--min-seconds must be above 0 and not above --max-seconds")
+    if args.crop_px < 32 or args.crop_px % 2:
+        raise command.UserError("--crop-px must be even and at least 32")
+    if args.sources_per_shard < 1 or args.workers < 0:
+        raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
+    return Limits(args.min_seconds, args.max_seconds, args.min_face_px, args.crop_px)

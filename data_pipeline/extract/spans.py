@@ -1,0 +1,64 @@
+"""Which stretches of a source become clips, by named rules.
+
+A span is a piece of a run of frames that have a face and sound; a shot's end ends the run. Every span ends
+in one state: `kept`, or the name of the first rule that rejects it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from mytalk.face.shots import face_boxes, runs, shot_starts
+
+KEPT = "kept"
+TOO_SHORT = "too_short"
+SMALL_FACE = "small_face"
+SILENT = "silent"
+
+SILENT_PEAK = 1e-3  # of full scale: no speech, nothing to learn lips from
+
+
+@dataclass(frozen=True)
+class Span:
+    """Output frames [start, stop) of a source and the state they ended in."""
+
+    start: int
+    stop: int
+    state: str = KEPT
+
+
+def pieces(start: int, stop: int, max_frames: int) -> list[tuple[int, int]]:
+    """A run in as few pieces of at most `max_frames` as can be, as equal as can be: no short rest is lost."""
+    count = -(-(stop - start) // max_frames)
+    edges = [start + (stop - start) * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def judge(
+    landmarks_TN2: np.ndarray,
+    found_T: np.ndarray,
+    audio_S: np.ndarray,
+    samples_per_frame: int,
+    min_frames: int,
+    max_frames: int,
+    min_face_px: float,
+) -> list[Span]:
+    """Every span of a source in order, with its state. Frames past the end of the audio have no sound."""
+    sounding = np.arange(len(found_T)) < -(-len(audio_S) // samples_per_frame)
+    starts_T = shot_starts(landmarks_TN2, found_T)
+    _, side_T = face_boxes(landmarks_TN2)
+    spans = []
+    for run in runs(found_T & sounding, starts_T):
+        for start, stop in pieces(*run, max_frames):
+            state = KEPT
+            if stop - start < min_frames:
+                state = TOO_SHORT
+            elif float(np.median(side_T[start:stop])) < min_face_px:
+                state = SMALL_FACE
+            elif np.abs(audio_S[start * samples_per_frame : stop * samples_per_frame]).max() < SILENT_PEAK:
+                state = SILENT
+            spans.append(Span(start, stop, state))
+    return spans

@@ -1,0 +1,1 @@
+"""From a slot number to a batch: filter, mixture, order, windows, batches, loader."""

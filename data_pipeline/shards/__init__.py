@@ -1,0 +1,1 @@
+"""The format on disk: shards, clips, checksums, manifest and ledgers, read and written."""

@@ -1,0 +1,114 @@
+"""The ledgers of an extraction: every source ends in one state, every span in one, and both add up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.extract.spans import KEPT
+from data_pipeline.shards.writer import EXTRACTED, REJECTED
+from mytalk import atomic
+from mytalk.face.landmarks import FRAME_HZ
+
+FILE = "ledger.jsonl"
+
+
+class LedgerError(AssertionError):
+    """The books do not balance: something was lost or counted twice."""
+
+
+@dataclass
+class Ledger:
+    """Counts of a whole extraction. `rejected` is by reason, `spans` by state, frames at 25 fps."""
+
+    sources: int = 0
+    extracted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    spans: Counter[str] = field(default_factory=Counter)
+    clips: int = 0
+    kept_frames: int = 0
+    rejected_frames: int = 0
+
+    @property
+    def hours(self) -> float:
+        """Hours of the kept clips."""
+        return self.kept_frames / FRAME_HZ / 3600
+
+
+def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> Ledger:
+    """The ledger of all parts against the list of sources.
+
+    Raises LedgerError unless every listed source ends in exactly one state with a reason where rejected,
+    the sources that have a kept span are the extracted ones, kept spans and clips correspond one to one,
+    and no two clips share a key.
+    """
+    listed = list(listed)
+    ledger = Ledger(sources=len(listed))
+    seen: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
+    for part in parts:
+        clips = Counter((c["facts"]["source"], c["facts"]["start_frame"], c["frames"]) for c in part["clips"])
+        keys.update(clip["key"] for clip in part["clips"])
+        kept: Counter[tuple[str, int, int]] = Counter()
+        for row in part["sources"]:
+            seen[row["source"]] += 1
+            for span in row["spans"]:
+                ledger.spans[span["state"]] += 1
+                frames = span["stop"] - span["start"]
+                if span["state"] == KEPT:
+                    kept[row["source"], span["start"], frames] += 1
+                    ledger.kept_frames += frames
+                else:
+                    ledger.rejected_frames += frames
+            has_clip = any(span["state"] == KEPT for span in row["spans"])
+            if row["state"] == EXTRACTED and has_clip:
+                ledger.extracted += 1
+            elif row["state"] == REJECTED and not has_clip and row.get("reason"):
+                ledger.rejected[row["reason"]] += 1
+            else:
+                raise LedgerError(f"source {row['source']} is in no proper state: {row['state']}")
+        if clips != kept:
+            raise LedgerError(f"shard {part['shard']}: {kept.total()} kept spans, {clips.total()} clips")
+        ledger.clips += len(part["clips"])
+    missing = [path for path in listed if path not in seen]
+    if missing:
+        raise LedgerError(f"{len(missing)} sources without a state, the first is {missing[0]}")
+    if seen.total() != ledger.sources or ledger.sources != ledger.extracted + ledger.rejected.total():
+        raise LedgerError(f"{ledger.sources} sources listed, {seen.total()} in the ledger")
+    if ledger.clips != ledger.spans[KEPT]:
+        raise LedgerError(f"{ledger.spans[KEPT]} spans kept, {ledger.clips} clips")
+    if len(keys) != ledger.clips:
+        raise LedgerError(f"{keys.most_common(1)[0][0]} is the key of more than one clip")
+    return ledger
+
+
+def write(out: Path, parts: Iterable[dict[str, Any]]) -> None:
+    """Write OUT/ledger.jsonl: a line per source (state, reason, message), each followed by its spans."""
+    with atomic.file(out / FILE, "w") as handle:
+        for part in parts:
+            for row in part["sources"]:
+                line = {"shard": part["shard"], **{k: v for k, v in row.items() if k != "spans"}}
+                handle.write(json.dumps(line, sort_keys=True) + "\n")
+                for span in row["spans"]:
+                    handle.write(json.dumps({"span_of": row["source"], **span}, sort_keys=True) + "\n")
+
+
+def table(ledger: Ledger) -> str:
+    """The closing lines: sources and spans by state, clips and hours."""
+    reasons = "".join(f", {n} {reason}" for reason, n in sorted(ledger.rejected.items()))
+    states = "".join(f", {n} {state}" for state, n in sorted(ledger.spans.items()) if state != KEPT)
+    return (
+        f"sources  {ledger.sources} = {ledger.extracted} extracted + {ledger.rejected.total()} rejected"
+        f"{_in_brackets(reasons)}\n"
+        f"spans    {ledger.spans.total()} = {ledger.spans[KEPT]} kept + "
+        f"{ledger.spans.total() - ledger.spans[KEPT]} rejected{_in_brackets(states)}\n"
+        f"clips    {ledger.clips}, {ledger.hours:.3g} hours"
+    )
+
+
+def _in_brackets(listed: str) -> str:
+    return f" ({listed[2:]})" if listed else ""

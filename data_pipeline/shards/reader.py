@@ -1,0 +1,369 @@
+"""Reading clips out of shards by byte range: whole members, or just the window that an example needs.
+
+Every read is widened to whole blocks of the tar and checked against their checksums (shards/checksums.py).
+
+Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px, S audio samples, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipeline.sample.order import OFFSET
+from data_pipeline.shards import checksums
+from data_pipeline.shards.manifest import Manifest, ShardFile
+from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
+from mytalk.command import UserError
+from mytalk.face.landmarks import COUNT, CROP_PX, SAMPLES_PER_FRAME
+
+SAMPLE_BYTES = VALUE_BYTES = 2  # 16 bits for a sample, and for a value of landmarks and later columns
+HELD_SUMS = 64  # files of checksums kept: the shards that are read now
+
+
+class ClipError(UserError):
+    """A clip's content is damaged (not the machine's fault). `reason` is a short snake_case code."""
+
+    def __init__(self, key: str, reason: str, message: str):
+        super().__init__(f"clip {key}: {message}; mend its shard or extract it again, then run the same command")
+        self.key, self.reason, self.message = key, reason, message
+
+    def __reduce__(self) -> tuple:  # a worker process sends it home
+        return ClipError, (self.key, self.reason, self.message)
+
+
+class Want(NamedTuple):
+    """What to read of a clip: frames [start, stop) of a member's values, or the whole member as bytes (stop None)."""
+
+    row: int
+    member: str
+    start: int = 0
+    stop: int | None = None
+
+
+class Piece(NamedTuple):
+    """Bytes of a clip in a tar: column of its shard, offset and size in the file."""
+
+    row: int
+    column: str
+    offset: int
+    size: int
+
+
+def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> None:
+    """UserError unless all rows are crops of CROP_PX: the networks know no other size of a face."""
+    crop_px = manifest.column("crop_px")[rows]
+    wrong = np.flatnonzero(crop_px != CROP_PX)
+    if len(wrong):
+        raise UserError(
+            f"{manifest.folder}: clip {manifest.at(rows[wrong[0]], 'key')} is a crop of {crop_px[wrong[0]]} px and "
+            f"training needs {CROP_PX}; extract again with --crop-px {CROP_PX}"
+        )
+
+
+# Bytes -----------------------------------------------------------------------------------------------
+
+
+class _Read(NamedTuple):
+    """One request: whole blocks of a tar, and the checksums they are held against (None: the shard has none)."""
+
+    file: ShardFile
+    start: int
+    size: int
+
+    @property
+    def asked(self) -> tuple[str, int, int]:
+        return self.file.name, self.start, self.size
+
+
+def fetch(manifest: Manifest, pieces: Sequence[Piece]) -> list[bytes | ClipError]:
+    """The bytes of each piece, all asked for at once; where a clip's content is damaged, the error instead.
+
+    Raises OSError where the storage cannot be read: that says nothing about the clip.
+    """
+    return [found if isinstance(found, ClipError) else bytes(found) for found in _fetched(manifest, pieces)]
+
+
+def _fetched(manifest: Manifest, pieces: Sequence[Piece]) -> Iterator[memoryview | ClipError]:
+    """`fetch` without a copy: views of the blocks that were read, each checked as it comes."""
+    reads = [_widened(manifest, piece) for piece in pieces]
+    for piece, read, data in zip(pieces, reads, manifest.store.each([read.asked for read in reads])):
+        fault = _fault(manifest, read, data)
+        if fault is not None:  # a copy on the way may be damaged, and the shard be whole
+            manifest.store.forget([read.asked])
+            _held_sums.pop((manifest.store.root, read.file.sums or ""), None)
+            (data,) = manifest.store.read([read.asked])
+            fault = _fault(manifest, read, data)
+        begin = piece.offset - read.start
+        yield memoryview(data)[begin : begin + piece.size] if fault is None else _error(manifest, piece.row, *fault)
+
+
+def _widened(manifest: Manifest, piece: Piece) -> _Read:
+    file = manifest.shard_file(piece.column, int(manifest.at(piece.row, "shard")))
+    if file.bytes is None:
+        return _Read(file, piece.offset, piece.size)
+    if piece.offset + piece.size > file.bytes:  # no block can be asked for there: what is asked comes short
+        return _Read(replace(file, sums=None), piece.offset, piece.size)
+    return _Read(file, *checksums.widened(piece.offset, piece.size, file.bytes))
+
+
+def cost_bytes(manifest: Manifest, wants: Sequence[Want]) -> int:
+    """How many bytes `read` asks the storage for, whole blocks counted as often as they are asked for."""
+    return sum(_widened(manifest, piece_of(manifest, want)).size for want in wants)
+
+
+def _fault(manifest: Manifest, read: _Read, data: bytes) -> tuple[str, str] | None:
+    """What is wrong with the bytes read, as (reason, words); None where nothing is."""
+    if len(data) < read.size:
+        return "short", f"its shard ends {read.size - len(data)} bytes too early"
+    if read.file.sums is None or read.file.bytes is None:
+        return None
+    try:
+        sums_B = _sums(manifest, read.file.sums, read.file.bytes)
+    except ValueError as error:
+        return "checksums", f"{read.file.sums}: {error}"
+    block = checksums.first_damaged(data, read.start, sums_B)
+    return (
+        None
+        if block is None
+        else ("checksum", f"{read.file.name} is damaged near byte {block * checksums.BLOCK_BYTES}")
+    )
+
+
+_held_sums: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+
+def _sums(manifest: Manifest, name: str, tar_bytes: int) -> np.ndarray:
+    place = (manifest.store.root, name)
+    held = _held_sums.get(place)
+    if held is None or len(held) != -(-tar_bytes // checksums.BLOCK_BYTES):
+        held = checksums.parsed(manifest.store.whole(name), tar_bytes)
+        _held_sums[place] = held
+        while len(_held_sums) > HELD_SUMS:
+            _held_sums.popitem(last=False)
+    return held
+
+
+# Members ---------------------------------------------------------------------------------------------
+
+
+def member_piece(manifest: Manifest, row: int, member: str) -> Piece:
+    """Where the data of a member (landmarks, audio, facts, video, or a later column's) lies."""
+    offset, size = manifest.at(row, f"{member}_offset"), manifest.at(row, f"{member}_size")
+    return Piece(row, manifest.column_of(member), int(offset), int(size))
+
+
+def member_range(manifest: Manifest, row: int, member: str) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the data of a member, of a manifest in a local folder."""
+    return _in_file(manifest, member_piece(manifest, row, member))
+
+
+def landmarks_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the landmarks of frames [start, stop). Raises ClipError (layout)."""
+    return _in_file(manifest, piece_of(manifest, Want(row, "landmarks", start, stop)))
+
+
+def audio_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of the audio of frames [start, stop). Raises ClipError (layout)."""
+    return _in_file(manifest, piece_of(manifest, Want(row, "audio", start, stop)))
+
+
+def _in_file(manifest: Manifest, piece: Piece) -> tuple[Path, int, int]:
+    path = manifest.shard_path(piece.column, int(manifest.at(piece.row, "shard")))
+    return path, piece.offset, piece.size
+
+
+def piece_of(manifest: Manifest, want: Want) -> Piece:
+    """The bytes that a want asks for. Raises ClipError (layout), IndexError for frames that the clip has not."""
+    whole = member_piece(manifest, want.row, want.member)
+    if want.stop is None:
+        return whole
+    frames = int(manifest.at(want.row, "frames"))
+    if not 0 <= want.start <= want.stop <= frames:
+        raise IndexError(f"frames [{want.start}, {want.stop}) of a clip of {frames}")
+    per_frame, header = _layout(manifest, whole, want.member, frames)
+    late = _late_bytes(manifest, want, per_frame)
+    first, last = (min(max(frame * per_frame + late, 0), frames * per_frame) for frame in (want.start, want.stop))
+    return Piece(want.row, whole.column, whole.offset + header + first, last - first)
+
+
+def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple[int, int]:
+    """Bytes of a frame, and of what stands before the first. Raises ClipError (layout)."""
+    if member == "audio":
+        per_frame, headers = SAMPLES_PER_FRAME * SAMPLE_BYTES, range(WAV_HEADER_BYTES, WAV_HEADER_BYTES + 1)
+    else:
+        per_frame = FRAME_BYTES if member == "landmarks" else VALUE_BYTES * manifest.later(member)["width"]
+        headers = range(1, 257)
+    if (header := whole.size - frames * per_frame) not in headers:
+        raise _error(manifest, whole.row, "layout", f"{whole.size} bytes of {member} do not fit its frames")
+    return per_frame, header
+
+
+def _late_bytes(manifest: Manifest, want: Want, per_frame: int) -> int:
+    """How far into a member its frame 0 lies, where the sound is annotated to be late: whole samples, or frames."""
+    if want.member == "audio":
+        return round(late_frames(manifest, want.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
+    if want.member == "landmarks" or manifest.later(want.member).get("of") != "audio":
+        return 0
+    return round(late_frames(manifest, want.row)) * per_frame
+
+
+def late_frames(manifest: Manifest, row: int) -> float:
+    """How much later than the picture the clip's sound is, as annotated; 0 where it is not."""
+    late = manifest.at(row, OFFSET) if manifest.has(OFFSET) else None
+    return float(late) if late is not None and math.isfinite(late) else 0.0
+
+
+def heard(frames: int, offset_frames: float) -> tuple[int, int]:
+    """Frames [first, past the last) whose sound the clip holds, where it is `offset_frames` late (NaN: none known)."""
+    late = offset_frames if math.isfinite(offset_frames) else 0.0
+    return min(frames, math.ceil(max(0.0, -late))), max(0, frames - math.ceil(max(0.0, late)))
+
+
+def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes | ClipError]:
+    """What is wanted, all asked for at once, as it lies in the shard: nothing is converted yet.
+
+    Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
+    as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
+    frames that a clip has not, OSError.
+    """
+    pieces: list[Piece] = []
+    errors: dict[int, ClipError] = {}
+    for place, want in enumerate(wants):
+        try:
+            pieces.append(piece_of(manifest, want))
+        except ClipError as error:
+            errors[place] = error
+    fetched = _fetched(manifest, pieces)
+    return [errors[i] if i in errors else _values(manifest, want, next(fetched)) for i, want in enumerate(wants)]
+
+
+def _values(manifest: Manifest, want: Want, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
+    if isinstance(data, ClipError):
+        return data
+    if want.stop is None:
+        return bytes(data)
+    shape: tuple[int, ...] = (COUNT, 2)
+    if want.member != "landmarks":
+        shape = (SAMPLES_PER_FRAME,) if want.member == "audio" else (manifest.later(want.member)["width"],)
+    per_frame = VALUE_BYTES * math.prod(shape)
+    missing = (want.stop - want.start) * per_frame - len(data)
+    if missing:  # what lies outside the clip is silence
+        before = min(max(-(want.start * per_frame + _late_bytes(manifest, want, per_frame)), 0), missing)
+        data = memoryview(b"".join((bytes(before), data, bytes(missing - before))))
+    if want.member == "audio":
+        return np.frombuffer(data, "<i2")
+    values = np.frombuffer(data, "<f2")
+    if values.size and values.view("<u2").max() >= 0x7C00 and not np.isfinite(values).all():  # the first is quick
+        return _error(manifest, want.row, "not_finite", f"{want.member} are not finite")
+    return values.reshape(-1, *shape)
+
+
+def read_member(manifest: Manifest, row: int, member: str) -> bytes:
+    """The bytes of a member. Raises ClipError, OSError."""
+    return _one(manifest, Want(row, member))
+
+
+def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Landmarks of frames [start, stop) as float32 (T, 478, 2) crop px; reads those bytes only.
+
+    Raises ClipError (short, checksum, layout, not_finite), IndexError for a window outside the clip, OSError.
+    """
+    stop = int(manifest.at(row, "frames")) if stop is None else stop
+    return _one(manifest, Want(row, "landmarks", start, stop)).astype(np.float32)
+
+
+def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Audio of frames [start, stop) as float32 (T * 640,) in [-1, 1]; reads those bytes only.
+
+    Sound that is annotated to be late, or early, is shifted to its frames; what the clip does not hold is silence.
+    Raises ClipError (short, checksum, layout), IndexError for a window outside the clip, OSError.
+    """
+    stop = int(manifest.at(row, "frames")) if stop is None else stop
+    return _one(manifest, Want(row, "audio", start, stop)).astype(np.float32) / 32768
+
+
+def _one(manifest: Manifest, want: Want):
+    (found,) = read(manifest, [want])
+    if isinstance(found, ClipError):
+        raise found
+    return found
+
+
+def read_video(manifest: Manifest, row: int, indices: Sequence[int]) -> np.ndarray:
+    """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, checksum, corrupt), OSError."""
+    (found,) = read_frames(manifest, [(row, indices)])
+    if isinstance(found, ClipError):
+        raise found
+    return found
+
+
+def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) -> list[np.ndarray | ClipError]:
+    """Some frames of some clips, (row, indices) each, as RGB uint8 (T, H, W, 3); a ClipError where one is damaged.
+
+    Read are the index at each file's start, then the groups of pictures that hold the frames, of all clips at once. A
+    file laid out otherwise is read whole. Raises IndexError for frames that a clip has not, OSError.
+    """
+    from mytalk import media
+    from mytalk.media import mp4  # the motion job touches no pixels and needs no codecs
+
+    for row, indices in asked:
+        frames = int(manifest.at(row, "frames"))
+        if not all(0 <= index < frames for index in indices):
+            raise IndexError(f"frames {list(indices)} of a clip of {frames}")
+    whole = [member_piece(manifest, row, "video") for row, _ in asked]
+    heads = fetch(manifest, [piece._replace(size=min(piece.size, mp4.HEAD_BYTES)) for piece in whole])
+    plans = [_plan(manifest, piece, head, indices) for piece, head, (_, indices) in zip(whole, heads, asked)]
+    fetched = iter(fetch(manifest, [piece for _, pieces in plans for piece in pieces]))
+    found: list[np.ndarray | ClipError] = []
+    for (row, indices), (track, pieces) in zip(asked, plans):
+        data: list[Any] = [next(fetched) for _ in pieces]
+        fault = track if isinstance(track, ClipError) else next((d for d in data if isinstance(d, ClipError)), None)
+        try:
+            if fault is None:
+                pixels = track.decode(data, indices) if track is not None else media.decode_frames(data[0], indices)
+                fault = _other_video(manifest, row, track, pixels.shape[1:3])
+            found.append(pixels if fault is None else fault)
+        except (media.MediaError, IndexError) as error:
+            found.append(_error(manifest, row, "corrupt", str(error)))
+    return found
+
+
+def _other_video(manifest: Manifest, row: int, track: Any, shape: tuple[int, ...]) -> ClipError | None:
+    """The error of a video that is not one picture of the crop's size for each frame, as others' tars may hold."""
+    side, frames = int(manifest.at(row, "crop_px")), int(manifest.at(row, "frames"))
+    if shape != (side, side):
+        return _error(manifest, row, "layout", f"its video is {shape[1]} x {shape[0]} px and the crop {side} px")
+    if track is not None and len(track) != frames:
+        return _error(manifest, row, "layout", f"its video has {len(track)} pictures and the clip {frames} frames")
+    return None
+
+
+def _plan(manifest: Manifest, whole: Piece, head: bytes | ClipError, indices: Sequence[int]) -> tuple[Any, list[Piece]]:
+    """The video's index and what to read; None where only the whole can be decoded; an error and nothing to read."""
+    from mytalk import media
+    from mytalk.media import mp4
+
+    try:
+        while isinstance(head, bytes) and (needed := mp4.Track.needs(head, whole.size)) > len(head):
+            more = min(whole.size, max(needed, 2 * len(head)))  # a hostile index asks for a few bytes each time
+            (head,) = fetch(manifest, [whole._replace(size=more)])
+        if isinstance(head, ClipError):
+            return head, []
+        track = mp4.Track.parse(head, whole.size)
+        ranges = track.ranges(indices)
+        return track, [whole._replace(offset=whole.offset + at, size=size) for at, size in ranges]
+    except (media.MediaError, IndexError) as error:
+        if isinstance(error, media.MediaError) and error.reason == "layout":
+            return None, [whole]
+        return _error(manifest, whole.row, "corrupt", str(error)), []
+
+
+def _error(manifest: Manifest, row: int, reason: str, message: str) -> ClipError:
+    return ClipError(str(manifest.at(row, "key")), reason, message)

@@ -1,0 +1,371 @@
+"""Reading byte ranges of a folder of shards, on a disk or behind a URL: exact bytes, or an error that says why not.
+
+What the machine did wrong (a server's 500, a cut or stalled connection, a stale file handle) is tried again with
+growing pauses. A file that is not there, or may not be read, is an error at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import random
+import re
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from data_pipeline.storage.cache import Cache, Range
+from mytalk.command import RunAgain, UserError
+
+OPEN_FILES = 64
+CONNECTIONS = 64
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # trying again would not help
+
+T = TypeVar("T")
+Asked = tuple[str, int, "int | None"]  # where, offset, size in bytes; None for all of it
+
+_jitter = random.SystemRandom()  # never the generators that examples are drawn from
+
+# A child leaves the clients that its parent opened alone for good: closing them would disturb the parent's sockets.
+_clients: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: equal ones are two
+_of_parents: list[Any] = []
+os.register_at_fork(after_in_child=lambda: _of_parents.extend(_clients.values()))
+
+
+class Unreachable(RunAgain):
+    """Storage could not be read after all tries. One line that names the file."""
+
+
+class Store:
+    """A folder of files, read by byte ranges. May be shared by threads, forked and pickled.
+
+    `root` is a folder's path or a URL (http, https, s3, or another that fsspec knows; credentials and endpoints come
+    from where its client looks for them). A file is named by its path inside the root, with "/"; an absolute path or a
+    URL names one elsewhere. `cache` keeps what is read of remote files by `read`. A failure is tried again up to
+    `tries` times in all, after `wait_s` seconds, then twice as many, and so on, half more or less; silence of
+    `timeout_s` seconds is a failure. `options` go to fsspec's file system.
+
+    Methods raise FileNotFoundError, PermissionError, Unreachable, and UserError for a server that can give no ranges.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        cache: Cache | None = None,
+        tries: int = 5,
+        wait_s: float = 0.5,
+        timeout_s: float = 30.0,
+        options: dict[str, Any] | None = None,
+    ):
+        self.root, self.cache, self.options = str(root), cache, options
+        self.tries, self.wait_s, self.timeout_s = tries, wait_s, timeout_s
+        self.local = "://" not in self.root
+        self._systems: dict[tuple[int, str], Any] = {}
+
+    def __reduce__(self) -> tuple:
+        return Store, (self.root, self.cache, self.tries, self.wait_s, self.timeout_s, self.options)
+
+    @property
+    def shown(self) -> str:
+        """The root as messages may name it."""
+        return without_secrets(self.root)
+
+    def read(self, ranges: Sequence[Range]) -> list[bytes]:
+        """The bytes of each range, in order; fewer than asked only where its file really ends."""
+        return list(self.each(ranges))
+
+    def each(self, ranges: Sequence[Range]) -> Iterator[bytes]:
+        """`read`, one after the other: who uses each as it comes finds it in the processor's cache.
+
+        Remote ranges are requested all at once, and those that failed requested again.
+        """
+        places = [(self._where(name), offset, size) for name, offset, size in ranges]
+        assert all(offset >= 0 and size >= 0 for _, offset, size in places), ranges
+        remote = [place for place in places if _is_remote(place[0])]
+        fetched = iter(self.cache.read(remote, self._fetch) if self.cache else self._fetch(remote))
+        for place in places:
+            yield next(fetched) if _is_remote(place[0]) else self._read_local(*place)
+
+    def whole(self, name: str) -> bytes:
+        """All bytes of a file, never from the cache: it may be one that is written anew, such as a manifest."""
+        where = self._where(name)
+        if _is_remote(where):
+            return self._fetch([(where, 0, None)])[0]
+        _of_thread.files.close(where)  # another may have taken its place since
+        return self._read_local(where, 0, None)
+
+    def size(self, name: str) -> int:
+        """A file's size in bytes."""
+        where = self._where(name)
+        if _is_remote(where):
+            return self._again(where, lambda: self._remote_size(where))
+        return self._again(where, lambda: os.stat(where).st_size)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name. Raises Unreachable where that cannot be told."""
+        try:
+            self.size(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def forget(self, ranges: Sequence[Range]) -> None:
+        """The caller found these bytes damaged: the next read asks their origin, by files opened anew."""
+        places = [(self._where(name), offset, size) for name, offset, size in ranges]
+        if self.cache:
+            self.cache.forget([place for place in places if _is_remote(place[0])])
+        for where, _, _ in places:
+            _of_thread.files.close(where)
+
+    def _where(self, name: str) -> str:
+        """The path or URL of a file."""
+        if _is_remote(name) or (self.local and os.path.isabs(name)):
+            return name
+        if self.local:
+            return os.path.join(self.root, name)
+        if os.path.isabs(name):
+            raise PermissionError(errno.EACCES, "a remote folder names a file of this machine", name)
+        http = self.root.startswith(("http://", "https://"))
+        base, mark, query = self.root.partition("?") if http else (self.root, "", "")  # a signed URL
+        scheme, _, path = base.partition("://")
+        path = posixpath.normpath(f"{path}/{quote(name) if http else name}")  # no server folds "..", as folders do
+        return f"{scheme}://{path}{mark}{query}"
+
+    def _again(self, where: str, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns, tried again after errors of the machine."""
+        for count in range(1, self.tries + 1):
+            try:
+                return attempt()
+            except FINAL:
+                raise
+            except OSError as error:
+                self._pause(where, count, error)
+        raise AssertionError("at least one try")
+
+    def _pause(self, where: str, count: int, error: BaseException) -> None:
+        """Wait before another try; Unreachable after the last."""
+        if count >= self.tries:
+            raise Unreachable(
+                f"{without_secrets(where)}: not read in {self.tries} tries ({_cause(error)}); "
+                "the same command continues when it can be reached"
+            ) from None  # the causes may hold credentials
+        time.sleep(self.wait_s * 2 ** (count - 1) * _jitter.uniform(0.5, 1.5))
+
+    def _read_local(self, path: str, offset: int, size: int | None) -> bytes:
+        def attempt() -> bytes:
+            try:
+                descriptor = _of_thread.files.descriptor(path)
+                return _pread(descriptor, offset, os.fstat(descriptor).st_size if size is None else size)
+            except OSError:
+                _of_thread.files.close(path)  # a stale handle stays stale
+                raise
+
+        return self._again(path, attempt)
+
+    def _fetch(self, asked: Sequence[Asked]) -> list[bytes]:
+        """Remote ranges, all requested at once; those that failed are requested again."""
+        found: dict[int, bytes] = {place: b"" for place, (_, _, size) in enumerate(asked) if size == 0}
+        for count in range(1, self.tries + 1):
+            left = [place for place in range(len(asked)) if place not in found]
+            failed: tuple[str, Exception] | None = None
+            for place, answer in zip(left, self._request([asked[place] for place in left])):
+                where, offset, size = asked[place]
+                try:
+                    found[place] = self._judged(where, offset, size, answer)
+                except FINAL:
+                    raise
+                except OSError as error:
+                    failed = where, error
+            if failed is None:
+                break
+            self._pause(failed[0], count, failed[1])
+        return [found[place] for place in range(len(asked))]
+
+    def _request(self, asked: list[Asked]) -> list[bytes | BaseException]:
+        """An answer or an exception for each range, from the file system of its protocol."""
+        answers: dict[Asked, bytes | BaseException] = {}
+        for protocol in {_protocol(where) for where, _, _ in asked}:
+            system = self._system(protocol)
+            part = [one for one in dict.fromkeys(asked) if _protocol(one[0]) == protocol]
+            starts = [None if size is None else offset for _, offset, size in part]
+            ends = [None if size is None else offset + size for _, offset, size in part]
+            try:
+                paths = [system._strip_protocol(where) for where, _, _ in part]
+                given = system.cat_ranges(paths, starts, ends, on_error="return")
+            except OSError as error:  # before any request
+                given = [error] * len(part)
+            answers.update(zip(part, given))
+        return [answers[one] for one in asked]
+
+    def _judged(self, where: str, offset: int, size: int | None, answer: bytes | BaseException) -> bytes:
+        """The answer, if it is what was asked for. Raises one of FINAL, UserError, or OSError: try again."""
+        if isinstance(answer, BaseException) and _status(answer) != 416:  # 416: the file ends before the range
+            raise _told(answer, where)
+        data = b"" if isinstance(answer, BaseException) else bytes(answer)
+        if len(data) == size:
+            return data
+        length = self._remote_size(where)
+        expected = length if size is None else min(max(length - offset, 0), size)
+        if len(data) == expected:
+            return data
+        if size is not None and (len(data) > size or len(data) == length > expected):
+            raise _no_ranges(where)
+        raise OSError(f"{len(data)} bytes came instead of {expected}")
+
+    def _remote_size(self, where: str) -> int:
+        system = self._system(_protocol(where))
+        try:
+            facts = system.info(system._strip_protocol(where))
+        except Exception as error:
+            raise _told(error, where) from None
+        if facts.get("type") == "directory":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), without_secrets(where))
+        if facts.get("size") is None:
+            raise UserError(f"{without_secrets(where)}: the server does not tell its size; serve it by one that does")
+        return int(facts["size"])
+
+    def _system(self, protocol: str) -> Any:
+        """fsspec's file system, one per process: its event loop does not survive a fork."""
+        key = os.getpid(), protocol
+        if key not in self._systems:
+            import fsspec  # those who read from a disk need no fsspec
+
+            try:
+                make = fsspec.get_filesystem_class(protocol)
+            except ImportError as error:
+                raise (error.__cause__ or error) from None  # the one that names the package
+            except ValueError:
+                raise UserError(f"'{protocol}://' is no protocol that fsspec knows; use http, https or s3") from None
+            options = {**_options(protocol, self.timeout_s), **(self.options or {})}
+            system = make(skip_instance_cache=True, **options)
+            system.retries = 1  # s3fs would try again by itself
+            _clients[id(system)] = system
+            self._systems[key] = system
+        return self._systems[key]
+
+
+class _OpenFiles:
+    """The files last read from, by path. `pread` moves no position, so a forked worker may go on with them."""
+
+    def __init__(self) -> None:
+        self.descriptors: OrderedDict[str, int] = OrderedDict()
+
+    def descriptor(self, path: str) -> int:
+        if path in self.descriptors:
+            self.descriptors.move_to_end(path)
+            return self.descriptors[path]
+        while len(self.descriptors) >= OPEN_FILES:
+            os.close(self.descriptors.popitem(last=False)[1])
+        self.descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self.descriptors[path]
+
+    def close(self, path: str) -> None:
+        if path in self.descriptors:
+            os.close(self.descriptors.pop(path))
+
+    def __del__(self) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+
+class _OfThread(threading.local):
+    """Each thread has files of its own, closed when it ends: no lock is held over a read, or over a fork."""
+
+    def __init__(self) -> None:
+        self.files = _OpenFiles()
+
+
+_of_thread = _OfThread()
+
+
+def _pread(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size:  # one call gives at most 2 GB, and may give less
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _is_remote(where: str) -> bool:
+    return "://" in where
+
+
+def _protocol(where: str) -> str:
+    return where.split("://", 1)[0]
+
+
+def _options(protocol: str, timeout_s: float) -> dict[str, Any]:
+    """Time limits for fsspec's clients, and no tries of their own: those would multiply with ours."""
+    if protocol in ("http", "https"):
+        import aiohttp
+
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
+        headers = {"Accept-Encoding": "identity"}  # a range of the file, not of its compressed form
+        return {"client_kwargs": {"timeout": limit, "headers": headers, "raise_for_status": _refuse_other_bytes}}
+    if protocol in ("s3", "s3a"):
+        retries = {"total_max_attempts": 1}
+        times = {"connect_timeout": timeout_s, "read_timeout": timeout_s}
+        return {"config_kwargs": {**times, "retries": retries, "max_pool_connections": CONNECTIONS}}
+    return {}
+
+
+async def _refuse_other_bytes(response: Any) -> None:
+    """aiohttp calls it with each answer: raises where it holds other bytes than the range that was asked for."""
+    asked = response.request_info.headers.get("Range")
+    if asked and response.status == 200:
+        raise _no_ranges(str(response.url))
+    given = response.headers.get("Content-Range", "")
+    if asked and response.status == 206 and not given.startswith(asked.partition("-")[0].replace("=", " ") + "-"):
+        raise OSError(f"asked for {asked}, got '{given}'")
+
+
+def _no_ranges(where: str) -> UserError:
+    return UserError(
+        f"{without_secrets(where)}: the server serves no byte ranges; use one that does, or copy the shards to a disk"
+    )
+
+
+def _told(error: BaseException, where: str) -> Exception:
+    """What a client's exception means: one of FINAL, UserError, or an OSError that is worth another try."""
+    status, plain, missing = _status(error), without_secrets(where), isinstance(error, FileNotFoundError)
+    if missing and status is None and not isinstance(error.__cause__, (LookupError, type(None))):
+        error, missing = error.__cause__, False  # fsspec calls every failure to learn of a URL "not found"
+    if isinstance(error, UserError):
+        return error
+    if status in (404, 410) or (missing and status is None):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), plain)
+    if status in (401, 403) or isinstance(error, PermissionError):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), plain)
+    return OSError(f"HTTP {status}" if status else _cause(error))
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status behind an exception of aiohttp or botocore, if any."""
+    while error is not None:
+        status = getattr(error, "status", None)
+        response = getattr(error, "response", None)
+        if status is None and isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    text = without_secrets(" ".join(str(error).split()))
+    return text if type(error) is OSError and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def without_secrets(text: str) -> str:
+    """A URL, or a text with URLs, without what may be a credential: user, password and query."""
+    text = re.sub(r"://[^\s?]*@", "://", text)
+    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)

@@ -1,0 +1,1 @@
+"""How a drawn person is painted."""

@@ -1,0 +1,1 @@
+"""What the drawn people say, their voices, and the mouth shapes of it."""

@@ -1,0 +1,95 @@
+"""Motion of any length and frame rate: windows of the motion model, blended and retimed in the head's frame.
+
+Shape suffixes: T frames, N all 478 landmarks, K noised landmarks, U source frames, R rigid landmarks,
+S audio samples (16 kHz), 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from mytalk.face import pose
+from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
+from mytalk.networks import motion
+
+OVERLAP_FRAMES = 50  # the most over which one window fades into the next (ours; the paper is silent)
+
+
+def overlap(window_frames: int) -> int:
+    """Over how many frames one window fades into the next."""
+    return min(OVERLAP_FRAMES, window_frames // 4)
+
+
+def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tuple[int, int]]:
+    """[start, stop) of the windows of a clip, each full where the clip is long enough; the last may overlap more."""
+    if frames <= window_frames:
+        return [(0, frames)]
+    last = frames - window_frames
+    starts = [*range(0, last, window_frames - overlap(window_frames)), last]
+    return [(start, start + window_frames) for start in starts]
+
+
+def generate(
+    model: motion.MotionModel,
+    landmarks_TN2: np.ndarray,
+    source_UN2: np.ndarray,
+    audio_S: np.ndarray,
+    seed: int,
+    steps: int,
+    source_audio_S: np.ndarray,
+    on_window: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window gives the plain answer.
+
+    Windows are as long as the longest that the model was trained on, and are joined where the head stands still, in
+    its own frame, by a linear cross-fade.
+    """
+    parts = []
+    for start, stop in windows(len(landmarks_TN2), model.window_frames):
+        sound_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+        clip_TN2 = landmarks_TN2[start:stop]
+        made_TN2 = motion.generate(model, clip_TN2, source_UN2, sound_S, seed, steps, source_audio_S=source_audio_S)
+        parts.append((start, made_TN2))
+        on_window()
+    rigid_R2 = rigid_shape(source_UN2)
+    joined_TK2 = np.zeros((0, len(NOISED), 2))
+    for start, made_TN2 in parts:
+        joined_TK2 = _faded(joined_TK2, lower_face(made_TN2, rigid_R2), start, overlap(model.window_frames))
+    return with_lower_face(landmarks_TN2, joined_TK2, rigid_R2)
+
+
+def rigid_shape(source_UN2: np.ndarray) -> torch.Tensor:
+    """The rigid points to which poses are fitted, in the head's frame: (R, 2) float64."""
+    points = _points(source_UN2)
+    return pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64))[0]
+
+
+def lower_face(landmarks_TN2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
+    """The noised points in the head's frame, where they are motion alone: (T, K, 2) float64."""
+    points = _points(landmarks_TN2)
+    return pose.fit(points, rigid_R2[None]).to_head(points[:, :, NOISED])[0].numpy()
+
+
+def with_lower_face(landmarks_TN2: np.ndarray, lower_TK2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
+    """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 2) float32, crop px."""
+    placed = pose.fit(_points(landmarks_TN2), rigid_R2[None]).to_crop(torch.from_numpy(lower_TK2)[None])
+    out = np.array(landmarks_TN2, np.float32)
+    out[:, NOISED] = placed[0].numpy()
+    return out
+
+
+def _faded(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longest: int) -> np.ndarray:
+    """What is joined so far, faded over at most `longest` frames into a window that begins at `start`."""
+    end = len(joined_TK2)
+    fade = min(end - start, longest)
+    weight = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]
+    shared = next_TK2[end - fade - start : end - start]
+    between = (1 - weight) * joined_TK2[end - fade :] + weight * shared
+    return np.concatenate([joined_TK2[: end - fade], between, next_TK2[end - start :]])
+
+
+def _points(landmarks_TN2: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(landmarks_TN2, np.float64))[None]

@@ -1,0 +1,68 @@
+"""The canonical crop: one fixed square box per clip, in which the head moves.
+
+The same crop serves extraction, training, dubbing and scoring. A box that followed the face in every frame
+would carry the mouth's motion (the chin moves the box) into the landmarks; a fixed one cannot.
+
+A crop is a 2 x 3 affine map from source px to crop px (scale and shift, no rotation). Coordinates are
+areas: 0 is a picture's left or top edge, its width or height the other; OpenCV, which counts pixel
+centres, is half a pixel off and converted to in `warp`.
+
+Shape suffixes: T frames, N landmarks, 2 = (x, y), 23 the affine matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mytalk.face.landmarks import CROP_PX
+
+MARGIN = 1.5  # side of the crop / side of the face's box
+
+
+def canonical(landmarks_TN2: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
+    """The clip's crop as a float64 (2, 3) matrix, from its landmarks in source px.
+
+    Centre: the median of the frames' face boxes, so single bad frames do not move it. Side: MARGIN times
+    the median face box, or more where the head moves so far that nine in ten of the boxes would not fit.
+    """
+    points = np.asarray(landmarks_TN2, np.float64)
+    low_T2, high_T2 = points.min(axis=1), points.max(axis=1)
+    centre_2 = np.median((low_T2 + high_T2) / 2, axis=0)
+    face_px = np.median((high_T2 - low_T2).max(axis=1))
+    reach_T = np.maximum(centre_2 - low_T2, high_T2 - centre_2).max(axis=1)
+    side_px = max(MARGIN * face_px, 2 * float(np.quantile(reach_T, 0.9)))
+    scale = size_px / side_px
+    shift_2 = size_px / 2 - scale * centre_2
+    return np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
+
+
+def apply(points: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
+    """Points (..., 2) through the map, float32."""
+    matrix = np.asarray(crop_23, np.float64)
+    return (np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def invert(crop_23: np.ndarray) -> np.ndarray:
+    """The map back, from crop px to source px: (2, 3)."""
+    matrix = np.asarray(crop_23, np.float64)
+    back = np.linalg.inv(matrix[:, :2])
+    return np.hstack([back, -back @ matrix[:, 2:]])
+
+
+def warp(frame: np.ndarray, crop_23: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
+    """The crop of a uint8 (H, W, 3) frame as (size_px, size_px, 3); beyond its border, the border's colour.
+
+    A face larger than twice the crop is first shrunk by a whole number with area averaging, since bilinear
+    sampling alone would alias there.
+    """
+    import cv2
+
+    matrix = np.array(crop_23, np.float64)
+    shrink = int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    height, width = frame.shape[:2]
+    if shrink > 1 and min(height, width) >= shrink:
+        small = (width // shrink, height // shrink)
+        frame = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
+        matrix[:, :2] *= [width / small[0], height / small[1]]
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5  # from edges to OpenCV's pixel centres
+    return cv2.warpAffine(frame, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

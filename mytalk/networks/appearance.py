@@ -1,0 +1,551 @@
+"""Stage 2, landmarks to pixels: a generator that paints the lower face of a frame (paper, Sec. 3.3).
+
+It sees three things: the landmarks to be painted, as a picture of dots; the frame with its lower face blacked
+out; and a set of reference frames of the person that show nothing but their lower face. Each has an encoder.
+FusionNet lets the two appearance maps meet; the landmark features go round it into the decoder, so that how
+the mouth is shaped comes from the landmarks alone.
+
+Outside the region the frame is kept, so only a window round it is read and painted. Points and polygons are
+in crop px (the crop is 256 x 256) where nothing else is said; "window px" are those of the network's pictures.
+
+Shape suffixes: B batch, R references, T frames, N 478 landmarks, V vertices of the region's polygon, H height,
+W width, D features, 3 = RGB, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mytalk.face import pose
+from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
+from mytalk.networks import weights
+
+Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
+FUSIONS = ("attention", "concat", "add")
+BLACK = -1.0  # pixels of the network run from -1 to 1
+EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
+NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
+RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window
+DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
+
+# The region: the jaw from cheek to cheek, and back below the nose. Points of the face mesh.
+JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
+BELOW_NOSE = [426, 2, 206]
+NOSE_BASE = 2
+WIDER, LONGER = 1.06, 1.35  # the mean outline, enlarged about the nose: the widest opening lengthens it by 0.21
+LOWERED = 0.03  # share of the distance from nose to chin by which the region begins below the nose
+
+
+@dataclass
+class AppearanceConfig:
+    """Size of the generator and of its discriminator. The defaults are the paper's siblings' (latent-diffusion f4)."""
+
+    size_px: int = 256  # the whole crop as the network would see it; divides 256
+    # height and width, in crop px, of what it sees of the crop, round the region
+    window_px: list[int] = field(default_factory=lambda: [256, 256])
+    stem: int = 1  # pixels that a first layer folds into features, each way; 4 is fast
+    # per level, each of which halves the resolution of the one before
+    channels: list[int] = field(default_factory=lambda: [256, 512, 1024])
+    # residual blocks per level, of each encoder and of the decoder
+    blocks: list[int] = field(default_factory=lambda: [2, 2, 4])
+    heads: int = 8  # of FusionNet's attention
+    fusion: str = "attention"  # or, as ablations, concat, add: the references' mean beside or upon the frame's map
+    appearance_encoders: int = 2  # 1, as an ablation: lips and the rest share an encoder
+    discriminator_channels: int = 64
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"model.fusion must be one of {', '.join(FUSIONS)}, not '{self.fusion}'")
+        if self.appearance_encoders not in (1, 2):
+            raise ValueError(f"model.appearance_encoders must be 1 or 2, not {self.appearance_encoders}")
+        if self.size_px < 1 or CROP_PX % self.size_px:
+            raise ValueError(f"model.size_px must divide {CROP_PX}, not be {self.size_px}")
+        if not self.channels or len(self.channels) != len(self.blocks):
+            raise ValueError(f"model.channels {self.channels} and model.blocks {self.blocks} must be of one length")
+        if self.stem < 1 or self.heads < 1 or min(self.blocks) < 0:
+            raise ValueError("model.stem and model.heads must be 1 or more, model.blocks 0 or more")
+        if any(width < 4 or width % 4 for width in (*self.channels, self.discriminator_channels)):
+            raise ValueError("model.channels and model.discriminator_channels must be multiples of 4")
+        if self.channels[-1] % self.heads:
+            raise ValueError(f"the last of model.channels {self.channels} must be a multiple of model.heads")
+        unit_px, least_px = self.step_px * self.stride, 32 * self.step_px  # the discriminator needs 32 window px
+        if len(self.window_px) != 2 or any(s % unit_px or not least_px <= s <= CROP_PX for s in self.window_px):
+            raise ValueError(
+                f"model.window_px {self.window_px} must be two multiples of {unit_px} (256 / size_px x stem x 2 per "
+                f"further level) from {least_px} to {CROP_PX}"
+            )
+
+    @property
+    def step_px(self) -> int:
+        """Crop px per window px."""
+        return CROP_PX // self.size_px
+
+    @property
+    def stride(self) -> int:
+        """Window px per place of the bottleneck."""
+        return self.stem * 2 ** (len(self.channels) - 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the network's pictures, window px."""
+        return self.window_px[0] // self.step_px, self.window_px[1] // self.step_px
+
+
+# What is painted where
+
+
+def regions(landmarks_TN2: np.ndarray) -> np.ndarray:
+    """The polygon that is blacked out and painted in each frame of a clip: (T, V, 2) crop px.
+
+    From below the nose to below the chin, cheek to cheek (paper). It is the clip's mean lower face in the
+    head's frame, enlarged to hold any position of the jaw, and moved with each frame's pose: the outline of
+    the frame's own jaw would tell how far its mouth is open.
+    """
+    landmarks = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None]
+    everywhere = torch.ones(landmarks.shape[:2])
+    posed = pose.fit(landmarks, pose.rigid_shape(landmarks, everywhere))
+    mean_N2 = posed.to_head(landmarks)[0].mean(0)
+    polygon_V2 = enlarged(mean_N2)
+    return posed.to_crop(polygon_V2.expand(1, len(landmarks_TN2), -1, -1))[0].numpy()
+
+
+def enlarged(face_N2: torch.Tensor) -> torch.Tensor:
+    """The region of one upright face, about its nose: (V, 2)."""
+    nose_2, jaw_V2 = face_N2[NOSE_BASE], face_N2[JAW]
+    grown_V2 = nose_2 + (jaw_V2 - nose_2) * torch.tensor([WIDER, LONGER])
+    below_V2 = face_N2[BELOW_NOSE].clone()
+    below_V2[:, 1] = nose_2[1]
+    polygon_V2 = torch.cat([grown_V2, below_V2])
+    top = nose_2[1] + LOWERED * (jaw_V2[:, 1].max() - nose_2[1])
+    polygon_V2[:, 1] = polygon_V2[:, 1].clamp(min=top.item())
+    return polygon_V2
+
+
+def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
+    """The left and top of each frame's window, the region in its middle: (B, 2) crop px, whole window px."""
+    size_2 = np.array(config.window_px[::-1])
+    middle_B2 = (region_BV2.min(1) + region_BV2.max(1)) / 2
+    corner_B2 = np.round((middle_B2 - size_2 / 2) / config.step_px).astype(int) * config.step_px
+    return np.clip(corner_B2, 0, CROP_PX - size_2)
+
+
+def cut(
+    frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig, out_B3HW: np.ndarray | None = None
+) -> np.ndarray:
+    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
+
+    They are written to `out_B3HW` where it is given.
+    """
+    height, width = config.window_px
+    step, shape = config.step_px, config.shape
+    out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
+    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
+        window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
+        window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
+        if step > 1:
+            window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
+        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
+    return out
+
+
+def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
+    """The most that a mask may be in each window: (B, H, W) float32 at crop px.
+
+    1, falling to 0 over RIM_PX towards each side that lies inside the crop. Towards the crop's own border
+    nothing falls here: mytalk/dub/compositing.py fades there.
+    """
+    sides = []
+    for axis, size in enumerate(config.window_px[::-1]):
+        at, low_B1 = np.arange(size), corner_B2[:, axis, None]
+        from_low_BX = np.where(low_B1 > 0, at, RIM_PX)
+        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], RIM_PX)
+        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=RIM_PX) / RIM_PX)
+    across_BW, down_BH = sides
+    return np.minimum(down_BH[:, :, None], across_BW[:, None]).astype(np.float32)
+
+
+def draw(landmarks_BN2: torch.Tensor, size_px: int) -> torch.Tensor:
+    """Landmarks in crop px as white dots on black: (B, 3, size_px, size_px) in [0, 1].
+
+    Unconnected filled dots of radius 1 px, as the paper draws them, with a soft rim, so that a shift by less
+    than a pixel shows. Inner lips, outer lips and all other points have a channel each (our default): in one,
+    nearly closed lips cannot be told apart.
+    """
+    return dots(landmarks_BN2 * (size_px / CROP_PX), (size_px, size_px))
+
+
+def polygon_mask(polygon_BV2: torch.Tensor, size_px: int) -> torch.Tensor:
+    """1 at pixels whose middle lies inside a polygon in crop px, else 0: (B, 1, size_px, size_px)."""
+    return inside(polygon_BV2 * (size_px / CROP_PX), (size_px, size_px))
+
+
+def dots(points_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """`draw` in the pixels of a picture of `shape` (height, width): (B, 3, H, W)."""
+    height, width = shape
+    channel_N = torch.full((COUNT,), 2, device=points_BN2.device)
+    channel_N[INNER_LIP], channel_N[OUTER_LIP] = 0, 1
+    near = torch.arange(-2, 3, device=points_BN2.device)
+    home_BN2 = points_BN2.floor().long()
+    x_BN5, y_BN5 = home_BN2[..., :1] + near, home_BN2[..., 1:] + near
+    across_BN5, down_BN5 = (x_BN5 + 0.5 - points_BN2[..., :1]) ** 2, (y_BN5 + 0.5 - points_BN2[..., 1:]) ** 2
+    distance_BN55 = (down_BN5[..., :, None] + across_BN5[..., None, :]).sqrt()
+    light_BN55 = (DOT_PX + 0.5 - distance_BN55).clamp(0, 1)
+    seen_BN55 = ((y_BN5 >= 0) & (y_BN5 < height))[..., :, None] & ((x_BN5 >= 0) & (x_BN5 < width))[..., None, :]
+    place_BN55 = (channel_N[:, None, None] * height + y_BN5[..., :, None]) * width + x_BN5[..., None, :]
+    picture = points_BN2.new_zeros(len(points_BN2), 3 * height * width)
+    place, light = torch.where(seen_BN55, place_BN55, 0), torch.where(seen_BN55, light_BN55, 0.0)
+    picture.scatter_reduce_(1, place.flatten(1), light.flatten(1), "amax")
+    return picture.view(-1, 3, height, width)
+
+
+def inside(polygon_BV2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """`polygon_mask` in the pixels of a picture of `shape`, by the even-odd rule: (B, 1, H, W)."""
+    height, width = shape
+    y_H = torch.arange(height, device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
+    x_BV1, y_BV1 = polygon_BV2[..., :1], polygon_BV2[..., 1:]
+    next_x_BV1, next_y_BV1 = x_BV1.roll(-1, 1), y_BV1.roll(-1, 1)
+    crossed_BVH = (y_BV1 > y_H) != (next_y_BV1 > y_H)
+    rise_BV1 = torch.where(next_y_BV1 == y_BV1, 1.0, next_y_BV1 - y_BV1)
+    at_BVH = x_BV1 + (y_H - y_BV1) / rise_BV1 * (next_x_BV1 - x_BV1)
+    left_BVH = (at_BVH - 0.5).ceil().clamp(0, width).long()  # how many pixels of the row lie left of the crossing
+    ends_BHW = torch.zeros(len(polygon_BV2), height, width + 1, dtype=torch.int32, device=polygon_BV2.device)
+    ends_BHW.scatter_add_(2, left_BVH.transpose(1, 2), crossed_BVH.transpose(1, 2).int())
+    right_BHW = ends_BHW.sum(2, keepdim=True) - ends_BHW.cumsum(2)  # crossings to the right of each pixel
+    return (right_BHW[:, None, :, :width] % 2).to(polygon_BV2.dtype)
+
+
+def softened(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """A mask with a Gaussian edge: still 1 wherever it was 1, 0 beyond 20 px (at 256) from there.
+
+    Widened by the edge's half and blurred (IP_LAP: 21 px, sigma 11), so that no blacked-out pixel of the
+    frame shines through the edge.
+    """
+    half = round(EDGE_PX // 2 * size_px / CROP_PX)
+    if half == 0:
+        return mask_B1HW
+    distance = torch.arange(-half, half + 1, device=mask_B1HW.device, dtype=mask_B1HW.dtype)
+    kernel = torch.exp(-((distance * CROP_PX / size_px) ** 2) / (2 * EDGE_SIGMA_PX**2))
+    kernel = kernel / kernel.sum()
+    wide = F.max_pool2d(mask_B1HW, (1, 2 * half + 1), 1, (0, half))
+    wide = F.max_pool2d(wide, (2 * half + 1, 1), 1, (half, 0))
+    padded = F.pad(wide, (half, half, half, half), mode="replicate")
+    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return torch.where(mask_B1HW > 0, mask_B1HW, blurred.clamp(0, 1))
+
+
+def hidden(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Frames with the mask blacked out: x_lip- of the paper."""
+    return torch.where(mask > 0, BLACK, frames)
+
+
+def only(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Frames with all but the mask blacked out: x_lip+ of the paper."""
+    return torch.where(mask > 0, frames, BLACK)
+
+
+def composed(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
+    """What is seen in the end: the painting where the soft mask is 1, the frame where it is 0."""
+    return frames + soft * (painted - frames)
+
+
+# The networks
+
+
+def groups(channels: int) -> nn.GroupNorm:
+    """GroupNorm with at least 4 channels a group: no example knows another."""
+    return nn.GroupNorm(math.gcd(channels // 4, 32), channels)
+
+
+class Block(nn.Module):
+    """Residual block: norm, SiLU, convolution, twice (latent-diffusion)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.inner = nn.Sequential(
+            groups(inputs),
+            nn.SiLU(),
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            groups(outputs),
+            nn.SiLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        self.short = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x_BDHW: torch.Tensor) -> torch.Tensor:
+        return self.short(x_BDHW) + self.inner(x_BDHW)
+
+
+class Encoder(nn.Module):
+    """A picture (B, 3, H, W) as features of every level, the finest first."""
+
+    def __init__(self, config: AppearanceConfig):
+        super().__init__()
+        widths = config.channels
+        self.stem = nn.Sequential(
+            nn.PixelUnshuffle(config.stem), nn.Conv2d(3 * config.stem**2, widths[0], 3, padding=1)
+        )
+        self.levels = nn.ModuleList()
+        for level, (width, count) in enumerate(zip(widths, config.blocks)):
+            down = [nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1)] if level else []
+            self.levels.append(nn.Sequential(*down, *(Block(width, width) for _ in range(count))))
+
+    def forward(self, picture_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        x = self.stem(picture_B3HW.contiguous(memory_format=torch.channels_last))
+        found = []
+        for level in self.levels:
+            x = level(x)
+            found.append(x)
+        return found
+
+
+def positions(height: int, width: int, features: int, like: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines of each place of a map, half of the features for its row, half for its column: (H W, D)."""
+    quarter = features // 4
+    rate = torch.exp(-math.log(100.0) * torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)
+    parts = []
+    for length, shape in ((height, (height, 1)), (width, (1, width))):
+        angle = torch.arange(length, device=like.device, dtype=like.dtype).view(*shape, 1) * rate
+        parts += [angle.sin().expand(height, width, quarter), angle.cos().expand(height, width, quarter)]
+    return torch.cat(parts, -1).flatten(0, 1)
+
+
+class Fusion(nn.Module):
+    """FusionNet on the coarsest maps: the frame's takes from the references' what it needs.
+
+    By cross-attention (our default; the paper draws a box): queries are the frame's places, keys and values
+    the places of all references, in any number and order; residual; 1 x 1 convolution. References of batch 1 are
+    those of every frame.
+    """
+
+    def __init__(self, config: AppearanceConfig):
+        super().__init__()
+        width = config.channels[-1]
+        self.kind, self.heads = config.fusion, config.heads
+        if self.kind == "attention":
+            self.asked, self.offered = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+            self.value, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
+            with torch.no_grad():  # alike, so that at first every place looks at its own place in the references
+                self.key.weight.copy_(self.query.weight)
+        self.mix = nn.Conv2d(2 * width if self.kind == "concat" else width, width, 1)
+
+    def forward(self, frame_BDHW: torch.Tensor, lips_BRDHW: torch.Tensor) -> torch.Tensor:
+        if self.kind == "concat":
+            return self.mix(torch.cat([frame_BDHW, lips_BRDHW.mean(1).expand_as(frame_BDHW)], 1))
+        if self.kind == "add":
+            return self.mix(frame_BDHW + lips_BRDHW.mean(1))
+        return self.mix(frame_BDHW + self.attended(frame_BDHW, lips_BRDHW))
+
+    def attended(self, frame_BDHW: torch.Tensor, lips_BRDHW: torch.Tensor) -> torch.Tensor:
+        batch, width, height, across = frame_BDHW.shape
+        asked_BPD = self.asked(frame_BDHW.flatten(2).transpose(1, 2))
+        offered_BRPD = self.offered(lips_BRDHW.flatten(3).transpose(2, 3))
+        where_PD = positions(height, across, width, asked_BPD)
+        offered_BKD, placed_BKD = offered_BRPD.flatten(1, 2), (offered_BRPD + where_PD).flatten(1, 2)
+
+        def split(x_BPD: torch.Tensor) -> torch.Tensor:
+            return x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        query, key, value = self.query(asked_BPD + where_PD), self.key(placed_BKD), self.value(offered_BKD)
+        query = query.reshape(len(lips_BRDHW), -1, width)  # frames that share references ask as one
+        taken = F.scaled_dot_product_attention(split(query), split(key), split(value))
+        taken_BPD = taken.transpose(1, 2).reshape(asked_BPD.shape)
+        return self.out(taken_BPD).transpose(1, 2).view(batch, width, height, across)
+
+
+def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
+    """The mean of the references at each pixel, over those that are not black there: (B, 3, H, W)."""
+    shown_BR1HW = (lips_BR3HW > BLACK).any(2, keepdim=True).to(lips_BR3HW.dtype)
+    light_BR3HW = (lips_BR3HW - BLACK) * shown_BR1HW
+    return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
+
+
+def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """The frame where it is seen; else the references' mean where that is; else the mean of what is near."""
+    known_B1HW = ((masked_B3HW > BLACK) | (shown_B3HW > BLACK)).any(1, keepdim=True).to(masked_B3HW.dtype)
+    seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
+    base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
+    reach = max(1, round(NEAR_PX * size_px / CROP_PX))
+    around = nn.AvgPool2d(2 * reach + 1, stride=1, padding=reach)
+    light_B3HW = around((base_B3HW - BLACK) * known_B1HW)
+    filled_B3HW = light_B3HW / around(known_B1HW).clamp(min=1e-6) + BLACK
+    return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+
+
+def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """1 between the lips and close to them, falling to 0 within 28 px (at 256): (B, 1, H, W)."""
+    reach, ramp = round(LIPS_PX * size_px / CROP_PX), round(NEAR_PX * size_px / CROP_PX)
+    dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
+    wide_B1HW = F.max_pool2d(dots_B1HW, (1, 2 * reach + 1), 1, (0, reach))
+    near_B1HW = (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
+    return F.avg_pool2d(near_B1HW, 2 * ramp + 1, 1, ramp, count_include_pad=False)
+
+
+class Decoder(nn.Module):
+    """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one).
+
+    It says for every pixel how much of it is kept of a base picture (see `base_picture`), and what colour the rest
+    is (our default): what stands still is there, sharp, from the first steps of training on. At the lips nothing
+    is kept, so that no reference's mouth can pass for the one that is to be painted.
+    """
+
+    def __init__(self, config: AppearanceConfig):
+        super().__init__()
+        widths = config.channels
+        self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            parts = 2 if level == len(widths) - 1 else 3  # fused, landmarks, and what comes from the level below
+            more = (Block(widths[level], widths[level]) for _ in range(config.blocks[level] - 1))
+            self.levels.append(nn.Sequential(Block(parts * widths[level], widths[level]), *more))
+            if level:
+                wide = nn.Conv2d(widths[level], 4 * widths[level - 1], 3, padding=1)
+                self.ups.append(nn.Sequential(wide, nn.PixelShuffle(2)))
+        self.last = nn.Sequential(
+            groups(widths[0]),
+            nn.SiLU(),
+            nn.Conv2d(widths[0], 4 * config.stem**2, 3, padding=1),
+            nn.PixelShuffle(config.stem),
+        )
+
+    def forward(
+        self,
+        fused: list[torch.Tensor],
+        landmarks: list[torch.Tensor],
+        base_B3HW: torch.Tensor,
+        lips_B1HW: torch.Tensor,
+    ) -> torch.Tensor:
+        x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
+        for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
+            x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
+        colour_B3HW, kept_B1HW = self.last(x).split((3, 1), 1)
+        kept_B1HW = kept_B1HW.sigmoid() * (1 - lips_B1HW)
+        return kept_B1HW * base_B3HW + (1 - kept_B1HW) * colour_B3HW.tanh()
+
+
+class Generator(nn.Module):
+    """Paints a window: landmark, lip and non-lip encoders, FusionNet, decoder (paper, Fig. 2b)."""
+
+    def __init__(self, config: AppearanceConfig):
+        super().__init__()
+        self.config = config
+        self.landmarks, self.frame = Encoder(config), Encoder(config)
+        self.lips = Encoder(config) if config.appearance_encoders == 2 else None
+        self.fusion, self.decoder = Fusion(config), Decoder(config)
+        self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
+
+    def forward(
+        self, landmark_image_B3HW: torch.Tensor, lips_BR3HW: torch.Tensor, masked_B3HW: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1], of which what lies outside the soft mask is thrown away."""
+        return self.paint(landmark_image_B3HW, self.encode_lips(lips_BR3HW), masked_B3HW)
+
+    def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
+        """The references' mean picture, mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
+        encoder = self.frame if self.lips is None else self.lips
+        levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
+        return [mean_shown(lips_BR3HW), *(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
+
+    def paint(
+        self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
+    ) -> torch.Tensor:
+        """`forward` with references that are encoded already; those of batch 1 are every frame's."""
+        frame = self.frame(masked_B3HW)
+        finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[1:-1])]
+        fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
+        fused.append(self.fusion(frame[-1], lips[-1]))
+        base_B3HW = base_picture(masked_B3HW, lips[0], self.config.size_px)
+        at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
+        return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
+
+
+class Discriminator(nn.Module):
+    """PatchGAN of 3 layers (pix2pix), with GroupNorm: a score for every patch of a picture, (B, 1, H', W')."""
+
+    def __init__(self, config: AppearanceConfig):
+        super().__init__()
+        width = config.discriminator_channels
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for times, stride in ((1, 2), (2, 2), (4, 1)):
+            inner = nn.Conv2d(times * width, 2 * times * width, 4, stride, 1, bias=False)
+            layers += [inner, groups(2 * times * width), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+
+    def forward(self, picture_B3HW: torch.Tensor) -> torch.Tensor:
+        return self.layers(picture_B3HW.contiguous(memory_format=torch.channels_last))
+
+
+# Using a trained one
+
+
+class Painter:
+    """Paints the frames of a clip with one person's references, which are encoded once.
+
+    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN2` what was detected in
+    them; any number, of any of their clips.
+    """
+
+    def __init__(self, generator: Generator, references_RHW3: np.ndarray, reference_landmarks_RN2: np.ndarray):
+        self.generator, self.config = generator, generator.config
+        self.device = next(generator.parameters()).device
+        with torch.no_grad():
+            lips_R3HW, inside_R1HW, _ = self._seen(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
+            self.lips = generator.encode_lips(only(lips_R3HW, inside_R1HW)[None])
+
+    @torch.no_grad()
+    def paint(
+        self, frames_BHW3: np.ndarray, landmarks_BN2: np.ndarray, regions_BV2: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give frames the lower face of `landmarks_BN2`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
+
+        `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
+        over 20 px round it, and over 8 px towards a side of the window that lies inside the crop: what reaches
+        beyond it ends in no edge. Where it is 0, painted is the frame bit for bit.
+        """
+        frames_BHW3, config = np.asarray(frames_BHW3), self.config
+        height, width = config.window_px
+        frame_B3HW, inside_B1HW, corner_B2 = self._seen(frames_BHW3, regions_BV2)
+        image_B3HW = dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
+        made_B3HW = self.generator.paint(image_B3HW, self.lips, hidden(frame_B3HW, inside_B1HW)).float()
+        if config.step_px > 1:
+            made_B3HW = F.interpolate(made_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+        soft_B1HW = softened(inside(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
+        soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
+        soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
+        made_BHW3 = ((made_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+        painted_BHW3, mask_BHW = frames_BHW3.copy(), np.zeros(frames_BHW3.shape[:3], np.float32)
+        for i, (x, y) in enumerate(corner_B2):
+            there = (i, slice(y, y + height), slice(x, x + width))
+            own = frames_BHW3[there].astype(np.float32)
+            painted_BHW3[there] = np.rint(composed(made_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
+            mask_BHW[there] = soft_BHW1[i, ..., 0]
+        return painted_BHW3, mask_BHW
+
+    def _seen(self, frames_BHW3: np.ndarray, region_BV2: np.ndarray):
+        """Windows (B, 3, H, W), their regions' masks (B, 1, H, W), and where they lie (B, 2)."""
+        corner_B2 = corners(region_BV2, self.config)
+        frame_B3HW = torch.from_numpy(cut(frames_BHW3, corner_B2, self.config)).to(self.device)
+        region = self._points(region_BV2, corner_B2, self.config.step_px)
+        return frame_B3HW, inside(region, self.config.shape), corner_B2
+
+    def _points(self, points_BN2: np.ndarray, corner_B2: np.ndarray, step_px: int) -> torch.Tensor:
+        """Crop px -> px of the window, on the device."""
+        moved = (np.asarray(points_BN2) - corner_B2[:, None]) / step_px
+        return torch.from_numpy(moved.astype(np.float32)).to(self.device)
+
+
+def save_model(state: dict[str, torch.Tensor], config: AppearanceConfig, folder: str | Path) -> None:
+    """Write a generator for `load_model`."""
+    weights.save(state, "appearance", config, folder)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The generator that `save_model` wrote, in evaluation mode. Raises UserError where there is none."""
+    return weights.load(folder, "appearance", AppearanceConfig, Generator, device)

@@ -1,0 +1,113 @@
+"""The landmark ID extractor: who is this, told from how a face is built and how it moves (paper, Sec. 3.2).
+
+One frozen network, two uses in stage 1: its features of the source landmarks condition every block of the
+denoiser, and the identity loss compares its embedding of the source with that of the generated landmarks. The
+paper does not give its architecture. Default: Transformer blocks with average pooling over time, trained to
+tell people apart on landmark clips (train/recipes/identity.py).
+
+Shape suffixes: B batch, T frames, N landmarks (478), D features, E embedding, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mytalk.face import pose
+from mytalk.face.landmarks import COUNT
+from mytalk.networks import weights
+from mytalk.networks.conformer import Block
+
+UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
+MEASURED = "verification_auc"  # the fact beside the weights that tells whether it knows people apart
+
+
+@dataclass
+class IdentityConfig:
+    """Size of the extractor."""
+
+    width: int = 512
+    heads: int = 8
+    layers: int = 6
+    hidden: int = 2048
+    kernel: int = 13
+    embedding: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "layers", "hidden", "kernel", "embedding"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be 1 or more, not {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"model.kernel must be odd, not {self.kernel}")
+
+
+def to_head(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Clips in crop px -> in the head's frame of each clip's own rigid shape: what the extractor takes."""
+    return pose.fit(landmarks_BTN2, pose.rigid_shape(landmarks_BTN2, mask_BT)).to_head(landmarks_BTN2)
+
+
+class IdentityEncoder(nn.Module):
+    """Landmarks in the head's frame -> features of every frame, and one unit vector of the person."""
+
+    def __init__(self, config: IdentityConfig):
+        super().__init__()
+        self.config = config
+        self.mean_face_F = nn.Parameter(torch.zeros(2 * COUNT))  # what faces are told from, see `centre`
+        self.shape_in = nn.Linear(2 * COUNT, config.width)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.hidden, config.kernel) for _ in range(config.layers)
+        )
+        self.out = nn.Linear(config.width, config.embedding)
+
+    @torch.no_grad()
+    def centre(self, mean_N2: torch.Tensor) -> None:
+        """Begin from this mean face (head frame, px), which is taken off first: people differ by little from it.
+
+        As a bias after the first weights it would not do: the face is a hundred times what people differ by, so
+        that a step of those weights would move all people alike, and does until they look the same. Nor would
+        bf16 hold the difference.
+        """
+        self.mean_face_F.copy_(mean_N2.flatten() / UNIT_PX)
+
+    def features(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """(B, T, N, 2) px in the head's frame -> (B, T, D), the condition of the motion model."""
+        x_BTD = self.shape_in(((head_BTN2 / UNIT_PX).flatten(2) - self.mean_face_F).to(self.shape_in.weight.dtype))
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_BT)
+        return x_BTD
+
+    def embed(self, features_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """Features averaged over the valid frames, projected, at length 1: (B, E)."""
+        weight_BT = (mask_BT / mask_BT.sum(1, keepdim=True)).to(features_BTD.dtype)
+        return F.normalize(self.out((features_BTD * weight_BT[..., None]).sum(1)), dim=-1)
+
+    def forward(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """The person's embedding, (B, E) of length 1; the cosine of two is how alike they are."""
+        return self.embed(self.features(head_BTN2, mask_BT), mask_BT)
+
+
+def save_model(
+    state: dict[str, torch.Tensor], config: IdentityConfig, folder: str | Path, facts: dict[str, Any] | None = None
+) -> None:
+    """Write weights as a folder that `load_model` reads."""
+    weights.save(state, "identity", config, folder, facts)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> IdentityEncoder:
+    """The extractor of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
+    return weights.load(folder, "identity", IdentityConfig, IdentityEncoder, device)
+
+
+def standing(folder: str | Path) -> tuple[bool, str]:
+    """Whether a folder's extractor was shown to be above chance on people it was not trained on, and that in words.
+
+    The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no extractor.
+    """
+    return weights.standing(folder, "identity", MEASURED)

@@ -1,0 +1,346 @@
+"""Stage 1, speech to motion: a diffusion model that writes the lower face from speech (paper, Sec. 3.2).
+
+The upper face and the head's pose stay clean and are seen by the network; only the lower-face points are
+noised ("partially noised landmark"). The person's own way of moving comes from another stretch of their
+landmarks, encoded and attended to in every block.
+
+Shape suffixes: B batch, T frames, N all 478 landmarks, K noised landmarks, C clean landmarks, U source
+frames, M condition tokens, D features, S audio samples, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mytalk.command import UserError
+from mytalk.face import pose
+from mytalk.face.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
+from mytalk.networks import diffusion, identity, speech_features, weights
+from mytalk.networks.conformer import Block
+from mytalk.networks.identity import IdentityEncoder
+
+EXTRACTOR = "identity"  # folder of the ID extractor within that of a motion model
+WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
+PLACE_PX = 128.0  # scale of the static face shape as the network sees it
+
+
+@dataclass
+class MotionConfig:
+    """Size of the motion model. The defaults are the paper's siblings' (GAIA); configs/demo is far smaller."""
+
+    width: int = 768
+    heads: int = 12
+    layers: int = 12
+    hidden: int = 2048
+    kernel: int = 13
+    speech_layers: int = 4
+    identity_layers: int = 6
+    unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
+    upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
+    slow_frames: float = 12.0  # sigma of the smoothing of the pose
+    source_speech: bool = True  # whether the identity condition hears what the person says while it sees them
+    extractor_width: int = 0  # width of the frozen ID extractor's features in the condition; 0: not among it
+
+    def __post_init__(self) -> None:
+        if self.upper_face not in ("pose", "landmarks"):
+            raise ValueError(f"model.upper_face must be pose or landmarks, not '{self.upper_face}'")
+        for name in ("unit_px", "slow_frames"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"model.{name} must be above 0, not {getattr(self, name)}")
+        sizes = ("width", "heads", "layers", "hidden", "kernel", "speech_layers", "identity_layers", "extractor_width")
+        for name in sizes:
+            least = 0 if name in ("speech_layers", "identity_layers", "extractor_width") else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name} must be {least} or more, not {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"model.kernel must be odd, not {self.kernel}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Landmarks of a batch in the head's frame, ready for the network. Made without any weights."""
+
+    motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
+    seen_BTF: torch.Tensor  # what is seen of the clean side, see `seen`
+    source_BUF: torch.Tensor  # the source stretch: residual of every landmark
+    shape_BF: torch.Tensor  # the person's mean face
+    mean_BK2: torch.Tensor
+    head_BTN2: torch.Tensor  # the clip in the head's frame, px
+    source_head_BUN2: torch.Tensor  # the source in the head's frame, px: what the ID extractor takes
+    pose: pose.Pose
+
+
+def prepare(
+    landmarks_BTN2: torch.Tensor,
+    mask_BT: torch.Tensor,
+    source_BUN2: torch.Tensor,
+    source_mask_BU: torch.Tensor,
+    config: MotionConfig,
+) -> Prepared:
+    """Bring a clip and its source to the person's head frame and take the person's mean face off.
+
+    The mean is the source's, so the clip's own mouth enters `motion_BTK2` alone.
+    """
+    unit_px = config.unit_px
+    rigid_BR2 = pose.rigid_shape(source_BUN2, source_mask_BU)
+    clip_pose, source_pose = pose.fit(landmarks_BTN2, rigid_BR2), pose.fit(source_BUN2, rigid_BR2)
+    source = source_pose.to_head(source_BUN2)
+    weight_BU = source_mask_BU / source_mask_BU.sum(1, keepdim=True)
+    mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
+    head_BTN2 = clip_pose.to_head(landmarks_BTN2)
+    residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
+    return Prepared(
+        motion_BTK2=residual_BTN2[:, :, NOISED],
+        seen_BTF=seen(residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features(landmarks_BTN2), mask_BT, config),
+        source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
+        shape_BF=mean_BN2.flatten(1) / PLACE_PX,
+        mean_BK2=mean_BN2[:, NOISED],
+        head_BTN2=head_BTN2,
+        source_head_BUN2=source,
+        pose=clip_pose,
+    )
+
+
+def seen(upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor, config: MotionConfig) -> torch.Tensor:
+    """What the network sees of the clean side: the upper face and the pose, (B, T, 2 C + 5).
+
+    With `upper_face: landmarks` all of it, as the paper draws it. A face mesh moves as one, though: from the
+    clean points of MediaPipe's the original mouth's opening can be read (see docs/decisions.md), and a model
+    trained on them lip-reads instead of listening. So by default the network sees the clip's mean upper face
+    and the pose smoothed over half a second, which is slower than speech.
+    """
+    if config.upper_face == "landmarks":
+        return torch.cat([upper_BTF, pose_BTF], dim=-1)
+    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
+    mean_BTF = (upper_BTF * weight_BT[..., None]).sum(1, keepdim=True).expand_as(upper_BTF)
+    return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
+
+
+def restore(motion_BTK2: torch.Tensor, made: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
+    """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 2)."""
+    out = landmarks_BTN2.clone()
+    out[:, :, NOISED] = made.pose.to_crop(motion_BTK2 * unit_px + made.mean_BK2[:, None])
+    return out
+
+
+def identity_loss(
+    extractor: IdentityEncoder,
+    predicted_BTK2: torch.Tensor,
+    made: Prepared,
+    mask_BT: torch.Tensor,
+    known_BUD: torch.Tensor,
+    source_mask_BU: torch.Tensor,
+    unit_px: float,
+) -> torch.Tensor:
+    """1 - cos(E(m), E(m_hat_0)) of source and generated landmarks (paper, Sec. 3.2): (B,).
+
+    `known_BUD` are the extractor's features of the source. No weight of the extractor learns from it.
+    """
+    head_BTN2 = made.head_BTN2.clone()
+    head_BTN2[:, :, NOISED] = predicted_BTK2 * unit_px + made.mean_BK2[:, None]
+    generated_BE = extractor(head_BTN2, mask_BT)
+    return 1 - (generated_BE * extractor.embed(known_BUD, source_mask_BU)).sum(-1)
+
+
+def time_embedding(t_B: torch.Tensor, width: int) -> torch.Tensor:
+    """Sinusoidal embedding of t in [0, 1], as if it ran to 1000: (B,) -> (B, width)."""
+    half = width // 2
+    frequency = torch.exp(torch.arange(half, device=t_B.device, dtype=t_B.dtype) * (-math.log(10_000.0) / half))
+    angle = 1000.0 * t_B[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class MotionModel(nn.Module):
+    """Denoiser with its speech and identity encoders; `forward` predicts x0."""
+
+    def __init__(self, config: MotionConfig):
+        super().__init__()
+        self.config = config
+        self.extractor: IdentityEncoder | None = None  # frozen; `load_model` brings it, a training recipe holds it
+        self.window_frames = WINDOW_FRAMES  # the longest it was trained on; `load_model` knows
+        width = config.width
+        block = (width, config.heads, config.hidden, config.kernel)
+        self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
+        self.speech_blocks = nn.ModuleList(Block(*block) for _ in range(config.speech_layers))
+        self.source_in = nn.Linear(2 * COUNT, width)
+        self.shape_in = nn.Linear(2 * COUNT, width)
+        if config.extractor_width:
+            self.known_in = nn.Linear(config.extractor_width, width)
+        self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
+        self.motion_in = nn.Linear(2 * len(NOISED), width)
+        self.seen_in = nn.Linear(2 * len(CLEAN) + pose.FEATURES, width)
+        self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(*block, conditioned=True) for _ in range(config.layers))
+        self.out = nn.Linear(width, 2 * len(NOISED))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def encode_speech(
+        self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `audio.log_mel`."""
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
+            mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
+        x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
+        for block in self.speech_blocks:
+            x_BTD = block(x_BTD, mask_BT)
+        return x_BTD
+
+    def encode_identity(
+        self,
+        source_BUF: torch.Tensor,
+        shape_BF: torch.Tensor,
+        mask_BU: torch.Tensor,
+        audio_BS: torch.Tensor,
+        known_BUD: torch.Tensor | None = None,
+        voice_B: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Source motion, mean face, source speech and the extractor's features `known_BUD` -> condition tokens
+        (B, U + 1, D), their mask (B, U + 1).
+
+        The paper's condition is the extractor's features of the landmarks alone. Beside the speech they also
+        tell how wide this person opens for a sound, and how late (docs/decisions.md has what it is worth).
+        """
+        dtype = self.source_in.weight.dtype
+        x_BUD = self.source_in(source_BUF.to(dtype))
+        if self.config.extractor_width:
+            assert known_BUD is not None, "this model is conditioned on an ID extractor"
+            x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
+        if self.config.source_speech:
+            x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU, voice_B)
+        for block in self.identity_blocks:
+            x_BUD = block(x_BUD, mask_BU)
+        shape_B1D = self.shape_in(shape_BF.to(dtype))[:, None]
+        return torch.cat([shape_B1D, x_BUD], dim=1), torch.cat([torch.ones_like(mask_BU[:, :1]), mask_BU], 1)
+
+    def denoise(
+        self,
+        noised_BTK2: torch.Tensor,
+        t_B: torch.Tensor,
+        seen_BTF: torch.Tensor,
+        mask_BT: torch.Tensor,
+        speech_BTD: torch.Tensor,
+        identity_BMD: torch.Tensor,
+        identity_mask_BM: torch.Tensor,
+    ) -> torch.Tensor:
+        """Predict x0 from x_t and the encoded conditions: (B, T, K, 2)."""
+        dtype = self.motion_in.weight.dtype
+        time_BD = self.time_mlp(time_embedding(t_B, self.config.width).to(dtype))
+        x_BTD = self.motion_in(noised_BTK2.flatten(2).to(dtype)) + self.seen_in(seen_BTF.to(dtype))
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM)
+        return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
+
+    def forward(
+        self,
+        noised_BTK2: torch.Tensor,
+        t_B: torch.Tensor,
+        made: Prepared,
+        mask_BT: torch.Tensor,
+        audio_BS: torch.Tensor,
+        source_mask_BU: torch.Tensor,
+        source_audio_BS: torch.Tensor,
+        known_BUD: torch.Tensor | None = None,
+        voice_B: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
+        speech_BTD = self.encode_speech(audio_BS, mask_BT, voice_B)
+        identity_BMD, identity_mask_BM = self.encode_identity(
+            made.source_BUF, made.shape_BF, source_mask_BU, source_audio_BS, known_BUD, voice_B
+        )
+        return self.denoise(noised_BTK2, t_B, made.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
+
+
+@torch.no_grad()
+def generate(
+    model: MotionModel,
+    landmarks_TN2: np.ndarray,
+    source_UN2: np.ndarray,
+    audio_S: np.ndarray,
+    seed: int,
+    steps: int = 30,
+    source_audio_S: np.ndarray | None = None,
+    extractor: IdentityEncoder | None = None,
+) -> np.ndarray:
+    """Landmarks of a clip with its lower face written from speech: (T, 478, 2) float32, crop px.
+
+    Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `source_UN2` is another
+    stretch of the same person, with its speech in `source_audio_S` (U * 640 samples; None is silence), and
+    `audio_S` holds T * 640 samples. The start noise is drawn from `seed`. `extractor` stands in for the model's
+    own, which a model in training does not hold.
+    """
+    frames = len(landmarks_TN2)
+    if source_audio_S is None:
+        source_audio_S = np.zeros(len(source_UN2) * SAMPLES_PER_FRAME)
+    for count, samples in ((frames, audio_S), (len(source_UN2), source_audio_S)):
+        if len(samples) != count * SAMPLES_PER_FRAME:
+            raise ValueError(f"{count} frames need {count * SAMPLES_PER_FRAME} samples, not {len(samples)}")
+    device = model.out.weight.device
+
+    def one(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
+
+    clip, source = one(landmarks_TN2), one(source_UN2)
+    mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
+    made = prepare(clip, mask_BT, source, source_mask_BU, model.config)
+    speech = model.encode_speech(one(audio_S), mask_BT)
+    extractor = extractor or model.extractor
+    known = extractor.features(made.source_head_BUN2, source_mask_BU) if extractor else None
+    person, person_mask = model.encode_identity(
+        made.source_BUF, made.shape_BF, source_mask_BU, one(source_audio_S), known
+    )
+    noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
+
+    def denoise(x: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, person, person_mask)
+
+    motion = diffusion.sample(denoise, one(noise), steps)
+    return restore(motion, made, clip, model.config.unit_px)[0].cpu().numpy()
+
+
+def save_model(
+    state: dict[str, torch.Tensor],
+    config: MotionConfig,
+    folder: str | Path,
+    extractor: IdentityEncoder | None = None,
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Write weights as a folder that `load_model` reads, the ID extractor that conditions them inside it.
+
+    Of `facts`, `window_frames` is the longest window that the model was trained on.
+    """
+    if config.extractor_width:
+        assert extractor is not None, "a conditioned model needs its extractor"
+        identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / EXTRACTOR)
+    weights.save(state, "motion", config, folder, facts)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
+    """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
+    model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
+    model.window_frames = _window_frames(folder)
+    if model.config.extractor_width:
+        model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
+        expected, found = model.config.extractor_width, model.extractor.config.width
+        if found != expected:
+            raise UserError(
+                f"the weights in {Path(folder) / EXTRACTOR} do not fit its config: the motion model expects "
+                f"extractor_width {expected}, not {found}; copy or export the model again"
+            )
+    return model
+
+
+def _window_frames(folder: str | Path) -> int:
+    """The longest window that a folder's model was trained on, as its facts say."""
+    facts = weights.describe(folder, "motion").get("facts")
+    said = facts.get("window_frames") if isinstance(facts, dict) else None
+    return said if type(said) is int and said >= 1 else WINDOW_FRAMES

@@ -1,0 +1,70 @@
+"""Speech features: the one log-mel function that training, dubbing and scoring share.
+
+Shape suffixes: B batch, S audio samples (16 kHz), M mel frames (100 Hz), C mel bands, T video frames (25 Hz).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+
+from mytalk.face.landmarks import SAMPLE_HZ, SAMPLES_PER_FRAME
+
+HOP = 160  # 10 ms: four mel frames for each video frame
+WINDOW = 400  # 25 ms
+FFT = 512
+BANDS = 80
+MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
+
+
+@functools.cache
+def mel_filters() -> torch.Tensor:
+    """Triangular filters of equal height, evenly spaced on the HTK mel scale from 0 to Nyquist.
+
+    Returns (80, 257), float64. mel = 2595 log10(1 + f / 700).
+    """
+    return triangles(mel_edges_hz()[None])[0]
+
+
+@functools.cache
+def mel_edges_hz() -> torch.Tensor:
+    """Where the filters begin, peak and end: filter i spans edges i, i + 1, i + 2. (82,) float64."""
+    top_mel = 2595.0 * math.log10(1.0 + SAMPLE_HZ / 2 / 700.0)
+    edges_mel = torch.linspace(0.0, top_mel, BANDS + 2, dtype=torch.float64)
+    return 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
+
+
+def triangles(edges_hz_BE: torch.Tensor) -> torch.Tensor:
+    """Triangular filters between these edges, over the bins of the spectrum: (B, E) -> (B, E - 2, 257)."""
+    bins_hz = torch.linspace(0.0, SAMPLE_HZ / 2, FFT // 2 + 1, dtype=edges_hz_BE.dtype, device=edges_hz_BE.device)
+    low, centre, high = (edges_hz_BE[:, i : i - 2 or None, None] for i in range(3))
+    rising = (bins_hz - low) / (centre - low)
+    falling = (high - bins_hz) / (high - centre)
+    return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def log_mel(audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:
+    """Log-mel energies of speech in [-1, 1] at 16 kHz: (B, S) -> (B, S // 160, 80), about zero mean.
+
+    Mel frame m is centred on sample 160 m + 80, so that the four mel frames of a video frame lie within it.
+    Sound outside the input counts as silence: padding a clip with zeros changes none of its own values.
+    `voice_B` stretches the filters' frequencies, which is what another length of the vocal tract does to a
+    voice (vocal tract length perturbation, Jaitly & Hinton 2013): an augmentation, 1 changes nothing.
+    """
+    samples = audio_BS.shape[-1]
+    frames = samples // HOP
+    padded = torch.nn.functional.pad(audio_BS, (FFT // 2 - HOP // 2, FFT // 2))
+    windows_BMF = padded.unfold(-1, FFT, HOP)[:, :frames]
+    taper = torch.zeros(FFT, dtype=audio_BS.dtype, device=audio_BS.device)
+    side = (FFT - WINDOW) // 2
+    taper[side : side + WINDOW] = torch.hann_window(WINDOW, dtype=audio_BS.dtype, device=audio_BS.device)
+    spectrum = torch.fft.rfft(windows_BMF * taper, dim=-1)
+    power = spectrum.real.square() + spectrum.imag.square()
+    if voice_B is None:
+        mel_BMC = power @ mel_filters().to(power).T
+    else:
+        stretched = triangles(mel_edges_hz().to(power.device) * voice_B.double()[:, None])
+        mel_BMC = power @ stretched.to(power.dtype).transpose(1, 2)
+    return (torch.log(mel_BMC + 1e-5) + 4.0) / 4.0

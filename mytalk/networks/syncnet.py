@@ -1,0 +1,190 @@
+"""SyncNet on landmarks: do this mouth and this speech belong together, and how far are they apart in time?
+
+Two encoders, one for windows of lip landmarks and one for windows of speech of the same length, whose embeddings
+lie near each other where both are of one moment. The idea and the scores are Chung & Zisserman's (2016), the
+distance over offsets and the confidence those of their `syncnet_python`; that the mouth is seen as landmarks
+instead of pixels, and the networks, are our own.
+
+Shape suffixes: B batch, T video frames (25 Hz), W windows (T - w + 1), N landmarks (478), F features, D embedding,
+S audio samples (640 T), O offsets, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
+from mytalk.networks import speech_features, weights
+from mytalk.networks.conformer import FeedForward
+from mytalk.networks.identity import to_head
+
+UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
+MEASURED = "two_way_accuracy"  # the fact beside the weights that tells whether a score means anything
+REACH_FRAMES = 15  # offsets are looked for so far on either side, as in `syncnet_python`
+
+
+@dataclass
+class SyncConfig:
+    """Size of both encoders."""
+
+    window_frames: int = 5  # 0.2 s, as Chung & Zisserman's
+    width: int = 256
+    hidden: int = 512
+    layers: int = 4  # feed-forward blocks before the window's frames are joined, and again after
+    embedding: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("window_frames", "width", "hidden", "layers", "embedding"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be 1 or more, not {getattr(self, name)}")
+
+
+class WindowEncoder(nn.Module):
+    """Features of frames -> a unit vector for every window of them.
+
+    Blocks work on each frame alone, and one convolution without padding joins the frames of a window: each window
+    is embedded as if it were alone, and what windows share is computed once.
+    """
+
+    def __init__(self, features: int, config: SyncConfig):
+        super().__init__()
+        width, hidden = config.width, config.hidden
+        self.enter = nn.Linear(features, width)
+        self.of_frames = nn.ModuleList(FeedForward(width, hidden) for _ in range(config.layers))
+        self.join = nn.Conv1d(width, width, config.window_frames)
+        self.norm = nn.LayerNorm(width)
+        self.of_windows = nn.ModuleList(FeedForward(width, hidden) for _ in range(config.layers))
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.embedding))
+
+    def forward(self, features_BTF: torch.Tensor) -> torch.Tensor:
+        x_BTD = self.enter(features_BTF.to(self.enter.weight.dtype))
+        for block in self.of_frames:
+            x_BTD = block(x_BTD)
+        x_BWD = F.silu(self.norm(self.join(x_BTD.transpose(1, 2)).transpose(1, 2)))
+        for block in self.of_windows:
+            x_BWD = block(x_BWD)
+        return F.normalize(self.out(x_BWD).to(self.enter.weight.dtype), dim=-1)
+
+
+class SyncNet(nn.Module):
+    """Embeddings of lips and of speech; `forward` gives both, as training needs them."""
+
+    def __init__(self, config: SyncConfig):
+        super().__init__()
+        self.config = config
+        self.lips = WindowEncoder(2 * len(MOUTH), config)
+        self.voice = WindowEncoder(speech_features.MEL_PER_FRAME * speech_features.BANDS, config)
+
+    def mouth(self, landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Landmarks in crop px (B, T, N, 2), their valid frames in `mask_BT` -> unit vectors (B, W, D)."""
+        if mask_BT is None:
+            mask_BT = torch.ones_like(landmarks_BTN2[..., 0, 0])
+        return self.lips(lip_motion(landmarks_BTN2, mask_BT).flatten(2))
+
+    def speech(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:
+        """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `audio.log_mel`."""
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
+            mel_BMC = speech_features.log_mel(audio_BS, voice_B)
+        return self.voice(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
+
+    def forward(
+        self,
+        landmarks_BTN2: torch.Tensor,
+        mask_BT: torch.Tensor,
+        audio_BS: torch.Tensor,
+        voice_B: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mouth, speech), both (B, W, D): the whole network in one call."""
+        return self.mouth(landmarks_BTN2, mask_BT), self.speech(audio_BS, voice_B)
+
+
+def lip_motion(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """The 40 points of the lips in the head's frame, minus their mean over the clip: (B, T, 40, 2).
+
+    Without the person's mean the two-way accuracy on unseen people is higher (docs/log.md).
+    """
+    lips = to_head(landmarks_BTN2, mask_BT)[:, :, MOUTH]
+    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
+    return (lips - (lips * weight_BT[..., None, None]).sum(1, keepdim=True)) / UNIT_PX
+
+
+@dataclass(frozen=True)
+class SyncScore:
+    """How well a clip's mouth and speech fit. Unit vectors: a distance is 0 to 2, and about 1.4 by chance."""
+
+    distance: float  # mean over windows at the best offset
+    confidence: float  # median over offsets minus that
+    offset_frames: int  # of the speech before the mouth; the field's sign
+    windows: int  # with both mouth and speech at offset 0
+
+
+@torch.no_grad()
+def distances(
+    model: SyncNet, landmarks_TN2: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+) -> np.ndarray:
+    """Mean distance of mouth and speech at every offset up to `reach_frames` either way: (2 reach_frames + 1,).
+
+    At offset o the mouth window that begins at frame i meets the speech window that begins at i - o. Only windows
+    where both exist count; `syncnet_python` pads the ends with zeros instead. Raises ValueError for a clip with
+    too few windows, or with speech of another length.
+    """
+    frames = len(landmarks_TN2)
+    if len(audio_S) != frames * SAMPLES_PER_FRAME:
+        raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
+    least = reach_frames + model.config.window_frames
+    if frames < least:
+        raise ValueError(f"{frames} frames are too few for offsets up to {reach_frames}: {least} are needed")
+    weight = next(model.parameters())
+    landmarks_BTN2 = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None].to(weight)
+    audio_BS = torch.from_numpy(np.asarray(audio_S, np.float32))[None].to(weight)
+    mouth_WD, speech_WD = model.mouth(landmarks_BTN2)[0], model.speech(audio_BS)[0]
+    means = []
+    for offset in range(-reach_frames, reach_frames + 1):
+        before, after = max(0, offset), max(0, -offset)
+        seen_WD, heard_WD = mouth_WD[before : len(mouth_WD) - after], speech_WD[after : len(speech_WD) - before]
+        means.append((seen_WD - heard_WD).norm(dim=-1).mean())
+    return torch.stack(means).double().cpu().numpy()
+
+
+def score(
+    model: SyncNet, landmarks_TN2: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+) -> SyncScore:
+    """The score of a clip: landmarks (T, 478, 2) in crop px, speech (T * 640,). Raises as `distances` does.
+
+    A positive offset says that the speech runs that many frames ahead of the mouth (as `syncnet_python` counts it).
+    """
+    of_offset_O = distances(model, landmarks_TN2, audio_S, reach_frames)
+    best = int(of_offset_O.argmin())
+    return SyncScore(
+        distance=float(of_offset_O[best]),
+        confidence=float(np.median(of_offset_O) - of_offset_O[best]),
+        offset_frames=best - reach_frames,
+        windows=len(landmarks_TN2) - model.config.window_frames + 1,
+    )
+
+
+def save_model(
+    state: dict[str, torch.Tensor], config: SyncConfig, folder: str | Path, facts: dict[str, Any] | None = None
+) -> None:
+    """Write weights as a folder that `load_model` reads; `facts` as `standing` reads them."""
+    weights.save(state, "syncnet", config, folder, facts)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SyncNet:
+    """The SyncNet of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
+    return weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
+
+
+def standing(folder: str | Path) -> tuple[bool, str]:
+    """Whether a folder's SyncNet was shown to be above chance on people it was not trained on, and that in words.
+
+    The measure is the two-way accuracy over people, chance 0.5. Raises UserError where there is no SyncNet.
+    """
+    return weights.standing(folder, "syncnet", MEASURED)

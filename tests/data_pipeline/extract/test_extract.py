@@ -1,0 +1,443 @@
+"""Extraction: ledgers that add up, shards that the stock library reads, and no loss whatever dies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipeline.extract import pool, sources, spans, survey
+from data_pipeline.shards import ledger, writer
+from mytalk.command import UserError, one_line
+from mytalk.face import crop
+from tests.helpers import deadly, stub_extract
+
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return stub_extract.corpus(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def whole(videos, tmp_path_factory) -> tuple[Path, int]:
+    """An uninterrupted extraction and the number of its events."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    count = multiprocessing.get_context("fork").Value("i", 0)
+    code, said = stub_extract.run(videos, out, *OPTIONS, count=count)
+    assert code == 0, said
+    return out, count.value
+
+
+def parts(out: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((out / "parts").iterdir())]
+
+
+def test_invariant_4_every_source_and_span_ends_in_one_state(whole):
+    out, _ = whole
+    lines = [json.loads(line) for line in (out / ledger.FILE).read_text().splitlines()]
+    states = {
+        line["source"]: line["state"] if line["state"] == "extracted" else line["reason"]
+        for line in lines
+        if "source" in line
+    }
+    assert states == stub_extract.EXPECTED
+    found = [line for line in lines if "span_of" in line]
+    clips = [clip for part in parts(out) for clip in part["clips"]]
+    kept = [span for span in found if span["state"] == "kept"]
+    assert len(kept) == len(clips) == 5  # the lost face makes two spans of bob/lost.mp4
+    assert {span["state"] for span in found} == {"kept", "too_short", "silent"}
+    lost = [(span["start"], span["stop"]) for span in found if span["span_of"] == "bob/lost.mp4"]
+    assert lost == [(0, 39), (40, 70)]
+    books = ledger.balance(list(stub_extract.EXPECTED), parts(out))
+    assert (books.sources, books.extracted, books.rejected.total()) == (10, 4, 6)
+    assert books.kept_frames == sum(clip["frames"] for clip in clips)
+
+
+def _without_a_source(books):
+    del books[0]["sources"][0]
+
+
+def _twice_a_source(books):
+    books[1]["sources"].append(books[0]["sources"][0])
+
+
+def _without_a_clip(books):
+    del books[0]["clips"][0]
+
+
+def _without_a_reason(books):
+    next(row for part in books for row in part["sources"] if row["state"] == "rejected")["reason"] = ""
+
+
+def _rejected_with_a_clip(books):
+    next(row for part in books for row in part["sources"] if row["state"] == "extracted")["state"] = "rejected"
+
+
+def _with_a_key_twice(books):
+    books[0]["clips"][0]["key"] = books[2]["clips"][-1]["key"]
+
+
+def _with_a_clip_of_another_span(books):
+    books[0]["clips"][0]["facts"]["start_frame"] += 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _without_a_source,
+        _twice_a_source,
+        _without_a_clip,
+        _without_a_reason,
+        _rejected_with_a_clip,
+        _with_a_clip_of_another_span,
+        _with_a_key_twice,
+    ],
+)
+def test_invariant_4_books_that_do_not_balance_are_refused(whole, damage):
+    books = parts(whole[0])
+    damage(books)
+    with pytest.raises(ledger.LedgerError):
+        ledger.balance(stub_extract.EXPECTED, books)
+
+
+def test_stock_webdataset_reads_both_columns_with_equal_keys(whole):
+    import webdataset
+
+    out, _ = whole
+
+    def read(column: str) -> list[dict]:
+        urls = sorted(str(path) for path in out.glob(f"{column}-*.tar"))
+        return list(webdataset.WebDataset(urls, shardshuffle=False))
+
+    motion, frames = read("motion"), read("frames")
+    assert [sample["__key__"] for sample in motion] == [sample["__key__"] for sample in frames]
+    assert len({sample["__key__"] for sample in motion}) == len(motion) == 5
+    for sample in motion:
+        assert {"landmarks.npy", "audio.wav", "facts.json"} <= set(sample)
+    assert all("frames.mp4" in sample for sample in frames)
+
+
+def test_equal_names_in_other_folders_stay_apart(whole):
+    keys = {clip["facts"]["source"]: clip["key"] for part in parts(whole[0]) for clip in part["clips"]}
+    assert keys["ann/talk.mp4"] != keys["bob/talk.mp4"]
+    assert all("." not in key and "/" not in key for key in keys.values())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.2, 0.35, 0.5, 0.62, 0.8, 0.93, 0.97, 0.985, 0.99, 0.995])
+def test_invariant_5_killed_anywhere_then_continued_gives_equal_bytes(videos, whole, tmp_path, share):
+    reference, events = whole
+    out = tmp_path / "out"
+    code, _ = stub_extract.run(videos, out, *OPTIONS, kill_at=int(events * share))
+    assert code == -signal.SIGKILL
+    for path in out.rglob("*.json"):
+        if ".tmp-" not in path.name:
+            json.loads(path.read_text())  # what has its name is whole
+    code, said = stub_extract.run(videos, out, *OPTIONS)
+    assert code == 0, said
+    assert stub_extract.files(out) == stub_extract.files(reference)
+
+
+def test_invariant_5_committed_shards_are_not_made_again(videos, whole, tmp_path):
+    _, events = whole
+    out = tmp_path / "out"
+    stub_extract.run(videos, out, *OPTIONS, kill_at=int(events * 0.8))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
+    assert before
+    tars = {path: path.stat().st_ino for path in out.glob("*-000000.tar")}
+    stub_extract.run(videos, out, *OPTIONS)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {path: path.stat().st_ino for path in tars} == tars
+
+
+def test_a_lost_tar_is_made_again(videos, whole, tmp_path):
+    out = tmp_path / "out"
+    stub_extract.run(videos, out, *OPTIONS)
+    (out / "frames-000000.tar").unlink()
+    os.truncate(out / "motion-000001.tar", 1000)
+    assert stub_extract.run(videos, out, *OPTIONS)[0] == 0
+    assert stub_extract.files(out) == stub_extract.files(whole[0])
+
+
+def test_new_videos_get_shards_of_their_own(videos, tmp_path):
+    mine = tmp_path / "videos"
+    subprocess.run(["cp", "-r", str(videos), str(mine)], check=True)
+    late = (mine / "ann/talk.mp4").rename(mine / "late.mp4")
+    out = tmp_path / "out"
+    assert stub_extract.run(mine, out, *OPTIONS)[0] == 0
+    before = stub_extract.files(out)
+    (mine / "ann").mkdir(exist_ok=True)
+    (mine / "ann/talk.mp4").write_bytes(late.read_bytes())
+    code, said = stub_extract.run(mine, out, *OPTIONS)
+    assert code == 0, said
+    after = stub_extract.files(out)
+    assert {name for name in after if name not in before} == {
+        "parts/000004.json",
+        "motion-000004.tar",
+        "motion-000004.crc",
+        "frames-000004.tar",
+        "frames-000004.crc",
+    }
+    for name, data in before.items():
+        if name.endswith(".tar") or name.startswith("parts/"):
+            assert after[name] == data
+    listed = json.loads(after["sources.json"])["sources"]
+    assert {row["identity"] for row in listed if row["path"] == "late.mp4"} == {"c/late"}
+
+
+@contextlib.contextmanager
+def no_file_past(size: int) -> Iterator[None]:
+    """As a full disk, for those who may not mount: no file may grow past `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str):
+    """A tmpfs of `size` at `folder`, and a function that sets its mount options; root only."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_in_one_line_and_the_same_command_continues(videos, whole, tmp_path):
+    with small_disk(tmp_path / "small", "300k") as remount:
+        out = tmp_path / "small" / "out"
+        code, said = stub_extract.run(videos, out, *OPTIONS)
+        assert code == 1
+        assert "the disk is full" in said
+        assert len(said.strip().splitlines()) == 1
+        remount("size=20m")
+        code, said = stub_extract.run(videos, out, *OPTIONS)
+        assert code == 0, said
+        assert stub_extract.files(out) == stub_extract.files(whole[0])
+
+
+def test_a_file_size_limit_stops_in_one_line_and_the_same_command_continues(videos, whole, tmp_path):
+    out = tmp_path / "out"
+    with no_file_past(50_000):
+        code, said = stub_extract.run(videos, out, *OPTIONS)
+    assert code == 1
+    assert "Traceback" not in said
+    assert "File too large" in said.strip().splitlines()[-1]
+    assert not [path for path in out.rglob("*") if ".tmp-" in path.name]
+    assert stub_extract.run(videos, out, *OPTIONS)[0] == 0
+    assert stub_extract.files(out) == stub_extract.files(whole[0])
+
+
+def test_a_read_only_output_is_refused_in_one_line(command, videos, tmp_path):
+    with small_disk(tmp_path / "small", "1m") as remount:
+        remount("ro")
+        done = command("-m", "data_pipeline", "extract", str(videos), str(tmp_path / "small/out"))
+        assert done.returncode == 1
+        assert "read-only" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_refusals_in_one_line(videos, whole, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    code, said = stub_extract.run(tmp_path / "empty", out)
+    assert code == 1
+    assert "no videos" in said
+    code, said = stub_extract.run(videos, whole[0], *OPTIONS, "--max-seconds", "5")
+    assert code == 1
+    assert "max_seconds = 10.0, now 5.0" in said
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    (lone / "x.mp4").write_bytes(b"nothing")
+    code, said = stub_extract.run(lone, out)
+    assert code == 1
+    assert "nothing was extracted" in said
+
+
+def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path):
+    out = tmp_path / "out"
+    stub_extract.run(videos, out, *OPTIONS)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")}
+    begun = time.monotonic()
+    code = (
+        "import sys; from data_pipeline import __main__ as m; from mytalk import command;"
+        f"assert command.main('x', '', m.COMMANDS, ['extract', {str(videos)!r}, {str(out)!r}, *{OPTIONS!r}]) == 0;"
+        "assert not {'torch', 'mediapipe', 'cv2'} & set(sys.modules)"
+    )
+    done = command("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 5
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")} == before
+
+
+# Worker processes ------------------------------------------------------------------------------------
+
+
+def run_pool(folder: Path, tasks: list[list[str]], workers: int) -> dict[int, list[str]]:
+    out: dict[int, list[str]] = {}
+    numbered = [(str(folder), tuple(items), frozenset()) for items in tasks]
+    by_items = {task[1]: index for index, task in enumerate(numbered)}
+    pool.run(
+        numbered,
+        deadly.work,
+        workers,
+        lambda task, item: (*task[:2], task[2] | {item}),
+        lambda task, item, n: None,
+        lambda task, result: out.update({by_items[task[1]]: result}),
+    )
+    return out
+
+
+def test_a_dying_worker_costs_only_the_guilty_item(tmp_path):
+    tasks = [["a", "b"], ["c", "die", "d"], ["die once", "e"], ["f"], ["die", "g", "die"]]
+    assert run_pool(tmp_path, tasks, 2) == {0: ["a", "b"], 1: ["c", "d"], 2: ["die once", "e"], 3: ["f"], 4: ["g"]}
+
+
+def test_errors_of_the_machine_cross_the_processes(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_pool(tmp_path, [["a"], ["full disk"]], 1)
+    assert caught.value.errno == 28
+    assert "free some space" in one_line(caught.value)
+    with pytest.raises(pool.WorkerCrash, match="KeyError"):
+        run_pool(tmp_path, [["bug"]], 1)
+
+
+def one_shard(videos: Path, out: Path, **more) -> writer.Task:
+    listed = tuple(sources.Source(path, 0, "c/x", 0) for path in ("ann/talk.mp4", "bob/talk.mp4"))
+    return writer.Task(videos, out, 0, listed, "c", survey.Limits(min_face_px=16, crop_px=64), **more)
+
+
+def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path):
+    class FullDisk(stub_extract.StubDetector):
+        def detect(self, frame):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(one_shard(videos, tmp_path), FullDisk(), lambda item, n: None)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_source_that_kills_its_workers_is_named_and_the_others_are_kept(videos, tmp_path):
+    task = one_shard(videos, tmp_path, condemned=frozenset({0}))
+    part = writer.write(task, stub_extract.StubDetector(), lambda item, n: None)
+    assert [(row["source"], row["state"]) for row in part["sources"]] == [
+        ("ann/talk.mp4", "rejected"),
+        ("bob/talk.mp4", "extracted"),
+    ]
+    books = ledger.balance(["ann/talk.mp4", "bob/talk.mp4"], [part])
+    assert books.rejected == {"worker_died": 1}
+
+
+# Rules -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    usable=st.lists(st.booleans(), max_size=120),
+    starts=st.lists(st.booleans(), max_size=120),
+    max_frames=st.integers(1, 40),
+)
+def test_spans_cover_every_usable_frame_once(usable, starts, max_frames):
+    starts = (starts + [False] * len(usable))[: len(usable)]
+    runs = spans.runs(np.array(usable, bool), np.array(starts, bool))
+    pieces = [piece for run in runs for piece in spans.pieces(*run, max_frames)]
+    covered = [i for start, stop in pieces for i in range(start, stop)]
+    assert covered == [i for i, ok in enumerate(usable) if ok]
+    assert all(0 < stop - start <= max_frames for start, stop in pieces)
+    for start, stop in runs:
+        assert not any(starts[start + 1 : stop])  # no shot begins inside
+        assert start == 0 or not usable[start - 1] or starts[start]  # and none could be longer
+        lengths = [b - a for a, b in spans.pieces(start, stop, max_frames)]
+        assert max(lengths) - min(lengths) <= 1
+        assert len(lengths) == -(-(stop - start) // max_frames)
+
+
+def test_a_face_that_jumps_is_another_shot():
+    ring = stub_extract.StubDetector().detect(np.full((64, 64, 3), 30, np.uint8))
+    assert ring is not None
+    clip = np.stack([ring, ring + 1, ring + 30, ring + 31, (ring - 32) * 2 + 62])
+    assert spans.shot_starts(clip, np.ones(5, bool)).tolist() == [False, False, True, False, True]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    paths=st.lists(
+        st.from_regex(r"([a-zA-Z0-9 ._äé-]{1,12}/){0,2}[a-zA-Z0-9 ._äé-]{1,60}\.mp4", fullmatch=True), unique=True
+    )
+)
+def test_keys_are_unique_and_safe_for_tars(paths):
+    keys = [sources.key_of("corpus", path, 250) for path in paths]
+    assert len(set(keys)) == len(paths)
+    for key in keys:
+        assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+        assert len(key) + len(".landmarks.npy") <= 100
+
+
+def test_keys_of_paths_that_read_alike_differ():
+    alike = ["a b/x.mp4", "a-b/x.mp4", "a/b/x.mp4", "a/b-x.mp4", "a/b/x.mkv"]
+    alike += ["long" * 20 + "/x.mp4", "long" * 21 + "/x.mp4"]
+    assert len({sources.key_of("corpus", path, 0) for path in alike}) == len(alike)
+    assert sources.key_of("corpus", "x.mp4", 0) != sources.key_of("other", "x.mp4", 0)
+
+
+def test_identities():
+    assert sources.identity_of("x.mp4", "c", None) == "c/x"
+    assert sources.identity_of("ann/x.mp4", "c", None) == "c/ann"
+    assert sources.identity_of("id01/vid/x.mp4", "c", "first") == "c/id01"
+    assert sources.identity_of("test/id01/x.mp4", "c", "parent") == "c/id01"
+    with pytest.raises(UserError, match="--identity"):
+        sources.identity_of("id01/vid/x.mp4", "c", None)
+
+
+def test_the_crop_and_its_landmarks_agree():
+    """A dot drawn at a landmark of the source lies at the landmark of the crop, at every scale."""
+    rng = np.random.default_rng(0)
+    for side_px in (40, 150, 700):
+        at = rng.uniform(0.35, 0.65, 2) * 1024
+        picture = np.zeros((1024, 1024, 3), np.uint8)
+        x, y = np.meshgrid(np.arange(1024) + 0.5, np.arange(1024) + 0.5)
+        radius = side_px / 20 + 2
+        blob = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 2 / radius**2)
+        picture[:] = (255 * blob)[..., None]
+        box = rng.uniform(-0.5, 0.5, (478, 2)) * side_px + at
+        matrix = crop.canonical(box[None], 256)
+        got = crop.warp(picture, matrix)[..., 0].astype(float)
+        centre_y, centre_x = np.mgrid[:256, :256] + 0.5
+        found = np.array([(got * centre_x).sum(), (got * centre_y).sum()]) / got.sum()
+        np.testing.assert_allclose(found, crop.apply(at, matrix), atol=0.15)
+        np.testing.assert_allclose(crop.apply(crop.apply(at, matrix), crop.invert(matrix)), at, atol=1e-2)
+
+
+def test_the_crop_holds_a_moving_head_and_ignores_a_stray_frame():
+    ring = stub_extract.StubDetector().detect(np.full((64, 64, 3), 30, np.uint8))
+    assert ring is not None
+    still = np.repeat(ring[None], 50, 0)
+    matrix = crop.canonical(still, 256)
+    inside = crop.apply(still, matrix)
+    assert np.ptp(inside[0], axis=0).max() == pytest.approx(256 / crop.MARGIN, rel=1e-3)
+    stray = still.copy()
+    stray[7] += 300
+    np.testing.assert_allclose(crop.canonical(stray, 256), matrix, rtol=1e-6)
+    moving = still + np.linspace(-40, 40, 50)[:, None, None]
+    inside = crop.apply(moving, crop.canonical(moving, 256))
+    assert ((inside >= 0) & (inside <= 256)).all(axis=(1, 2)).mean() >= 0.85

@@ -1,0 +1,279 @@
+"""`show`: a clip as a picture, whose parts are where they belong, or a line that says why not."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from data_pipeline import show
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from mytalk import command
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME, opening
+from mytalk.networks import appearance
+
+KEY = "train0-1"
+TILE, STEP = show.TILE_PX, show.TILE_PX + show.GAP_PX
+
+
+@pytest.fixture(scope="module")
+def drawn(filmed_shards) -> tuple[Manifest, int, np.ndarray]:
+    manifest = Manifest.load(filmed_shards)
+    row = show.row_of(manifest, KEY)
+    return manifest, row, np.asarray(show.sheet(manifest, row))
+
+
+def tile(picture: np.ndarray, strip: int, place: int) -> np.ndarray:
+    """A tile of the picture: (TILE, TILE, 3)."""
+    top, left = show.TITLE_PX + strip * STEP, show.LEFT_PX + place * STEP
+    return picture[top : top + TILE, left : left + TILE].astype(int)
+
+
+def near(picture: np.ndarray, colour: tuple[int, int, int], within: int = 40) -> np.ndarray:
+    """(H, W) where a picture has about this colour."""
+    return np.abs(picture.astype(int) - colour).max(-1) <= within
+
+
+def below(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The speech's and the opening's part of the picture, between the ends of the axis."""
+    x0, x1 = show._axis_px()
+    bottom = len(picture) - show.AXIS_PX
+    middle = bottom - show.CURVE_PX
+    return picture[middle - show.WAVE_PX : middle, x0:x1], picture[middle:bottom, x0:x1]
+
+
+def moments(frames: int) -> list[int]:
+    return [round(place * (frames - 1) / 7) for place in range(8)]
+
+
+def test_the_command_writes_a_png_named_by_its_key(command, filmed_shards, tmp_path, monkeypatch):
+    out = tmp_path / "deep" / "sheet.png"
+    done = command("-m", "data_pipeline", "show", str(filmed_shards), KEY, "-o", str(out))
+    assert (done.returncode, done.stdout.strip()) == (0, str(out)), done.stderr
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (show.WIDTH_PX, show.TITLE_PX + 4 * STEP + show.WAVE_PX + show.CURVE_PX + show.AXIS_PX)
+    assert [path.name for path in out.parent.iterdir()] == ["sheet.png"]
+    monkeypatch.chdir(tmp_path)
+    assert show.run(show.arguments().parse_args([str(filmed_shards), KEY])) == 0
+    assert (tmp_path / f"{KEY}.png").read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("p0/c-1", "p0_c-1.png"),
+        ("../../etc/x", "_.._etc_x.png"),
+        (".hidden", "hidden.png"),
+        ("..", "clip.png"),
+        ("a b\n\0ü", "a_b_.png"),
+        ("x" * 999, "x" * 150 + ".png"),
+    ],
+)
+def test_a_key_becomes_a_file_name_in_the_current_folder(key, name):
+    assert show.file_name(key) == name
+
+
+def test_landmarks_lie_where_the_clip_has_them(drawn):
+    """In the first strip lips in their colour within the lips' outline, other dots over the whole face."""
+    manifest, row, picture = drawn
+    landmarks = reader.read_landmarks(manifest, row)
+    for place, moment in enumerate(moments(len(landmarks))):
+        shown = tile(picture, 0, place)
+        for index in (0, 17, 61, 291, 13, 14):
+            x, y = np.floor(landmarks[moment, index] * TILE / CROP_PX).astype(int)
+            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.LIPS, 110).any(), (place, index)
+        for index in (10, 33, 263, 152):
+            x, y = np.floor(landmarks[moment, index] * TILE / CROP_PX).astype(int)
+            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.DOTS, 110).any(), (place, index)
+
+
+def test_the_mouth_fills_its_tile(drawn):
+    """The moment's own lips in the middle of the second strip, with their dots on them, at one scale for the clip."""
+    manifest, row, picture = drawn
+    lips = reader.read_landmarks(manifest, row)[:, OUTER_LIP]
+    side = show.MOUTH_WIDE * float(np.ptp(lips, axis=1).max())
+    for place, moment in enumerate(moments(len(lips))):
+        shown = tile(picture, 1, place)
+        y, x = np.nonzero(near(shown, show.LIPS))
+        assert abs((x.min() + x.max()) / 2 - TILE / 2) < 8
+        assert abs((y.min() + y.max()) / 2 - TILE / 2) < 8
+        assert abs(np.ptp(x) - np.ptp(lips[moment, :, 0]) / side * TILE) < 8
+        assert abs(np.ptp(y) - np.ptp(lips[moment, :, 1]) / side * TILE) < 8
+        left, top = (lips[moment].min(0) + lips[moment].max(0) - side) / 2
+        frame = Image.fromarray(reader.read_video(manifest, row, [moment])[0])
+        box = (float(left), float(top), float(left + side), float(top + side))
+        alone = np.asarray(frame.resize((TILE, TILE), Image.Resampling.BICUBIC, box=box)).astype(int)
+        without_dots = np.array(shown[..., 2] - shown[..., 0] > alone[..., 2] - alone[..., 0] - 30)
+        assert (np.abs(shown - alone).max(-1)[without_dots] < 16).mean() > 0.95
+
+
+def test_dots_and_the_blacked_out_frame_are_the_generators_own(drawn):
+    """Dots on black; black inside the region, and the clip's own frame outside."""
+    manifest, row, picture = drawn
+    landmarks = reader.read_landmarks(manifest, row)
+    polygons = appearance.regions(landmarks)
+    for place, moment in enumerate(moments(len(landmarks))):
+        dots, hidden = tile(picture, 2, place), tile(picture, 3, place)
+        assert 0.5 < (dots.max(-1) < 20).mean() < 0.97
+        for colour in show.CHANNELS:
+            assert near(dots, colour).sum() > 10
+        inside = appearance.polygon_mask(show.torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
+        assert (hidden[inside].max(-1) < 40).mean() > 0.95
+        frame = reader.read_video(manifest, row, [moment])[0]
+        small = np.asarray(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.LANCZOS)).astype(int)
+        assert (np.abs(hidden - small).max(-1)[~inside] < 10).mean() > 0.95
+
+
+def test_the_wave_and_the_opening_are_on_one_axis(drawn, monkeypatch):
+    """A burst of speech, and a mouth that opens with it, stand in the same columns of the picture."""
+    manifest, row, _ = drawn
+    landmarks = reader.read_landmarks(manifest, row)
+    frames = len(landmarks)
+    talks = (np.arange(frames) >= 10) & (np.arange(frames) < 20)
+    still = np.repeat(landmarks[:1], frames, axis=0)
+    still[talks, 14] += (0, 30)
+    speech = np.repeat(talks, SAMPLES_PER_FRAME) * 0.4 * np.sin(np.arange(frames * SAMPLES_PER_FRAME))
+    monkeypatch.setattr(reader, "read_landmarks", lambda *_: still)
+    monkeypatch.setattr(reader, "read_audio", lambda *_: speech.astype(np.float32))
+    wave, curve = below(np.asarray(show.sheet(manifest, row)))
+    loud = np.flatnonzero(near(wave, show.SPEECH).sum(0) > 30)
+    width = wave.shape[1]
+    assert abs(loud.min() - 10 / frames * width) < 8
+    assert abs(loud.max() - 20 / frames * width) < 8
+    lines = near(curve, show.CURVE)
+    heights = np.array([np.flatnonzero(column).min(initial=len(curve)) for column in lines.T])
+    high = np.flatnonzero(heights < (heights.min() + heights[heights < len(curve)].max()) / 2)
+    assert abs(high.min() - 10 / frames * width) < 0.6 / frames * width
+    assert abs(high.max() - 20 / frames * width) < 0.6 / frames * width
+    assert opening(still).argmax() in range(10, 20)
+
+
+def test_silence_is_flat_and_hardly_louder_silence_too(drawn, monkeypatch):
+    manifest, row, picture = drawn
+    wave, _ = below(picture)
+    samples = len(reader.read_audio(manifest, row))
+    assert np.nonzero(near(wave, show.SPEECH))[0].size
+    assert np.ptp(np.nonzero(near(wave, show.SPEECH))[0]) > 0.6 * show.WAVE_PX
+    for loudness in (0.0, 0.001):
+        noise = np.random.default_rng(1).uniform(-loudness, loudness, samples).astype(np.float32)
+        monkeypatch.setattr(reader, "read_audio", lambda *_, noise=noise: noise)
+        wave, _ = below(np.asarray(show.sheet(manifest, row)))
+        assert np.ptp(np.nonzero(near(wave, show.SPEECH))[0]) <= 3
+
+
+def test_shards_without_frames_have_dots_speech_and_curve(talker_shards, filmed_shards, tmp_path, drawn):
+    """Made so, or with the column left behind; the title says it."""
+    manifest = Manifest.load(talker_shards)
+    bare = np.asarray(show.sheet(manifest, show.row_of(manifest, KEY)))
+    assert bare.shape == (drawn[2].shape[0] - 3 * STEP, show.WIDTH_PX, 3)
+    assert near(tile(bare, 0, 7), show.DOTS).sum() > 10
+    left = shutil.copytree(filmed_shards, tmp_path / "left", ignore=shutil.ignore_patterns("frames-*"))
+    manifest = Manifest.load(left)
+    behind = np.asarray(show.sheet(manifest, show.row_of(manifest, KEY)))
+    assert behind.shape == bare.shape
+    facts = slice(45, show.TITLE_PX - 4)
+    assert (behind[facts] != drawn[2][facts]).any()
+
+
+def titles(monkeypatch, manifest: Manifest, row: int) -> list[str]:
+    """What the lines of the title say."""
+    said: list[str] = []
+    monkeypatch.setattr(show, "_fitted", lambda draw, y, text, size, colour: said.append(text))
+    show.sheet(manifest, row)
+    return said
+
+
+def test_the_title_says_who_and_what(monkeypatch, drawn, talker_shards):
+    manifest, row, _ = drawn
+    frames = int(manifest.column("frames")[row])
+    key, facts = titles(monkeypatch, manifest, row)
+    assert key == KEY
+    for said in ("person test/train0", "corpus test", "split train", f"{frames} frames, {frames / FRAME_HZ:.2f} s"):
+        assert said in facts
+    assert "face 160 px" in facts
+    assert "yaw +0°" in facts
+    assert "sync" not in facts
+    assert "no frames" not in facts
+    manifest = Manifest.load(talker_shards)
+    assert "these shards hold no frames" in titles(monkeypatch, manifest, show.row_of(manifest, KEY))[1]
+
+
+def test_facts_are_said_where_they_are_there(monkeypatch, drawn):
+    """A column that has a value is said; a missing one and NaN are not."""
+    manifest, row, _ = drawn
+    table = manifest.table.set_column(
+        manifest.table.column_names.index("face_px"), "face_px", pa.array([float("nan")] * len(manifest))
+    )
+    table = table.append_column("sync_offset", pa.array([-2.0] * len(manifest)))
+    table = table.append_column("sync_confidence", pa.array([None] * len(manifest), pa.float64()))
+    facts = titles(monkeypatch, Manifest(manifest.folder, manifest.header, table), row)[1]
+    assert "sync offset -2.0 frames" in facts
+    assert "confidence" not in facts
+    assert "face" not in facts
+    assert "nan" not in facts
+
+
+def test_facts_of_others_may_be_text_or_whole_numbers(monkeypatch, drawn):
+    """Text where a number is meant is not said; a whole number is."""
+    manifest, row, _ = drawn
+    table = manifest.table.append_column("sync_confidence", pa.array(["high"] * len(manifest)))
+    table = table.append_column("sync_offset", pa.array([3] * len(manifest)))
+    facts = titles(monkeypatch, Manifest(manifest.folder, manifest.header, table), row)[1]
+    assert "confidence" not in facts
+    assert "sync offset +3.0 frames" in facts
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_fact_is_none(missing, drawn):
+    table = pa.table({"x": pa.array([1.5, missing], pa.float64())})
+    manifest = Manifest(drawn[0].folder, {}, table)
+    assert [show._fact(manifest, row, name) for row, name in ((0, "x"), (1, "x"), (0, "y"))] == [1.5, None, None]
+
+
+def test_a_clip_of_three_frames_has_three_moments(drawn, monkeypatch):
+    manifest, row, _ = drawn
+    landmarks, audio = (
+        reader.read_landmarks(manifest, row)[:3],
+        reader.read_audio(manifest, row)[: 3 * SAMPLES_PER_FRAME],
+    )
+    monkeypatch.setattr(reader, "read_landmarks", lambda *_: landmarks)
+    monkeypatch.setattr(reader, "read_audio", lambda *_: audio)
+    picture = np.asarray(show.sheet(manifest, row))
+    assert near(tile(picture, 0, 2), show.LIPS).any()
+    assert (tile(picture, 0, 3) == show.PAPER).all()
+
+
+def test_the_nearest_key_of_very_many_is_found_among_few(drawn, monkeypatch):
+    """Comparing a key with millions takes minutes."""
+    keys = [f"clip{n:06}-{m}" for n in range(20_000) for m in range(3)]
+    compared: list[int] = []
+    found = show.difflib.get_close_matches
+
+    def counted(key, known, **more):
+        compared.append(len(known))
+        return found(key, known, **more)
+
+    monkeypatch.setattr(show.difflib, "get_close_matches", counted)
+    with pytest.raises(command.UserError, match="did you mean clip012345-"):
+        show.row_of(Manifest(drawn[0].folder, {}, pa.table({"key": keys})), "clip012345-x")
+    assert compared == [2 * show.NEAR]
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "said"),
+    [
+        ("train0-2", [], "has no clip 'train0-2'; did you mean train0-"),
+        ("zzzzzz", [], "has no clip 'zzzzzz'; the first is train0-0"),
+        (KEY, ["-o", "clip.jpg"], "name a file that ends in .png"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_one_line(filmed_shards, key, more, said):
+    with pytest.raises(command.UserError) as refused:
+        show.run(show.arguments().parse_args([str(filmed_shards), key, *more]))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,185 @@
+"""Splits: people who share anything stay together, the same answer twice, nobody moves unasked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipeline import split
+from data_pipeline.shards import manifest as manifests
+from data_pipeline.shards.manifest import SPLITS, Manifest
+from mytalk.command import UserError
+from tests.data_pipeline.shards.test_manifest import row, table
+
+PEOPLE = st.integers(0, 30).map(lambda n: f"c/p{n}")
+CLIPS = st.lists(st.tuples(PEOPLE, st.integers(0, 40).map(str)), min_size=1, max_size=80)
+
+
+def connected(people_and_sources: list[tuple[str, str]]) -> list[set[str]]:
+    """Independent closed form: grow every person's set until nothing more is shared."""
+    sets = []
+    left = {person for person, _ in people_and_sources}
+    while left:
+        group = {left.pop()}
+        while True:
+            held = {source for person, source in people_and_sources if person in group}
+            grown = group | {person for person, source in people_and_sources if source in held}
+            if grown == group:
+                break
+            group = grown
+        sets.append(group)
+        left -= group
+    return sets
+
+
+@settings(max_examples=200, deadline=None)
+@given(clips=CLIPS, order=st.randoms(use_true_random=False))
+def test_groups_are_the_connected_people(clips, order):
+    group_of = split.groups(clips)
+    by_name: dict[str, set[str]] = {}
+    for person, group in group_of.items():
+        by_name.setdefault(group, set()).add(person)
+    assert sorted(map(sorted, by_name.values())) == sorted(map(sorted, connected(clips)))
+    assert all(name == min(people) for name, people in by_name.items())
+    shuffled = clips[:]
+    order.shuffle(shuffled)
+    assert split.groups(shuffled) == group_of
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    count=st.integers(1, 60),
+    val=st.floats(0.01, 0.5),
+    unseen=st.floats(0.01, 0.5),
+    seed=st.integers(0, 5),
+)
+def test_every_split_has_its_share(count, val, unseen, seed):
+    if val + unseen >= 1:
+        return
+    names = [f"p{n}" for n in range(count)]
+    if count < 3:
+        with pytest.raises(UserError, match="at least 3"):
+            split.assign(names, val, unseen, seed)
+        return
+    got = split.assign(names, val, unseen, seed)
+    assert got == split.assign(names[::-1], val, unseen, seed)
+    sizes = {name: list(got.values()).count(name) for name in SPLITS}
+    assert min(sizes.values()) >= 1
+    assert sum(sizes.values()) == count
+    if count >= 20:
+        assert abs(sizes["val"] - max(1, val * count)) <= 1
+        assert abs(sizes["unseen"] - max(1, unseen * count)) <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(clips=CLIPS, late=CLIPS, seed=st.integers(0, 3))
+def test_invariant_3_no_group_is_in_two_splits_and_nobody_moves(clips, late, seed):
+    group_of = split.groups(clips)
+    if len(set(group_of.values())) < 3:
+        return
+    first = split.assign(group_of.values(), 0.2, 0.3, seed)
+    late = [(f"late {person}", f"late {source}") for person, source in late]
+    groups = split.groups(clips + late)
+    held = {group: first[group] for group in group_of.values()}
+    second = split.assign(set(groups.values()), 0.2, 0.3, seed, held)
+    assert all(second[group_of[person]] == first[group_of[person]] for person, _ in clips)
+    for people in connected(clips + late):
+        assert len({second[groups[person]] for person in people}) == 1
+
+
+def folder_of(tmp_path, *rows):
+    manifests.save(tmp_path, table(*rows), {"protocol": {}, "shards": []})
+    return tmp_path
+
+
+def run(folder, *options: str) -> int:
+    return split.run(split.arguments().parse_args([str(folder), *options]))
+
+
+def people(count: int, first: int = 0) -> list[dict]:
+    return [row(f"c/p{n:02d}", "", key=f"clip-{n}") for n in range(first, first + count)]
+
+
+def test_the_command_splits_once(tmp_path, capsys):
+    folder = folder_of(tmp_path, *people(10))
+    assert run(folder) == 0
+    made = Manifest.load(folder)
+    assert [len(made.rows(name)) for name in SPLITS] == [7, 1, 2]
+    assert made.header["split"] == {"val": 0.1, "unseen": 0.2, "seed": 0}
+    assert made.header["protocol"] == {}
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert run(folder) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    with pytest.raises(UserError, match="--force"):
+        run(folder, "--seed", "1")
+    assert run(folder, "--seed", "1", "--force") == 0
+    moved = Manifest.load(folder)
+    assert moved.column("split").tolist() != made.column("split").tolist()
+    assert run(folder, "--force") == 0
+    assert Manifest.load(folder).digest == made.digest
+    assert "train" in capsys.readouterr().out
+
+
+def test_people_who_share_a_video_stay_together(tmp_path):
+    rows = people(9)
+    for n in (2, 5, 7):
+        rows[n]["source_sha256"] = "one video"
+    for seed in range(5):
+        assert run(folder_of(tmp_path, *rows), "--seed", str(seed), "--force") == 0
+        where = Manifest.load(tmp_path).column("split")
+        assert where[2] == where[5] == where[7]
+
+
+def test_people_who_come_later_are_added(tmp_path):
+    run(folder_of(tmp_path, *people(10)))
+    first = Manifest.load(tmp_path)
+    grown = manifests.carried(table(*people(20)), first.table)
+    manifests.save(tmp_path, grown, first.header)
+    assert run(tmp_path) == 0
+    second = Manifest.load(tmp_path)
+    assert second.column("split")[:10].tolist() == first.column("split").tolist()
+    assert [len(second.rows(name)) for name in SPLITS] == [14, 2, 4]
+    bridge = people(21)
+    where = second.column("split").tolist()
+    bridge[20]["source_sha256"] = bridge[where.index("train")]["source_sha256"]
+    bridge.append(row("c/p20", "", source=bridge[where.index("val")]["source_sha256"], key="bridge"))
+    manifests.save(tmp_path, manifests.carried(table(*bridge), second.table), second.header)
+    with pytest.raises(UserError, match="one group"):
+        run(tmp_path)
+    assert run(tmp_path, "--force") == 0
+    Manifest.load(tmp_path)
+
+
+def test_a_split_torn_by_a_kill_is_mended_by_the_same_command(tmp_path):
+    folder = folder_of(tmp_path, *people(10))
+    header = (folder / "manifest.json").read_bytes()
+    run(folder)
+    digest = Manifest.load(folder).digest
+    (folder / "manifest.json").write_bytes(header)  # killed between the two files
+    with pytest.raises(UserError, match="not of one write"):
+        Manifest.load(folder)
+    assert run(folder) == 0
+    assert Manifest.load(folder).digest == digest
+
+
+def test_refusals(command, tmp_path):
+    with pytest.raises(UserError, match="python -m data_pipeline extract"):
+        run(tmp_path)
+    folder = folder_of(tmp_path, *people(2))
+    with pytest.raises(UserError, match="at least 3"):
+        run(folder)
+    for options in (["--val", "0"], ["--unseen", "1"], ["--val", "0.6", "--unseen", "0.5"]):
+        with pytest.raises(UserError, match="shares"):
+            run(folder, *options)
+    done = command("-m", "data_pipeline", "split", str(folder))
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_process_ends_in_peace(command, tmp_path):
+    """Threads of the Parquet reader once aborted every second process at its exit."""
+    folder = folder_of(tmp_path, *people(3))
+    for _ in range(6):
+        done = command("-m", "data_pipeline", "split", str(folder))
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""What tests share: shards of synthetic talkers, servers that fail, runs of the training matrix."""

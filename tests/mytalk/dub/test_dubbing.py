@@ -1,0 +1,706 @@
+"""Dubbing: what is kept, what is painted where, how motion is retimed and joined, and what is refused.
+
+Most tests draw a film of moving noise and put stand-ins in place of detector and painter; one types the command
+on a drawn person.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import shutil
+import signal
+import subprocess
+import sys
+import types
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mytalk import media
+from mytalk.__main__ import COMMANDS
+from mytalk.command import EXIT_INTERRUPTED, UserError, main
+from mytalk.dub import compositing, dubbing, first_pass, long_form
+from mytalk.face import crop
+from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
+from mytalk.networks import motion
+from mytalk.networks.motion import MotionConfig, MotionModel
+from tests.helpers import numbered, talkers
+from tests.helpers.checkout import ROOT, stopped
+
+NTSC = Fraction(30_000, 1001)
+TINY = MotionConfig(width=32, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
+
+
+def film(path: Path, frames: int, fps: float | Fraction = 25, width: int = 160, height: int = 120, hz: int = 16_000):
+    """A video of drifting soft noise, with a sound that grows louder; `hz` 0: without sound."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(30, 220, (height // 8 + 2, (width + frames) // 8 + 3, 3))
+    field = np.kron(coarse, np.ones((8, 8, 1), int)).astype(np.uint8)
+    pictures = [field[:height, k : k + width] for k in range(frames)]
+    sound = None
+    if hz:
+        samples = round(frames / Fraction(fps) * hz)
+        sound = (np.linspace(0.05, 0.5, samples) * random.uniform(-1, 1, samples)).astype(np.float32)
+    media.write_video(path, pictures, fps, sound, hz or 16_000)
+    return path
+
+
+def wav(path: Path, seconds: float, hz: int = 16_000) -> Path:
+    """Noise at constant loudness."""
+    import wave
+
+    samples = np.random.default_rng(1).integers(-8000, 8000, round(seconds * hz), dtype=np.int16)
+    with wave.open(str(path), "wb") as opened:
+        opened.setnchannels(1)
+        opened.setsampwidth(2)
+        opened.setframerate(hz)
+        opened.writeframes(samples.tobytes())
+    return path
+
+
+def swaying(frames: int, fps: float | Fraction = 25, side_px: float = 60, centre=(80.0, 60.0)) -> np.ndarray:
+    """A head in source px that nods, turns and speaks, by closed forms of time: (F, 478, 2)."""
+    face = talkers.base_face(np.random.default_rng(2)) - 128
+    t = (np.arange(frames) / float(fps))[:, None]
+    points = np.repeat((face * side_px / 160)[None], frames, axis=0)
+    points[:, NOISED, 1] += 2 * np.sin(5 * t)
+    turn = np.exp(0.1j * np.sin(2 * t))
+    turned = (points[..., 0] + 1j * points[..., 1]) * turn + 3 * np.sin(t) + 2j * np.cos(3 * t)
+    return (np.stack([turned.real, turned.imag], -1) + np.array(centre)).astype(np.float32)
+
+
+class Seer:
+    """A detector that knows where the face is; None where `hidden`."""
+
+    def __init__(self, landmarks_FN2: np.ndarray, hidden=()):
+        self.landmarks_FN2, self.hidden, self.next = landmarks_FN2, set(hidden), 0
+
+    def reset(self) -> None:
+        self.next = 0
+
+    def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
+        index, self.next = self.next, self.next + 1
+        return None if index in self.hidden else self.landmarks_FN2[index]
+
+
+class Inverter:
+    """A painter that inverts the colours inside a soft disc; it keeps what it was called with."""
+
+    calls: ClassVar[list[tuple[np.ndarray, ...]]] = []
+
+    def __init__(self, generator, references_RHW3, reference_landmarks_RN2):
+        assert references_RHW3.shape == (len(reference_landmarks_RN2), 256, 256, 3)
+        assert references_RHW3.dtype == np.uint8
+
+    def paint(self, frames_BHW3, new_landmarks_BN2, regions_BV2):
+        assert frames_BHW3.dtype == np.uint8
+        self.calls.append((frames_BHW3, new_landmarks_BN2, regions_BV2))
+        return 255 - frames_BHW3, np.stack([disc()] * len(frames_BHW3))
+
+
+def disc(radius: float = 50, centre: tuple[float, float] = (128, 160)) -> np.ndarray:
+    """A soft mask: (256, 256) float32."""
+    y, x = np.mgrid[:256, :256] + 0.5
+    return np.clip((radius - np.hypot(x - centre[0], y - centre[1])) / 10, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def inverter(request, monkeypatch):
+    """The stand-in painter in the place of the real one, except in tests of the command."""
+    import mytalk
+
+    stand_in = types.ModuleType("mytalk.networks.appearance")
+    stand_in.Painter, stand_in.regions = Inverter, lambda landmarks_TN2: landmarks_TN2[:, :4]  # type: ignore
+    if "models_on_disk" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
+        monkeypatch.setattr(mytalk, "appearance", stand_in, raising=False)
+    Inverter.calls = []
+
+
+@pytest.fixture(scope="module")
+def models() -> dubbing.Models:
+    torch.manual_seed(0)
+    network = MotionModel(TINY).eval()
+    torch.nn.init.normal_(network.out.weight, std=0.3)  # it begins at zero, which says nothing
+    return dubbing.Models(network, None)  # type: ignore[arg-type]
+
+
+def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000) -> tuple[np.ndarray, np.ndarray]:
+    """What `render` sends to the encoder: frames and sound."""
+    kept = {}
+
+    def keep(path, frames, fps, audio, rate, metadata):
+        kept["frames"], kept["audio"] = np.stack(list(frames)), audio
+
+    monkeypatch.setattr(media, "write_video", keep)
+    source = first_pass.source_of(found, np.zeros(0, np.float32))
+    dubbing.render(found, new, models, source, speech_S, tmp_path / "o.mp4", rate=rate)
+    return kept["frames"], kept["audio"]
+
+
+def own(found: first_pass.Study) -> list[np.ndarray]:
+    return [span.landmarks_FN2 for span in found.spans]
+
+
+# Kept --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fps", "width", "height"),
+    [(25, 160, 120), (30, 160, 120), (NTSC, 160, 120), (60, 160, 120), (25, 161, 120), (30, 160, 121)],
+)
+def test_size_rate_and_length_are_kept_and_the_mark_is_there(tmp_path, models, fps, width, height):
+    frames = 40
+    video = film(tmp_path / "v.mp4", frames, fps, width, height)
+    speech = wav(tmp_path / "s.wav", 5.0, 22_050)
+    out = tmp_path / "new" / "o.mp4"
+    found = dubbing.dub(video, speech, out, models, Seer(swaying(frames, fps)), steps=2)
+    assert (found.frames, found.width, found.height, found.fps) == (frames, width, height, Fraction(fps))
+    before, after = media.probe(video), media.probe(out)
+    assert (after.width, after.height, after.fps) == (width, height, pytest.approx(float(fps)))
+    assert after.duration_s == pytest.approx(before.duration_s, abs=1e-3)
+    assert after.audio_hz == 22_050
+    pictures = list(media.read_frames(out, Fraction(fps)))
+    assert len(pictures) == frames
+    assert {picture.shape for picture in pictures} == {(height, width, 3)}
+    comment = media.read_tags(out)["comment"]
+    assert "synthetic" in comment
+    assert "MyTalk" in comment
+    assert comment.endswith("http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
+
+
+def turned(path: Path) -> Path:
+    """A film whose track header asks for a quarter turn: (160, 120) stored, (120, 160) seen."""
+    data = film(path, 12).read_bytes()
+    at = data.index(b"tkhd") + 4 + 40  # version, times, ids and volume come before the matrix
+    one, minus, nil = (0x10000).to_bytes(4, "big"), (-0x10000).to_bytes(4, "big", signed=True), bytes(4)
+    path.write_bytes(data[:at] + nil + one + nil + minus + 4 * nil + data[at + 32 :])
+    return path
+
+
+def stretched(path: Path) -> Path:
+    """A film of pixels twice as wide as high: (60, 160) stored, (120, 160) seen."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 60, 160, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for k in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((160, 60, 3), 9 * k, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("made", [turned, stretched])
+def test_a_video_comes_out_as_it_is_seen(tmp_path, models, made):
+    video, out = made(tmp_path / "v.mp4"), tmp_path / "o.mp4"
+    found = dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(12, centre=(60, 80))), steps=1)
+    after = media.probe(out)
+    assert (found.width, found.height) == (after.width, after.height) == (120, 160)
+    pictures = [np.stack(list(media.read_frames(path))).astype(float) for path in (video, out)]
+    assert np.abs(pictures[0] - pictures[1])[:, :20].mean() < 6  # above the face; another turn would differ by 50
+
+
+def test_a_varying_rate_is_dubbed_at_its_mean(tmp_path, models):
+    times = np.cumsum([0, *[20, 50, 33, 41, 27] * 6])
+    video = numbered.write(tmp_path / "v.mkv", [Fraction(int(t), 1000) for t in times], tick_s=Fraction(1, 1000))
+    fps = first_pass.frame_rate(video)
+    frames = len(list(media.read_frames(video, fps)))
+    out = tmp_path / "o.mp4"
+    dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(frames, fps, centre=(32, 32))), steps=1)
+    assert len(list(media.read_frames(out, fps))) == frames
+    assert media.probe(out).fps == pytest.approx(float(fps))
+    assert abs(media.probe(out).duration_s - times[-1] / 1000) < 0.1
+
+
+@pytest.mark.parametrize("stated", [333, 1000, 0], ids=["333", "timebase", "nothing"])
+def test_the_rate_of_a_browsers_recording_is_measured(tmp_path, models, stated, monkeypatch):
+    """Its time stamps are irregular, and its header says every how many ms one may be, or nothing."""
+    times = np.cumsum([0, *[31, 35, 33, 29, 38, 34] * 6])
+    ms = Fraction(1, 1000)
+    video = numbered.write(tmp_path / "v.webm", [t * ms for t in times], ms, stated or 25, codec="libvpx")
+    probed = media.probe(video)
+    if stated:
+        assert probed.fps > media.MOST_HZ
+    else:
+        monkeypatch.setattr(media, "probe", lambda path: dataclasses.replace(probed, fps=0.0))
+    fps = first_pass.frame_rate(video)
+    assert float(fps) == pytest.approx(30, rel=0.03)
+    monkeypatch.undo()
+    assert [numbered.number(one) for one in media.read_frames(video, fps)][-1] == len(times) - 1
+    assert len(list(media.read_frames(video, fps))) == len(times)
+
+
+@pytest.mark.parametrize("fps", [12, NTSC, 60, 120, 240])
+def test_a_regular_rate_is_the_headers_or_equals_it(tmp_path, fps):
+    video = numbered.write(tmp_path / "v.mp4", numbered.regular(48, fps), rate=fps)
+    assert float(first_pass.frame_rate(video)) == pytest.approx(float(fps), rel=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "heard_s"), [(3.0, 1.0), (0.5, 0.5)])
+def test_speech_is_cut_or_followed_by_silence(tmp_path, models, capsys, seconds, heard_s):
+    video, speech = film(tmp_path / "v.mp4", 25), wav(tmp_path / "s.wav", seconds, 44_100)
+    dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(25)), steps=1)
+    heard = media.read_audio(tmp_path / "o.mp4", 44_100)
+    assert len(heard) == pytest.approx(44_100, abs=1024)
+    loud = np.flatnonzero(np.abs(heard) > 0.05)
+    assert loud[0] < 500
+    assert loud[-1] / 44_100 == pytest.approx(heard_s, abs=0.03)
+    assert ("is cut" in capsys.readouterr().out) == (seconds > 1)
+
+
+def test_any_file_with_sound_can_speak(tmp_path, models):
+    video, speech = film(tmp_path / "v.mp4", 12), film(tmp_path / "other.mp4", 50, 30, hz=48_000)
+    dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
+    assert media.probe(tmp_path / "o.mp4").audio_hz == 48_000
+
+
+def test_a_rate_that_aac_does_not_have_becomes_the_usual_one(tmp_path, models):
+    video, speech = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0, 20_000)
+    dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
+    assert media.probe(tmp_path / "o.mp4").audio_hz == 48_000
+
+
+def test_a_silent_video_is_dubbed_and_it_is_said(tmp_path, models, capsys):
+    video, speech = film(tmp_path / "v.mp4", 12, hz=0), wav(tmp_path / "s.wav", 1.0)
+    dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
+    assert "has no sound" in capsys.readouterr().out
+    assert len(list(media.read_frames(tmp_path / "o.mp4"))) == 12
+
+
+def test_a_reference_is_what_the_models_see_of_the_person(tmp_path, models, monkeypatch):
+    video, reference = film(tmp_path / "v.mp4", 20), film(tmp_path / "r.mp4", 40)
+    seen = []
+    monkeypatch.setattr(dubbing, "written", lambda found, s, m, source, *_: seen.append(source) or own(found))
+    seer = Seer(swaying(40))
+    dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4", models, seer, reference)
+    assert len(seen[0].landmarks_UN2) == 40
+    assert len(seen[0].audio_S) == 40 * SAMPLES_PER_FRAME
+
+
+# Painted where -------------------------------------------------------------------------------------------
+
+
+def test_frames_without_a_face_and_pixels_outside_the_mask_are_those_of_the_source(tmp_path, models, monkeypatch):
+    """To the bit, on the way into the encoder; short gaps of the detector are painted all the same."""
+    video = film(tmp_path / "v.mp4", 60)
+    hidden = {*range(20, 30), 40, 41, 42}
+    found = first_pass.study(video, Seer(swaying(60), hidden))
+    assert [(span.start, span.stop) for span in found.spans] == [(0, 20), (30, 60)]
+    before = np.stack(list(media.read_frames(video, 25)))
+    after, _ = sent(monkeypatch, tmp_path, found, own(found), models, np.zeros(0, np.float32))
+    assert np.array_equal(after[20:30], before[20:30])
+    for span in found.spans:
+        back = crop.invert(span.crop_23)
+        middle, edge = crop.apply(np.array([[128.0, 160.0], [180.0, 160.0]]), back)
+        y, x = np.mgrid[:120, :160] + 0.5
+        outside = np.hypot(x - middle[0], y - middle[1]) > edge[0] - middle[0] + 1
+        painted = np.hypot(x - middle[0], y - middle[1]) < (edge[0] - middle[0]) / 2
+        for k in range(span.start, span.stop):
+            assert np.array_equal(after[k][outside], before[k][outside])
+            assert np.abs(after[k][painted].astype(float) - (255 - before[k][painted].astype(float))).mean() < 12
+
+
+def test_the_painter_gets_batches_of_crops_new_landmarks_and_the_regions_of_the_old(tmp_path, models, monkeypatch):
+    video = film(tmp_path / "v.mp4", 40)
+    found = first_pass.study(video, Seer(swaying(40)))
+    new = [landmarks + 1 for landmarks in own(found)]
+    sent(monkeypatch, tmp_path, found, new, models, np.zeros(0, np.float32))
+    assert [len(frames) for frames, *_ in Inverter.calls] == [16, 16, 8]
+    frames, landmarks, regions = (np.concatenate(parts) for parts in zip(*Inverter.calls))
+    assert np.array_equal(landmarks, new[0])
+    assert np.array_equal(regions, found.spans[0].landmarks_FN2[:, :4])
+    whole = list(media.read_frames(video, 25))
+    assert np.array_equal(frames[17], crop.warp(whole[17], found.spans[0].crop_23))
+
+
+def soft(height: int, width: int) -> np.ndarray:
+    """A picture without fine detail, which a crop keeps."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 17 + k) + np.cos(y / (13 + k)) for k in range(3)]
+    return (127 + 50 * np.stack(waves, -1)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("side_px", [70, 256, 700])
+@pytest.mark.parametrize("centre", [(400, 300), (20, 590), (790, 10)], ids=["inside", "lower left", "upper right"])
+def test_an_unchanged_crop_changes_nothing(side_px, centre):
+    """Beyond interpolation, for small and large faces, and for crops that reach over the border."""
+    frame = soft(600, 800)
+    scale = 256 / side_px
+    crop_23 = np.array([[scale, 0, 128 - scale * centre[0]], [0, scale, 128 - scale * centre[1]]])
+    kept = frame.copy()
+    back = compositing.paste(frame, crop.warp(frame, crop_23), np.ones((256, 256), np.float32), crop_23)
+    assert np.array_equal(frame, kept)
+    away = np.abs(back.astype(int) - frame)
+    assert away.max() <= 6  # at the frame's border, beyond which nothing is known
+    assert away[3:-3, 3:-3].max() <= 3
+    black = compositing.paste(frame, np.zeros((256, 256, 3), np.uint8), np.ones((256, 256), np.float32), crop_23)
+    changed = np.argwhere((black != frame).any(-1)) + 0.5
+    low, high = np.array(centre) - side_px / 2, np.array(centre) + side_px / 2
+    expected = np.concatenate([np.maximum(low, 0), np.minimum(high, (800, 600))])
+    got = np.concatenate([changed.min(0)[::-1] - 0.5, changed.max(0)[::-1] + 0.5])
+    np.testing.assert_allclose(got, expected, atol=1 + side_px / 64)
+    assert (black[tuple(np.clip(np.array(centre)[::-1], 0, (599, 799)))] == 0).all()
+
+
+def test_a_mask_of_nothing_or_a_crop_beside_the_frame_gives_the_frame_back():
+    frame = soft(60, 80)
+    painted, ones = np.zeros((256, 256, 3), np.uint8), np.ones((256, 256), np.float32)
+    assert np.array_equal(compositing.paste(frame, painted, 0 * ones, np.array([[2.0, 0, 0], [0, 2, 0]])), frame)
+    assert np.array_equal(compositing.paste(frame, painted, ones, np.array([[2.0, 0, 900], [0, 2, 0]])), frame)
+
+
+# Spans and source ---------------------------------------------------------------------------------------------
+
+
+def test_spans_end_at_gaps_cuts_and_are_not_too_short(tmp_path):
+    video = film(tmp_path / "v.mp4", 60)
+    heads = swaying(60)
+    heads[40:] += 50  # a cut to another place
+    hidden = {*range(10, 16), *range(20, 26), *range(38, 41)}  # leaves 4 frames alone; 3 missed at the cut
+    found = first_pass.study(video, Seer(heads, hidden))
+    assert [(span.start, span.stop) for span in found.spans] == [(0, 10), (26, 38), (41, 60)]
+    for span in found.spans:
+        np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads[span.start : span.stop], span.crop_23))
+
+
+def test_a_short_gap_is_bridged_on_a_line(tmp_path):
+    heads = np.linspace(0, 19, 20)[:, None, None] + swaying(1)
+    found = first_pass.study(film(tmp_path / "v.mp4", 20), Seer(heads.astype(np.float32), range(8, 13)))
+    (span,) = found.spans
+    np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads, span.crop_23), atol=1e-3)
+
+
+@pytest.mark.parametrize("fps", [25, 50, NTSC])
+def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(tmp_path, fps):
+    frames = round(5 * fps)
+    video = film(tmp_path / "v.mp4", frames, fps)  # it grows louder
+    found = first_pass.study(video, Seer(swaying(frames, fps)))
+    source = first_pass.source_of(found, media.read_audio(video))
+    assert source.landmarks_UN2.shape == (75, COUNT, 2)
+    assert source.audio_S.shape == (75 * SAMPLES_PER_FRAME,)
+    (span,) = found.spans
+    exact = crop.apply(swaying(125, 25), span.crop_23)
+    begin = int(np.abs(exact - source.landmarks_UN2[0]).mean(axis=(1, 2)).argmin())
+    assert begin >= 45
+    np.testing.assert_allclose(source.landmarks_UN2, exact[begin : begin + 75], atol=0.5)
+    assert len(source.frames_RHW3) == len(source.frame_landmarks_RN2) == 25
+    whole = list(media.read_frames(video, found.fps))
+    for picture, landmarks in zip(source.frames_RHW3, source.frame_landmarks_RN2, strict=True):
+        index = int(np.abs(span.landmarks_FN2 - landmarks).sum(axis=(1, 2)).argmin())
+        assert np.array_equal(picture, crop.warp(whole[index], span.crop_23))
+        assert begin - 1 <= index * 25 / fps <= begin + 75
+
+
+# Motion -------------------------------------------------------------------------------------------------------
+
+
+def studied(frames: int, fps: float | Fraction, start: int = 0) -> first_pass.Study:
+    """A study with one span, made without a video."""
+    heads = swaying(frames, fps, side_px=160, centre=(128.0, 120.0))
+    span = first_pass.Span(start, start + frames, np.eye(3)[:2], heads)
+    return first_pass.Study(Path("none"), Fraction(fps), 256, 256, start + frames, [span])
+
+
+def a_source(frames: int = 30) -> first_pass.Source:
+    heads = swaying(frames, side_px=150, centre=(120.0, 130.0))
+    sound = np.random.default_rng(3).uniform(-0.3, 0.3, frames * SAMPLES_PER_FRAME).astype(np.float32)
+    return first_pass.Source(heads, sound, np.zeros((1, 256, 256, 3), np.uint8), heads[:1])
+
+
+def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
+    found, source = studied(60, 25, start=10), a_source()
+    speech = np.random.default_rng(4).uniform(-0.5, 0.5, 70 * SAMPLES_PER_FRAME).astype(np.float32)
+    (got,) = dubbing.written(found, speech, models, source, seed=3, steps=4)
+    clip = found.spans[0].landmarks_FN2
+    own_speech = speech[10 * SAMPLES_PER_FRAME :]
+    sources = {"source_audio_S": source.audio_S}
+    expected = motion.generate(models.motion, without_mouth(clip), source.landmarks_UN2, own_speech, 3, 4, **sources)
+    assert np.abs(expected - clip)[:, NOISED].max() > 5
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+def test_the_model_never_sees_the_mouth_that_is_replaced(models, monkeypatch):
+    seen = []
+    monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: seen.append(clip) or clip)
+    dubbing.written(studied(40, 25), np.zeros(0, np.float32), models, a_source(), 0, 2)
+    assert (seen[0][:, NOISED] == 0).all()
+
+
+@pytest.mark.parametrize("fps", [24, 25, NTSC, 30, 60])
+def test_a_tracker_stays_exact_at_every_rate(models, monkeypatch, fps):
+    """A stand-in that tells the true face of each moment of its 25 Hz clip: every frame gets its own mouth and pose."""
+    start = 17
+    truth = swaying(1000, 25 * 40, side_px=160, centre=(128.0, 120.0))  # 1 s, a thousand times
+    sound = np.arange(2 * 16_000, dtype=np.float32)
+
+    def tracked(model, clip, source, audio_S, *args, **kwargs):
+        first_s = audio_S[0] / 16_000 - start / float(fps)
+        at = np.rint((first_s + np.arange(len(clip)) / 25) * 1000).astype(int)
+        assert np.abs(np.delete(clip - truth[np.minimum(at, 999)], NOISED, axis=1)).max() < 0.5
+        return truth[np.minimum(at, 999)]
+
+    monkeypatch.setattr(motion, "generate", tracked)
+    frames = round(0.9 * fps)
+    found = studied(frames, fps, start)
+    (got,) = dubbing.written(found, sound, models, a_source(), 0, 2)
+    (span,) = found.spans
+    assert np.array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN2, NOISED, axis=1))
+    np.testing.assert_allclose(got, span.landmarks_FN2, atol=0.15)  # of 11 px of motion and 13 of the head
+
+
+def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
+    """A head that shakes faster than 25 Hz can tell keeps its own movement, mouth included."""
+    heads = swaying(1, side_px=160, centre=(128.0, 120.0)).repeat(60, axis=0)
+    heads[::2] += 6
+    span = first_pass.Span(0, 60, np.eye(3)[:2], heads)
+    found = first_pass.Study(Path("none"), Fraction(60), 256, 256, 60, [span])
+    monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
+    (got,) = dubbing.written(found, np.zeros(0, np.float32), models, a_source(), 0, 2)
+    np.testing.assert_allclose(got, heads, atol=1e-2)
+
+
+def _with_mouth_of(face: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """The clip with the lower face of `face` on each frame's own pose."""
+    rigid = long_form.rigid_shape(face[None])
+    return long_form.with_lower_face(clip, long_form.lower_face(face[None], rigid).repeat(len(clip), axis=0), rigid)
+
+
+def test_windows_cover_a_clip_and_overlap():
+    assert long_form.windows(250) == [(0, 250)]
+    assert long_form.windows(251) == [(0, 250), (1, 251)]
+    assert long_form.windows(450) == [(0, 250), (200, 450)]
+    assert long_form.windows(7) == [(0, 7)]
+    for frames in range(251, 1300, 37):
+        windows = long_form.windows(frames)
+        assert windows[0][0] == 0
+        assert windows[-1][1] == frames
+        assert all(b - a == 250 for a, b in windows)
+        assert all(after[0] <= before[1] - 50 for before, after in itertools.pairwise(windows))
+
+
+@pytest.mark.parametrize("window", [1, 3, 64, 199, 201, 400])
+def test_windows_are_as_long_as_the_models_and_overlap_by_a_quarter(window):
+    for frames in (1, window, window + 1, 5 * window - 2):
+        windows = long_form.windows(frames, window)
+        assert sorted({i for a, b in windows for i in range(a, b)}) == list(range(frames))
+        assert all(b - a == min(frames, window) for a, b in windows)
+        assert all(b[0] <= a[1] - min(50, window // 4) for a, b in itertools.pairwise(windows))
+    assert long_form.windows(125, 64) == [(0, 64), (48, 112), (61, 125)]
+
+
+def long_clip(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks and a sound whose samples tell the frame's number."""
+    return swaying(frames, side_px=160), np.repeat(np.arange(frames), SAMPLES_PER_FRAME).astype(np.float32)
+
+
+def of_windows(window_frames: int) -> MotionModel:
+    """As much of a motion model as `long.generate` looks at."""
+    return types.SimpleNamespace(window_frames=window_frames)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("frames", "window"), [(250, 250), (251, 250), (430, 250), (700, 250), (125, 64), (130, 64), (9, 2)]
+)
+def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
+    truth, sound = long_clip(frames)
+
+    def tracked(model, clip, source, audio_S, *args, **kwargs):
+        assert len(clip) == min(frames, window)
+        begin = int(audio_S[0])
+        assert len(audio_S) == len(clip) * SAMPLES_PER_FRAME
+        return truth[begin : begin + len(clip)]
+
+    monkeypatch.setattr(motion, "generate", tracked)
+    clip, source = without_mouth(truth), a_source().landmarks_UN2
+    got = long_form.generate(of_windows(window), clip, source, sound, 0, 2, None)  # type: ignore[arg-type]
+    np.testing.assert_allclose(got, truth, atol=1e-3)
+
+
+def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
+    """Each window answers a constant, its own: constant in the windows, linear between, in the head's frame."""
+    truth, sound = long_clip(450)
+    source = a_source().landmarks_UN2
+    rigid = long_form.rigid_shape(source)
+    answers = iter([0.0, 10.0])
+
+    def constant(model, clip, *args, **kwargs):
+        return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), rigid)
+
+    monkeypatch.setattr(motion, "generate", constant)
+    got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2, None), rigid)  # type: ignore
+    expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
+    np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
+
+
+def test_a_short_clip_is_the_models_own_answer(models):
+    truth, _ = long_clip(30)
+    source = a_source()
+    sound = np.zeros(30 * SAMPLES_PER_FRAME, np.float32)
+    got = long_form.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, source.audio_S)
+    sources = {"source_audio_S": source.audio_S}
+    expected = motion.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, **sources)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+# Refused ------------------------------------------------------------------------------------------------------
+
+
+def refused(match: str, out: Path, *args, **kwargs) -> None:
+    """`dub` raises one line that says `match`, and leaves nothing new in the folder of OUT."""
+    before = {path: path.stat().st_mtime_ns for path in out.parent.iterdir()}
+    with pytest.raises(UserError, match=match) as caught:
+        dubbing.dub(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in out.parent.iterdir()} == before
+
+
+def test_bad_input_is_refused_in_one_line(tmp_path, models):
+    video, speech, out = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
+    mute, text = film(tmp_path / "mute.mp4", 12, hz=0), tmp_path / "text.mp4"
+    text.write_bytes(b"not a video" * 99)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.read_bytes()[:-900])
+    heads = swaying(12)
+    seer = Seer(heads)
+    refused("no face in .*v.mp4; name", out, video, speech, out, models, Seer(heads, range(12)))
+    refused("no face stays for 5 frames", out, video, speech, out, models, Seer(heads, range(4, 12)))
+    refused("no audio stream; name a file with sound", out, video, mute, out, models, seer)
+    refused("no video stream; name a video", out, speech, speech, out, models, seer)
+    refused("text.mp4: .*; copy the file again", out, text, speech, out, models, seer)
+    refused("cut.mp4: .*; copy the file again", out, cut, speech, out, models, seer)
+    refused("is read and cannot be written", out, video, speech, video, models, seer)
+    refused("is read and cannot be written", out, video, video, tmp_path / "sub" / ".." / "v.mp4", models, seer)
+    refused("is read and cannot be written", out, video, speech, mute, models, seer, mute)
+    (tmp_path / "linked.mp4").hardlink_to(video)
+    refused("is read and cannot be written", out, video, speech, tmp_path / "linked.mp4", models, seer)
+    refused("does not end in .mp4.* name it o.mp4", out, video, speech, tmp_path / "o.avi", models, seer)
+    refused("is a file, so", out, video, speech, speech / "o.mp4", models, seer)
+    (tmp_path / "folder.mp4").mkdir()
+    for folder in (tmp_path / "folder.mp4", Path(), Path("."), Path("/"), Path("..")):
+        refused("is a folder; name a file in it", out, video, speech, folder, models, seer)
+    with pytest.raises(FileNotFoundError):
+        dubbing.dub(tmp_path / "none.mp4", speech, out, models, seer)
+
+
+def test_a_video_of_one_frame_is_refused(tmp_path, models):
+    video, speech, out = film(tmp_path / "v.mp4", 1), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
+    refused("no face stays for 5 frames in .*; name a longer video", out, video, speech, out, models, Seer(swaying(1)))
+
+
+def test_a_failed_run_leaves_the_old_result_and_no_temporary(tmp_path, models, monkeypatch):
+    video, speech, out = film(tmp_path / "v.mp4", 40), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
+    out.write_bytes(b"old")
+
+    def fails(self, frames_BHW3, *_):
+        Inverter.calls.append(())
+        if len(Inverter.calls) == 2:
+            raise RuntimeError("no memory")
+        return frames_BHW3, np.zeros(frames_BHW3.shape[:3], np.float32)
+
+    monkeypatch.setattr(Inverter, "paint", fails)
+    with pytest.raises(RuntimeError):
+        dubbing.dub(video, speech, out, models, Seer(swaying(40)), steps=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "s.wav", "v.mp4"]
+    assert out.read_bytes() == b"old"
+
+
+# The command, with the real detector and painter ------------------------------------------------------------------
+
+NEEDED = ("mediapipe", "espeakng_loader", "cv2")
+drawn_person = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs the extras landmarks and demo"
+)
+
+
+@pytest.fixture(scope="module")
+def models_on_disk(tmp_path_factory) -> Path:
+    """A folder with the smallest models, untrained."""
+    from mytalk.networks import appearance
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    motion.save_model(MotionModel(TINY).state_dict(), TINY, folder / "motion")
+    config = appearance.AppearanceConfig(size_px=64, channels=(8, 16), blocks=(1, 1), heads=2, discriminator_channels=8)
+    appearance.save_model(appearance.Generator(config).state_dict(), config, folder / "appearance")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory) -> Path:
+    """Two seconds of a drawn person who speaks, at 30 fps."""
+    from data_pipeline.synthetic import command as drawn
+
+    folder, name = tmp_path_factory.mktemp("person"), "p000/c00.mp4"
+    (folder / name).parent.mkdir()
+    corpus = drawn.Corpus(identities=1, clips_per_identity=1, seed=3, seconds=2, size=256, broken=False)
+    drawn.draw(folder, corpus, drawn.Clip(name, 0, 0, fps=30))
+    return folder / name
+
+
+def typed(person: Path, out: Path, models_on_disk: Path, *more: str) -> list[str]:
+    folders = ["--motion", str(models_on_disk / "motion"), "--appearance", str(models_on_disk / "appearance")]
+    return ["-m", "mytalk", "dub", str(person), str(person), "-o", str(out), *folders, "--steps", "2", *more]
+
+
+@drawn_person
+def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_path):
+    out = tmp_path / "new" / "o.mp4"
+    done = command(*typed(person, out, models_on_disk))
+    assert done.returncode == 0, done.stderr
+    assert "60 frames dubbed, 0 without a face passed through; marked as synthetic" in done.stdout
+    assert "in its metadata; took 0:" in done.stdout
+    assert "find the face 60/60 100%" in done.stderr
+    assert "paint 60/60 100%" in done.stderr
+    assert [path.name for path in out.parent.iterdir()] == ["o.mp4"]
+    before, after = (np.stack(list(media.read_frames(path, 30))).astype(float) for path in (person, out))
+    assert before.shape == after.shape
+    away_HW = np.abs(before - after).mean(axis=(0, 3))
+    assert away_HW[:100].mean() < 3  # the codec's
+    assert away_HW[130:230].max() > 40  # an untrained painter's
+    heard, said = media.read_audio(out), media.read_audio(person)
+    assert np.corrcoef(heard[:31_000], said[:31_000])[0, 1] > 0.95
+    assert "synthetic" in media.read_tags(out)["comment"]
+
+
+@drawn_person
+def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
+    swapped = shutil.copytree(models_on_disk, tmp_path / "models")
+    config = swapped / "motion" / "config.json"
+    config.write_text(config.read_text().replace('"hidden": 32', '"hidden": 64'))
+    out = tmp_path / "o.mp4"
+    for more, said in (
+        ((), "do not fit its config"),
+        (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
+        (("--steps", "0"), "steps must be 1 or more"),
+        (("--reference", str(out)), "is read and cannot be written"),
+    ):
+        code = main("mytalk", "", COMMANDS, typed(person, out, swapped, *more)[2:])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert code == 1
+        assert said in line
+        assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@drawn_person
+def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk, tmp_path):
+    code, said = stopped(typed(person, tmp_path / "o.mp4", models_on_disk), lambda: any(tmp_path.iterdir()))
+    assert code == EXIT_INTERRUPTED, said
+    assert "interrupted; nothing was written; the same command starts anew" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_and_has_an_example(tmp_path):
+    """Nothing heavy is imported for it."""
+    heavy = "import sys; from mytalk.dub.dubbing import arguments; arguments().format_help(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "mediapipe", "cv2"} & set(done.stdout.split())
+    assert "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4" in dubbing.arguments().format_help()

@@ -1,0 +1,168 @@
+"""The diffusion process against closed forms, numerical integration and an independent solver."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+
+from mytalk.networks import diffusion
+from mytalk.networks.diffusion import BETA_MAX, BETA_MIN, SIGMA_FLOOR, START_TEMPERATURE, T_MIN
+
+
+def scales(t: float) -> tuple[float, float]:
+    """alpha and sigma of one time as plain numbers."""
+    alpha, sigma = diffusion.alpha_sigma(torch.tensor(t, dtype=torch.float64))
+    return alpha.item(), sigma.item()
+
+
+def test_variance_is_preserved_at_every_time():
+    times = torch.linspace(T_MIN, 1, 1001, dtype=torch.float64)
+    alpha, sigma = diffusion.alpha_sigma(times)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(times), rtol=0, atol=1e-14)
+    assert (alpha.diff() < 0).all()
+    assert (sigma.diff() > 0).all()
+
+
+def test_limits():
+    """All data at 0, all but exp(-5) noise at 1; float32 keeps its digits where sigma is small."""
+    assert scales(0.0) == (1.0, 0.0)
+    alpha, sigma = scales(1.0)
+    assert alpha == pytest.approx(math.exp(-(BETA_MIN + BETA_MAX) / 4), rel=1e-12)
+    assert alpha < 0.01
+    assert sigma > 0.9999
+    _, exact = scales(T_MIN)
+    rough = diffusion.alpha_sigma(torch.tensor(T_MIN))[1].item()
+    assert rough == pytest.approx(exact, rel=1e-5)
+    assert exact == pytest.approx(math.sqrt(BETA_MIN * T_MIN), rel=2e-3)
+
+
+@pytest.mark.parametrize("t", [T_MIN, 0.01, 0.3, 0.77, 1.0])
+def test_the_integral_is_that_of_beta(t):
+    """alpha = exp(-1/2 integral of beta), with beta rising linearly from 0.05 to 20."""
+    integral, _ = quad(lambda u: 0.05 + (20.0 - 0.05) * u, 0, t, epsabs=1e-14)
+    alpha, sigma = scales(t)
+    assert alpha == pytest.approx(math.exp(-integral / 2), rel=1e-10)
+    assert sigma == pytest.approx(math.sqrt(1 - math.exp(-integral)), rel=1e-8)
+
+
+def test_add_noise_uses_each_examples_own_time():
+    random = np.random.default_rng(0)
+    x0, noise = random.standard_normal((2, 4, 3, 5, 2))
+    times = [T_MIN, 0.2, 0.5, 1.0]
+    made = diffusion.add_noise(torch.tensor(x0), torch.tensor(times, dtype=torch.float64), torch.tensor(noise))
+    for index, t in enumerate(times):
+        alpha, sigma = scales(t)
+        np.testing.assert_allclose(made[index].numpy(), alpha * x0[index] + sigma * noise[index], rtol=1e-12)
+
+
+@pytest.mark.parametrize("t", [T_MIN, 0.001, 0.05, 0.4, 1.0])
+def test_loss_is_l1_of_x0_and_of_the_derived_eps(t):
+    """Written out number by number: eps_hat = (x_t - alpha x0_hat) / max(sigma, floor), over valid frames only."""
+    random = np.random.default_rng(1)
+    x0, guess, noise = random.standard_normal((3, 3, 6, 4, 2))
+    valid = [6, 4, 1]
+    alpha, sigma = scales(t)
+    floored = max(sigma, SIGMA_FLOOR)
+    expected = []
+    for b in range(3):
+        terms = []
+        for frame, point, axis in np.ndindex(valid[b], 4, 2):
+            at = (b, frame, point, axis)
+            x_t = alpha * x0[at] + sigma * noise[at]
+            eps, eps_hat = (x_t - alpha * x0[at]) / floored, (x_t - alpha * guess[at]) / floored
+            if sigma > SIGMA_FLOOR:
+                assert eps == pytest.approx(noise[at], abs=1e-9)
+            terms.append(abs(x0[at] - guess[at]) + abs(eps - eps_hat))
+        expected.append(np.mean(terms))
+    mask = torch.tensor([[float(frame < length) for frame in range(6)] for length in valid], dtype=torch.float64)
+    t_B = torch.full((3,), t, dtype=torch.float64)
+    loss = diffusion.x0_eps_loss(torch.tensor(x0), torch.tensor(guess), t_B, mask)
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-11)
+    padded = torch.tensor(guess) + 1e3 * (1 - mask)[..., None, None]
+    torch.testing.assert_close(diffusion.x0_eps_loss(torch.tensor(x0), padded, t_B, mask), loss)
+
+
+def gaussian(mu: torch.Tensor, s: torch.Tensor) -> diffusion.Denoise:
+    """E[x0 | x_t] of data N(mu, s^2): the best denoiser there is."""
+
+    def denoise(x, t_B):
+        alpha, sigma = (diffusion.per_example(v, x) for v in diffusion.alpha_sigma(t_B))
+        return mu + alpha * s**2 / (alpha**2 * s**2 + sigma**2) * (x - alpha * mu)
+
+    return denoise
+
+
+def gaussian_error(steps: int) -> float:
+    """Distance of the sampler from the ODE's closed solution for Gaussian data.
+
+    (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2) stays constant along the probability-flow ODE.
+    """
+    random = torch.Generator().manual_seed(3)
+    noise, mu = torch.randn(2, 5, 7, 2, dtype=torch.float64, generator=random)
+    s = torch.linspace(0.2, 2.0, 7, dtype=torch.float64)[:, None]
+    alpha, sigma = scales(1.0)
+    exact = mu + s * (noise / START_TEMPERATURE - alpha * mu) / (alpha**2 * s**2 + sigma**2).sqrt()
+    made = diffusion.sample(gaussian(mu, s), noise, steps)
+    return (made - exact).abs().max().item()
+
+
+def test_sampling_gaussian_data_tends_to_the_closed_solution():
+    """mu + s * noise in the limit, at first order: twice the steps, half the error."""
+    errors = [gaussian_error(steps) for steps in (250, 500, 1000, 2000)]
+    assert errors[-1] < 2e-3
+    for coarse, fine in itertools.pairwise(errors):
+        assert 1.7 < coarse / fine < 2.3
+
+
+def test_sampling_agrees_with_plain_euler_steps():
+    """Data at two places of unequal weight: no closed solution, so Euler on the ODE itself, in numpy.
+
+    dx/dt = -beta/2 (x + score), score = (alpha x0_hat - x) / sigma^2, at t = 1 - (i + 1/2)/N.
+    """
+    places, weights, s = np.array([-1.0, 2.0]), np.array([0.7, 0.3]), 0.3
+
+    def best(x, alpha, sigma):
+        variance = alpha**2 * s**2 + sigma**2
+        log = np.log(weights) - (x[..., None] - alpha * places) ** 2 / (2 * variance)
+        share = np.exp(log - log.max(-1, keepdims=True))
+        share /= share.sum(-1, keepdims=True)
+        means = places + alpha * s**2 / variance * (x[..., None] - alpha * places)
+        return (share * means).sum(-1)
+
+    noise = np.random.default_rng(4).standard_normal((8, 6))
+    steps = 20_000
+    x = noise / START_TEMPERATURE
+    for i in range(steps):
+        t = 1 - (i + 0.5) / steps
+        beta, integral = 0.05 + 19.95 * t, 0.05 * t + 19.95 * t * t / 2
+        alpha, variance = math.exp(-integral / 2), 1 - math.exp(-integral)
+        x = x + 0.5 * beta * (x + (alpha * best(x, alpha, math.sqrt(variance)) - x) / variance) / steps
+
+    def denoise(x_t, t_B):
+        return torch.from_numpy(best(x_t.numpy(), *scales(t_B[0].item())))
+
+    made = diffusion.sample(denoise, torch.from_numpy(noise), 2000).numpy()
+    np.testing.assert_allclose(made, x, atol=0.01)
+    assert (made < 0).any()
+    assert (made > 1).any()
+
+
+def test_few_steps_do_not_overshoot():
+    """A denoiser that knows the answer is followed to it exactly, however few the steps."""
+    noise = torch.randn(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    answer = torch.full_like(noise, 0.5)
+    for steps in (1, 2, 10):
+        times = []
+
+        def denoise(x, t_B, seen=times):
+            seen.append(t_B)
+            return answer
+
+        torch.testing.assert_close(diffusion.sample(denoise, noise, steps), answer, rtol=0, atol=1e-12)
+        assert [t[0].item() for t in times] == pytest.approx([1 - i / steps for i in range(steps)])
+        assert all(t.shape == (2,) for t in times)

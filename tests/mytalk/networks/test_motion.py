@@ -1,0 +1,441 @@
+"""The motion model: head pose, what the network may see, padding, generating, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
+
+from data_pipeline.examples.motion import MotionBatch
+from mytalk import config
+from mytalk.command import UserError
+from mytalk.face import pose
+from mytalk.face.landmarks import CLEAN, COUNT, INNER_LIP_PAIRS, MOUTH, NOISED, RIGID, SAMPLES_PER_FRAME
+from mytalk.networks import diffusion, identity, motion
+from mytalk.networks.motion import MotionConfig, MotionModel
+from tests.helpers import talkers
+from tests.helpers.checkout import ROOT
+from train.recipes.motion import MotionRecipe, MotionTrainConfig
+
+TINY = MotionConfig(
+    width=32, heads=2, layers=2, hidden=48, kernel=5, speech_layers=1, identity_layers=1, unit_px=8, slow_frames=4
+)
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every weight drawn anew: none is zero, as the fresh model's output is."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(0.15 * torch.randn(weight.shape, generator=random))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionModel:
+    torch.manual_seed(0)
+    return shaken(MotionModel(TINY)).eval()
+
+
+@pytest.fixture(scope="module")
+def recipe(talker_shards) -> MotionRecipe:
+    made = config.load(MotionTrainConfig, ROOT / "tests" / "helpers" / "tiny_motion.yaml", [f"shards={talker_shards}"])
+    made.model = TINY
+    return MotionRecipe(made)
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks of 20 frames, those of a source of 15, and speech of 20, of one synthetic person."""
+    random = np.random.default_rng(2)
+    face = talkers.base_face(random)
+    landmarks, audio = talkers.clip(random, face, 10.0, 20)
+    source, _ = talkers.clip(random, face, 10.0, 15)
+    return landmarks.astype(np.float32), source.astype(np.float32), audio.astype(np.float32)
+
+
+def faces(seed: int, frames: int = 5) -> torch.Tensor:
+    """(1, T, 478, 2) float64 px: a face that moves and changes at every point."""
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(talkers.base_face(random) + random.normal(0, 3, (1, frames, COUNT, 2)))
+
+
+def ones(*shape: int) -> torch.Tensor:
+    return torch.ones(*shape, dtype=torch.float64)
+
+
+# The head's frame
+
+
+def test_the_pose_is_read_off_points_that_stay_clean():
+    used = {*RIGID, *pose.NOSE_BRIDGE, *pose.TEMPLES, 33, 263}
+    assert used <= set(CLEAN)
+    assert set(MOUTH) | {i for pair in INNER_LIP_PAIRS for i in pair} <= set(NOISED)
+    assert sorted([*NOISED, *CLEAN]) == list(range(COUNT))
+
+
+similarities = st.tuples(
+    st.floats(0.3, 3.0), st.floats(-3.1, 3.1), st.floats(-200, 200), st.floats(-200, 200), st.integers(0, 5)
+)
+
+
+@given(similarities)
+@settings(max_examples=60, deadline=None)
+def test_fit_recovers_a_known_similarity_and_to_crop_inverts(drawn):
+    """A rigid shape that was turned, scaled and shifted comes back exactly; all points go there and back."""
+    scale, angle, x, y, seed = drawn
+    turn, shift = torch.polar(ones(1, 1) * scale, ones(1, 1) * angle), torch.complex(ones(1, 1) * x, ones(1, 1) * y)
+    known, landmarks = pose.Pose(turn, shift), faces(seed, 1)
+    found = pose.fit(landmarks, known.to_head(landmarks)[:, 0, RIGID])
+    torch.testing.assert_close(found.turn_BT, turn, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.shift_BT, shift, rtol=1e-9, atol=1e-7)
+    torch.testing.assert_close(found.to_crop(found.to_head(landmarks)), landmarks, rtol=0, atol=1e-9)
+
+
+def test_fit_is_least_squares():
+    """No turn or shift nearby brings noisy points closer to the target."""
+    landmarks, target = faces(3, 2), faces(4, 1)[:, 0, RIGID]
+    best = pose.fit(landmarks, target)
+
+    def distance(turn, shift):
+        return (pose.Pose(turn, shift).to_head(landmarks[:, :, RIGID]) - target[:, None]).square().sum((-1, -2))
+
+    least = distance(best.turn_BT, best.shift_BT)
+    for step in (1e-3, -1e-3, 1e-3j, -1e-3j):
+        assert (distance(best.turn_BT + step, best.shift_BT) > least).all()
+        assert (distance(best.turn_BT, best.shift_BT + step) > least).all()
+
+
+def test_the_rigid_shape_is_upright_centred_and_of_one_size():
+    """However the head is turned, scaled and shifted, its rigid shape is the same."""
+    landmarks = faces(5, 4)
+    shape = pose.rigid_shape(landmarks, ones(1, 4))
+    torch.testing.assert_close(shape.mean(1), 0 * ones(1, 2), rtol=0, atol=1e-10)
+    moved = pose.Pose(torch.polar(ones(1, 4) * 0.7, ones(1, 4) * 0.4), torch.complex(ones(1, 4) * 9, ones(1, 4)))
+    torch.testing.assert_close(pose.rigid_shape(moved.to_head(landmarks), ones(1, 4)), shape, rtol=0, atol=1e-9)
+    one = pose.rigid_shape(landmarks[:, :1], ones(1, 1))[0]
+    assert one.square().sum(-1).mean().sqrt().item() == pytest.approx(pose.RIGID_RADIUS_PX)
+    assert one[RIGID.index(33), 1].item() == pytest.approx(one[RIGID.index(263), 1].item(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("frames", "sigma"), [(1, 3.0), (20, 0.5), (20, 3.0), (20, 12.0)])
+def test_slow_equals_a_normalised_gaussian(frames, sigma):
+    """scipy's Gaussian of the values over scipy's Gaussian of ones, silent outside the valid frames."""
+    values = np.random.default_rng(6).standard_normal((2, frames, 3))
+    lengths = [frames, max(frames - 6, 1)]
+    mask = torch.tensor([[float(t < length) for t in range(frames)] for length in lengths], dtype=torch.float64)
+    garbage = torch.from_numpy(values) + 1e3 * (1 - mask)[..., None]
+    made = pose.slow(garbage, mask, sigma).numpy()
+    for b, length in enumerate(lengths):
+        how = {"sigma": sigma, "axis": 0, "mode": "constant", "truncate": 2 * frames / sigma + 1}
+        expected = gaussian_filter1d(values[b, :length], **how) / gaussian_filter1d(np.ones((length, 1)), **how)
+        np.testing.assert_allclose(made[b, :length], expected, rtol=1e-10, atol=1e-12)
+
+
+# What the network may see
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["pose", "landmarks"]))
+@settings(max_examples=30, deadline=None)
+def test_nothing_of_the_noised_points_is_seen(seed, upper_face):
+    """The lower face of the clip may be anything: pose, seen, source, shape and mean stay bit for bit."""
+    settings = replace(TINY, upper_face=upper_face)
+    landmarks, source = faces(1), faces(2, 4)
+    made = motion.prepare(landmarks, ones(1, 5), source, ones(1, 4), settings)
+    other = landmarks.clone()
+    change = np.random.default_rng(seed).normal(0, 40, (1, 5, len(NOISED), 2))
+    other[:, :, NOISED] += torch.from_numpy(change)
+    again = motion.prepare(other, ones(1, 5), source, ones(1, 4), settings)
+    for name in ("seen_BTF", "source_BUF", "shape_BF", "mean_BK2"):
+        assert torch.equal(getattr(made, name), getattr(again, name)), name
+    assert torch.equal(made.pose.turn_BT, again.pose.turn_BT)
+    assert torch.equal(made.pose.shift_BT, again.pose.shift_BT)
+    assert not torch.equal(made.motion_BTK2, again.motion_BTK2)
+
+
+def test_by_default_the_upper_face_is_seen_as_one_mean_and_a_slow_pose():
+    """A blink, or anything that a clean point does within the clip, reaches the network in no single frame."""
+    landmarks, source = faces(1, 12), faces(2, 4)
+    made = motion.prepare(landmarks, ones(1, 12), source, ones(1, 4), TINY).seen_BTF
+    upper = made[..., : -pose.FEATURES]
+    assert upper.shape[-1] == 2 * len(CLEAN)
+    torch.testing.assert_close(upper, upper[:, :1].expand_as(upper), rtol=0, atol=0)
+    other = landmarks.clone()
+    still = [i for i in CLEAN if i not in {*RIGID, *pose.NOSE_BRIDGE, *pose.TEMPLES}]
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    other[:, :, still] = landmarks[:, order][:, :, still]
+    turned = pose.fit(landmarks, pose.rigid_shape(source, ones(1, 4)))
+    in_head = turned.to_head(landmarks)[:, order]
+    other[:, :, still] = turned.to_crop(in_head)[:, :, still]
+    again = motion.prepare(other, ones(1, 12), source, ones(1, 4), TINY).seen_BTF
+    torch.testing.assert_close(again, made, rtol=1e-9, atol=1e-9)
+    whole = motion.prepare(landmarks, ones(1, 12), source, ones(1, 4), replace(TINY, upper_face="landmarks"))
+    assert whole.seen_BTF[..., : -pose.FEATURES].std(1).min() > 0, "the switch shows every frame"
+
+
+def test_restore_inverts_prepare_and_keeps_clean_points_bit_for_bit():
+    landmarks, source = faces(1).float(), faces(2, 4).float()
+    made = motion.prepare(landmarks, torch.ones(1, 5), source, torch.ones(1, 4), TINY)
+    back = motion.restore(made.motion_BTK2, made, landmarks, TINY.unit_px)
+    torch.testing.assert_close(back, landmarks, rtol=0, atol=1e-3)
+    other = motion.restore(made.motion_BTK2 + 1, made, landmarks, TINY.unit_px)
+    assert torch.equal(other[:, :, CLEAN], landmarks[:, :, CLEAN])
+    assert ((other - landmarks)[:, :, NOISED].norm(dim=-1) > 1).all()
+
+
+# The network
+
+
+def padded(batch: MotionBatch, frames: int, source_frames: int) -> MotionBatch:
+    """The batch with more padding, which holds anything but, as the contract has it, silence."""
+    random = torch.Generator().manual_seed(8)
+
+    def more(tensor: torch.Tensor, count: int, garbage: float) -> torch.Tensor:
+        shape = (tensor.shape[0], count, *tensor.shape[2:])
+        added = garbage * torch.rand(shape, dtype=tensor.dtype, generator=random)
+        return torch.cat([tensor, added], dim=1)
+
+    return replace(
+        batch,
+        landmarks_BTN2=more(batch.landmarks_BTN2, frames, 256.0),
+        mask_BT=more(batch.mask_BT, frames, 0.0),
+        audio_BS=more(batch.audio_BS, frames * SAMPLES_PER_FRAME, 0.0),
+        noise_BTK2=more(batch.noise_BTK2, frames, 5.0),
+        source_BUN2=more(batch.source_BUN2, source_frames, 256.0),
+        source_mask_BU=more(batch.source_mask_BU, source_frames, 0.0),
+        source_audio_BS=more(batch.source_audio_BS, source_frames * SAMPLES_PER_FRAME, 0.0),
+    )
+
+
+def predict_and_learn(recipe: MotionRecipe, model: MotionModel, batch: MotionBatch):
+    """Predictions on valid frames, per-example losses, and every gradient."""
+    kept = []
+
+    def forward(*inputs):
+        kept.append(model(*inputs))
+        return kept[0]
+
+    loss_B = recipe.loss({"motion": forward}, batch)
+    gradients = torch.autograd.grad(loss_B.mean(), list(model.parameters()))
+    return kept[0].detach(), loss_B.detach(), gradients
+
+
+def test_padding_changes_no_prediction_and_no_gradient(recipe, model):
+    """float64: a batch with 9 more frames and 4 more source frames of garbage behind its masks."""
+    wide_model = MotionModel(TINY).double()
+    wide_model.load_state_dict(model.state_dict())
+    batch = recipe.examples([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+    own = predict_and_learn(recipe, wide_model, batch)
+    more = predict_and_learn(recipe, wide_model, padded(batch, 9, 4))
+    valid = batch.mask_BT > 0
+    assert not valid.all(), "the batch itself is padded"
+    torch.testing.assert_close(more[0][:, : valid.shape[1]][valid], own[0][valid], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(more[1], own[1], rtol=1e-10, atol=0)
+    for ours, theirs in zip(more[2], own[2]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max().item())
+
+
+def test_no_example_of_a_batch_influences_another(recipe, model):
+    """Alone or among others an example has the same loss, and its loss does not know their inputs."""
+    double = MotionModel(TINY).double()
+    double.load_state_dict(model.state_dict())
+    make, cpu = recipe.examples, torch.device("cpu")
+    together = make([3, 4, 5]).to(cpu, torch.float64)
+    names = ("landmarks_BTN2", "audio_BS", "source_BUN2", "source_audio_BS", "noise_BTK2", "t_B")
+    inputs = [getattr(together, name) for name in names]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    loss_B = recipe.loss({"motion": double}, together)
+    for index in range(3):
+        alone = recipe.loss({"motion": double}, make([3 + index]).to(cpu, torch.float64))
+        torch.testing.assert_close(alone[0], loss_B[index], rtol=1e-10, atol=0)
+    for gradient in torch.autograd.grad(loss_B[1], inputs):
+        assert gradient[1].any()
+        assert not gradient[[0, 2]].any()
+
+
+def test_a_fresh_model_predicts_the_persons_mean_face():
+    """The last layer starts at zero, so x0 starts as no motion at all."""
+    fresh = MotionModel(TINY)
+    source = faces(2, 4).float()
+    made = motion.prepare(faces(1, 6).float(), torch.ones(1, 6), source, torch.ones(1, 4), TINY)
+    silence = torch.zeros(1, 6 * SAMPLES_PER_FRAME)
+    noised, heard = torch.ones(1, 6, len(NOISED), 2), silence[:, : 4 * SAMPLES_PER_FRAME]
+    predicted = fresh(noised, torch.tensor([0.4]), made, torch.ones(1, 6), silence, torch.ones(1, 4), heard)
+    assert predicted.shape == noised.shape
+    assert not predicted.any()
+
+
+def test_every_condition_reaches_the_prediction(recipe, model):
+    """Time, speech and voice, the source's motion, speech and shape, and what is seen: each changes the prediction."""
+    batch = recipe.examples([0, 1])
+    made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
+    noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
+    own = {
+        "noised_BTK2": noised,
+        "t_B": batch.t_B,
+        "made": made,
+        "mask_BT": batch.mask_BT,
+        "audio_BS": batch.audio_BS,
+        "source_mask_BU": batch.source_mask_BU,
+        "source_audio_BS": batch.source_audio_BS,
+        "voice_B": batch.voice_B,
+    }
+    with torch.no_grad():
+        reference = model(**own)
+        assert torch.equal(model(**own), reference)
+        for name in ("noised_BTK2", "t_B", "audio_BS", "source_audio_BS", "voice_B"):
+            assert (model(**{**own, name: own[name].flip(0)}) - reference).abs().max() > 1e-3, name
+        for name in ("seen_BTF", "source_BUF", "shape_BF"):
+            other = replace(made, **{name: getattr(made, name).flip(0)})
+            assert (model(**{**own, "made": other}) - reference).abs().max() > 1e-3, name
+        silent = {**own, "audio_BS": 0 * batch.audio_BS}
+        other = {**silent, "voice_B": batch.voice_B.flip(0)}
+        assert (model(**other) - model(**silent)).abs().max() > 1e-4, "the source is heard with that voice too"
+        for name in ("motion_BTK2", "mean_BK2"):
+            other = replace(made, **{name: torch.full_like(getattr(made, name), torch.nan)})
+            assert torch.equal(model(**{**own, "made": other}), reference), f"{name} is the answer, or its place"
+
+
+def test_time_embedding_is_sines_and_cosines_of_a_thousand_t():
+    made = motion.time_embedding(torch.tensor([0.0, 0.25], dtype=torch.float64), 8)[1].tolist()
+    angles = [250 * 10_000 ** (-i / 4) for i in range(4)]
+    assert made == pytest.approx([*np.sin(angles), *np.cos(angles)], abs=1e-9)
+
+
+# Generating
+
+
+def test_generate_reads_nothing_of_the_noised_points(model, clip):
+    """They may even be not-a-number: the result is the same, bit for bit, and the clean points are untouched."""
+    landmarks, source, audio = clip
+    own = motion.generate(model, landmarks, source, audio, seed=3, steps=4)
+    assert own.shape == landmarks.shape
+    assert own.dtype == np.float32
+    unknown = landmarks.copy()
+    unknown[:, NOISED] = np.nan
+    np.testing.assert_array_equal(motion.generate(model, unknown, source, audio, seed=3, steps=4), own)
+    np.testing.assert_array_equal(own[:, CLEAN], landmarks[:, CLEAN])
+    assert np.isfinite(own).all()
+
+
+def test_generate_is_a_function_of_its_seed_and_of_the_speech(model, clip):
+    landmarks, source, audio = clip
+    own = motion.generate(model, landmarks, source, audio, seed=3, steps=4)
+    torch.manual_seed(99)
+    np.testing.assert_array_equal(motion.generate(model, landmarks, source, audio, seed=3, steps=4), own)
+    assert np.abs(motion.generate(model, landmarks, source, audio, seed=4, steps=4) - own).max() > 1e-3
+    assert np.abs(motion.generate(model, landmarks, source, 0 * audio, seed=3, steps=4) - own).max() > 1e-3
+    silent = np.zeros(15 * SAMPLES_PER_FRAME, np.float32)
+    same = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=silent)
+    np.testing.assert_array_equal(same, own)
+    heard = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=audio[: len(silent)])
+    assert np.abs(heard - own).max() > 1e-3
+    with pytest.raises(ValueError, match="20 frames need 12800 samples"):
+        motion.generate(model, landmarks, source, audio[:-1], seed=3)
+
+
+# The model's folder
+
+
+def test_a_saved_model_loads_as_it_was(model, tmp_path, clip):
+    landmarks, source, audio = clip
+    motion.save_model(model.state_dict(), TINY, tmp_path / "model")
+    loaded = motion.load_model(tmp_path / "model")
+    assert loaded.config == TINY
+    assert not loaded.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    made = [motion.generate(one, landmarks, source, audio, seed=1, steps=2) for one in (model, loaded)]
+    np.testing.assert_array_equal(*made)
+
+
+def edit(folder, **changes) -> None:
+    """Change config.json of a model folder."""
+    facts = json.loads((folder / "config.json").read_text())
+    facts["config"].update(changes.pop("config", {}))
+    (folder / "config.json").write_text(json.dumps({**facts, **changes}))
+
+
+def cut(folder, size: int) -> None:
+    """Keep the first `size` bytes of the weights."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no model in"),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "is not JSON"),
+        (lambda f: (f / "config.json").write_text("[1]"), "describes no model"),
+        (lambda f: (f / "config.json").write_text('{"model": "motion", "format": 1}'), "describes no model"),
+        (lambda f: edit(f, model="appearance"), "holds model 'appearance'"),
+        (lambda f: edit(f, format=99), "format 99, not a motion model of format 1"),
+        (lambda f: edit(f, config={"widht": 3}), "does not know: widht; update"),
+        (lambda f: edit(f, config={"width": "wide"}), "is no model's"),
+        (lambda f: edit(f, config={"width": 32.5}), "is no model's"),
+        (lambda f: edit(f, config={"heads": 0}), "model.heads must be 1 or more"),
+        (lambda f: edit(f, config={"width": 64}), "do not fit its config"),
+        (lambda f: edit(f, config={"layers": 3}), "do not fit its config"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: cut(f, 0), "model.safetensors is damaged"),
+        (lambda f: cut(f, 5), "model.safetensors is damaged"),
+        (lambda f: cut(f, 5000), "model.safetensors is damaged"),
+        (lambda f: cut(f, -4), "model.safetensors is damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 64), "model.safetensors is damaged"),
+    ],
+)
+def test_a_folder_that_holds_no_whole_model_is_refused_in_one_line(model, tmp_path, damage, said):
+    motion.save_model(model.state_dict(), TINY, tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError) as refused:
+        motion.load_model(tmp_path)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_extractor_of_another_width_is_refused_in_one_line(tmp_path):
+    sizes = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
+    conditioned = replace(TINY, extractor_width=16)
+    extractor = identity.IdentityEncoder(sizes)
+    motion.save_model(MotionModel(conditioned).state_dict(), conditioned, tmp_path, extractor)
+    assert motion.load_model(tmp_path).extractor is not None
+    wider = replace(sizes, width=32)
+    folder = tmp_path / motion.EXTRACTOR
+    identity.save_model(identity.IdentityEncoder(wider).state_dict(), wider, folder)
+    with pytest.raises(UserError, match=r"do not fit its config: .* extractor_width 16, not 32") as refused:
+        motion.load_model(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_folder_or_a_file_in_its_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(UserError, match="train one with: python -m train motion"):
+            motion.load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"upper_face": "all"}, "must be pose or landmarks"),
+        ({"slow_frames": 0}, "slow_frames must be above 0"),
+        ({"unit_px": 0.0}, "unit_px must be above 0"),
+        ({"heads": 0}, "heads must be 1 or more"),
+        ({"layers": 0}, "layers must be 1 or more"),
+        ({"speech_layers": -1}, "speech_layers must be 0 or more"),
+        ({"width": 30, "heads": 4}, "multiple of 2 x model.heads"),
+        ({"kernel": 4}, "kernel must be odd"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        MotionConfig(**settings)

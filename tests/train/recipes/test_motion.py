@@ -1,0 +1,212 @@
+"""The frozen ID extractor in stage 1: its features condition the denoiser, its loss is added, it never learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mytalk import config, intervals
+from mytalk.command import UserError
+from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
+from mytalk.networks import identity, motion
+from mytalk.networks.identity import IdentityConfig, IdentityEncoder
+from mytalk.networks.motion import MotionModel
+from tests.helpers import talkers
+from tests.helpers.checkout import ROOT
+from tests.helpers.train_matrix import modules_of
+from tests.mytalk.networks.test_motion import padded, predict_and_learn, shaken
+from train.recipes import motion as train_motion
+from train.recipes.motion import MotionRecipe, MotionTrainConfig, of_extractor
+
+SMALL = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
+
+
+@pytest.fixture(scope="module")
+def extractor_folder(tmp_path_factory):
+    """A small extractor with random weights, as `train identity` exports one that is good."""
+    folder = tmp_path_factory.mktemp("identity")
+    torch.manual_seed(3)
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, folder, found([0.9, 0.92, 0.97]))
+    return folder
+
+
+def found(values: list[float], required: float | None = None) -> dict:
+    """Facts of an extractor whose AUC over people is this."""
+    return {"validation": {identity.MEASURED: intervals.against_chance(values, 0.5, required)}}
+
+
+def made(shards, folder, *settings: str) -> MotionRecipe:
+    given = [f"shards={shards}", f"identity={folder}", *settings]
+    return MotionRecipe(config.load(MotionTrainConfig, ROOT / "tests" / "helpers" / "tiny_motion.yaml", given))
+
+
+@pytest.fixture(scope="module")
+def recipe(talker_shards, extractor_folder) -> MotionRecipe:
+    return made(talker_shards, extractor_folder)
+
+
+def double(recipe: MotionRecipe) -> MotionModel:
+    model = modules_of(recipe)["motion"]
+    assert isinstance(model, MotionModel)
+    return shaken(model).double()  # type: ignore[return-value]
+
+
+def batch_of(recipe: MotionRecipe):
+    return recipe.examples([0, 1, 2]).to(torch.device("cpu"), torch.float64)
+
+
+def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, talker_shards, extractor_folder):
+    """Against the embeddings of the whole generated and source landmarks, put together here."""
+    model, batch = double(recipe), batch_of(recipe)
+    predicted_BTK2, loss_B, _ = predict_and_learn(recipe, model, batch)
+    plain = made(talker_shards, extractor_folder, "identity_loss=0")
+    _, plain_B, _ = predict_and_learn(plain, model, batch)
+    ready = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, recipe.model)
+    crop_BTN2 = motion.restore(predicted_BTK2, ready, batch.landmarks_BTN2, recipe.model.unit_px)
+    extractor = identity.load_model(extractor_folder).double()
+    with torch.no_grad():
+        source_BE = extractor(identity.to_head(batch.source_BUN2, batch.source_mask_BU), batch.source_mask_BU)
+        generated_BE = extractor(ready.pose.to_head(crop_BTN2), batch.mask_BT)
+    expected_B = plain_B + 0.1 * (1 - torch.cosine_similarity(generated_BE, source_BE))
+    assert (loss_B - plain_B).min() > 1e-6
+    torch.testing.assert_close(loss_B - plain_B, expected_B - plain_B, rtol=1e-6, atol=0)
+
+
+def test_the_same_landmarks_are_the_same_person(extractor_folder):
+    """Generated equal to the source: no loss."""
+    extractor = identity.load_model(extractor_folder).double()
+    random = np.random.default_rng(0)
+    landmarks, _ = talkers.clip(random, talkers.base_face(random), 10.0, 12)
+    clip_BTN2, mask_BT = torch.from_numpy(landmarks)[None], torch.ones(1, 12, dtype=torch.float64)
+    sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3)
+    ready = motion.prepare(clip_BTN2, mask_BT, clip_BTN2, mask_BT, sizes)
+    known_BUD = extractor.features(ready.source_head_BUN2, mask_BT)
+    true_BTK2 = (ready.head_BTN2[:, :, NOISED] - ready.mean_BK2[:, None]) / sizes.unit_px
+    loss_B = motion.identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    assert loss_B.abs().max() < 1e-9
+    other_B = motion.identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    assert other_B.min() > 1e-4
+
+
+def test_the_extractor_stays_as_it_is(recipe):
+    """The loss reaches the denoiser through it, and none of its own weights takes a gradient."""
+    model, batch = double(recipe), batch_of(recipe)
+    before = {name: weight.clone() for name, weight in recipe.extractor.state_dict().items()}
+    recipe.loss({"motion": model}, batch).mean().backward()
+    assert all(weight.grad is None for weight in recipe.extractor.parameters())
+    assert all(weight.grad is not None for weight in model.parameters())
+    for name, weight in recipe.extractor.state_dict().items():
+        assert torch.equal(weight, before[name].to(weight))
+
+
+def test_padding_changes_nothing_with_an_extractor(recipe):
+    model, batch = double(recipe), batch_of(recipe)
+    own, more = (predict_and_learn(recipe, model, b) for b in (batch, padded(batch, 9, 4)))
+    torch.testing.assert_close(more[1], own[1], rtol=1e-9, atol=0)
+
+
+def test_each_use_has_a_switch(recipe, talker_shards, extractor_folder):
+    """Without the condition, which takes away the frozen features only (our own encoder of the source stays), and
+    without the loss.
+    """
+    assert recipe.model.extractor_width == SMALL.width
+    unconditioned = made(talker_shards, extractor_folder, "identity_condition=false")
+    assert unconditioned.model.extractor_width == 0
+    names = {name for name, _ in modules_of(unconditioned)["motion"].named_parameters()}
+    assert not any("known" in name for name in names)
+    batch = batch_of(recipe)
+    model = double(recipe)
+    changed = replace(recipe.extractor.config)
+    torch.manual_seed(9)
+    other = made(talker_shards, extractor_folder, "identity_loss=0")
+    before = other.loss({"motion": model}, batch)
+    other.extractor = IdentityEncoder(changed).requires_grad_(False)
+    assert (other.loss({"motion": model}, batch) - before).abs().min() > 1e-6, "the condition is seen"
+
+
+def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
+    """What is exported generates alone what it generated in training with the recipe's extractor."""
+    model = modules_of(recipe)["motion"]
+    shaken(model)
+    recipe.export({"motion": model.state_dict()}, tmp_path)
+    loaded = motion.load_model(tmp_path)
+    random = np.random.default_rng(2)
+    landmarks, audio = talkers.clip(random, talkers.base_face(random), 10.0, 10)
+    audio = audio[: 10 * SAMPLES_PER_FRAME]
+    ours = motion.generate(model, landmarks, landmarks, audio, 0, 2, extractor=recipe.extractor.float())
+    np.testing.assert_allclose(motion.generate(loaded, landmarks, landmarks, audio, 0, 2), ours, atol=1e-4)
+    (tmp_path / "identity" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="missing"):
+        motion.load_model(tmp_path)
+
+
+def test_a_run_says_what_its_extractor_is_worth(extractor_folder, tmp_path):
+    """None, one of which nothing is known, one at chance, one above; silent where none is wanted or all is well."""
+    assert of_extractor(MotionTrainConfig()) == (
+        "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+    )
+    assert of_extractor(MotionTrainConfig(identity_condition=False, identity_loss=0)) == ""
+    for facts, said in (
+        (None, f"motion: warning: ID extractor {tmp_path}: NOT MEASURED"),
+        (found([0.4, 0.6, 0.8]), "AT CHANCE: 0.60"),
+        (found([0.8, 0.9, 0.91]), ""),
+    ):
+        identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, facts)
+        line = of_extractor(MotionTrainConfig(identity=str(tmp_path)))
+        assert said in line
+        assert bool(said) == bool(line)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (None, "NOT MEASURED"),
+        (found([0.9]), "NOT SHOWN TO BE ABOVE CHANCE"),
+        (found([0.4, 0.6, 0.8]), "AT CHANCE: 0.60"),
+        (found([0.7, 0.72, 0.74], 0.75), "BELOW WHAT IT MUST REACH (0.75): 0.72"),
+    ],
+    ids=["unknown", "one person", "chance", "below"],
+)
+def test_the_loss_refuses_an_extractor_that_is_not_proven(talker_shards, tmp_path, facts, said):
+    """The condition alone may use it: what it does not know it cannot teach."""
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, facts)
+    with pytest.raises(UserError, match="identity_loss=0") as refused:
+        made(talker_shards, tmp_path)
+    assert said in str(refused.value)
+    assert made(talker_shards, tmp_path, "identity_loss=0").extractor is not None
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(train_motion.start, "start", lambda settings, make: make() and 0)
+    tiny = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
+    typed = ["--config", tiny, f"shards={talker_shards}", f"run={tmp_path}"]
+    assert train_motion.run(train_motion.arguments().parse_args(typed)) == 0
+    assert capsys.readouterr().out.count("no ID extractor is named") == lines
+
+
+def test_the_folder_tells_the_longest_window(recipe, tmp_path):
+    """Of training; 250 where the facts say nothing of the kind."""
+    state = modules_of(recipe)["motion"].state_dict()
+    recipe.export({"motion": state}, tmp_path)
+    assert motion.load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
+    for facts in (None, {"window_frames": "24"}, {"window_frames": 0}, {"window_frames": True}):
+        motion.save_model(state, recipe.model, tmp_path, recipe.extractor, facts)
+        assert motion.load_model(tmp_path).window_frames == 250
+
+
+def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):
+    identity.save_model(IdentityEncoder(SMALL).state_dict(), SMALL, tmp_path, found([0.9, 0.92, 0.97]))
+    ours, theirs = recipe.fixed(), made(talker_shards, tmp_path).fixed()
+    assert {key for key in ours if ours[key] != theirs[key]} == {"extractor"}
+
+
+def test_what_cannot_be_is_refused(talker_shards, extractor_folder, tmp_path):
+    with pytest.raises((ValueError, UserError), match="follows from identity"):
+        made(talker_shards, extractor_folder, "model.extractor_width=16")
+    with pytest.raises(UserError, match="train identity"):
+        made(talker_shards, tmp_path / "nowhere")

@@ -1,0 +1,392 @@
+"""Training as a whole: sameness over world sizes and ZeRO stages, resuming, stopping, refusing.
+
+One process group per world size trains every run of its matrix (tests/helpers/train_matrix.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mytalk.machine import sole_user
+from mytalk.networks.motion import load_model
+from tests.helpers import talkers
+from tests.helpers.checkout import ROOT, stopped
+from train.run_folder import checkpoint
+
+TINY = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
+STAGES = (0, 1, 2, 3)
+GOLDEN = ROOT / "tests" / "golden"
+PLAYERS = {
+    "identity": ("identity",),
+    "syncnet": ("syncnet",),
+    "motion": ("motion",),
+    "appearance": ("generator", "discriminator"),
+}
+OTHERS = ("identity", "syncnet", "appearance")  # motion has the larger matrix
+SHORT = 8  # steps of the others
+CONFIGS = {"poisoned": "motion", "poisoned-critic": "appearance"}  # of recipes that have none of their own
+# World size, ZeRO stage, micro-batch: of a global batch of 8 that is accumulation 1, 2, 1, 4, 1 and 2.
+DIVIDED = [(1, 1, 8), (1, 2, 4), (2, 3, 4), (2, 2, 1), (4, 3, 2), (4, 1, 1)]
+
+
+def curve(run: Path, key: str = "loss/motion") -> np.ndarray:
+    """A value of every finished step of a run; NaN where the step was skipped."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "keys" in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1)), "each step once, none missing"
+    return np.array([np.nan if line[key] is None else line[key] for line in steps])
+
+
+def train(folder: Path, world_size: int, jobs: list) -> None:
+    """Train jobs in one process group of `world_size`."""
+    file = folder / f"jobs-{world_size}-{len(jobs)}.json"
+    file.write_text(json.dumps(jobs))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+    done = subprocess.run(
+        [*launch, "-m", "tests.helpers.train_matrix", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+@pytest.fixture(scope="session")
+def runs(filmed_shards, tmp_path_factory) -> Path:
+    """All runs of this file: w<world size>z<stage>, a chain resumed at four sizes, poisoned and bf16 ones.
+
+    Those of the other recipes begin with their name; their reference is the one with golden losses.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+
+    def job(name: str, *settings: str, recipe: str = "motion") -> list:
+        tiny = ROOT / "tests" / "helpers" / f"tiny_{CONFIGS.get(recipe, recipe)}.yaml"
+        return [recipe, str(tiny), [f"shards={filmed_shards}", f"run={folder / name}", *settings]]
+
+    def other(recipe: str, world_size: int, stage: int, micro: int = 2) -> list:
+        name = f"{recipe}-w{world_size}z{stage}" + (f"m{micro}" if micro != 2 else "")
+        settings = (f"zero_stage={stage}", f"max_micro_batch={micro}", f"steps={SHORT}", "workers=0")
+        return job(name, *settings, recipe=recipe)
+
+    def divided(world_size: int) -> list:
+        return [other(r, w, z, m) for r in PLAYERS for w, z, m in DIVIDED if w == world_size]
+
+    def legs(steps: int, stage: int) -> list:
+        settings = (f"steps={steps}", f"zero_stage={stage}", "max_micro_batch=4")
+        return [job(f"{recipe}-chain", *settings, recipe=recipe) for recipe in OTHERS]
+
+    def leg(steps: int, stage: int, workers: int) -> list:
+        return job("chain", f"steps={steps}", f"zero_stage={stage}", f"workers={workers}", "max_micro_batch=8")
+
+    def poisoned(world_size: int) -> list:
+        every_step = ("steps=6", "checkpoint_every=1", "keep_last=9")
+        made = [(f"poisoned-w{world_size}z{z}", z, "poisoned") for z in STAGES]
+        made += [(f"poisoned-critic-w{world_size}z{z}", z, "poisoned-critic") for z in (0, 2, 3)]
+        return [job(name, f"zero_stage={z}", *every_step, recipe=recipe) for name, z, recipe in made]
+
+    whole = [[job(f"w{w}z{z}", f"zero_stage={z}") for z in STAGES] for w in (1, 2, 4)]
+    golden = [job(f"{recipe}-golden", "steps=20", recipe=recipe) for recipe in PLAYERS]
+    golden.append(job("motion-longer", "steps=60"))
+    alone = [other(recipe, 1, z) for recipe in OTHERS for z in (1, 2, 3)]
+    paired = [other(recipe, 2, z) for recipe in OTHERS for z in STAGES]
+    bf16 = [job("bf16", "precision=bf16", "zero_stage=2")]
+    bf16 += [job(f"{r}-bf16", "precision=bf16", "zero_stage=1", f"steps={SHORT}", recipe=r) for r in OTHERS]
+    train(folder, 1, [*whole[0], *golden, *alone, *divided(1), leg(5, 1, 0), *legs(3, 0)])
+    train(folder, 2, [*whole[1], *paired, *divided(2), *poisoned(2), *bf16, leg(8, 3, 2), *legs(6, 3)])
+    train(folder, 4, [*whole[2], *divided(4), leg(10, 0, 1)])
+    train(folder, 1, [leg(12, 2, 1), *legs(SHORT, 1)])
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_invariant_2_same_curve_at_any_world_size_and_stage(runs, world_size, stage):
+    """Loss and gradient norm of every step, and the clips it consumed, whoever shared the work."""
+    run, reference = runs / f"w{world_size}z{stage}", runs / "w1z0"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys"))
+    np.testing.assert_allclose(curve(run), curve(reference), rtol=1e-4)
+    np.testing.assert_allclose(curve(run, "grad_norm/motion"), curve(reference, "grad_norm/motion"), rtol=1e-3)
+
+
+OTHER_RUNS = [f"{r}-w{w}z{z}" for r in OTHERS for w in (1, 2) for z in STAGES if (w, z) != (1, 0)]
+OTHER_RUNS += [f"{r}-w{w}z{z}" + (f"m{m}" if m != 2 else "") for r in PLAYERS for w, z, m in DIVIDED]
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_invariant_2_holds_for_every_recipe(runs, name):
+    """The GAN with both its players among them, other accumulation too, against one process at ZeRO 0."""
+    recipe = name.split("-")[0]
+    run, reference = runs / name, runs / f"{recipe}-golden"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys")[:SHORT])
+    for player in PLAYERS[recipe]:
+        loss, norm = f"loss/{player}", f"grad_norm/{player}"
+        np.testing.assert_allclose(curve(run, loss), curve(reference, loss)[:SHORT], rtol=1e-4)
+        np.testing.assert_allclose(curve(run, norm), curve(reference, norm)[:SHORT], rtol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_invariant_1_holds_for_every_recipe(runs, recipe):
+    """All players stopped after 3 and 6 steps, resumed at world size 2 and 1 and ZeRO 3 and 1."""
+    run, reference = runs / f"{recipe}-chain", runs / f"{recipe}-golden"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys")[:SHORT])
+    for player in PLAYERS[recipe]:
+        np.testing.assert_allclose(curve(run, f"loss/{player}"), curve(reference, f"loss/{player}")[:SHORT], rtol=1e-4)
+
+
+def test_invariant_1_resumed_at_other_sizes_and_stages(runs):
+    """Stopped after 5, 8 and 10 steps and resumed at world size 2, 4, 1 and ZeRO 3, 0, 2: the same run."""
+    np.testing.assert_array_equal(curve(runs / "chain", "keys"), curve(runs / "w1z0", "keys"))
+    np.testing.assert_allclose(curve(runs / "chain"), curve(runs / "w1z0"), rtol=1e-4)
+
+
+def test_exported_ema_is_the_same_after_the_chain(runs):
+    """What a user takes away does not depend on the machines that made it: a tenth of one Adam step (1e-3) apart."""
+    ours, theirs = (load_model(runs / name / "model").state_dict() for name in ("chain", "w1z0"))
+    for name, weight in ours.items():
+        np.testing.assert_allclose(weight.numpy(), theirs[name].numpy(), atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "better"),
+    [
+        ("motion-longer", "loss", lambda first, last: last < 0.985 * first),
+        ("identity-golden", "cosine_different", lambda first, last: last < first - 0.02),
+        ("syncnet-golden", "two_way_accuracy", lambda first, last: last > 0.75 > 0.65 > first),
+        ("appearance-golden", "l1", lambda first, last: last < 0.97 * first),
+    ],
+)
+def test_training_learns(runs, name, score, better):
+    """In 20 or 60 steps, on people not trained on, at times that stay: a training loss jumps with its times."""
+    lines = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["validation"][score] for line in lines if "validation" in line]
+    assert len(scores) >= 4
+    assert better(scores[0], scores[-1]), scores
+
+
+@pytest.mark.parametrize("recipe", PLAYERS)
+def test_golden_losses(runs, recipe):
+    """The first 20 steps of every player as recorded; `make golden` rewrites the record on purpose."""
+    losses = {f"loss/{player}": curve(runs / f"{recipe}-golden", f"loss/{player}") for player in PLAYERS[recipe]}
+    file = GOLDEN / f"{recipe}.json"
+    if os.environ.get("MYTALK_WRITE_GOLDEN"):
+        record = {name: [round(x, 7) for x in values.tolist()] for name, values in losses.items()}
+        file.write_text(json.dumps(record, indent=1) + "\n")
+    golden = json.loads(file.read_text())
+    assert set(golden) == set(losses)
+    for name, values in losses.items():
+        np.testing.assert_allclose(values, golden[name], rtol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_gradient_that_is_not_a_number_skips_the_step_on_every_rank(runs, stage):
+    """One example of rank 1 poisons step 4: nothing is learnt from it, and training goes on as if unharmed."""
+    run, healthy = runs / f"poisoned-w2z{stage}", runs / "w1z0"
+    losses = curve(run)
+    assert np.isnan(losses).tolist() == [False, False, False, True, False, False]
+    np.testing.assert_allclose(losses[:3], curve(healthy)[:3], rtol=1e-4)
+    before, after, later = (
+        checkpoint.load(run / "checkpoints" / checkpoint.folder_name(step)).tensors["motion"] for step in (3, 4, 5)
+    )
+    for kind in checkpoint.KINDS:  # weights, both moments, EMA
+        for name, value in after[kind].items():
+            assert torch.equal(value, before[kind][name]), f"{kind} of {name} changed in the skipped step"
+            assert value.isfinite().all()
+        assert any(not torch.equal(later[kind][name], after[kind][name]) for name in after[kind])
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_gradient_of_one_player_that_is_not_a_number_skips_the_step_of_all(runs, stage):
+    """The discriminator's in step 4; the generator's are finite, and it learns nothing either."""
+    run = runs / f"poisoned-critic-w2z{stage}"
+    losses = {player: np.isnan(curve(run, f"loss/{player}")).tolist() for player in PLAYERS["appearance"]}
+    assert losses == {"generator": [False] * 6, "discriminator": [False] * 3 + [True] + [False] * 2}
+    before, after, later = (
+        checkpoint.load(run / "checkpoints" / checkpoint.folder_name(step)).tensors for step in (3, 4, 5)
+    )
+    for player in PLAYERS["appearance"]:
+        for kind in checkpoint.KINDS:
+            for name, value in after[player][kind].items():
+                assert torch.equal(value, before[player][kind][name]), f"{kind} of {name} changed in the skipped step"
+        assert any(not torch.equal(v, after[player]["weight"][name]) for name, v in later[player]["weight"].items())
+
+
+@pytest.mark.parametrize("recipe", PLAYERS)
+def test_bf16_follows_fp32(runs, recipe):
+    """bf16 keeps 8 bits: the curves stay near, and are not the same."""
+    run, reference = (runs / "bf16", runs / "w1z0") if recipe == "motion" else (runs / f"{recipe}-bf16", None)
+    for player in PLAYERS[recipe]:
+        ours = curve(run, f"loss/{player}")
+        theirs = curve(reference or runs / f"{recipe}-golden", f"loss/{player}")[: len(ours)]
+        np.testing.assert_allclose(ours, theirs, rtol=0.1)
+        assert not np.allclose(ours, theirs, rtol=1e-6), "bf16 was switched on"
+
+
+def test_the_run_folder_tells_what_happened(runs):
+    run = runs / "w2z3"
+    for name in ("config.yaml", "config_changes.json", "environment.json", "metrics.jsonl"):
+        assert (run / name).is_file(), name
+    assert json.loads((run / "config_changes.json").read_text())["zero_stage"] == [0, 3]
+    assert list((run / "tensorboard").iterdir())
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-000010", "step-000012"]
+
+
+def logged(run: Path, steps: int) -> bool:
+    """Whether a run has logged some steps."""
+    metrics = run / "metrics.jsonl"
+    return metrics.exists() and metrics.read_text().count("\n") >= steps
+
+
+def test_stopped_by_a_signal_it_continues_when_typed_again(filmed_shards, tmp_path, command, runs):
+    """TERM: the step is finished, a checkpoint written, exit 75. The same command then ends like an unhurt run."""
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
+    code, said = stopped(typed, lambda: logged(run, 2))
+    assert code == 75, said
+    assert "the same command continues" in said
+    again = command(*typed)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step" in again.stdout
+    np.testing.assert_allclose(curve(run), curve(runs / "w1z0"), rtol=1e-4)
+    third = command(*typed)
+    assert third.returncode == 0
+    assert "already trained" in third.stdout
+
+
+@pytest.mark.parametrize(("sent", "processes"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGUSR1, 2)])
+def test_a_signal_to_the_whole_group_spares_the_workers(filmed_shards, tmp_path, sent, processes):
+    """As Ctrl-C and cluster schedulers send it: the processes that make batches get it too."""
+    run = tmp_path / "run"
+    typed = ["train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=4000"]
+    typed = ["-m", *(["launch", "local", "--processes", "2", "--"] if processes == 2 else []), *typed]
+    settings = ["workers=2", "validate_every=4000", "checkpoint_every=4000"]
+    code, said = stopped([*typed, *settings], lambda: logged(run, 2), sent, group=True)
+    assert code == 75, said
+    assert "the same command continues" in said
+    assert list((run / "checkpoints").glob("step-*"))
+
+
+def test_a_model_of_fewer_steps_is_not_taken_for_finished(filmed_shards, tmp_path, command):
+    """Killed between the last checkpoint and the export, a longer run still exports its own model."""
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
+    assert command(*typed, "steps=2").returncode == 0
+    old = (run / "model" / "model.safetensors").read_bytes()
+    finished = (run / "finished.json").read_text()
+    assert command(*typed, "steps=4").returncode == 0
+    new = (run / "model" / "model.safetensors").read_bytes()
+    (run / "model" / "model.safetensors").write_bytes(old)
+    (run / "finished.json").write_text(finished)
+    again = command(*typed, "steps=4")
+    assert again.returncode == 0, again.stderr
+    assert (run / "model" / "model.safetensors").read_bytes() == new != old
+
+
+def test_damaged_shards_stop_the_run_in_one_line(tmp_path, command):
+    """A shard that is gone, or torn so that more than a corpus's share is lost: one line, and the fix."""
+    for damage, said in ((lambda path: path.unlink(), "no such file"), (lambda path: os.truncate(path, 9), "mend")):
+        shards = talkers.write(tmp_path / said.replace(" ", "-"), {"train": 3, "val": 1})
+        damage(shards / "motion-000000.tar")
+        run = tmp_path / f"run-{said.replace(' ', '-')}"
+        done = command("-m", "train", "motion", "--config", TINY, f"shards={shards}", f"run={run}")
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert len([line for line in done.stderr.splitlines() if "error" in line]) == 1
+        assert "Traceback" not in done.stderr
+
+
+def test_one_run_folder_serves_one_run_at_a_time(filmed_shards, tmp_path, command):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path}", "steps=1"]
+    with sole_user(tmp_path, "train"):
+        refused = command(*typed)
+    assert refused.returncode == 1
+    assert "another train is at work" in refused.stderr
+
+
+def test_stopped_at_world_size_2_it_continues_at_1(filmed_shards, tmp_path, command, runs):
+    """TERM to the launcher reaches both ranks; they agree on the step after which they stop."""
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    long = ["steps=4000", "checkpoint_every=4000", "validate_every=4000"]
+    code, said = stopped([*launch, *typed, *long], lambda: logged(run, 2))
+    assert code != 0
+    assert "the same command continues" in said
+    (saved,) = (run / "checkpoints").glob("step-*")
+    again = command(*typed, f"steps={max(checkpoint.step_of(saved) + 1, 12)}")
+    assert again.returncode == 0, again.stderr
+    np.testing.assert_allclose(curve(run)[:12], curve(runs / "w1z0"), rtol=1e-4)
+
+
+def test_a_torn_checkpoint_is_never_loaded(filmed_shards, tmp_path, command):
+    """Leftovers of a killed write are ignored and swept; a damaged file is named, with the way out."""
+    run = tmp_path / "run"
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}"]
+    assert command(*typed, "steps=2").returncode == 0
+    torn = run / "checkpoints" / ".tmp-step-000004"
+    torn.mkdir()
+    (torn / "rank-00000-of-00001.safetensors").write_bytes(b"half")
+    assert command(*typed, "steps=3").returncode == 0
+    assert not torn.exists()
+    weights = run / "checkpoints" / "step-000003" / "rank-00000-of-00001.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    refused = command(*typed, "steps=4")
+    assert refused.returncode == 1
+    assert "damaged" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["model.widht=64"], "did you mean 'model.width'"),
+        (["precision=fp8"], "precision must be one of fp32, bf16, fp16"),
+        (["zero_stage=5"], "zero_stage must be 0, 1, 2 or 3"),
+        (["model.width=30"], "must be a multiple of"),
+        (["window.min_frames=90"], "window.min_frames 90"),
+        (["shards=nowhere"], "is missing"),
+        (["steps=ten"], "steps"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(filmed_shards, tmp_path, command, settings, said):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
+    refused = command(*typed, *settings)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_another_seed_neither_resumes_nor_passes_for_trained(filmed_shards, tmp_path, command, steps):
+    typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
+    assert command(*typed, "steps=1").returncode == 0
+    refused = command(*typed, f"steps={steps}", "seed=9")
+    assert refused.returncode == 1
+    assert "seed: 1 -> 9" in refused.stderr
+
+
+def test_stopped_between_checkpoint_and_export_it_still_measures_what_it_exports(filmed_shards, tmp_path, command):
+    """The facts beside a SyncNet's weights come from the last validation, which a kill can have cut off."""
+    run = tmp_path / "run"
+    tiny = str(ROOT / "tests" / "helpers" / "tiny_syncnet.yaml")
+    typed = ["-m", "train", "syncnet", "--config", tiny, f"shards={filmed_shards}", f"run={run}", "steps=2"]
+    assert command(*typed).returncode == 0
+    exported = (run / "model" / "config.json").read_text()
+    assert "validation" in json.loads(exported)["facts"]
+    (run / "finished.json").unlink()
+    (run / "model" / "config.json").unlink()
+    again = command(*typed)
+    assert again.returncode == 0, again.stderr
+    assert (run / "model" / "config.json").read_text() == exported

@@ -1,0 +1,1 @@
+"""What moves the weights: DeepSpeed, the ranks, and the watchdog over them."""

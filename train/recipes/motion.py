@@ -1,0 +1,205 @@
+"""The recipe of stage 1: train the speech-to-motion diffusion model (mytalk/networks/motion.py)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data_pipeline.examples.motion import MotionBatch, MotionExamples
+from data_pipeline.sample.windows import WindowConfig
+from data_pipeline.shards import reader
+from data_pipeline.shards.reader import ClipError
+from mytalk import config
+from mytalk.command import UserError
+from mytalk.networks import diffusion, identity, motion, weights
+from mytalk.networks.motion import MotionConfig, MotionModel
+from train import cli, validation
+from train.config import LoopConfig
+from train.engine.distributed import Ranks
+from train.recipe import Networks, Player, Recipe
+from train.recipes import pictures
+
+
+@dataclass
+class MotionTrainConfig(LoopConfig):
+    """Keys of `python -m train motion` beyond those of every recipe."""
+
+    run: str = "runs/motion"
+    pictured_clips: int = 2
+    sampling_steps: int = 30
+    voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
+    identity: str = ""  # folder of a trained ID extractor (run/model of train identity); empty: none
+    identity_condition: bool = True  # whether its features of the source condition the denoiser
+    identity_loss: float = 0.1  # weight of 1 - cos of its embeddings of source and generated landmarks
+    window: WindowConfig = field(default_factory=WindowConfig)
+    model: MotionConfig = field(default_factory=MotionConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.voice_stretch < 0.5:
+            raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
+        if self.sampling_steps < 1:
+            raise ValueError(f"sampling_steps must be 1 or more, not {self.sampling_steps}")
+        if self.pictured_clips < 0:
+            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
+        if self.identity_loss < 0:
+            raise ValueError(f"identity_loss must be 0 or more, not {self.identity_loss}")
+        if self.model.extractor_width:
+            raise ValueError("model.extractor_width follows from identity=FOLDER; leave it out")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m train motion`."""
+    return cli.arguments(
+        "motion",
+        "Train the speech-to-motion diffusion model from shards.",
+        "shards=data/shards run=runs/mine steps=500",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train until done, stopped or refused; the exit code tells which."""
+    settings = config.load(MotionTrainConfig, args.config, args.settings)
+
+    def recipe() -> MotionRecipe:
+        if os.environ.get("RANK", "0") == "0" and (line := of_extractor(settings)):
+            print(line, flush=True)
+        return MotionRecipe(settings)
+
+    return cli.start(settings, recipe)
+
+
+def of_extractor(settings: MotionTrainConfig) -> str:
+    """What a user should know of the ID extractor: that none is named, or that it was not shown to tell people apart.
+
+    Empty where there is nothing to say. Raises UserError where the folder holds no extractor.
+    """
+    if not (settings.identity_condition or settings.identity_loss):
+        return ""
+    if not settings.identity:
+        return "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+    shown, words = identity.standing(settings.identity)
+    return "" if shown else f"motion: warning: ID extractor {settings.identity}: {words}"
+
+
+def require_proven(settings: MotionTrainConfig) -> None:
+    """UserError where the identity loss would learn from an extractor that was not shown to know people."""
+    if settings.identity_loss:
+        shown, words = identity.standing(settings.identity)
+        if not shown:
+            raise UserError(
+                f"identity_loss cannot use ID extractor {settings.identity}: {words}; train it better (python -m train "
+                "identity), or go without its loss: identity_loss=0"
+            )
+
+
+class MotionRecipe(Recipe):
+    """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
+
+    With a trained ID extractor, which stays as it is, its features condition the denoiser, and its loss is added.
+    """
+
+    name = "motion"
+
+    def __init__(self, settings: MotionTrainConfig):
+        self.settings = settings
+        self.manifest = settings.manifest()
+        self.model, self.extractor, self.extractor_digest = settings.model, None, "none"
+        if settings.identity:
+            require_proven(settings)
+            self.extractor = identity.load_model(settings.identity).requires_grad_(False)
+            self.extractor_digest = weights.digest(settings.identity)
+            width = self.extractor.config.width if settings.identity_condition else 0
+            self.model = replace(settings.model, extractor_width=width)
+        self.examples = MotionExamples(self.manifest, settings.drawn(), settings.window, settings.voice_stretch)
+        self.validation = MotionExamples(self.manifest, settings.validated(), settings.window)
+        for examples in (self.examples, self.validation):
+            reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
+
+    def players(self) -> dict[str, Player]:
+        return {"motion": Player(MotionModel(self.model), self.settings.optimizer, self.loss)}
+
+    def fixed(self) -> dict[str, Any]:
+        return {
+            "window": asdict(self.settings.window),
+            "voice_stretch": self.settings.voice_stretch,
+            "model": asdict(self.model),
+            "extractor": self.extractor_digest,
+            "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
+        }
+
+    def loss(self, networks: Networks, batch: MotionBatch) -> torch.Tensor:
+        made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.model)
+        extractor, known_BUD = self.extractor, None
+        if extractor:
+            extractor.to(batch.noise_BTK2)  # where and in what the batch is
+            with torch.no_grad():
+                known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
+        noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
+        predicted_BTK2 = networks["motion"](
+            noised_BTK2,
+            batch.t_B,
+            made,
+            batch.mask_BT,
+            batch.audio_BS,
+            batch.source_mask_BU,
+            batch.source_audio_BS,
+            known_BUD if self.model.extractor_width else None,
+            batch.voice_B,
+        )
+        loss_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
+        if extractor and known_BUD is not None and self.settings.identity_loss:
+            unlike_B = motion.identity_loss(
+                extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
+            )
+            loss_B = loss_B + self.settings.identity_loss * unlike_B
+        return loss_B
+
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
+        """The loss on every validation clip once, each at a time and noise of its own that never change."""
+
+        def loss(slot: int) -> torch.Tensor:
+            return self.loss(models, self.validation([slot]).to(ranks.device))[0]
+
+        found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
+        return {"loss": found_C[read_C].mean().item()}
+
+    def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
+        """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""
+        model = models["motion"]
+        assert isinstance(model, MotionModel)
+        shown = {}
+        windows = self.validation.windows
+        for person, row in windows.first_rows()[: self.settings.pictured_clips]:
+            place = windows.target(windows.whole(row))
+            source = windows.source(0, place)
+            try:
+                truth_TN2 = reader.read_landmarks(self.manifest, *place)
+                audio_S = reader.read_audio(self.manifest, *place)
+                source_UN2 = reader.read_landmarks(self.manifest, *source)
+                heard_S = reader.read_audio(self.manifest, *source)
+            except ClipError:  # a damaged clip has no picture
+                continue
+            result_TN2 = motion.generate(
+                model,
+                truth_TN2,
+                source_UN2,
+                audio_S,
+                0,
+                self.settings.sampling_steps,
+                source_audio_S=heard_S,
+                extractor=self.extractor,
+            )
+            shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)
+        return shown
+
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+        facts = {"window_frames": self.settings.window.max_frames}
+        motion.save_model(states["motion"], self.model, folder, self.extractor, facts)

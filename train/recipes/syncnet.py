@@ -1,0 +1,210 @@
+"""The recipe of SyncNet (mytalk/networks/syncnet.py): tell the speech of a moment from that of other moments, by the lips."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data_pipeline.examples.syncnet import SyncBatch, SyncExamples
+from data_pipeline.shards import reader
+from data_pipeline.shards.reader import ClipError
+from mytalk import config
+from mytalk.command import UserError
+from mytalk.intervals import against_chance, person_means, proven
+from mytalk.networks import syncnet
+from mytalk.networks.syncnet import SyncConfig, SyncNet
+from train import cli, validation
+from train.config import LoopConfig
+from train.engine.distributed import Ranks
+from train.recipe import Networks, Player, Recipe
+from train.recipes import pictures
+
+CHANCE = 0.5
+STUCK = (
+    "if it stays there: is the sound in time with the picture (column sync_offset)? is global_batch large enough, "
+    "optimizer.lr small enough? do the clips show who speaks?"
+)
+
+
+@dataclass
+class SyncTrainConfig(LoopConfig):
+    """Keys of `python -m train syncnet` beyond those of every recipe."""
+
+    run: str = "runs/syncnet"
+    frames: int = 64  # of a clip, in an example
+    min_shift_frames: int = 3  # speech nearer than this to the mouth's moment is neither true nor false
+    scale: float = 8.0  # what cosines are multiplied with in the softmax
+    voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
+    required_accuracy: float = 0.75  # two-way, on people who are not trained on; below it no score may use the model
+    pictured_clips: int = 2
+    model: SyncConfig = field(default_factory=SyncConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.voice_stretch < 0.5:
+            raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
+        if self.pictured_clips < 0:
+            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
+        if not CHANCE < self.required_accuracy <= 1:
+            raise ValueError(f"required_accuracy must lie in (0.5, 1], not be {self.required_accuracy}")
+        if self.min_shift_frames < 1:
+            raise ValueError(f"min_shift_frames must be 1 or more, not {self.min_shift_frames}")
+        if self.scale <= 0:
+            raise ValueError(f"scale must be above 0, not {self.scale}")
+        if self.frames < self.least_frames:
+            raise ValueError(f"frames must be {self.least_frames} or more for a false pair, not {self.frames}")
+
+    @property
+    def least_frames(self) -> int:
+        """The shortest clip that holds a false pair."""
+        return self.model.window_frames + self.min_shift_frames
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m train syncnet`."""
+    return cli.arguments(
+        "syncnet",
+        "Train SyncNet, which scores how well speech and lips fit, from shards.",
+        "shards=data/shards run=runs/mysync steps=300",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train until done, stopped or refused; the exit code tells which."""
+    settings = config.load(SyncTrainConfig, args.config, args.settings)
+    return cli.start(settings, lambda: SyncRecipe(settings))
+
+
+def pair_loss(
+    mouth_BWD: torch.Tensor, speech_BWD: torch.Tensor, valid_BW: torch.Tensor, min_shift: int, scale: float
+) -> torch.Tensor:
+    """Which speech belongs to a mouth window, and which mouth to a speech window: (B,) cross-entropy.
+
+    A softmax of scaled cosines over the windows of one stretch: the true one, and all that lie `min_shift` frames
+    or more away. The mean over a stretch's valid windows, of both directions. 0 for a stretch without any.
+    """
+    order = torch.arange(mouth_BWD.shape[1], device=mouth_BWD.device)
+    apart_WW = (order[:, None] - order).abs()
+    valid_BWW = valid_BW[:, :, None] & valid_BW[:, None]
+    asked_BWW = (apart_WW == 0) | ((apart_WW >= min_shift) & valid_BWW)
+    logits_BWW = (scale * mouth_BWD @ speech_BWD.transpose(1, 2)).masked_fill(~asked_BWW, -torch.inf)
+    right_BW = (logits_BWW.log_softmax(1) + logits_BWW.log_softmax(2)).diagonal(dim1=1, dim2=2)
+    return -0.5 * (right_BW * valid_BW).sum(1) / valid_BW.sum(1).clamp_min(1)
+
+
+def two_way_accuracy(mouth_WD: torch.Tensor, speech_WD: torch.Tensor, min_shift: int) -> torch.Tensor:
+    """How often a mouth window is nearer to its own speech than to speech `min_shift` frames or more away, ().
+
+    Over all such choices in a clip, so that none is drawn; a tie counts as half. Chance is 0.5.
+    """
+    cosine_WW = mouth_WD @ speech_WD.T
+    own_W1 = cosine_WW.diagonal()[:, None]
+    order = torch.arange(len(mouth_WD), device=mouth_WD.device)
+    asked_WW = (order[:, None] - order).abs() >= min_shift
+    return ((own_W1 > cosine_WW).double() + 0.5 * (own_W1 == cosine_WW))[asked_WW].mean()
+
+
+class SyncRecipe(Recipe):
+    """One player, both encoders; the loss tells true from shifted speech inside a stretch of one clip."""
+
+    name = "syncnet"
+
+    def __init__(self, settings: SyncTrainConfig):
+        self.settings = settings
+        self.manifest = settings.manifest()
+        self.examples = SyncExamples(self.manifest, settings.drawn(), settings.frames, settings.voice_stretch)
+        rows = self.manifest.rows(settings.validation_split, settings.shards_until)
+        for chosen in (self.examples.selection.rows_n, rows):
+            reader.refuse_other_crops(self.manifest, chosen)
+        self.measured: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
+        self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()
+        if not self.rows:
+            raise UserError(
+                f"{settings.shards}: no clip of split '{settings.validation_split}' has {settings.least_frames} "
+                "frames; lower min_shift_frames, or extract longer clips"
+            )
+
+    def players(self) -> dict[str, Player]:
+        return {"syncnet": Player(SyncNet(self.settings.model), self.settings.optimizer, self.loss)}
+
+    def fixed(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "frames": settings.frames,
+            "min_shift_frames": settings.min_shift_frames,
+            "scale": settings.scale,
+            "voice_stretch": settings.voice_stretch,
+            "model": asdict(settings.model),
+        }
+
+    def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
+        mouth, speech = networks["syncnet"](batch.landmarks_BTN2, batch.mask_BT, batch.audio_BS, batch.voice_B)
+        valid_BW = batch.mask_BT.unfold(1, self.settings.model.window_frames, 1).amin(-1) > 0
+        with torch.autocast(mouth.device.type, enabled=False):  # near the end of training, cosines differ by little
+            return pair_loss(mouth, speech, valid_BW, self.settings.min_shift_frames, self.settings.scale)
+
+    def measure(self, model: SyncNet, ranks: Ranks) -> dict[str, Any]:
+        """The two-way accuracy over the people of the validation split, against chance."""
+
+        def accuracy(index: int) -> torch.Tensor:
+            landmarks = torch.from_numpy(reader.read_landmarks(self.manifest, self.rows[index]))[None]
+            audio = torch.from_numpy(reader.read_audio(self.manifest, self.rows[index]))[None]
+            mouth, speech = model.mouth(landmarks.to(ranks.device)), model.speech(audio.to(ranks.device))
+            return two_way_accuracy(mouth[0], speech[0], self.settings.min_shift_frames)
+
+        with torch.no_grad():
+            found_C, read_C = validation.of_clips(accuracy, self.manifest.column("frames")[self.rows], ranks)
+        people = [str(self.manifest.at(row, "identity")) for row in self.rows]
+        measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
+        return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
+
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
+        """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
+        model = models["syncnet"]
+        assert isinstance(model, SyncNet)
+        self.measured = self.measure(model, ranks)
+        return {syncnet.MEASURED: self.measured["mean"]}
+
+    def at_chance(self) -> str:
+        """What is wrong in most runs whose accuracy stays there, beside the accuracy."""
+        words = proven(self.measured)[1]
+        return f"two-way accuracy {words}; {STUCK}" if words.startswith("AT CHANCE") else ""
+
+    def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
+        """Distance over offsets from -15 to 15 of a clip with its own speech, and with the next clip's."""
+        model = models["syncnet"]
+        assert isinstance(model, SyncNet)
+        shown = {}
+        frames = self.manifest.column("frames")
+        for row, other in list(zip(self.rows, self.rows[1:]))[: self.settings.pictured_clips]:
+            both = int(min(frames[row], frames[other]))
+            if both < self.settings.model.window_frames + syncnet.REACH_FRAMES:
+                continue
+            with contextlib.suppress(ClipError):  # a damaged clip has no picture
+                landmarks_TN2 = reader.read_landmarks(self.manifest, row, 0, both)
+                curves = {
+                    colour: syncnet.distances(model, landmarks_TN2, reader.read_audio(self.manifest, heard, 0, both))
+                    for colour, heard in ((pictures.TRUTH, row), (pictures.RESULT, other))
+                }
+                key = self.manifest.at(row, "key")
+                shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, 512)
+        return shown
+
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+        """Write the model with how `validate` found it to stand against chance, and say so."""
+        assert self.measured is not None, "the loop validates what it exports"
+        facts = {
+            syncnet.MEASURED: self.measured,
+            "min_shift_frames": self.settings.min_shift_frames,
+            "split": self.settings.validation_split,
+            "manifest": self.manifest.digest,
+        }
+        syncnet.save_model(states["syncnet"], self.settings.model, folder, {"validation": facts})
+        print(f"syncnet: two-way accuracy {proven(self.measured)[1]}", flush=True)

@@ -1,0 +1,154 @@
+"""Checkpoints written beside training: a copy in memory stops the loop, threads do the rest.
+
+Every rank copies its fragments (the stall), and a thread of its own writes them, with a digest beside. Rank 0's thread
+waits for all digests, names the folder, and removes old checkpoints. That the ranks have written, or could not, travels
+in the one message that every step has anyway: no collective runs for it. Where one could not (a full disk), all give
+this checkpoint up.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mytalk.command import UserError, one_line
+from train.config import LoopConfig
+from train.engine.distributed import Ranks
+from train.run_folder import checkpoint
+from train.run_folder.run_log import Board
+
+LOOK_EVERY_S, LOOK_AT_LEAST_EVERY_S = 0.02, 1.0  # for the other ranks' digests, less and less often
+LEAVING_S = 10.0  # wait for them when the run ends by an error
+
+
+class Unsaved(UserError):
+    """A checkpoint could not be written."""
+
+
+class Saver:
+    """One checkpoint at a time, of these fragments (views that stay valid over the run)."""
+
+    def __init__(self, config: LoopConfig, pieces: Sequence[checkpoint.Piece], board: Board, ranks: Ranks):
+        self.run, self.config, self.board, self.ranks = Path(config.run), config, board, ranks
+        self.copy = checkpoint.HostCopy(pieces)
+        self.step, self.facts = -1, dict[str, Any]()  # of the checkpoint that was begun last
+        self.open = False  # whether the ranks have not agreed on its end yet
+        self.failure = ""  # of this rank, in words
+        self.thread: threading.Thread | None = None
+        # Of this start: what another has left is not taken for ours.
+        self.token = ranks.gather([secrets.token_hex(4)])[0]
+        self.wait_until = 0.0  # for the other ranks
+        self.blocks = 0  # that this rank has written so far
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However the run ends: what this rank has begun it finishes, and rank 0 waits a moment for the others."""
+        if self.thread is not None:
+            self.wait_until = time.monotonic() + LEAVING_S
+            self.thread.join()
+
+    def save(self, step: int, facts: dict[str, Any]) -> None:
+        """Copy the fragments and begin to write them. All ranks call it; the one before it is finished first."""
+        began = time.perf_counter()
+        self._settle(self.config.failed_checkpoint == "go_on")
+        waited = time.perf_counter()
+        self.copy.take()
+        self.step, self.facts, self.open, self.failure = step, facts, True, "its thread ended early"
+        self.wait_until = float("inf")
+        self.board.flush()
+        self.thread = threading.Thread(target=self._write, daemon=True, name="saver")
+        self.thread.start()
+        self.board.checkpoint(step, wait_s=waited - began, copy_s=time.perf_counter() - waited)
+
+    def says(self) -> dict[str, float]:
+        """This rank's part of the step's message; added up, for `proceed`."""
+        busy = self.thread is not None and self.thread.is_alive()
+        return {"saving": float(busy), "unsaved": float(bool(self.failure) and not busy)}
+
+    def proceed(self, said: dict[str, float]) -> None:
+        """Note that a checkpoint is there, or that it cannot be: then go on without, or raise Unsaved on all ranks."""
+        self._proceed(said, self.config.failed_checkpoint == "go_on")
+
+    def finish(self) -> None:
+        """Wait until what was begun is there. All ranks call it. Raises Unsaved where it cannot be, on all of them."""
+        self._settle(go_on=False)
+
+    def _settle(self, go_on: bool) -> None:
+        if self.open:
+            self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
+        blocks = -1.0
+        while self.open:
+            said = self.ranks.sum({**self.says(), "blocks": self.blocks})
+            if said["blocks"] != blocks:  # some rank gets on
+                blocks = said["blocks"]
+                self.ranks.watchdog.still()
+            self._proceed(said, go_on)
+            if self.open:
+                time.sleep(LOOK_EVERY_S)
+
+    def _proceed(self, said: dict[str, float], go_on: bool) -> None:
+        if not self.open or (said["saving"] and not said["unsaved"]):
+            return
+        self.open = False
+        if not said["unsaved"]:
+            return
+        self.wait_until = 0.0
+        if self.thread is not None:
+            self.thread.join()
+        told = self.ranks.gather([self.failure] if self.failure else [])  # after it, nobody writes any more
+        self.failure = ""
+        if self.ranks.rank == 0:
+            checkpoint.discard(self.run, self.step, self.token)
+        before = checkpoint.newest(self.run)
+        stays = f"that after step {checkpoint.step_of(before)} stays" if before else "there is none before it"
+        words = f"the checkpoint after step {self.step} could not be written and {stays}: {told[0]}"
+        if not go_on:
+            raise Unsaved(words)
+        self.board.warn(
+            self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps"
+        )
+
+    def _write(self) -> None:
+        """A rank's thread."""
+        ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step, self.token)
+        try:
+            checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, self._tick)
+            self._tick()
+            if ranks.rank == 0:
+                if not self._wait_for_others(folder):
+                    self.failure = ""  # theirs is the reason
+                    return
+                self.board.sync()  # before a checkpoint says that these steps are done
+                checkpoint.commit(self.run, self.step, self.facts, ranks.world_size, self.token)
+                self._tick()
+            self.failure = ""
+        except OSError as error:
+            self.failure = one_line(error)
+            return
+        if ranks.rank == 0:
+            try:
+                checkpoint.prune(self.run, self.config.keep_last, self.config.keep_every, self._tick)
+            except OSError as error:  # the new one is there all the same
+                print(f"warning: old checkpoints could not be removed: {one_line(error)}", file=sys.stderr, flush=True)
+
+    def _tick(self) -> None:
+        self.blocks += 1
+        self.ranks.watchdog.still()
+
+    def _wait_for_others(self, folder: Path) -> bool:
+        """Until every rank has written; whether they have."""
+        pause_s = LOOK_EVERY_S
+        for rank in range(self.ranks.world_size):
+            while not checkpoint.written(folder, rank, self.ranks.world_size):
+                if time.monotonic() > self.wait_until:
+                    return False
+                time.sleep(pause_s)
+                pause_s = min(1.5 * pause_s, LOOK_AT_LEAST_EVERY_S)
+        return True

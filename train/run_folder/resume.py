@@ -1,0 +1,174 @@
+"""How a run begins and ends: what it may not change, where its weights come from, its folder, its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from omegaconf import OmegaConf
+from torch import nn
+
+from data_pipeline.sample.batch_plan import Batching
+from data_pipeline.sample.order import Selection, examples_of_epoch
+from data_pipeline.storage.store import without_secrets
+from mytalk import atomic
+from mytalk import config as configs
+from mytalk.command import UserError
+from train.config import LoopConfig
+from train.engine import deepspeed_engine
+from train.engine.distributed import Ranks
+from train.engine.train_state import State, put
+from train.recipe import Player, Recipe
+from train.run_folder import checkpoint, init_from
+from train.run_folder.run_log import Board, environment
+
+NEVER_CHANGED = ("recipe", "model", "extractor", "people", "global_batch")  # by no switch: a slot is step * batch
+FINISHED = "finished.json"  # for how many steps and with what the exported model was trained; written last
+
+
+def finished_run(run: Path) -> dict[str, Any]:
+    """What the exported model of a run folder was trained for and with: steps (0 where there is none) and `fixed`."""
+    try:
+        return {"fixed": {}, **json.loads((run / FINISHED).read_text())}
+    except FileNotFoundError:
+        return {"steps": 0, "fixed": {}}
+
+
+def recorded(run: Path) -> dict[str, Any]:
+    """What the newest checkpoint of a run folder says, or else its exported model; empty where there is neither."""
+    newest = checkpoint.newest(run)
+    return finished_run(run) if newest is None else checkpoint.read_facts(newest)
+
+
+def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any], accept: bool = False) -> str:
+    """UserError where a resumed run would see other data or another network than it began with.
+
+    Other data is taken with `accept`; what changed is returned in words, empty where nothing did.
+    """
+    now, then = configs.flat(fixed(recipe, config)), configs.flat(before)
+    changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
+    told = "; ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in changed)
+    kept = [key for key in changed if key.split(".")[0] in NEVER_CHANGED]
+    if changed and (kept or not accept):
+        also = "" if kept else ", go on all the same with accept_changes=true"
+        raise UserError(
+            f"{config.run} was begun with other settings ({told}); restore them{also}, or name a new folder with "
+            "run=..."
+        )
+    return told
+
+
+def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
+    """What may not change over the life of a run: the clips, how they are drawn, and all that the recipe names."""
+    return {
+        "recipe": recipe.name,
+        "seed": config.seed,
+        "global_batch": config.global_batch,
+        "repeats": {name: float(times) for name, times in config.repeats.items()},
+        "selection": recipe.examples.selection.facts(),
+        **recipe.fixed(),
+    }
+
+
+def agree(facts: dict[str, Any], ranks: Ranks) -> None:
+    """UserError where the processes do not see the same.
+
+    As when shards are added while they start, or a network disk still hides the newest checkpoint from some.
+    """
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=7).digest()
+    own = int.from_bytes(digest, "big")
+    ends = torch.tensor([own, -own], dtype=torch.int64, device=ranks.device)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    if ends[0].item() != -ends[1].item():
+        raise UserError(
+            "the processes see different data, settings or checkpoints; wait until writing is done, and run again"
+        )
+
+
+def planned(selection: Selection, config: LoopConfig) -> str:
+    """The equal-step plan in a line: clips of each corpus, steps an epoch, epochs of the run."""
+    corpora = ", ".join(f"{name} {count}" for name, count in selection.clips.items())
+    epoch = examples_of_epoch(selection, config.repeats) / config.global_batch
+    return (
+        f"{len(selection)} clips ({corpora}): {epoch:.1f} steps an epoch; {config.steps} steps are "
+        f"{config.steps / epoch:.1f} epochs"
+    )
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Where a run stands before its first step: the step, the checkpoint it goes on from, and what changed since."""
+
+    step: int
+    checkpoint: checkpoint.Checkpoint | None = None
+    accepted: str = ""  # changes that the user accepted, in words
+
+
+def weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player], ranks: Ranks) -> Begun:
+    """Put the weights of the newest checkpoint into the players' networks; of `init_from` into those of a new run.
+
+    All ranks call it. Raises UserError for a damaged checkpoint, and where the run was begun with other settings.
+    """
+    newest = checkpoint.newest(Path(config.run))
+    if newest is None:
+        if config.init_from:
+            modules = {player: one.module for player, one in players.items()}
+            init_from.start(Path(config.init_from), modules, Path(config.run), recipe.name, ranks)
+        return Begun(0)
+    accepted = refuse_changes(recipe, config, checkpoint.read_facts(newest)["fixed"], config.accept_changes)
+    # Every rank hashes its share of the files, and reads of all of them only what it holds.
+    checkpoint.refuse(newest, ranks.gather(checkpoint.damaged(newest, ranks.rank, ranks.world_size)))
+    resumed = checkpoint.index(newest)
+    for player, one in players.items():
+        put(one.module, resumed.whole(player, "weight").items())
+    return Begun(resumed.step, resumed, accepted)
+
+
+def facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: State, done: int) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors."""
+    return {
+        "cursor": done * config.global_batch,
+        "fixed": fixed(recipe, config),
+        "shards_until": config.shards_until,
+        "world_size": ranks.world_size,
+        "zero_stage": config.zero_stage,
+        "precision": config.precision,
+        **state.facts(),
+    }
+
+
+def board(recipe: Recipe, config: LoopConfig, batching: Batching, begun: Begun, ranks: Ranks) -> Board:
+    """The board of a run; rank 0 makes the run folder, with the config, what DeepSpeed is told, and the environment."""
+    run = Path(config.run)
+    if ranks.rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(run / "checkpoints")
+        told = dataclasses.replace(config, shards=without_secrets(config.shards))
+        atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(told)).encode())
+        difference = configs.difference(told, type(config)())
+        atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
+        atomic.write_json(run / "deepspeed.json", deepspeed_engine.engine_config(config, batching))
+        atomic.write_json(run / "environment.json", environment())
+        shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
+        note = f"resuming after step {begun.step}" if begun.checkpoint else "starting"
+        print(f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}", flush=True)
+        if begun.accepted:
+            print(f"{recipe.name}: going on with what changed: {begun.accepted}", flush=True)
+        print(f"{recipe.name}: {planned(recipe.examples.selection, config)}", flush=True)
+    return Board(run, begun.step, config.steps, config.log_every, writes=ranks.rank == 0)
+
+
+def export(recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], ranks: Ranks, done: int) -> None:
+    """Rank 0 writes the model that `plain` holds, and last what it was trained for and with."""
+    if ranks.rank == 0:
+        run = Path(config.run)
+        recipe.export({player: module.state_dict() for player, module in plain.items()}, run / "model")
+        trained = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
+        atomic.write_json(run / FINISHED, {"steps": done, **trained})
+    ranks.wait()
