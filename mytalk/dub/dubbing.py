@@ -117,12 +117,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def load_models(motion: Path, appearance: Path, device: str = "cpu") -> Models:
     """The networks of two model folders. Raises UserError as `weights.load` does."""
-    import mytalk.networks.appearance
-    import mytalk.networks.motion
+    from mytalk.networks import appearance as appearance_network
+    from mytalk.networks import motion as motion_network
 
-    return Models(
-        mytalk.networks.motion.load_model(motion, device), mytalk.networks.appearance.load_model(appearance, device)
-    )
+    return Models(motion_network.load_model(motion, device), appearance_network.load_model(appearance, device))
 
 
 def dub(

@@ -25,7 +25,7 @@ START = "import sys; from launch import local; sys.exit(local.start({words!r}, {
 
 
 def typed(folder: Path, *rules: str, grace_s: float = 60) -> list[str]:
-    """What starts a launcher of tests.helpers.dying_rank, a rule for each rank (its own command starts train and eval only)."""
+    """What starts a launcher of dying_rank, a rule for each rank (its own command starts train and eval only)."""
     words = ["tests.helpers.dying_rank", str(folder), *rules]
     return ["-c", START.format(words=words, processes=len(rules), grace_s=grace_s)]
 

@@ -1,6 +1,6 @@
 """What befalls a run of the loop: every pair of ways to stop and go on, steps that fail, disks that are full.
 
-Real process groups of one and two ranks train a network of odd sizes (tests/helpers/odd_recipe.py), many runs in each group.
+Real process groups of one and two ranks train a network of odd sizes (helpers/odd_recipe.py), many runs in each group.
 """
 
 from __future__ import annotations

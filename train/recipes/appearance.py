@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the networks see of a batch, drawn and blacked out on its device. Shapes as in mytalk/networks/appearance.py."""
+    """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance.py."""
 
     image_B3HW: torch.Tensor  # the landmarks
     lips_BR3HW: torch.Tensor

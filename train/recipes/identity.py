@@ -1,4 +1,4 @@
-"""The recipe of the ID extractor (mytalk/networks/identity.py): tell the people of the train split apart by their landmarks.
+"""The recipe of the identity encoder (mytalk/networks/identity.py): tell the people of the train split apart.
 
 Trained like a face recogniser, with a margin softmax (CosFace, Wang et al. 2018) over the people of the split; the
 classifier stays behind, and the embedding has to serve for people who were never seen. (The paper says of its

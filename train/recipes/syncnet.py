@@ -1,4 +1,4 @@
-"""The recipe of SyncNet (mytalk/networks/syncnet.py): tell the speech of a moment from that of other moments, by the lips."""
+"""The recipe of SyncNet (mytalk/networks/syncnet.py): match lips to the speech of the same moment."""
 
 from __future__ import annotations
 

@@ -147,9 +147,7 @@ def alone(shards) -> dict[str, Consumed]:
 SPLITS_OF_WORK = [(1, 3, 4), (2, 1, 3), (3, 0, 2), (4, 1, 3), (6, 0, 1)]  # world size, workers, micro-batch
 
 
-@pytest.mark.parametrize(
-    "recipe", ["syncnet", "identity", "appearance"]
-)  # the motion model's: tests/data_pipeline/sample/test_order.py
+@pytest.mark.parametrize("recipe", ["syncnet", "identity", "appearance"])  # the motion model's: test_order.py
 @pytest.mark.parametrize(("world", "workers", "micro"), SPLITS_OF_WORK)
 def test_every_recipe_is_the_same_at_any_world_size_and_worker_count(shards, alone, recipe, world, workers, micro):
     assert sorted(alone[recipe]) == list(range(STEPS * GLOBAL_BATCH))
