@@ -166,7 +166,7 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
 
 PRECISIONS = """
 import torch
-from data_pipeline.batching import divide
+from data_pipeline.sample.batch_plan import divide
 from train import ranks, zero
 from train.config import LoopConfig, OptimizerConfig
 

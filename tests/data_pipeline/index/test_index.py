@@ -903,7 +903,8 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from data_pipeline import column, index
+from data_pipeline.columns import column
+from data_pipeline.index import command as index
 
 left = int(sys.argv[1])
 

@@ -19,8 +19,8 @@ FAR = 10**9
 REPEATS = {"corpus0": 3.0, "corpus2": 0.5}
 PROGRAM = """
 import json, sys, time
-from data_pipeline.manifest import Manifest
-from data_pipeline.windows import Drawn, SourcedWindows, WindowConfig
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.sample.windows import Drawn, SourcedWindows, WindowConfig
 
 def peak_mb():  # ru_maxrss would begin with the peak of the process that started this one
     (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]

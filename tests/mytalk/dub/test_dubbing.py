@@ -114,13 +114,13 @@ def disc(radius: float = 50, centre: tuple[float, float] = (128, 160)) -> np.nda
 @pytest.fixture(autouse=True)
 def inverter(request, monkeypatch):
     """The stand-in painter in the place of the real one, except in tests of the command."""
-    import mytalk
+    from mytalk import networks
 
     stand_in = types.ModuleType("mytalk.networks.appearance")
     stand_in.Painter, stand_in.regions = Inverter, lambda landmarks_TN2: landmarks_TN2[:, :4]  # type: ignore
     if "models_on_disk" not in request.fixturenames:
         monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
-        monkeypatch.setattr(mytalk, "appearance", stand_in, raising=False)
+        monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
     Inverter.calls = []
 
 
