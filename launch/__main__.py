@@ -5,7 +5,8 @@ import sys
 from mytalk import command
 
 COMMANDS = {
-    "demo": ("launch.demo", "the whole chain on drawn talkers, with a table of where the time went"),
+    "pipeline": ("launch.pipeline", "from a folder of videos to a report: shards, four trained networks, scores"),
+    "demo": ("launch.demo", "the pipeline on people that are drawn first"),
     "local": ("launch.local", "a command in several processes on this machine, usually one for each GPU"),
     "slurm": ("launch.slurm", "a command on several machines of a Slurm cluster: the script, submitted or printed"),
 }

@@ -1,0 +1,283 @@
+"""The pipeline on drawn videos, small: refused, stopped, typed again, and typed once more when done; and the demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import demo, pipeline
+from mytalk.command import UserError
+from tests.helpers.checkout import ROOT, stopped
+
+SMALL = ["--people", "5", "--clips-per-person", "2", "--seconds", "2"]
+
+
+def tiny_configs(folder: Path) -> Path:
+    """The smallest settings of the four trainings; motion's are long enough to be stopped."""
+    folder.mkdir()
+    for recipe in pipeline.RECIPES:
+        tiny = (ROOT / f"tests/helpers/tiny_{recipe}.yaml").read_text()
+        if recipe == "motion":
+            tiny = re.sub("steps: 12|_every: [0-9]+", lambda m: m[0].split(":")[0] + ": 80", tiny)
+        (folder / f"{recipe}.yaml").write_text(tiny)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> tuple[Path, list[str]]:
+    """The output folder of a demo that is stopped while it draws, by a signal to the whole group, and again after.
+
+    Also all that it printed both times.
+    """
+    folder = tmp_path_factory.mktemp("demo")
+    out = folder / "out"
+    typed = ["-m", "launch", "demo", "--out", str(out), *SMALL, "--configs", str(tiny_configs(folder / "configs"))]
+    drawing = stopped(typed, lambda: (out / "videos" / "p001").is_dir(), signal.SIGINT, group=True)
+    extracting = stopped(typed, lambda: (out / "shards" / "sources.json").exists(), signal.SIGTERM)
+    assert drawing[0] != 0
+    assert extracting[0] != 0
+    return out, [drawing[1], extracting[1]]
+
+
+@pytest.fixture(scope="module")
+def endings(drawn, command) -> tuple[Path, list]:
+    """The output folder, and (exit code, output, seconds) of four pipelines in it on the drawn videos.
+
+    The first is refused by motion, since one person in val proves no identity encoder; the second is stopped there.
+    """
+    demo_out, _ = drawn
+    out = demo_out.parent / "mine"
+    typed = ["-m", "launch", "pipeline", str(demo_out / "videos"), str(out)]
+    typed += ["--configs", str(demo_out.parent / "configs")]
+    allowed = [*typed, "motion.identity_loss=0"]
+
+    def ended(words: list[str]) -> tuple[int, str, float]:
+        began = time.monotonic()
+        done = command(*words)
+        return done.returncode, done.stderr + done.stdout, time.monotonic() - began
+
+    refused = ended(typed)
+    cut = stopped(allowed, lambda: (out / "motion" / "metrics.jsonl").exists(), signal.SIGTERM, group=True)
+    return out, [refused, (*cut, 0.0), ended(allowed), ended(allowed)]
+
+
+def test_the_pipeline_ends_with_a_score_of_unseen_people(endings):
+    out, (*_, third, _) = endings
+    assert third[0] == 0, third[1]
+    report = json.loads((out / "benchmark" / "report.json").read_text())
+    assert set(report["methods"]) == {"ground_truth", "mytalk", "shuffled_audio", "frozen_mouth"}
+    assert report["methods"]["ground_truth"]["opening_correlation"]["mean"] > 0.9
+    assert "mouth opening of dubbed, never seen people" in third[1]
+    assert "the gate FAILS" in third[1], "one unseen person has no interval"
+    for name in ("extract", "split", *(f"train {recipe}" for recipe in pipeline.RECIPES), "benchmark", "total"):
+        assert f"\n{name} " in third[1]
+    assert third[1].rstrip().endswith("report.json")
+    assert (out / "benchmark" / "report.html").is_file()
+
+
+def test_where_the_identity_encoder_is_not_proven_it_tells_what_to_type(endings):
+    _, (refused, *_) = endings
+    assert refused[0] == 1
+    assert "[5/7] train motion" in refused[1]
+    assert refused[1].rstrip().splitlines()[-1].endswith("add motion.identity_loss=0")
+
+
+def test_stopped_it_says_that_the_same_command_continues(endings):
+    _, (_, cut, third, _) = endings
+    assert cut[0] == 75, cut[1]
+    assert "the same command continues" in cut[1]
+    assert "[4/7]" not in cut[1], "a setting of motion alone begins no other training"
+    assert "[5/7] train motion" in third[1], "the step that was interrupted is continued"
+    assert "[4/7]" not in third[1]
+    assert "resuming after step" in third[1]
+
+
+def test_done_it_ends_at_once(endings):
+    _, (*_, last) = endings
+    assert last[0] == 0
+    assert "/7]" not in last[1], "no step is started"
+    assert "total" in last[1]
+    assert last[2] < 30
+
+
+def test_a_demo_stopped_while_it_draws_continues(drawn):
+    out, printed = drawn
+    for text in printed:
+        assert "the same command continues" in text
+        assert "[1/8] draw" in text
+    assert "[2/8] extract" in printed[1]
+    assert (out / "videos" / "corpus.json").is_file()
+
+
+def test_the_demo_draws_and_then_types_what_the_pipeline_types(tmp_path, command):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    settings = ["steps=3", "--dry-run", "--processes", "2"]
+    demo_lines = command("-m", "launch", "demo", "--out", str(tmp_path), *settings, check=True).stdout.splitlines()
+    typed = ["-m", "launch", "pipeline", str(videos), str(tmp_path), *settings]
+    assert demo_lines[0].startswith(f"python -m data_pipeline demo {videos} --identities 32 ")
+    assert command(*typed, check=True).stdout.splitlines() == demo_lines[1:]
+    assert not (tmp_path / "budget.json").exists(), "nothing is run"
+
+
+def options(videos: Path, out: Path, *more: str) -> argparse.Namespace:
+    """What `launch pipeline VIDEOS OUT ...` is told."""
+    return pipeline.arguments().parse_args([str(videos), str(out), *more])
+
+
+def changed_steps(videos: Path, out: Path, change, *more: str) -> list[str]:
+    """Names of the steps whose digest differs after `change()`."""
+
+    def digests() -> dict[str, str]:
+        digest, digest_of = "", {}
+        for step in pipeline.chain(options(videos, out, *more), videos):
+            digest_of[step.name] = digest = step.digest(digest)
+        return digest_of
+
+    before = digests()
+    change()
+    return [name for name, digest in digests().items() if digest != before[name]]
+
+
+def test_a_changed_setting_redoes_the_step_that_reads_it_and_all_after_it(tmp_path):
+    configs = tiny_configs(tmp_path / "configs")
+    change = lambda: (configs / "motion.yaml").write_text("steps: 2\n")  # noqa: E731
+    changed = changed_steps(tmp_path / "videos", tmp_path, change, "--configs", str(configs))
+    assert changed == ["train motion", "train appearance", "benchmark"]
+
+
+def test_an_added_video_redoes_all_and_a_hidden_file_nothing(tmp_path):
+    videos = tmp_path / "videos"
+    (videos / "anna").mkdir(parents=True)
+    (videos / "anna" / "loop").symlink_to(videos)
+    assert changed_steps(videos, tmp_path / "out", (videos / ".DS_Store").touch) == []
+    assert changed_steps(videos, tmp_path / "out", (videos / "anna" / "1.mp4").touch)[0] == "extract"
+
+
+class Machine:
+    """Stands in for `pipeline.timed`: each step takes 2 seconds and leaves its result and its run folder."""
+
+    def __init__(self, steps: list[pipeline.Step]):
+        self.codes = {step.name: 0 for step in steps}
+        self.steps, self.ran = steps, list[str]()
+
+    def __call__(self, typed: tuple[str, ...]) -> tuple[int, float]:
+        step = next(step for step in self.steps if step.typed() == typed)
+        self.ran.append(step.name)
+        step.result.parent.mkdir(parents=True, exist_ok=True)
+        step.result.write_text("{}")
+        return self.codes[step.name], 2.0
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that makes the steps of these options be taken by a `Machine`."""
+    monkeypatch.setattr(pipeline, "print_results", lambda *_: None)
+
+    def install(steps: list[pipeline.Step]) -> Machine:
+        stand_in = Machine(steps)
+        monkeypatch.setattr(pipeline, "timed", stand_in)
+        return stand_in
+
+    return install
+
+
+def test_the_demo_trains_anew_with_other_settings(tmp_path, machine, capsys):
+    """Its run folder is removed only then: an interrupted training keeps it, and its seconds add up."""
+    configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
+    args = demo.arguments().parse_args(["--out", str(tmp_path / "out"), "--configs", str(configs)])
+    record, checkpoint = args.out / "budget.json", args.out / "motion" / "checkpoint"
+    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / "videos")])
+    stand_in.codes["train motion"] = 75
+    assert demo.run(args) == 75
+    checkpoint.touch()
+    assert demo.run(args) == 75
+    assert checkpoint.exists()
+    assert json.loads(record.read_text())["train motion"]["seconds"] == 4
+    assert "removed" not in capsys.readouterr().out
+    stand_in.codes["train motion"] = 0
+    (configs / "motion.yaml").write_text("steps: 7\n")
+    assert demo.run(args) == 0
+    assert not checkpoint.exists(), "the old checkpoint was gone when it began"
+    assert json.loads(record.read_text())["train motion"]["seconds"] == 2
+    assert f"{args.out / 'motion'} was trained with other settings or data: removed" in capsys.readouterr().out
+
+
+def test_the_pipeline_never_removes_a_training(tmp_path, machine):
+    """Whether it continues with other settings is for its own command to decide; no processes are a setting."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    stand_in = machine(pipeline.chain(options(videos, out), videos))
+    assert pipeline.run(options(videos, out)) == 0
+    checkpoint = out / "motion" / "checkpoint"
+    checkpoint.touch()
+    stand_in.ran.clear()
+    assert pipeline.run(options(videos, out, "--processes", "2")) == 0
+    assert stand_in.ran == []
+    more = options(videos, out, "motion.steps=999")
+    stand_in = machine(pipeline.chain(more, videos))
+    assert pipeline.run(more) == 0
+    assert stand_in.ran == ["train motion", "train appearance", "benchmark"]
+    assert checkpoint.exists()
+    assert json.loads((out / "budget.json").read_text())["train motion"]["seconds"] == 4
+
+
+def test_settings_go_to_all_trainings_or_to_the_one_they_name():
+    typed = ["motion.steps=9", "steps=5", "model.width=8", "identity.model.layers=1", "where='corpus.x = 1'"]
+    shared = ["steps=5", "model.width=8", "where='corpus.x = 1'"]
+    settings = pipeline.settings_of(typed)
+    assert settings["syncnet"] == settings["appearance"] == shared
+    assert settings["motion"] == [*shared, "steps=9"], "the training's own come last and win"
+    assert settings["identity"] == [*shared, "model.layers=1"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps", "is not a setting"),
+        ("=3", "is not a setting"),
+        ("motion.=3", "is not a setting"),
+        ("run=x", "cannot be set"),
+        ("motion.shards=x", "cannot be set"),
+        ("identity=x", "cannot be set"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(setting, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.settings_of([setting])
+
+
+def test_the_options_reach_the_commands(tmp_path):
+    more = ["--corpus", "mine", "--identity", "parent", "--size", "paper", "--processes", "3", "steps=5"]
+    (tmp_path / "videos").mkdir()
+    args = options(tmp_path / "videos", tmp_path / "out", *more)
+    steps = pipeline.chain(args, args.videos, pipeline.extract_options(args))
+    lines = {step.name: pipeline.shell_line(step) for step in steps}
+    assert lines["extract"].endswith("--corpus mine --identity parent")
+    assert lines["train motion"].startswith(
+        "python -m launch local --processes 3 -- train motion --config configs/paper/motion.yaml "
+    )
+    assert lines["train motion"].endswith(f"identity={tmp_path}/out/identity/model steps=5")
+    assert "--processes 3 -- eval benchmark" in lines["benchmark"]
+
+
+@pytest.mark.parametrize(
+    ("videos", "out", "more", "message"),
+    [
+        ("absent", "out", [], "no folder .*absent; name a folder of videos"),
+        ("videos", "videos/out", [], "lies inside .*videos"),
+        ("videos", "out", ["--configs", "nowhere"], "in the folder of the checkout"),
+        ("videos", "out", ["--processes", "0"], "--processes must be at least 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, videos, out, more, message):
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(UserError, match=message):
+        pipeline.run(options(tmp_path / videos, tmp_path / out, *more))
