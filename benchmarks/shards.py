@@ -28,8 +28,8 @@ from data_pipeline.shards import members
 from data_pipeline.synthetic import performance
 from mytalk import command, media
 from mytalk.face import crop
-from mytalk.face.detector import FaceDetector
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.mediapipe_mesh import FaceDetector
 from mytalk.machine import cores
 from mytalk.media import mp4
 from mytalk.progress import Progress

@@ -18,6 +18,7 @@ from data_pipeline.shards.manifest import Manifest
 from eval import dub_protocol, judges, kept, options, page, plan, protocol, records, report, summary, work
 from mytalk import command
 from mytalk.command import UserError
+from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
 
 NAMED = ("motion", "appearance", "syncnet", "identity")  # models that can be named
@@ -34,6 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--appearance", type=Path, required=True, help="folder of an appearance model")
     made.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
     made.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
+    detector.add_option(made)
     return options.add(made)
 
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     folders = {name: folder for name in NAMED if (folder := getattr(args, name)) is not None}
     digests = protocol.digests(manifest, {f"{name}_": (name, folder) for name, folder in folders.items()})
     belongs = {
-        "protocol": protocol.block(dub_protocol.kind(digests), manifest, settings, tasks),
+        "protocol": protocol.block(dub_protocol.kind(digests, args.detector), manifest, settings, tasks),
         "digests": digests,
     }
     if belongs["protocol"]["crop_px"] != [CROP_PX]:
@@ -54,19 +56,19 @@ def run(args: argparse.Namespace) -> int:
     foreign = work.foreign(job)
     made = None if foreign else report.read(args.out)
     if made is None or not (args.out / page.NAME).is_file():
-        made = _benchmark_all(job, manifest, settings, folders)
+        made = _benchmark_all(job, manifest, settings, folders, args.detector)
     return options.conclude(made, args, report.NAME, page.NAME)
 
 
 def _benchmark_all(
-    job: work.Job, manifest: Manifest, settings: plan.Settings, folders: dict[str, Path]
+    job: work.Job, manifest: Manifest, settings: plan.Settings, folders: dict[str, Path], detector_name: str
 ) -> dict[str, Any]:
     refused = judges.refused(folders)
 
     def scorer(device) -> work.Scorer:
         from eval import dubbed
 
-        bench = _bench(manifest, settings, job.out, folders, refused, device)
+        bench = _bench(manifest, settings, job.out, folders, refused, detector_name, device)
         return lambda task: dubbed.score(bench, task)
 
     def finish(scores: dict[str, records.ClipScore], environment: dict[str, str]) -> None:
@@ -83,13 +85,18 @@ def _benchmark_all(
 
 
 def _bench(
-    manifest: Manifest, settings: plan.Settings, out: Path, folders: dict[str, Path], refused: dict[str, str], device
+    manifest: Manifest,
+    settings: plan.Settings,
+    out: Path,
+    folders: dict[str, Path],
+    refused: dict[str, str],
+    detector_name: str,
+    device,
 ):
     """Load the models and the detector. Raises UserError for folders that hold no such model."""
     from eval import dubbed
     from eval.dub_metrics import Judges
     from mytalk.dub import dubbing
-    from mytalk.face.detector import FaceDetector
     from mytalk.networks import identity
 
     models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
@@ -101,4 +108,4 @@ def _bench(
     who = None
     if not set(dub_protocol.IDENTITY) <= set(refused):
         who = identity.load_model(folders["identity"], device)
-    return dubbed.Bench(manifest, settings, out, models, Judges(sync, who), FaceDetector())
+    return dubbed.Bench(manifest, settings, out, models, Judges(sync, who), detector.load(detector_name))

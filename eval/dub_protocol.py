@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.metrics import METRICS, STILL_PX, Metric
 from eval.protocol import EXTRACTOR_WORDS, SHOWN_TO_MODEL, SHUFFLED, Kind
-from mytalk.face import detector
+from mytalk.face.detector import DEFAULT, module_of
 
 LEAST_DETECTED = 0.9  # of a row's frames; below it the clip is a miss
 REFERENCES = 25  # pictures of the person from the source stretch, as many as `dub` takes
@@ -91,8 +91,9 @@ MEASURED: dict[str, Metric] = {
 SAME_NETWORK = "; the encoder is the same network that conditioned the motion model, so no independent judge"
 
 
-def kind(digests: dict[str, str]) -> Kind:
+def kind(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
     """The benchmark with the models of these digests. Raises ModuleNotFoundError without the detector's package."""
+    detector_module = module_of(detector)
     metrics = dict(MEASURED)
     if "identity_weights" in digests and digests["identity_weights"] == digests.get("motion_extractor_weights"):
         for name in IDENTITY:
@@ -100,7 +101,7 @@ def kind(digests: dict[str, str]) -> Kind:
     facts: dict[str, Any] = {
         "models": {name: words for name, words in MODELS.items() if f"{name}_weights" in digests},
         "truth": "detected landmarks and frames of the shards",
-        "detector": f"{detector.NAME}; mediapipe {detector.version()}; on the decoded mp4 of every row",
+        "detector": f"{detector_module.NAME}; {detector} {detector_module.version()}; on the decoded mp4 of every row",
         "encoder": "every row is an mp4 of mytalk.media.write_video (H.264 and AAC), read again",
         "shown_to_model": SHOWN_TO_MODEL,
         "references": f"up to {REFERENCES} frames of the source stretch, never of the scored clip",

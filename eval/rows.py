@@ -73,7 +73,7 @@ def write(
 def _studied(video: Path, detector: Detector) -> Study:
     """The first pass of dubbing. Frames that it would not dub show the true mouth, so the clip is a miss then."""
     try:
-        found = dubbing.study(video, detector)  # type: ignore[arg-type]
+        found = dubbing.study(video, detector)
     except UserError as error:
         raise Miss(NO_FACE, str(error)) from error
     dubbed = sum(span.stop - span.start for span in found.spans)

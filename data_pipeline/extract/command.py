@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -48,6 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
     made.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
     made.add_argument("--crop-px", type=int, default=limits.crop_px, help="side of the crop (even)")
+    detector.add_option(made)
     return made
 
 
@@ -75,16 +77,15 @@ def run(args: argparse.Namespace) -> int:
 
 def make_shard(task: writer.Task, tick) -> dict[str, Any]:
     """The work of a worker process: one shard, with one thread and one detector for its whole life."""
-    global _detector
-    if _detector is None:
-        import cv2
-
-        cv2.setNumThreads(1)
-        _detector = detector.FaceDetector()
-    return writer.write(task, _detector, tick)
+    return writer.write(task, _detector(task.detector), tick)
 
 
-_detector: detector.FaceDetector | None = None
+@functools.cache
+def _detector(name: str) -> detector.Detector:
+    import cv2
+
+    cv2.setNumThreads(1)
+    return detector.load(name)
 
 
 def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) -> int:
@@ -95,8 +96,11 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     pending = [shard for shard in sorted(members) if _committed(args.out, shard) is None]
     if not pending:
         return 0
-    _pin_protocol(args.out, limits)
-    tasks = [writer.Task(args.videos, args.out, shard, tuple(members[shard]), corpus, limits) for shard in pending]
+    _pin_protocol(args.out, limits, args.detector)
+    tasks = [
+        writer.Task(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector)
+        for shard in pending
+    ]
     todo = sum(len(task.sources) for task in tasks)
     progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
     begun: set[tuple[int, int]] = set()
@@ -166,15 +170,16 @@ def _part(out: Path, shard: int) -> dict[str, Any]:
     return json.loads(layout.part_path(out, shard).read_text())
 
 
-def _pin_protocol(out: Path, limits: Limits) -> None:
+def _pin_protocol(out: Path, limits: Limits, detector_name: str) -> None:
     """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
+    detector_module = detector.module_of(detector_name)
     protocol = {
         "crop_px": limits.crop_px,
         "crop_margin": crop.MARGIN,
         "frame_hz": FRAME_HZ,
         "sample_hz": SAMPLE_HZ,
-        "detector": detector.NAME,
-        "detector_version": detector.version(),
+        "detector": detector_module.NAME,
+        "detector_version": detector_module.version(),
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
     }

@@ -20,7 +20,9 @@ from data_pipeline.shards import members
 from mytalk import media
 from mytalk.digest import sha256_of
 from mytalk.face import crop
-from mytalk.face.landmarks import COUNT, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.detector import Detector
+from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.track import find_faces
 
 NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
@@ -64,23 +66,15 @@ class Clip:
     video: bytes
 
 
-def survey(path: Path, detector, tick: Callable[[int], None]) -> Survey:
+def survey(path: Path, detector: Detector, tick: Callable[[int], None]) -> Survey:
     """First pass: every frame through the detector; `tick(n)` counts frames.
 
     Raises MediaError for a file that cannot be used whole, OSError for the machine's errors.
     """
     header = media.probe(path)
     audio_S = media.read_audio(path, SAMPLE_HZ)  # before the frames: a file without sound is cheap to refuse
-    detector.reset()
-    points, width, height = [], header.width, header.height
-    for frame in media.read_frames(path, FRAME_HZ):
-        height, width = frame.shape[:2]
-        points.append(detector.detect(frame))
-        tick(1)
-    found_T = np.array([p is not None for p in points], bool)
-    nothing = np.zeros((COUNT, 2), np.float32)
-    landmarks_TN2 = np.stack([nothing if p is None else p for p in points])
-    return Survey(landmarks_TN2, found_T, audio_S, header.fps, width, height, sha256_of(path))
+    track = find_faces(media.read_frames(path, FRAME_HZ), detector, lambda: tick(1))
+    return Survey(track.landmarks_TN2, track.found_T, audio_S, header.fps, track.width, track.height, sha256_of(path))
 
 
 def judged(found: Survey, limits: Limits) -> list[spans.Span]:

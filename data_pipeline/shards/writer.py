@@ -21,6 +21,7 @@ from data_pipeline.shards import checksums, members
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, part_path, sums_name, tar_path
 from mytalk import atomic, media
 from mytalk.digest import sha256_of
+from mytalk.face.detector import DEFAULT
 
 EXTRACTED = "extracted"
 REJECTED = "rejected"
@@ -29,7 +30,10 @@ WORKER_DIED = "worker_died"
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to make a shard. `condemned`: positions of sources that killed their worker."""
+    """What a worker needs to make a shard.
+
+    `detector`: a key of `DETECTORS`. `condemned`: positions of sources that killed their worker.
+    """
 
     videos: Path
     out: Path
@@ -37,6 +41,7 @@ class Task:
     sources: tuple[Source, ...]
     corpus: str
     limits: surveys.Limits
+    detector: str = DEFAULT
     condemned: frozenset[int] = frozenset()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from mytalk.face.detector import FaceDetector
+from mytalk.face.mediapipe_mesh import FaceDetector
 
 EVERY = 10  # one frame in so many is looked at
 

@@ -35,11 +35,12 @@ from mytalk.dub.first_pass import (
     speech_of,
     study,
 )
+from mytalk.face import detector
 from mytalk.face.landmarks import SAMPLE_HZ, without_mouth
 from mytalk.progress import Progress, clock
 
 if TYPE_CHECKING:
-    from mytalk.face.detector import FaceDetector
+    from mytalk.face.detector import Detector
     from mytalk.networks.appearance import Generator
     from mytalk.networks.motion import MotionModel
 
@@ -83,6 +84,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=0, help="another seed, another way to say it (default: %(default)s)")
     made.add_argument("--steps", type=int, default=30, help="steps of the sampler (default: %(default)s)")
+    detector.add_option(made)
     return made
 
 
@@ -102,10 +104,9 @@ def _run(args: argparse.Namespace) -> int:
     refuse_paths(args.video, args.speech, args.out, args.reference)
     import torch
 
-    from mytalk.face.detector import FaceDetector
-
     models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
-    made = dub(args.video, args.speech, args.out, models, FaceDetector(), args.reference, args.seed, args.steps)
+    face_detector = detector.load(args.detector)
+    made = dub(args.video, args.speech, args.out, models, face_detector, args.reference, args.seed, args.steps)
     dubbed = sum(span.stop - span.start for span in made.spans)
     took = clock(time.monotonic() - began_s)
     print(
@@ -128,7 +129,7 @@ def dub(
     speech: Path,
     out: Path,
     models: Models,
-    detector: FaceDetector,
+    detector: Detector,
     reference: Path | None = None,
     seed: int = 0,
     steps: int = 30,
@@ -243,7 +244,7 @@ def _told_to_the_user() -> Iterator[None]:
         raise UserError(f"{error}; {fix}") from error
 
 
-def _studied(name: str, video: Path, detector: FaceDetector) -> Study:
+def _studied(name: str, video: Path, detector: Detector) -> Study:
     """`study` with progress; how many frames there are is a guess from the header."""
     progress = Progress(name, round(media.probe(video).duration_s * float(frame_rate(video))), "frames")
     found = study(video, detector, progress.step)

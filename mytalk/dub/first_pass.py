@@ -17,11 +17,12 @@ import numpy as np
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop
-from mytalk.face.landmarks import COUNT, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 from mytalk.face.shots import runs, shot_starts
+from mytalk.face.track import find_faces
 
 if TYPE_CHECKING:
-    from mytalk.face.detector import FaceDetector
+    from mytalk.face.detector import Detector
 
 LEAST_FRAMES = 5  # a face seen for less passes through: it is over before a mouth has moved
 GAP_FRAMES = 5  # the detector may miss a face for so long; without this the true mouth would flash up
@@ -65,29 +66,23 @@ def nothing() -> None:
     """What is called where nobody counts."""
 
 
-def study(video: Path, detector: FaceDetector, on_frame: Callable[[], None] = nothing) -> Study:
+def study(video: Path, detector: Detector, on_frame: Callable[[], None] = nothing) -> Study:
     """Find the face in every frame of a video, at the video's own mean rate; only landmarks stay in memory.
 
     `on_frame` is called after each frame. Raises UserError where no face stays for LEAST_FRAMES, MediaError for
     a file that cannot be used whole, OSError for the machine's errors.
     """
     fps = frame_rate(video)
-    detector.reset()
-    points, height, width = [], 0, 0
-    for frame in media.read_frames(video, fps):
-        height, width = frame.shape[:2]
-        points.append(detector.detect(frame))
-        on_frame()
-    found_F = np.array([p is not None for p in points], bool)
-    if not found_F.any():
+    track = find_faces(media.read_frames(video, fps), detector, on_frame)
+    if not track.found_T.any():
         raise UserError(f"no face in {video}; name a video in which a face is seen from the front")
-    blank = np.zeros((COUNT, 2), np.float32)
-    landmarks_FN2, found_F = bridged(np.stack([blank if p is None else p for p in points]), found_F)
+    landmarks_FN2, found_F = bridged(track.landmarks_TN2, track.found_T)
     starts_F = shot_starts(landmarks_FN2, found_F)
     long = [(a, b) for a, b in runs(found_F, starts_F) if b - a >= LEAST_FRAMES]
     if not long:
         raise UserError(f"no face stays for {LEAST_FRAMES} frames in {video}; name a longer video")
-    return Study(Path(video), fps, width, height, len(points), [_span(landmarks_FN2, *run) for run in long])
+    spans = [_span(landmarks_FN2, *run) for run in long]
+    return Study(Path(video), fps, track.width, track.height, len(found_F), spans)
 
 
 def frame_rate(video: Path) -> Fraction:

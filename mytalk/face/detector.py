@@ -1,88 +1,50 @@
-"""The face detector: MediaPipe's face mesh, the one place of the project that knows MediaPipe.
+"""What a face detector is, and the list of those that `--detector` offers.
 
-MediaPipe (extra `landmarks`) is imported when a detector is made, so that training runs without it.
-Shape suffixes: H height, W width, N landmarks (478), 2 = (x, y) in px.
+Shape suffixes: H height, W width, N landmarks (478), 2 = (x, y) in px, 3 = RGB.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-from typing import Any
+import argparse
+import importlib
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
-from mytalk.face.landmarks import COUNT
-
-NAME = "mediapipe face mesh, 478 points with irises, tracking"
-
-
-def version() -> str:
-    """Version of the installed MediaPipe, without importing it. Raises ModuleNotFoundError without it."""
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError("No module named 'mediapipe'", name="mediapipe") from None
+DEFAULT = "mediapipe"
+# The word typed after --detector -> a module with NAME, version() and FaceDetector, a class of detectors.
+DETECTORS = {
+    "mediapipe": "mytalk.face.mediapipe_mesh",
+}
 
 
-class FaceDetector:
-    """Finds the landmarks of one face, frame after frame of one source.
-
-    It tracks: a frame's result depends on the frames before. Call `reset` before every source, so that
-    results do not depend on the order of sources.
-    """
-
-    def __init__(self) -> None:
-        with _quiet():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-
-            self._mesh: Any = FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
-            self._settle()
-        self._seen_face = False
+class Detector(Protocol):
+    """Finds the landmarks of one face, frame after frame of one video. It may track from frame to frame."""
 
     def reset(self) -> None:
-        """Forget the face tracked so far."""
-        self._seen_face = False
-        with _quiet():
-            self._mesh.reset()
-            self._settle()
-
-    def _settle(self) -> None:
-        """Wait for the threads of a new graph, which log, by a frame without a face."""
-        self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        """Forget the frames seen so far. Called before every video, so that the order of videos changes nothing."""
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
-        """Landmarks (478, 2) float32 px of the face in an RGB uint8 frame, or None without a face.
+        """Landmarks (478, 2) float32 of the face in an RGB uint8 frame, or None where there is no face.
 
-        Pixels are areas: x runs from 0 at the frame's left edge to W at its right edge.
+        They are the points of MediaPipe's face mesh, in px: x runs from 0 at the frame's left edge to W at its
+        right edge, y likewise from the top.
         """
-        # Its parts log as they first run, the last of them at the first face.
-        with contextlib.nullcontext() if self._seen_face else _quiet():
-            found = self._mesh.process(np.ascontiguousarray(frame_HW3)).multi_face_landmarks
-        self._seen_face = self._seen_face or bool(found)
-        if not found:
-            return None
-        height, width = frame_HW3.shape[:2]
-        points = np.array([(p.x, p.y) for p in found[0].landmark], np.float32)
-        assert points.shape == (COUNT, 2)
-        return points * np.array([width, height], np.float32)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere: MediaPipe's C++ logs before its log levels can be set."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def module_of(name: str) -> ModuleType:
+    """The module of a detector in the list: NAME and version() for protocols, FaceDetector to create one."""
+    return importlib.import_module(DETECTORS[name])
+
+
+def load(name: str = DEFAULT) -> Detector:
+    """Create a detector of the list. Raises ModuleNotFoundError where its package is not installed."""
+    return module_of(name).FaceDetector()
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--detector NAME` to a command line."""
+    parser.add_argument(
+        "--detector", choices=sorted(DETECTORS), default=DEFAULT, help="face detector (default: %(default)s)"
+    )

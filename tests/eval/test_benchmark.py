@@ -343,12 +343,12 @@ class Midday(datetime):
 
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Make detector, painter and date those above."""
-    import mytalk.face.detector
+    import mytalk.face.mediapipe_mesh
     import mytalk.networks.appearance
 
     patch.setattr("eval.benchmark.datetime", Midday)
-    patch.setattr(mytalk.face.detector, "FaceDetector", Reader)
-    patch.setattr(mytalk.face.detector, "version", lambda: "a stand-in")
+    patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
+    patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
     patch.setattr(mytalk.networks.appearance, "Painter", Writer)
     patch.setattr(mytalk.networks.appearance, "load_model", lambda folder, device: None)
 

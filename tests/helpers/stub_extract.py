@@ -19,7 +19,7 @@ import webdataset.writer  # before the fork: it is slow to import
 
 from data_pipeline.extract import command as extract
 from mytalk import atomic, command
-from mytalk.face import detector
+from mytalk.face import mediapipe_mesh
 from mytalk.face.landmarks import COUNT
 from tests.helpers import numbered
 
@@ -132,8 +132,8 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     counted(os, "fsync")
     counted(StubDetector, "detect")
     counted(webdataset.writer.TarWriter, "write")
-    detector.version = lambda: "stub"
-    extract._detector = StubDetector()  # type: ignore[assignment]
+    mediapipe_mesh.version = lambda: "stub"
+    mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]
     args = extract.arguments().parse_args([str(videos), str(out), "--workers", "0", *options])
     code = command.guarded("extract", lambda: extract.run(args), debug=False)
     if count is not None:

@@ -23,7 +23,7 @@ from data_pipeline.synthetic.speech.articulation import Articulation, Track, art
 from data_pipeline.synthetic.speech.voice import PAUSE, Phoneme, Voice, speak
 from mytalk import atomic, command
 from mytalk.face import landmarks
-from mytalk.face.detector import FaceDetector
+from mytalk.face.mediapipe_mesh import FaceDetector
 
 PEOPLE, SECONDS = 3, 2.0
 SMALL = ["--identities", str(PEOPLE), "--clips-per-identity", "1", "--seed", "5", "--seconds", str(SECONDS)]

@@ -1,0 +1,40 @@
+"""The examples of docs/extending.md run as they stand on the page."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+
+import pytest
+
+from tests.helpers.checkout import ROOT
+
+PAGE = ROOT / "docs" / "extending.md"
+
+
+def block(section: str) -> str:
+    """The one block of Python below a heading."""
+    (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    return code
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader", "cv2")),
+    reason="needs the extras landmarks and demo",
+)
+def test_the_detector_of_the_page_extracts_shards(tmp_path, monkeypatch):
+    from data_pipeline.extract import command as extract
+    from data_pipeline.synthetic import command as demo
+    from mytalk.face.detector import DETECTORS
+
+    (tmp_path / "still_mesh.py").write_text(block("A detector"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(DETECTORS, "still", "still_mesh")
+    videos, shards = tmp_path / "videos", tmp_path / "shards"
+    size = ["--identities", "1", "--clips-per-identity", "1", "--seconds", "2", "--seed", "0", "--workers", "1"]
+    demo.run(demo.arguments().parse_args([str(videos), *size]))
+    options = ["--detector", "still", "--workers", "0"]
+    assert extract.run(extract.arguments().parse_args([str(videos), str(shards), *options])) == 0
+    assert "single pictures" in json.loads((shards / "protocol.json").read_text())["detector"]
