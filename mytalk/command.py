@@ -6,15 +6,26 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+from mytalk import atomic
 
 EXIT_DONE = 0
 EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
 EXIT_RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command, typed again, continues
 EXIT_INTERRUPTED = 130
+
+ERROR_FILE = "MYTALK_ERROR_FILE"  # variable of the environment: where a rank that fails leaves why, for its launcher
+# gloo and NCCL name a lost rank in a RuntimeError's text alone; torch's own classes for it are in `kind_of`.
+LOST_PEER = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|Socket closed|gloo/transport"
+    r"|nccl(Remote|System)Error|NCCL communicator was aborted|recvValue failed|failed to recv"
+)
 
 
 class UserError(Exception):
@@ -45,16 +56,24 @@ EXTRA_OF_MODULE = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors reach the launcher too."""
+
+    def error(self, message: str) -> NoReturn:
+        leave_error("user", message, EXIT_USAGE)
+        super().error(message)
+
+
 def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
     """An argument parser with an example below its help and the `--debug` switch."""
-    made = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    return made
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    return parser
 
 
 def main(
@@ -80,7 +99,9 @@ def main(
 
         near = difflib.get_close_matches(name, commands, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(commands)}"
-        print(f"{program}: error: no command '{name}'; {hint}", file=sys.stderr)
+        message = f"no command '{name}'; {hint}"
+        leave_error("user", message, EXIT_USAGE)
+        print(f"{program}: error: {message}", file=sys.stderr)
         return EXIT_USAGE
     debug = "--debug" in rest
 
@@ -93,9 +114,10 @@ def main(
     return guarded(f"{program} {name}", go, debug)
 
 
-def guarded(program: str, go, debug: bool = False) -> int:
+def guarded(program: str, go: Callable[[], int], debug: bool = False) -> int:
     """Call `go()`; turn what a user can mend into one line on stderr and an exit code.
 
+    Every failure is also left for the launcher (`leave_error`); a bug is raised on, with its traceback.
     A command that cannot go on where it was interrupted says what is true of it: KeyboardInterrupt("what then").
     """
     try:
@@ -103,11 +125,42 @@ def guarded(program: str, go, debug: bool = False) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"{program}: interrupted; {str(interrupt) or 'the same command continues'}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (UserError, OSError, ImportError) as error:
-        if debug:
+    except Exception as error:
+        code = EXIT_RUN_AGAIN if isinstance(error, RunAgain) else EXIT_NOT_DONE
+        expected = isinstance(error, (UserError, OSError, ImportError))
+        message = one_line(error) if expected else f"{type(error).__name__}: {one_line(error)}"
+        raised = debug or not expected
+        leave_error(kind_of(error), message, EXIT_NOT_DONE if raised else code, error)
+        if raised:
             raise
-        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
-        return EXIT_RUN_AGAIN if isinstance(error, RunAgain) else EXIT_NOT_DONE
+        print(f"{program}: error: {message}", file=sys.stderr)
+        return code
+
+
+def kind_of(error: BaseException) -> str:
+    """Who can mend an error: "user", "machine" (disk, network, storage), "peer" (another rank is gone), or "bug"."""
+    if isinstance(error, (UserError, ImportError)):
+        return "user"
+    if isinstance(error, OSError):
+        return "machine"
+    by_torch = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
+    lost = by_torch or (isinstance(error, RuntimeError) and LOST_PEER.search(str(error)))
+    return "peer" if lost else "bug"
+
+
+def leave_error(kind: str, message: str, exit_code: int, error: BaseException | None = None) -> None:
+    """Write why this process fails to the JSON file that its launcher has named in MYTALK_ERROR_FILE, if it has.
+
+    {"kind": see `kind_of`, "message": one line, "traceback": text or "", "exit_code": what the process ends with}.
+    The first error of a process stays: what follows is its consequence. A full disk makes it go without.
+    """
+    path = os.environ.get(ERROR_FILE)
+    if not path or os.path.exists(path):
+        return
+    text = "".join(traceback.format_exception(error)) if error is not None else ""
+    report = {"kind": kind, "message": message, "traceback": text, "exit_code": exit_code}
+    with contextlib.suppress(OSError):
+        atomic.write_json(path, report)
 
 
 def end(code: int) -> NoReturn:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -309,6 +311,66 @@ def test_what_a_user_can_mend_is_one_line_and_exit_1(stub, capsys, error, said):
 def test_a_mistake_of_ours_keeps_its_traceback(stub):
     with pytest.raises(ZeroDivisionError):
         stub(raising(ZeroDivisionError()))
+
+
+@pytest.fixture
+def error_file(monkeypatch, tmp_path) -> Path:
+    """Where a launcher has asked for the reason of a failure."""
+    path = tmp_path / "rank-1.json"
+    monkeypatch.setenv(command.ERROR_FILE, str(path))
+    return path
+
+
+class DistBackendError(RuntimeError):
+    """Named as torch's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message", "code"),
+    [
+        (UserError("a is wrong;\n  do b"), "user", "a is wrong; do b", 1),
+        (ModuleNotFoundError("no", name="nowhere"), "user", "package 'nowhere' is missing; install it with pip", 1),
+        (os_error(errno.ENOSPC), "machine", "the disk is full (/out/x); free some space and type the same command", 1),
+        (command.RunAgain("the storage is away"), "machine", "the storage is away", 75),
+        (ZeroDivisionError("by zero"), "bug", "ZeroDivisionError: by zero", 1),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "peer", "RuntimeError: [gloo", 1),
+        (RuntimeError("shapes differ"), "bug", "RuntimeError: shapes differ", 1),
+        (DistBackendError("NCCL"), "peer", "DistBackendError: NCCL", 1),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_failure_leaves_its_reason_for_the_launcher(stub, error_file, error, kind, message, code):
+    with contextlib.suppress(type(error)):
+        assert stub(raising(error)) == code
+    left = json.loads(error_file.read_text())
+    assert (left["kind"], left["exit_code"]) == (kind, code)
+    assert left["message"].startswith(message)
+    assert "\n" not in left["message"]
+    assert left["traceback"].startswith("Traceback (most recent call last)")
+    assert type(error).__name__ in left["traceback"]
+
+
+def test_a_wrong_command_line_leaves_its_reason_for_the_launcher(stub, error_file):
+    with pytest.raises(SystemExit):
+        stub(lambda: 0, "--no-such-switch")
+    left = json.loads(error_file.read_text())
+    assert left["kind"] == "user"
+    assert "--no-such-switch" in left["message"]
+    assert left["exit_code"] == command.EXIT_USAGE
+
+
+def test_a_command_that_succeeds_or_is_interrupted_leaves_no_error_file(stub, error_file):
+    assert stub(lambda: 0) == 0
+    assert stub(raising(KeyboardInterrupt())) == command.EXIT_INTERRUPTED
+    assert not error_file.exists()
+
+
+def test_the_first_error_of_a_process_stays_and_a_missing_folder_hides_no_error(stub, error_file, monkeypatch):
+    assert stub(raising(UserError("first"))) == 1
+    assert stub(raising(UserError("second"))) == 1
+    assert json.loads(error_file.read_text())["message"] == "first"
+    monkeypatch.setenv(command.ERROR_FILE, "/proc/nowhere/error.json")
+    assert stub(raising(UserError("third"))) == 1
 
 
 def test_an_interrupt_is_one_line_and_exit_130(stub, capsys):
