@@ -18,18 +18,20 @@ from eval.redetect import Detector
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.dub import dubbing
+from mytalk.dub.first_pass import FirstPass, find_face_spans
+from mytalk.dub.person import PersonReference
 from mytalk.face.landmarks import FRAME_HZ
 
 if TYPE_CHECKING:
-    from mytalk.dub.dubbing import Models, Source, Study
+    from mytalk.dub.dubbing import Models
 
 NO_FACE, NOT_WHOLE = "no_face", "face_not_throughout"
 
 
-def source_of(read: Material, frames_UHW3: np.ndarray) -> Source:
+def source_of(read: Material, frames_UHW3: np.ndarray) -> PersonReference:
     """What is shown of the person, all of it from the source stretch, whose frames these are."""
     picked = np.unique(np.linspace(0, len(frames_UHW3) - 1, REFERENCES).round().astype(int))
-    return dubbing.Source(
+    return PersonReference(
         landmarks_UN2=read.source_UN2,
         audio_S=read.source_audio_S,
         frames_RHW3=frames_UHW3[picked],
@@ -41,7 +43,7 @@ def write(
     folder: Path,
     frames_THW3: np.ndarray,
     read: Material,
-    source: Source,
+    source: PersonReference,
     models: Models,
     detector: Detector,
     seed: int,
@@ -58,8 +60,11 @@ def write(
     media.write_video(made["ground_truth"], media.read_frames(video), FRAME_HZ, read.audio_S)
     found = _studied(video, detector)
     generated = {
-        "mytalk": (dubbing.written(found, read.audio_S, models, source, seed, steps), read.audio_S),
-        "shuffled_audio": (dubbing.written(found, read.other_audio_S, models, source, seed, steps), read.other_audio_S),
+        "mytalk": (dubbing.write_motion(found, read.audio_S, models, source, seed, steps), read.audio_S),
+        "shuffled_audio": (
+            dubbing.write_motion(found, read.other_audio_S, models, source, seed, steps),
+            read.other_audio_S,
+        ),
         "frozen_mouth": ([frozen_mouth(span.landmarks_FN2) for span in found.spans], read.audio_S),
     }
     for name, (landmarks, speech_S) in generated.items():
@@ -70,10 +75,10 @@ def write(
     return made
 
 
-def _studied(video: Path, detector: Detector) -> Study:
+def _studied(video: Path, detector: Detector) -> FirstPass:
     """The first pass of dubbing. Frames that it would not dub show the true mouth, so the clip is a miss then."""
     try:
-        found = dubbing.study(video, detector)
+        found = find_face_spans(video, detector)
     except UserError as error:
         raise Miss(NO_FACE, str(error)) from error
     dubbed = sum(span.stop - span.start for span in found.spans)

@@ -5,7 +5,7 @@ import sys
 from mytalk import command
 
 COMMANDS = {
-    "dub": ("mytalk.dub.dubbing", "let the person in a video say what is in a sound file"),
+    "dub": ("mytalk.dub.command", "let the person in a video speak the words of a sound file"),
 }
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ for name in sys.argv[2].split(","):
         ),
         pytest.param("mediapipe,cv2,espeakng_loader", "eval.score", id="scoring needs no detector"),
         pytest.param(
-            "torch,deepspeed,mediapipe,cv2", "mytalk.dub.dubbing", id="dub refuses a path before it loads anything"
+            "torch,deepspeed,mediapipe,cv2", "mytalk.dub.command", id="dub refuses a path before it loads anything"
         ),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",

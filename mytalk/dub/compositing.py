@@ -1,4 +1,4 @@
-"""The second pass of dubbing: faces painted and put back into their frames.
+"""The second pass of dubbing: painted faces are blended into their frames.
 
 Shape suffixes: F frames of a span, B batch, N landmarks, V corners, H height and W width of the frame, P side of
 the crop, 3 = RGB, 2 = (x, y) in crop px, 23 an affine matrix.
@@ -14,59 +14,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk import media
-from mytalk.dub.first_pass import Span, Study
+from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
 
 if TYPE_CHECKING:
     from mytalk.networks.appearance import Painter
 
 BATCH_FRAMES = 16
+RIM_PX = 8  # of the crop, over which the mask fades: a mouth that leaves the crop shows no edge
 
-RIM_PX = 8  # of the crop, over which the mask fades: a mouth that leaves the crop ends in no edge
 
-
-def dubbed(
-    found: Study,
+def dubbed_frames(
+    faces: FirstPass,
     landmarks: list[np.ndarray],
     regions: list[np.ndarray],
     painter: Painter,
     on_frame: Callable[[], None],
 ) -> Iterator[np.ndarray]:
-    """Every frame of the video in order: those of spans painted, the others as they are.
+    """Every frame of the video in order: the frames of spans painted, the others unchanged.
 
     `landmarks` (F, N, 2) and `regions` (F, V, 2) have an array for each span. Raises MediaError and OSError.
     """
-    frames = media.read_frames(found.video, found.fps, stop=found.frames)
-    done = 0
-    for span, new_FN2, regions_FV2 in zip(found.spans, landmarks, regions, strict=True):
-        between = itertools.islice(frames, span.start - done)
-        for made in itertools.chain(between, _painted(frames, span, new_FN2, regions_FV2, painter)):
-            yield made
+    frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
+    position = 0
+    for span, new_FN2, regions_FV2 in zip(faces.spans, landmarks, regions, strict=True):
+        between = itertools.islice(frames, span.start - position)
+        for frame in itertools.chain(between, _painted(frames, span, new_FN2, regions_FV2, painter)):
+            yield frame
             on_frame()
-        done = span.stop
+        position = span.stop
     for frame in frames:
         yield frame
         on_frame()
 
 
 def _painted(
-    frames: Iterator[np.ndarray], span: Span, new_FN2: np.ndarray, regions_FV2: np.ndarray, painter: Painter
+    frames: Iterator[np.ndarray], span: FaceSpan, new_FN2: np.ndarray, regions_FV2: np.ndarray, painter: Painter
 ) -> Iterator[np.ndarray]:
-    """The next frames of the video, which are those of the span, painted in batches."""
-    for begin in range(0, len(new_FN2), BATCH_FRAMES):
-        here = np.s_[begin : begin + BATCH_FRAMES]
-        whole = list(itertools.islice(frames, len(new_FN2[here])))
-        crops_BPP3 = np.stack([crop.warp(frame, span.crop_23) for frame in whole])
-        painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN2[here], regions_FV2[here])
-        for frame, painted_PP3, mask_PP in zip(whole, painted_BPP3, mask_BPP, strict=True):
+    """Take the span's frames, which come next, and paint them in batches."""
+    for start in range(0, len(new_FN2), BATCH_FRAMES):
+        batch = np.s_[start : start + BATCH_FRAMES]
+        batch_frames = list(itertools.islice(frames, len(new_FN2[batch])))
+        crops_BPP3 = np.stack([crop.warp(frame, span.crop_23) for frame in batch_frames])
+        painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN2[batch], regions_FV2[batch])
+        for frame, painted_PP3, mask_PP in zip(batch_frames, painted_BPP3, mask_BPP, strict=True):
             yield paste(frame, painted_PP3, mask_PP, span.crop_23)
 
 
 def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
     """The frame with the painted crop blended in by its mask: uint8 (H, W, 3); the frame itself is not written to.
 
-    `mask_PP` is 1 where the painting is to be seen, 0 where the frame is. Pixels that the mask does not reach
-    stay as they are to the bit. The crop may reach over the frame's border.
+    `mask_PP` is 1 where the painting shows, 0 where the frame does. Pixels that the mask does not reach
+    stay bit-equal. The crop may reach over the frame's border.
     """
     mask_PP = mask_PP * _rim(len(mask_PP))
     left, top, right, bottom = _box(mask_PP, crop_23, frame_HW3.shape)
@@ -85,11 +84,11 @@ def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, c
 
 
 def _box(mask_PP: np.ndarray, crop_23: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) in frame px around all that the mask can reach; empty where that is nothing."""
+    """(left, top, right, bottom) in frame px around all that the mask can reach; empty where it reaches nothing."""
     rows, columns = np.nonzero(mask_PP.any(axis=1))[0], np.nonzero(mask_PP.any(axis=0))[0]
     if not len(rows):
         return 0, 0, 0, 0
-    corners = [(columns[0] - 1, rows[0] - 1), (columns[-1] + 2, rows[-1] + 2)]  # a pixel is blended with its next
+    corners = [(columns[0] - 1, rows[0] - 1), (columns[-1] + 2, rows[-1] + 2)]  # the warp blends a pixel with the next
     (left, top), (right, bottom) = crop.apply(np.array(corners), crop.invert(crop_23))
     height, width = shape[:2]
     return (

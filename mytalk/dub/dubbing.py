@@ -1,18 +1,15 @@
-"""`python -m mytalk dub`: let the person in a video say what is in a sound file.
+"""Dubbing a video: two passes over it, with the generation of motion between them.
 
-Two passes over the video. The first finds the face (mytalk/dub/first_pass.py); then its lower face is written from
-speech (mytalk/dub/long_form.py); the second paints it, frame by frame, and puts it back (mytalk/dub/compositing.py).
+The first pass finds the face (mytalk/dub/first_pass.py). Then the motion of the lower face is generated from speech
+(mytalk/dub/long_form.py). The second pass paints it frame by frame and blends it in (mytalk/dub/compositing.py).
 
-Shape suffixes: F source frames, T frames at 25 Hz, N landmarks (478), K noised landmarks, R rigid landmarks,
-S audio samples, 2 = (x, y) in px of the span's crop.
+Shape suffixes: F frames at the video's rate, T frames at 25 Hz, N landmarks (478), K noised landmarks, R rigid
+landmarks, S audio samples, 2 = (x, y) in px of the span's crop.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mytalk import command, media
+from mytalk import media
 from mytalk.command import UserError
-from mytalk.dub.first_pass import (
-    Source,
-    Study,
-    at_25_hz,
-    at_source_rate,
-    fitted,
-    frame_rate,
-    frames_at_25_hz,
-    nothing,
-    source_of,
-    speech_of,
-    study,
-)
-from mytalk.face import detector
+from mytalk.dub.first_pass import FirstPass, find_face_spans, frame_rate
+from mytalk.dub.person import PersonReference, person_reference
+from mytalk.dub.retiming import at_25_hz, at_source_rate, cut_or_pad, frames_at_25_hz, speech_of_span
 from mytalk.face.landmarks import SAMPLE_HZ, without_mouth
-from mytalk.progress import Progress, clock
+from mytalk.progress import Progress
 
 if TYPE_CHECKING:
     from mytalk.face.detector import Detector
@@ -46,7 +32,7 @@ if TYPE_CHECKING:
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 MARK = {"comment": f"The speech and the mouth movement in this video are synthetic, made with MyTalk. {SOURCE_TYPE}"}
-USUAL_HZ = 48_000  # of the sound in the result, where AAC does not have the rate of the speech
+DEFAULT_AUDIO_HZ = 48_000  # of the result, where AAC does not have the rate of the speech
 FIXES = {
     "no_video": "name a video file",
     "no_audio": "name a file with sound",
@@ -59,61 +45,6 @@ class Models:
 
     motion: MotionModel
     appearance: Generator
-
-
-def arguments() -> argparse.ArgumentParser:
-    """The command line of `dub`."""
-    made = command.parser(
-        "python -m mytalk dub",
-        "Let the person in VIDEO say what is in SPEECH: the lower face is written from the speech and painted into\n"
-        "every frame with a face; other frames pass through. Size, frame rate and length are the video's. The\n"
-        "result is marked as synthetic in its metadata. Dub only people who have agreed to it.",
-        "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4 --motion runs/demo/motion/model "
-        "--appearance runs/demo/appearance/model",
-    )
-    made.add_argument("video", type=Path, metavar="VIDEO", help="a video that shows one person's face")
-    made.add_argument("speech", type=Path, metavar="SPEECH", help="any sound or video file with the speech")
-    made.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the mp4 to write, or to replace")
-    made.add_argument("--motion", type=Path, required=True, metavar="FOLDER", help="model of train motion")
-    made.add_argument("--appearance", type=Path, required=True, metavar="FOLDER", help="model of train appearance")
-    made.add_argument(
-        "--reference",
-        type=Path,
-        metavar="VIDEO2",
-        help="a video of the person that shows how they speak and look (default: VIDEO itself)",
-    )
-    made.add_argument("--seed", type=int, default=0, help="another seed, another way to say it (default: %(default)s)")
-    made.add_argument("--steps", type=int, default=30, help="steps of the sampler (default: %(default)s)")
-    detector.add_option(made)
-    return made
-
-
-def run(args: argparse.Namespace) -> int:
-    """Dub as the command line asks, and say what was done."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped like Ctrl-C: nothing unfinished is left
-    try:
-        return _run(args)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("nothing was written; the same command starts anew") from None
-
-
-def _run(args: argparse.Namespace) -> int:
-    began_s = time.monotonic()
-    if args.steps < 1 or args.seed < 0:
-        raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
-    refuse_paths(args.video, args.speech, args.out, args.reference)
-    import torch
-
-    models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
-    face_detector = detector.load(args.detector)
-    made = dub(args.video, args.speech, args.out, models, face_detector, args.reference, args.seed, args.steps)
-    dubbed = sum(span.stop - span.start for span in made.spans)
-    took = clock(time.monotonic() - began_s)
-    print(
-        f"{args.out}: {dubbed} frames dubbed, {made.frames - dubbed} without a face passed through; "
-        f"marked as synthetic in its metadata; took {took}"
-    )
-    return command.EXIT_DONE
 
 
 def load_models(motion: Path, appearance: Path, device: str = "cpu") -> Models:
@@ -133,68 +64,69 @@ def dub(
     reference: Path | None = None,
     seed: int = 0,
     steps: int = 30,
-) -> Study:
-    """The whole of it: `out` is `video`, its person saying `speech`. Returns what was found in the video.
+) -> FirstPass:
+    """Write `out`: `video` with its person speaking the words of `speech`. Returns the faces found in `video`.
 
-    Raises UserError for whatever is wrong with the files, OSError for the machine's errors; then `out` is not
-    touched.
+    Shows progress. Raises UserError for whatever is wrong with the files, OSError for the machine's errors; then
+    `out` is not touched.
     """
-    refuse_paths(video, speech, out, reference)
-    with _told_to_the_user():
+    check_paths(video, speech, out, reference)
+    with _as_user_errors():
         speech_S = media.read_audio(speech)
-        own_hz = media.audio_hz(speech)
-        found = _studied("find the face", video, detector)
-        _say_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found.frames / found.fps))
-        shown = found if reference is None else _studied("study the reference", reference, detector)
-        source = source_of(shown, _sound_of(shown.video))
-        progress = Progress("write the motion", _windows(found, models.motion.window_frames), "windows")
-        landmarks = written(found, speech_S, models, source, seed, steps, progress.step)
+        speech_hz = media.audio_hz(speech)
+        faces = _find_face_spans("find the face", video, detector)
+        _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(faces.frames / faces.fps))
+        shown = faces if reference is None else _find_face_spans("read the reference", reference, detector)
+        person = person_reference(shown, _own_audio(shown.video))
+        progress = Progress("generate the motion", _windows(faces, models.motion.window_frames), "windows")
+        landmarks = write_motion(faces, speech_S, models, person, seed, steps, progress.step)
         progress.finish()
-        progress = Progress("paint", found.frames, "frames")
-        rate = own_hz if own_hz in media.AAC_HZ else USUAL_HZ
-        render(found, landmarks, models, source, media.read_audio(speech, rate), out, progress.step, rate)
+        progress = Progress("paint", faces.frames, "frames")
+        rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
+        render(faces, landmarks, models, person, media.read_audio(speech, rate), out, progress.step, rate)
         progress.finish()
-    return found
+    return faces
 
 
-def written(
-    found: Study,
+def write_motion(
+    faces: FirstPass,
     speech_S: np.ndarray,
     models: Models,
-    source: Source,
+    person: PersonReference,
     seed: int,
     steps: int,
-    on_window: Callable[[], None] = nothing,
+    on_window: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
-    """Landmarks with the lower face written from speech (16 kHz), one (F, 478, 2) float32 array a span.
+    """Landmarks with the lower face generated from speech (16 kHz), one (F, 478, 2) float32 array a span.
 
-    The model works at 25 Hz and gets the clip without its lower face. What it writes is brought to the frames'
-    own times where the head stands still, so that the head moves as it did. At 25 fps this is `long.generate`.
+    The model works at 25 Hz and gets the clip without its lower face. Its motion is resampled to the times of the
+    frames in the head's frame, where the head stands still, so the head moves as it did. At 25 fps this is
+    `long_form.generate`.
     """
     from mytalk.dub import long_form
 
-    rigid_R2 = long_form.rigid_shape(source.landmarks_UN2)
-    out = []
-    for span in found.spans:
-        clip_TN2 = without_mouth(at_25_hz(span, found.fps))
-        sound_S = speech_of(span, found.fps, speech_S)
-        made_TN2 = long_form.generate(
-            models.motion, clip_TN2, source.landmarks_UN2, sound_S, seed, steps, source.audio_S, on_window
+    rigid_R2 = long_form.rigid_shape(person.landmarks_UN2)
+    landmarks = []
+    for span in faces.spans:
+        clip_TN2 = without_mouth(at_25_hz(span, faces.fps))
+        span_speech_S = speech_of_span(span, faces.fps, speech_S)
+        generated_TN2 = long_form.generate(
+            models.motion, clip_TN2, person.landmarks_UN2, span_speech_S, seed, steps, person.audio_S, on_window
         )
-        lower_TK2 = long_form.lower_face(made_TN2, rigid_R2)
-        lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN2), found.fps)
-        out.append(long_form.with_lower_face(span.landmarks_FN2, lower_FK2, rigid_R2))
-    return out
+        lower_TK2 = long_form.lower_face(generated_TN2, rigid_R2)
+        lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN2), faces.fps)
+        landmarks.append(long_form.with_lower_face(span.landmarks_FN2, lower_FK2, rigid_R2))
+    return landmarks
 
 
 def render(
-    found: Study,
+    faces: FirstPass,
     landmarks: list[np.ndarray],
     models: Models,
-    source: Source,
+    person: PersonReference,
     speech_S: np.ndarray,
     out: Path,
-    on_frame: Callable[[], None] = nothing,
+    on_frame: Callable[[], None] = lambda: None,
     rate: int = SAMPLE_HZ,
 ) -> None:
     """Second pass: paint the landmarks of every span into its frames, add the speech, mark, write `out` atomically.
@@ -205,38 +137,35 @@ def render(
     from mytalk.dub import compositing
     from mytalk.networks import appearance
 
-    painter = appearance.Painter(models.appearance, source.frames_RHW3, source.frame_landmarks_RN2)
-    regions = [appearance.regions(span.landmarks_FN2) for span in found.spans]
-    frames = compositing.dubbed(found, landmarks, regions, painter, on_frame)
-    sound_S = fitted(speech_S, round(found.frames / found.fps * rate))
-    media.write_video(out, frames, found.fps, sound_S, rate, MARK)
+    painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN2)
+    regions = [appearance.regions(span.landmarks_FN2) for span in faces.spans]
+    frames = compositing.dubbed_frames(faces, landmarks, regions, painter, on_frame)
+    audio_S = cut_or_pad(speech_S, round(faces.frames / faces.fps * rate))
+    media.write_video(out, frames, faces.fps, audio_S, rate, MARK)
 
 
-# What is asked -----------------------------------------------------------------------------------------
-
-
-def refuse_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
-    """Raise UserError where OUT is no mp4, is one of the files that are read, or can have no folder."""
+def check_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
+    """Raise UserError where OUT is no mp4, is one of the files that are read, or its folder cannot be created."""
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file in it")
     if out.suffix.lower() != ".mp4":
-        raise UserError(f"{out} does not end in .mp4, which is what is written; name it {out.with_suffix('.mp4').name}")
+        raise UserError(f"{out} does not end in .mp4, the format of the result; name it {out.with_suffix('.mp4').name}")
     for read in (video, speech, reference):
-        if read is not None and _same(out, read):
+        if read is not None and _same_file(out, read):
             raise UserError(f"{out} is read and cannot be written as well; name another OUT")
     for folder in out.absolute().parents:
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file, so {out} can have no folder there; name another OUT")
+            raise UserError(f"{folder} is a file and cannot hold {out}; name another OUT")
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one file, through links too, be they there already or not."""
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether two paths are one file, through links too, also where neither exists yet."""
+    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
 
 
 @contextlib.contextmanager
-def _told_to_the_user() -> Iterator[None]:
-    """Turn what is wrong with a file into one line with the fix."""
+def _as_user_errors() -> Iterator[None]:
+    """Turn MediaError into UserError with the fix."""
     try:
         yield
     except media.MediaError as error:
@@ -244,16 +173,16 @@ def _told_to_the_user() -> Iterator[None]:
         raise UserError(f"{error}; {fix}") from error
 
 
-def _studied(name: str, video: Path, detector: Detector) -> Study:
-    """`study` with progress; how many frames there are is a guess from the header."""
+def _find_face_spans(name: str, video: Path, detector: Detector) -> FirstPass:
+    """`find_face_spans` with progress; its total is estimated from the header."""
     progress = Progress(name, round(media.probe(video).duration_s * float(frame_rate(video))), "frames")
-    found = study(video, detector, progress.step)
+    faces = find_face_spans(video, detector, progress.step)
     progress.finish()
-    return found
+    return faces
 
 
-def _sound_of(video: Path) -> np.ndarray:
-    """A video's own sound at 16 kHz; none, said so, where it has no audio."""
+def _own_audio(video: Path) -> np.ndarray:
+    """A video's own sound at 16 kHz; empty, with a message, where it has no audio."""
     try:
         return media.read_audio(video)
     except media.MediaError as error:
@@ -263,12 +192,12 @@ def _sound_of(video: Path) -> np.ndarray:
         return np.zeros(0, np.float32)
 
 
-def _say_if_cut(speech: Path, speech_s: float, video: Path, video_s: float) -> None:
+def _warn_if_cut(speech: Path, speech_s: float, video: Path, video_s: float) -> None:
     if speech_s > video_s + 0.05:
         print(f"{speech} lasts {speech_s:.2f} s and {video} {video_s:.2f} s: the end of the speech is cut")
 
 
-def _windows(found: Study, window_frames: int) -> int:
+def _windows(faces: FirstPass, window_frames: int) -> int:
     from mytalk.dub.long_form import windows
 
-    return sum(len(windows(frames_at_25_hz(span, found.fps), window_frames)) for span in found.spans)
+    return sum(len(windows(frames_at_25_hz(span, faces.fps), window_frames)) for span in faces.spans)

@@ -483,7 +483,7 @@ def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> No
         return [np.full_like(span.landmarks_FN2, np.nan) for span in found.spans]
 
     with monkeypatch.context() as patch:
-        patch.setattr(dubbing, "written", nans)
+        patch.setattr(dubbing, "write_motion", nans)
         assert dubbed.score(bench, task).reason == clip.NOT_FINITE
 
     def damaged(*_):

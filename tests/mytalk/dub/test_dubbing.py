@@ -26,7 +26,9 @@ import torch
 from mytalk import media
 from mytalk.__main__ import COMMANDS
 from mytalk.command import EXIT_INTERRUPTED, UserError, main
+from mytalk.dub import command as dub_command
 from mytalk.dub import compositing, dubbing, first_pass, long_form
+from mytalk.dub.person import PersonReference, person_reference
 from mytalk.face import crop
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.networks import motion
@@ -140,12 +142,12 @@ def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000
         kept["frames"], kept["audio"] = np.stack(list(frames)), audio
 
     monkeypatch.setattr(media, "write_video", keep)
-    source = first_pass.source_of(found, np.zeros(0, np.float32))
+    source = person_reference(found, np.zeros(0, np.float32))
     dubbing.render(found, new, models, source, speech_S, tmp_path / "o.mp4", rate=rate)
     return kept["frames"], kept["audio"]
 
 
-def own(found: first_pass.Study) -> list[np.ndarray]:
+def own(found: first_pass.FirstPass) -> list[np.ndarray]:
     return [span.landmarks_FN2 for span in found.spans]
 
 
@@ -278,7 +280,7 @@ def test_a_silent_video_is_dubbed_and_it_is_said(tmp_path, models, capsys):
 def test_a_reference_is_what_the_models_see_of_the_person(tmp_path, models, monkeypatch):
     video, reference = film(tmp_path / "v.mp4", 20), film(tmp_path / "r.mp4", 40)
     seen = []
-    monkeypatch.setattr(dubbing, "written", lambda found, s, m, source, *_: seen.append(source) or own(found))
+    monkeypatch.setattr(dubbing, "write_motion", lambda found, s, m, source, *_: seen.append(source) or own(found))
     seer = Seer(swaying(40))
     dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4", models, seer, reference)
     assert len(seen[0].landmarks_UN2) == 40
@@ -292,7 +294,7 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_are_those_of_the_sour
     """To the bit, on the way into the encoder; short gaps of the detector are painted all the same."""
     video = film(tmp_path / "v.mp4", 60)
     hidden = {*range(20, 30), 40, 41, 42}
-    found = first_pass.study(video, Seer(swaying(60), hidden))
+    found = first_pass.find_face_spans(video, Seer(swaying(60), hidden))
     assert [(span.start, span.stop) for span in found.spans] == [(0, 20), (30, 60)]
     before = np.stack(list(media.read_frames(video, 25)))
     after, _ = sent(monkeypatch, tmp_path, found, own(found), models, np.zeros(0, np.float32))
@@ -310,7 +312,7 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_are_those_of_the_sour
 
 def test_the_painter_gets_batches_of_crops_new_landmarks_and_the_regions_of_the_old(tmp_path, models, monkeypatch):
     video = film(tmp_path / "v.mp4", 40)
-    found = first_pass.study(video, Seer(swaying(40)))
+    found = first_pass.find_face_spans(video, Seer(swaying(40)))
     new = [landmarks + 1 for landmarks in own(found)]
     sent(monkeypatch, tmp_path, found, new, models, np.zeros(0, np.float32))
     assert [len(frames) for frames, *_ in Inverter.calls] == [16, 16, 8]
@@ -365,7 +367,7 @@ def test_spans_end_at_gaps_cuts_and_are_not_too_short(tmp_path):
     heads = swaying(60)
     heads[40:] += 50  # a cut to another place
     hidden = {*range(10, 16), *range(20, 26), *range(38, 41)}  # leaves 4 frames alone; 3 missed at the cut
-    found = first_pass.study(video, Seer(heads, hidden))
+    found = first_pass.find_face_spans(video, Seer(heads, hidden))
     assert [(span.start, span.stop) for span in found.spans] == [(0, 10), (26, 38), (41, 60)]
     for span in found.spans:
         np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads[span.start : span.stop], span.crop_23))
@@ -373,7 +375,7 @@ def test_spans_end_at_gaps_cuts_and_are_not_too_short(tmp_path):
 
 def test_a_short_gap_is_bridged_on_a_line(tmp_path):
     heads = np.linspace(0, 19, 20)[:, None, None] + swaying(1)
-    found = first_pass.study(film(tmp_path / "v.mp4", 20), Seer(heads.astype(np.float32), range(8, 13)))
+    found = first_pass.find_face_spans(film(tmp_path / "v.mp4", 20), Seer(heads.astype(np.float32), range(8, 13)))
     (span,) = found.spans
     np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads, span.crop_23), atol=1e-3)
 
@@ -382,8 +384,8 @@ def test_a_short_gap_is_bridged_on_a_line(tmp_path):
 def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(tmp_path, fps):
     frames = round(5 * fps)
     video = film(tmp_path / "v.mp4", frames, fps)  # it grows louder
-    found = first_pass.study(video, Seer(swaying(frames, fps)))
-    source = first_pass.source_of(found, media.read_audio(video))
+    found = first_pass.find_face_spans(video, Seer(swaying(frames, fps)))
+    source = person_reference(found, media.read_audio(video))
     assert source.landmarks_UN2.shape == (75, COUNT, 2)
     assert source.audio_S.shape == (75 * SAMPLES_PER_FRAME,)
     (span,) = found.spans
@@ -402,23 +404,23 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
 # Motion -------------------------------------------------------------------------------------------------------
 
 
-def studied(frames: int, fps: float | Fraction, start: int = 0) -> first_pass.Study:
+def studied(frames: int, fps: float | Fraction, start: int = 0) -> first_pass.FirstPass:
     """A study with one span, made without a video."""
     heads = swaying(frames, fps, side_px=160, centre=(128.0, 120.0))
-    span = first_pass.Span(start, start + frames, np.eye(3)[:2], heads)
-    return first_pass.Study(Path("none"), Fraction(fps), 256, 256, start + frames, [span])
+    span = first_pass.FaceSpan(start, start + frames, np.eye(3)[:2], heads)
+    return first_pass.FirstPass(Path("none"), Fraction(fps), 256, 256, start + frames, [span])
 
 
-def a_source(frames: int = 30) -> first_pass.Source:
+def a_source(frames: int = 30) -> PersonReference:
     heads = swaying(frames, side_px=150, centre=(120.0, 130.0))
     sound = np.random.default_rng(3).uniform(-0.3, 0.3, frames * SAMPLES_PER_FRAME).astype(np.float32)
-    return first_pass.Source(heads, sound, np.zeros((1, 256, 256, 3), np.uint8), heads[:1])
+    return PersonReference(heads, sound, np.zeros((1, 256, 256, 3), np.uint8), heads[:1])
 
 
 def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
     found, source = studied(60, 25, start=10), a_source()
     speech = np.random.default_rng(4).uniform(-0.5, 0.5, 70 * SAMPLES_PER_FRAME).astype(np.float32)
-    (got,) = dubbing.written(found, speech, models, source, seed=3, steps=4)
+    (got,) = dubbing.write_motion(found, speech, models, source, seed=3, steps=4)
     clip = found.spans[0].landmarks_FN2
     own_speech = speech[10 * SAMPLES_PER_FRAME :]
     sources = {"source_audio_S": source.audio_S}
@@ -430,7 +432,7 @@ def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
 def test_the_model_never_sees_the_mouth_that_is_replaced(models, monkeypatch):
     seen = []
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: seen.append(clip) or clip)
-    dubbing.written(studied(40, 25), np.zeros(0, np.float32), models, a_source(), 0, 2)
+    dubbing.write_motion(studied(40, 25), np.zeros(0, np.float32), models, a_source(), 0, 2)
     assert (seen[0][:, NOISED] == 0).all()
 
 
@@ -450,7 +452,7 @@ def test_a_tracker_stays_exact_at_every_rate(models, monkeypatch, fps):
     monkeypatch.setattr(motion, "generate", tracked)
     frames = round(0.9 * fps)
     found = studied(frames, fps, start)
-    (got,) = dubbing.written(found, sound, models, a_source(), 0, 2)
+    (got,) = dubbing.write_motion(found, sound, models, a_source(), 0, 2)
     (span,) = found.spans
     assert np.array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN2, NOISED, axis=1))
     np.testing.assert_allclose(got, span.landmarks_FN2, atol=0.15)  # of 11 px of motion and 13 of the head
@@ -460,10 +462,10 @@ def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
     """A head that shakes faster than 25 Hz can tell keeps its own movement, mouth included."""
     heads = swaying(1, side_px=160, centre=(128.0, 120.0)).repeat(60, axis=0)
     heads[::2] += 6
-    span = first_pass.Span(0, 60, np.eye(3)[:2], heads)
-    found = first_pass.Study(Path("none"), Fraction(60), 256, 256, 60, [span])
+    span = first_pass.FaceSpan(0, 60, np.eye(3)[:2], heads)
+    found = first_pass.FirstPass(Path("none"), Fraction(60), 256, 256, 60, [span])
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
-    (got,) = dubbing.written(found, np.zeros(0, np.float32), models, a_source(), 0, 2)
+    (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models, a_source(), 0, 2)
     np.testing.assert_allclose(got, heads, atol=1e-2)
 
 
@@ -582,7 +584,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path, models):
     (tmp_path / "linked.mp4").hardlink_to(video)
     refused("is read and cannot be written", out, video, speech, tmp_path / "linked.mp4", models, seer)
     refused("does not end in .mp4.* name it o.mp4", out, video, speech, tmp_path / "o.avi", models, seer)
-    refused("is a file, so", out, video, speech, speech / "o.mp4", models, seer)
+    refused("is a file and cannot hold", out, video, speech, speech / "o.mp4", models, seer)
     (tmp_path / "folder.mp4").mkdir()
     for folder in (tmp_path / "folder.mp4", Path(), Path("."), Path("/"), Path("..")):
         refused("is a folder; name a file in it", out, video, speech, folder, models, seer)
@@ -655,7 +657,7 @@ def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_pa
     out = tmp_path / "new" / "o.mp4"
     done = command(*typed(person, out, models_on_disk))
     assert done.returncode == 0, done.stderr
-    assert "60 frames dubbed, 0 without a face passed through; marked as synthetic" in done.stdout
+    assert "60 frames dubbed, 0 without a face left as they are; marked as synthetic" in done.stdout
     assert "in its metadata; took 0:" in done.stdout
     assert "find the face 60/60 100%" in done.stderr
     assert "paint 60/60 100%" in done.stderr
@@ -700,7 +702,7 @@ def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk
 
 def test_help_is_quick_and_has_an_example(tmp_path):
     """Nothing heavy is imported for it."""
-    heavy = "import sys; from mytalk.dub.dubbing import arguments; arguments().format_help(); print(*sys.modules)"
+    heavy = "import sys; from mytalk.dub.command import arguments; arguments().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "mediapipe", "cv2"} & set(done.stdout.split())
-    assert "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4" in dubbing.arguments().format_help()
+    assert "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4" in dub_command.arguments().format_help()

@@ -1,0 +1,66 @@
+"""What the models see of the person to be dubbed: a stretch of motion with its speech, and pictures of the mouth.
+
+Shape suffixes: U frames of the stretch at 25 Hz, R references, N landmarks (478), H height, W width, S audio samples
+(16 kHz), 2 = (x, y) in crop px, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mytalk import media
+from mytalk.dub.first_pass import FaceSpan, FirstPass
+from mytalk.dub.retiming import at_25_hz, speech_of_span
+from mytalk.face import crop
+from mytalk.face.landmarks import FRAME_HZ, SAMPLES_PER_FRAME
+
+STRETCH_FRAMES = 75  # of the stretch that shows the person's way of moving: as long as in training
+REFERENCES = 25  # pictures of the mouth, as IP_LAP takes at inference
+
+
+@dataclass(frozen=True)
+class PersonReference:
+    """Motion and speech of a stretch of a person's video at 25 Hz, and reference frames with their landmarks."""
+
+    landmarks_UN2: np.ndarray
+    audio_S: np.ndarray  # U * 640 samples
+    frames_RHW3: np.ndarray  # uint8 crops, 256 px
+    frame_landmarks_RN2: np.ndarray
+
+
+def person_reference(faces: FirstPass, audio_S: np.ndarray) -> PersonReference:
+    """The person as the longest span of a video shows them: its loudest 3 s, or all of it where it is shorter.
+
+    `audio_S` is the video's own sound (zeros where it has none). The reference frames are spread evenly over the
+    stretch and read from the video. Raises MediaError and OSError.
+    """
+    span = max(faces.spans, key=lambda span: span.stop - span.start)
+    landmarks_TN2 = at_25_hz(span, faces.fps)
+    speech_S = speech_of_span(span, faces.fps, audio_S)
+    frames = min(len(landmarks_TN2), STRETCH_FRAMES)
+    start = _loudest(speech_S, frames)
+    at_25 = start + np.linspace(0, frames - 1, min(frames, REFERENCES)).round()
+    last = len(span.landmarks_FN2) - 1
+    picked = sorted({min(round(k * float(faces.fps) / FRAME_HZ), last) for k in at_25})
+    return PersonReference(
+        landmarks_UN2=landmarks_TN2[start : start + frames],
+        audio_S=speech_S[start * SAMPLES_PER_FRAME : (start + frames) * SAMPLES_PER_FRAME],
+        frames_RHW3=_crops(faces, span, picked),
+        frame_landmarks_RN2=span.landmarks_FN2[picked],
+    )
+
+
+def _loudest(audio_S: np.ndarray, frames: int) -> int:
+    """The start of the `frames` frames with the most energy, in frames at 25 Hz."""
+    energy_T = np.square(audio_S, dtype=np.float64).reshape(-1, SAMPLES_PER_FRAME).sum(axis=1)
+    sums = np.concatenate([[0.0], energy_T.cumsum()])
+    return int(np.argmax(sums[frames:] - sums[:-frames]))
+
+
+def _crops(faces: FirstPass, span: FaceSpan, picked: list[int]) -> np.ndarray:
+    """Crops of the frames `picked`, counted from the span's start: (R, 256, 256, 3)."""
+    first, stop = span.start + picked[0], span.start + picked[-1] + 1
+    frames = enumerate(media.read_frames(faces.video, faces.fps, first, stop), picked[0])
+    return np.stack([crop.warp(frame, span.crop_23) for index, frame in frames if index in set(picked)])
