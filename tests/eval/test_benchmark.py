@@ -563,7 +563,7 @@ def test_two_processes_dub_each_clip_once_and_report_what_one_does(
         "import os, sys\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path.cwd())!r})\n"
-        "from tests import test_eval_benchmark as here\n"
+        "from tests.eval import test_benchmark as here\n"
         "here.stand_in(here.pytest.MonkeyPatch())\n"
         "whole, asked = here.dubbed.score, open(Path(__file__).parent / f'asked-{os.environ[\"RANK\"]}', 'w')\n"
         "here.dubbed.score = lambda bench, task: print(task.key, file=asked, flush=True) or whole(bench, task)\n"
