@@ -65,6 +65,57 @@ def test_invariant_10_a_folder_imports_only_what_it_may(folder):
     assert seen or folder == "launch"
 
 
+def test_no_test_imports_another():
+    """What two tests share lies in tests/helpers; nothing but tests imports it."""
+    for path, tree in sources(*OURS):
+        for line, name in imports(tree):
+            assert not any(part.startswith("test_") for part in name.split(".")[:-1]), f"{path}:{line} imports {name}"
+
+
+PRIVATE_NAMES_IN_TESTS = {  # used all the same, and why
+    # every tensor of a batch, whichever recipe it is of, is compared
+    "tests/data_pipeline/index/test_index.py": {"_tensors", "_landmarks"},
+    "tests/data_pipeline/sample/test_loader.py": {"_tensors", "_tail"},
+    # a kill between two writes, of which nothing is seen from outside
+    "tests/data_pipeline/shards/test_manifest.py": {"_refuse_leaks"},
+    # who holds which connection, after a fork and in which thread
+    "tests/data_pipeline/storage/test_store.py": {
+        *("_registry", "_told", "_of_thread", "_write", "_system", "_systems", "_where", "_path")
+    },
+    "tests/data_pipeline/test_show.py": {"_fitted", "_axis_px", "_fact"},
+    "tests/eval/test_benchmark.py": {"_clear"},
+    # a detector that finds drawn faces, in processes that extraction starts
+    "tests/helpers/stub_extract.py": {"_detector"},
+}
+
+
+def private_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, name) of each `x._name`, `from x import _name` and `setattr(x, "_name", ...)`, x being of our packages."""
+    foreign = {"self", "cls"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            foreign |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    for line, name in imports(tree):
+        if name.split(".")[0] in OURS and name.rpartition(".")[2].startswith("_"):
+            yield line, name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if dotted(node).split(".")[0] not in foreign:
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Call) and dotted(node.func).endswith("setattr"):
+            for value in node.args:
+                text = value.value if isinstance(value, ast.Constant) else None
+                if isinstance(text, str) and text.rpartition(".")[2].startswith("_"):
+                    yield node.lineno, text
+
+
+def test_no_test_uses_a_private_name_of_ours():
+    for path, tree in sources("tests"):
+        for line, name in private_names(tree):
+            allowed = PRIVATE_NAMES_IN_TESTS.get(path, set())
+            assert name.rpartition(".")[2] in allowed, f"{path}:{line} uses {name}"
+
+
 def test_nothing_hides_the_builtin_eval():
     """`from eval.x import y` is fine; `import eval` and `import eval.x` put a module in the builtin's place."""
     for path, tree in sources(*OURS):

@@ -10,7 +10,7 @@ from data_pipeline import split
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from mytalk.command import UserError
-from tests.data_pipeline.shards.test_manifest import row, table
+from tests.helpers.manifests import row, table
 
 PEOPLE = st.integers(0, 30).map(lambda n: f"c/p{n}")
 CLIPS = st.lists(st.tuples(PEOPLE, st.integers(0, 40).map(str)), min_size=1, max_size=80)

@@ -21,7 +21,7 @@ from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.faulty_http import FaultyServer
 from tests.helpers.train_matrix import RECIPES, modules_of
-from tests.train.test_loop import curve, train
+from tests.helpers.training import curve, train
 from train import loop
 from train.recipes.identity import CELL_PX
 

@@ -20,9 +20,9 @@ import pytest
 from mytalk.machine import free_port
 from mytalk.networks import identity, syncnet
 from mytalk.networks.motion import load_model
-from tests.data_pipeline.extract.test_extract import small_disk
 from tests.helpers.checkout import ROOT
-from tests.train.test_loop import TINY, curve, logged, train
+from tests.helpers.disks import small_disk
+from tests.helpers.training import TINY, curve, logged, train
 from train.run_folder import checkpoint
 
 
@@ -168,7 +168,7 @@ def test_hung_after_a_checkpoint_it_may_be_run_again_but_not_for_ever(talker_sha
 def test_a_call_that_holds_the_interpreter_is_ended_as_well(tmp_path, command):
     """No thread of Python's runs then, the watchdog's neither."""
     code = (
-        "import ctypes, sys\nfrom pathlib import Path\nfrom train import watchdog\nwatchdog.BACKSTOP_S = 0.5\n"
+        "import ctypes, sys\nfrom pathlib import Path\nfrom train.engine import watchdog\nwatchdog.BACKSTOP_S = 0.5\n"
         "with watchdog.Watchdog('test', Path(sys.argv[1]), limit_s=1.0) as dog:\n"
         "    dog.alive('holding on')\n    ctypes.PyDLL(None).sleep(60)\n"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.test_loop import curve, train
+from tests.helpers.training import curve, train
 from train.run_folder import checkpoint
 
 STAGES = (0, 1, 2, 3)
@@ -167,22 +167,22 @@ def harmed(talker_shards, tmp_path_factory) -> Path:
 PRECISIONS = """
 import torch
 from data_pipeline.sample.batch_plan import divide
-from train import ranks, zero
+from train.engine import deepspeed_engine, distributed
 from train.config import LoopConfig, OptimizerConfig
 
-joined = ranks.join()
+ranks = distributed.join()
 for stage in range(4):
-    for precision, dtype in zero.AUTOCAST.items():
+    for precision, dtype in deepspeed_engine.AUTOCAST.items():
         config = LoopConfig(zero_stage=stage, precision=precision)
         module, batching = torch.nn.Linear(3, 2), divide(32, 32, 1)
-        engine = zero.make_engine(module, OptimizerConfig(), config, batching, joined.device)
+        engine = deepspeed_engine.make_engine(module, OptimizerConfig(), config, batching, ranks.device)
         lower = precision != "fp32"
         for flag in {False, lower}:
             torch.set_autocast_enabled("cuda", flag)
             with torch.autocast("cpu", dtype, enabled=lower):
                 made = engine(torch.ones(1, 3)).dtype
             assert made == dtype, f"{made} at ZeRO {stage}, {precision}, flag of CUDA {flag}"
-ranks.leave()
+distributed.leave()
 """
 
 

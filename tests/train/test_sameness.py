@@ -1,17 +1,17 @@
-"""Invariant 2 at length: every recipe, world size, accumulation and ZeRO stage, 50 steps (test_train.py: 8 to 12).
+"""Invariant 2 at length: every recipe, world size, accumulation and ZeRO stage, 50 steps (test_loop.py: 8).
 
 One process group for each world size trains all of its runs; together they take some twenty minutes on two cores.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.helpers.checkout import ROOT
-from tests.train.test_loop import PLAYERS, STAGES, curve, train
+from tests.helpers.training import PLAYERS, STAGES, Leg, curve, names_needed, train_runs
 
 STEPS, GLOBAL_BATCH = 50, 16
 RATE = "optimizer.lr=1e-4"  # the paper's; at ten times that rounding becomes some percent (docs/log.md)
@@ -21,21 +21,22 @@ ONCE = ("workers=0", f"validate_every={STEPS}", f"checkpoint_every={STEPS}", f"l
 pytestmark = pytest.mark.full
 
 
-@pytest.fixture(scope="module")
-def runs(filmed_shards, tmp_path_factory) -> Path:
+def matrix() -> dict[str, list[Leg]]:
     """RECIPE-w<world size>a<accumulation>z<stage>."""
-    folder = tmp_path_factory.mktemp("sameness")
-    for world in WORLDS:
-        jobs = []
-        for recipe in PLAYERS:
-            for accumulation in ACCUMULATIONS:
-                for stage in STAGES:
-                    micro = GLOBAL_BATCH // (world * accumulation)
-                    batch = (f"global_batch={GLOBAL_BATCH}", f"max_micro_batch={micro}", f"steps={STEPS}", RATE)
-                    run = f"run={folder / f'{recipe}-w{world}a{accumulation}z{stage}'}"
-                    settings = [f"shards={filmed_shards}", run, f"zero_stage={stage}", *batch, *ONCE]
-                    jobs.append([recipe, str(ROOT / "tests" / "helpers" / f"tiny_{recipe}.yaml"), settings])
-        train(folder, world, jobs)
+    runs = {}
+    for recipe, world, accumulation, stage in itertools.product(PLAYERS, WORLDS, ACCUMULATIONS, STAGES):
+        micro = GLOBAL_BATCH // (world * accumulation)
+        batch = (f"global_batch={GLOBAL_BATCH}", f"max_micro_batch={micro}", f"steps={STEPS}", RATE)
+        leg = Leg(WORLDS.index(world), recipe, (f"zero_stage={stage}", *batch, *ONCE))
+        runs[f"{recipe}-w{world}a{accumulation}z{stage}"] = [leg]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def runs(request, filmed_shards, tmp_path_factory) -> Path:
+    """The folder of those runs that the selected tests name."""
+    folder, known = tmp_path_factory.mktemp("sameness"), matrix()
+    train_runs(folder, filmed_shards, WORLDS, {name: known[name] for name in names_needed(request)})
     return folder
 
 
@@ -43,6 +44,7 @@ def runs(filmed_shards, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("accumulation", ACCUMULATIONS)
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("recipe", PLAYERS)
+@pytest.mark.trains("{recipe}-w1a1z0", "{recipe}-w{world}a{accumulation}z{stage}")
 def test_invariant_2_over_fifty_steps(runs, recipe, world, accumulation, stage):
     """The keys to the number, every player's loss within 1e-4."""
     run, reference = runs / f"{recipe}-w{world}a{accumulation}z{stage}", runs / f"{recipe}-w1a1z0"

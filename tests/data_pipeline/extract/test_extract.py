@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from data_pipeline.shards import ledger, writer
 from mytalk.command import UserError, one_line
 from mytalk.face import crop
 from tests.helpers import deadly, stub_extract
+from tests.helpers.disks import no_file_past, small_disk
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
 
@@ -197,30 +195,6 @@ def test_new_videos_get_shards_of_their_own(videos, tmp_path):
             assert after[name] == data
     listed = json.loads(after["sources.json"])["sources"]
     assert {row["identity"] for row in listed if row["path"] == "late.mp4"} == {"c/late"}
-
-
-@contextlib.contextmanager
-def no_file_past(size: int) -> Iterator[None]:
-    """As a full disk, for those who may not mount: no file may grow past `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str):
-    """A tmpfs of `size` at `folder`, and a function that sets its mount options; root only."""
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
-        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_stops_in_one_line_and_the_same_command_continues(videos, whole, tmp_path):

@@ -23,6 +23,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import command, media
 from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
+from tests.helpers.manifests import row, table
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
 
@@ -38,18 +39,6 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def manifest(folder) -> Manifest:
     return Manifest.load(folder)
-
-
-def row(identity: str, split: str, source: str = "", key: str = "", frames: int = 25) -> dict:
-    """A row of a made-up table."""
-    blank = {field.name: "" if pa.types.is_string(field.type) else 0 for field in manifests.SCHEMA}
-    blank.update(crop=[1.0, 0, 0, 0, 1, 0], identity=identity, split=split, frames=frames)
-    blank.update(source_sha256=source or f"digest of {identity}", key=key or f"{identity}-{source}")
-    return blank
-
-
-def table(*rows: dict) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=manifests.SCHEMA)
 
 
 def test_offsets_are_those_of_the_tars(manifest):

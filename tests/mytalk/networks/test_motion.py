@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
-from data_pipeline.examples.motion import MotionBatch
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.face import pose
@@ -21,20 +20,12 @@ from mytalk.networks import diffusion, identity, motion
 from mytalk.networks.motion import MotionConfig, MotionModel
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
+from tests.helpers.motion_batches import padded, predict_and_learn, shaken
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
 
 TINY = MotionConfig(
     width=32, heads=2, layers=2, hidden=48, kernel=5, speech_layers=1, identity_layers=1, unit_px=8, slow_frames=4
 )
-
-
-def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with every weight drawn anew: none is zero, as the fresh model's output is."""
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(0.15 * torch.randn(weight.shape, generator=random))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -190,40 +181,6 @@ def test_restore_inverts_prepare_and_keeps_clean_points_bit_for_bit():
 
 
 # The network
-
-
-def padded(batch: MotionBatch, frames: int, source_frames: int) -> MotionBatch:
-    """The batch with more padding, which holds anything but, as the contract has it, silence."""
-    random = torch.Generator().manual_seed(8)
-
-    def more(tensor: torch.Tensor, count: int, garbage: float) -> torch.Tensor:
-        shape = (tensor.shape[0], count, *tensor.shape[2:])
-        added = garbage * torch.rand(shape, dtype=tensor.dtype, generator=random)
-        return torch.cat([tensor, added], dim=1)
-
-    return replace(
-        batch,
-        landmarks_BTN2=more(batch.landmarks_BTN2, frames, 256.0),
-        mask_BT=more(batch.mask_BT, frames, 0.0),
-        audio_BS=more(batch.audio_BS, frames * SAMPLES_PER_FRAME, 0.0),
-        noise_BTK2=more(batch.noise_BTK2, frames, 5.0),
-        source_BUN2=more(batch.source_BUN2, source_frames, 256.0),
-        source_mask_BU=more(batch.source_mask_BU, source_frames, 0.0),
-        source_audio_BS=more(batch.source_audio_BS, source_frames * SAMPLES_PER_FRAME, 0.0),
-    )
-
-
-def predict_and_learn(recipe: MotionRecipe, model: MotionModel, batch: MotionBatch):
-    """Predictions on valid frames, per-example losses, and every gradient."""
-    kept = []
-
-    def forward(*inputs):
-        kept.append(model(*inputs))
-        return kept[0]
-
-    loss_B = recipe.loss({"motion": forward}, batch)
-    gradients = torch.autograd.grad(loss_B.mean(), list(model.parameters()))
-    return kept[0].detach(), loss_B.detach(), gradients
 
 
 def test_padding_changes_no_prediction_and_no_gradient(recipe, model):

@@ -16,8 +16,8 @@ from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionModel
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
+from tests.helpers.motion_batches import padded, predict_and_learn, shaken
 from tests.helpers.train_matrix import modules_of
-from tests.mytalk.networks.test_motion import padded, predict_and_learn, shaken
 from train.recipes import motion as train_motion
 from train.recipes.motion import MotionRecipe, MotionTrainConfig, of_extractor
 

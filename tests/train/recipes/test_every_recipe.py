@@ -1,0 +1,43 @@
+"""What holds for every recipe."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from data_pipeline.shards import manifest
+from mytalk import config
+from mytalk.command import UserError
+from tests.helpers.checkout import ROOT
+from tests.helpers.train_matrix import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split):
+    """A single clip of 128 px among those that are trained or measured on, for every recipe."""
+    shards = tmp_path / "shards"
+    shutil.copytree(filmed_shards, shards)
+    made = manifest.Manifest.load(shards)
+    crop_px, row = made.column("crop_px").copy(), made.rows(split)[1]
+    crop_px[row] = 128
+    place = made.table.column_names.index("crop_px")
+    manifest.save(shards, made.table.set_column(place, "crop_px", manifest.pa.array(crop_px)), made.header)
+    schema, recipe = RECIPES[name]
+    tiny = ROOT / "tests" / "helpers" / f"tiny_{name}.yaml"
+    with pytest.raises(UserError, match=r"is a crop of 128 px and training needs 256; extract again") as told:
+        recipe(config.load(schema, tiny, [f"shards={shards}"]))
+    assert made.column("key")[row] in str(told.value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_player_has_dropout(recipe, filmed_shards):
+    """It would be drawn by torch's generator, and a curve would depend on how a batch is divided."""
+    schema, made = RECIPES[recipe]
+    settings = config.load(schema, str(ROOT / "tests" / "helpers" / f"tiny_{recipe}.yaml"), [f"shards={filmed_shards}"])
+    for player in made(settings).players().values():
+        for module in player.module.modules():
+            assert not isinstance(module, torch.nn.modules.dropout._DropoutNd) or module.p == 0
+            assert not getattr(module, "dropout", 0)
