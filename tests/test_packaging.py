@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
 import subprocess
 import sys
@@ -25,11 +26,13 @@ OURS = {*MAY_IMPORT, "tests", "benchmarks"}
 LIGHT = {f"mytalk.{name}" for name in ("atomic", "command", "config", "machine", "progress")}  # all that launch may use
 
 
-def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def sources(*folders: str) -> list[tuple[str, ast.Module]]:
     """(path, syntax tree) of every Python file of these folders."""
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
+    if len(folders) > 1:
+        return [source for folder in folders for source in sources(folder)]
+    paths = sorted((ROOT / folders[0]).rglob("*.py"))
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))) for path in paths]
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
