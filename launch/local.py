@@ -1,10 +1,12 @@
 """Several processes of one command on this machine: one terminal, one error, one exit code.
 
-Rank 0's output passes through; what the others say is kept, and shown only if one of them is to blame for the
-end. Unlike torchrun it hands the ranks' own exit code on, so that 75 still means "the same command continues".
+Rank 0's output passes through; the output of the others is kept, and shown only if one of them is the cause of the
+end. A rank that fails leaves its reason in a JSON file (`mytalk.command.leave_error`); the kind of error there, or the
+signal that killed the rank, decides which failure explains the others. Unlike torchrun it returns the ranks' own exit
+code, so that 75 still means "the same command continues".
 
-Ranks have sessions of their own: Ctrl-C at a terminal reaches the launcher alone, which passes it on once. If the
-launcher itself is killed, the kernel kills the ranks (PR_SET_PDEATHSIG, Linux only): nothing can be left behind,
+Each rank has its own session: Ctrl-C at a terminal reaches the launcher alone, which passes it on once. If the
+launcher itself is killed, the kernel kills the ranks (PR_SET_PDEATHSIG, Linux only): no process is left behind,
 and nothing is lost but the steps since the last checkpoint.
 """
 
@@ -12,42 +14,36 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tty
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any
 
+from launch.words import at_least, check_words
 from mytalk import command
-from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
-from mytalk.machine import free_port
+from mytalk.command import ERROR_FILE, EXIT_DONE, EXIT_RUN_AGAIN, UserError
+from mytalk.machine import cores, free_port
 
-FOLDERS = ("train", "eval")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 POLL_S = 0.1
-SETTLE_S = 3.0  # a rank that fails closes its connections before it has said why; wait this long for the reason
+SETTLE_S = 3.0  # a rank that fails closes its connections before it leaves its reason; wait this long for the reason
 KEPT_BYTES = 65536
 SHOWN_LINES = 30
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
-ONE_LINE = re.compile(r"^python -m \S+.*: error: ")  # what mytalk.command.guarded prints
-BROKEN_CONNECTION = re.compile(
-    r"Connection (closed|reset|refused)|Broken pipe|Socket closed|gloo/transport|Dist(Network|Backend|Store)Error"
-    r"|nccl(Remote|System)Error|NCCL communicator was aborted|recvValue failed|failed to recv"
-)
-SUSPICIOUS = re.compile(f"(?:{TRACEBACK.pattern}|{BROKEN_CONNECTION.pattern})".encode())
-
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m launch local`."""
-    made = command.parser(
+    parser = command.parser(
         "python -m launch local",
         "Run a command in several processes on this machine, usually one for each GPU. TERM, INT and USR1 are "
         "passed on to all of them: training then writes a checkpoint and ends with exit code 75, and the same "
@@ -55,66 +51,55 @@ def arguments() -> argparse.ArgumentParser:
         "python -m launch local --processes 8 -- train motion --config configs/paper/motion.yaml "
         "shards=data/mine run=runs/mine identity=runs/identity/model",
     )
-    made.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes to start")
-    made.add_argument(
+    parser.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes to start")
+    parser.add_argument(
         "--threads", type=int, metavar="K", help="OMP_NUM_THREADS of each; else yours, else the cores divided by N"
     )
-    made.add_argument(
+    parser.add_argument(
         "--grace-s",
         type=float,
         default=60.0,
         help="seconds that the others have to end once one has ended, and from TERM to KILL (60)",
     )
-    made.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
-    return made
+    parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Refuse what cannot be started; start the rest."""
+    """Start the processes; UserError for what cannot be started."""
     check_words(args.words)
-    if args.processes < 1:
-        raise UserError(f"--processes must be at least 1, not {args.processes}")
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f"--threads must be at least 1, not {args.threads}")
+    at_least(1, processes=args.processes, threads=args.threads)
     if not args.grace_s >= 0:
         raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
     return start(args.words, args.processes, args.threads, args.grace_s)
 
 
-def check_words(words: Sequence[str]) -> None:
-    """UserError unless the words after -- name something that can be started."""
-    if not words:
-        raise UserError("nothing to start; name it after --, such as: -- train motion --config FILE")
-    if words[0] not in FOLDERS:
-        raise UserError(f"cannot start '{words[0]}'; the first word after -- must be {' or '.join(FOLDERS)}")
-
-
 def start(words: Sequence[str], processes: int, threads: int | None = None, grace_s: float = 60.0) -> int:
     """Run `python -m WORDS` in `processes` processes and wait for them; the exit code of the whole.
 
-    It takes over the process: handlers of signals, and it must be called before any thread is started.
+    It sets signal handlers of this process, and must be called before any thread is started.
     """
-    crew = Crew(grace_s)
-    before = {number: signal.signal(number, crew.forward) for number in FORWARDED}
-    try:
-        # A signal that comes while ranks are being started waits until it can be passed on to all of them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        for environment in environments(processes, threads):
-            crew.add([sys.executable, "-m", *words], environment)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        return crew.wait()
-    finally:
-        crew.kill()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with tempfile.TemporaryDirectory(prefix="launch-") as error_folder:
+        supervisor = Supervisor(grace_s, Path(error_folder), debug="--debug" in words)
+        handlers = {number: signal.signal(number, supervisor.forward) for number in FORWARDED}
+        try:
+            # A signal that comes while ranks are being started waits until it can be passed on to all of them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            for environment in environments(processes, threads):
+                supervisor.add([sys.executable, "-m", *words], environment)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            return supervisor.wait()
+        finally:
+            supervisor.kill()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def environments(processes: int, threads: int | None) -> list[dict[str, str]]:
     """The environment of each rank, as torchrun would set it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),
+        "OMP_NUM_THREADS": str(max(1, cores() // processes)),
         **os.environ,
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
@@ -127,7 +112,7 @@ def environments(processes: int, threads: int | None) -> list[dict[str, str]]:
 
 
 def child_setup() -> Callable[[], None]:
-    """What a rank does between fork and exec: no handlers of ours, and death when the launcher dies.
+    """What a rank does between fork and exec: default signal handlers, and an end when the launcher ends.
 
     Everything it needs is loaded here, in the launcher, which has one thread: that makes the fork safe.
     """
@@ -146,132 +131,118 @@ def child_setup() -> Callable[[], None]:
     return setup
 
 
-@dataclass
-class Tail:
-    """The last of what was written to it."""
+class StderrGate:
+    """Rank 0's stderr on its way to ours: passed on, but once the rank has failed held until the cause is known."""
 
-    kept: bytearray = field(default_factory=bytearray)
-
-    def write(self, data: bytes) -> None:
-        self.kept += data
-        del self.kept[:-KEPT_BYTES]
-
-    def last_words(self) -> list[str]:
-        """The one line of an error that a user can mend; else the traceback; else the last lines."""
-        lines = [line.rstrip() for line in self.kept.decode(errors="replace").splitlines() if line.strip()]
-        lines = lines[-SHOWN_LINES:]
-        for line in reversed(lines):
-            if ONE_LINE.match(line):
-                return [line]
-        begins = [index for index, line in enumerate(lines) if TRACEBACK.search(line)]
-        return lines[begins[0] :] if begins else lines
-
-
-class Gate:
-    """Rank 0's stderr on its way to ours. What looks like an error is held until it is known who is to blame."""
-
-    def __init__(self, stream: BinaryIO):
-        self.stream = stream
+    def __init__(self, error_file: Path):
+        self.error_file = error_file  # written before the error is printed
         self.held = bytearray()
-        self.since: float | None = None  # when it began to hold
-        self.shut = False
+        self.decision: bool | None = None
 
     def write(self, data: bytes) -> None:
-        """Pass on what comes before the first sign of an error, hold the rest."""
-        if self.since is None and (found := SUSPICIOUS.search(data)):
-            line = data.rfind(b"\n", 0, found.start()) + 1
-            self._pass(data[:line])
-            self.hold()
-            data = data[line:]
-        if self.since is None:
-            self._pass(data)
-        else:
+        """Pass on or hold what rank 0 has written."""
+        if self.decision is None and self.error_file.exists():
             self.held += data
-            if len(self.held) > KEPT_BYTES:
-                self.release()
+        elif self.decision is not False:
+            write_through(sys.stderr, data)
 
-    def hold(self) -> None:
-        """Hold everything from now on."""
-        if self.since is None:
-            self.since = time.monotonic()
-
-    def release(self) -> None:
-        """Pass on what was held; it concerns the user."""
-        self._pass(bytes(self.held))
-        self.held.clear()
-        self.since = None
-
-    def drop(self) -> None:
-        """Forget what was held and all that comes: it follows from another rank's failure."""
-        self.held.clear()
-        self.shut = True
-
-    def _pass(self, data: bytes) -> None:
-        if data and not self.shut:
-            self.stream.write(data)
-            self.stream.flush()
+    def decide(self, show: bool) -> None:
+        """Show what is held and all that follows, or drop it: it follows from another rank's failure."""
+        if self.decision is None:
+            self.decision = show
+            self.write(bytes(self.held))
 
 
 @dataclass
 class Rank:
-    """One process of the run; its exit code once it has ended (minus the signal that killed it)."""
+    """One process of the run."""
 
     number: int
     process: subprocess.Popen
-    tail: Tail
-    code: int | None = None
+    error_file: Path
+    output: bytearray = field(default_factory=bytearray)  # the end of it
+    code: int | None = None  # once it has ended; minus the signal that killed it
 
-    def symptom(self) -> int:
-        """How likely its end follows from another's: 0 an error of its own, 1 a bug's traceback, 2 a lost peer."""
-        said = self.tail.last_words()
-        if BROKEN_CONNECTION.search("\n".join(said)):
+    def keep(self, data: bytes) -> None:
+        """Keep the end of its output."""
+        self.output += data
+        del self.output[:-KEPT_BYTES]
+
+    def error(self) -> dict[str, Any]:
+        """What `mytalk.command.leave_error` wrote; empty where it left nothing."""
+        try:
+            return json.loads(self.error_file.read_text())
+        except FileNotFoundError:
+            return {}
+
+    def order_as_cause(self) -> int:
+        """0 an error of its own, 1 a bug, 2 a lost peer: the lowest of all failures explains the others.
+
+        A bug may be how another's failure shows. Libraries abort when they lose a peer.
+        """
+        assert self.code is not None
+        kind = self.error().get("kind")
+        if kind == "peer" or self.code == -signal.SIGABRT:
             return 2
-        own = (self.code or 0) < 0 or any(ONE_LINE.match(line) for line in said)
-        return 0 if own else 1
+        return 0 if kind in ("user", "machine") or self.code < 0 else 1
+
+    def reason(self, debug: bool) -> list[str]:
+        """Its error as one line, with the traceback of a bug or for --debug; its last lines where it left none."""
+        error = self.error()
+        if error and (debug or error["kind"] in ("bug", "peer")) and error["traceback"]:
+            return error["traceback"].rstrip().splitlines()[-SHOWN_LINES:]
+        if error:
+            return [f"error: {error['message']}"]
+        lines = [line.rstrip() for line in self.output.decode(errors="replace").splitlines()]
+        return [line for line in lines if line][-SHOWN_LINES:]
 
 
-class Crew:
-    """The ranks of a run, started and waited for."""
+class Supervisor:
+    """Starts the ranks, relays their output, and ends the rest when one has failed."""
 
-    def __init__(self, grace_s: float):
+    def __init__(self, grace_s: float, error_folder: Path, debug: bool):
         self.grace_s = grace_s
+        self.error_folder = error_folder
+        self.debug = debug
         self.ranks: list[Rank] = []
         self.selector = selectors.DefaultSelector()
-        self.gate = Gate(sys.stderr.buffer)
+        self.gate = StderrGate(self._error_file(0))
         self.setup = child_setup()
         self.sent: set[int] = set()  # signals passed on
-        self.cut_short = False  # a rank died of such a signal: it had not begun to train
-        self.left_at: float | None = None  # when the first rank ended that wants to be run again
-        self.failures: list[Rank] = []  # in the order of their deaths, until the rest are told to end
+        self.died_of_signal = False  # a rank died of such a signal: it had not begun to train
+        self.run_again_at: float | None = None  # when the first rank ended with 75
+        self.failures: list[Rank] = []  # in the order of their ends, until the rest are told to end
         self.first_failed_at = 0.0
         self.cause: Rank | None = None
         self.ended_at: float | None = None  # when the rest were told to end
 
     def add(self, typed: list[str], environment: dict[str, str]) -> None:
         """Start the next rank."""
-        number, tail = len(self.ranks), Tail()
+        number = len(self.ranks)
+        error_file = self._error_file(number)
         if number == 0:
-
-            def take_errors(data: bytes) -> None:
-                tail.write(data)
-                self.gate.write(data)
-
-            out = self._channel(show, sys.stdout.isatty())
-            err = self._channel(take_errors, sys.stderr.isatty())
+            out, read_out = channel(sys.stdout.isatty())
+            err, read_err = channel(sys.stderr.isatty())
         else:
-            out = err = self._channel(tail.write, False)
+            out, read_out = err, read_err = channel(terminal=False)
         process = subprocess.Popen(
             typed,
-            env=environment,
+            env={**environment, ERROR_FILE: str(error_file)},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             start_new_session=True,
             preexec_fn=self.setup,
         )
+        rank = Rank(number, process, error_file)
+        self.ranks.append(rank)
         for end in {out, err}:
             os.close(end)
-        self.ranks.append(Rank(number, process, tail))
+        if number == 0:
+            self.selector.register(read_out, selectors.EVENT_READ, lambda data: write_through(sys.stdout, data))
+            self.selector.register(read_err, selectors.EVENT_READ, self.gate.write)
+        else:
+            self.selector.register(read_out, selectors.EVENT_READ, rank.keep)
 
     def forward(self, number: int, _: object) -> None:
         """Handler of signals: pass it on to every rank."""
@@ -286,8 +257,8 @@ class Crew:
             self._collect()
             self._end_the_rest()
         if self.failures and self.cause is None:
-            self._blame()
-        self.gate.release()
+            self._show_cause()
+        self.gate.decide(show=True)
         if self.cause is not None:
             return exit_code(self.cause.code)
         return EXIT_DONE if all(rank.code == EXIT_DONE for rank in self.ranks) else EXIT_RUN_AGAIN
@@ -299,18 +270,11 @@ class Crew:
                 os.killpg(rank.process.pid, signal.SIGKILL)
                 rank.process.wait()
 
+    def _error_file(self, number: int) -> Path:
+        return self.error_folder / f"rank-{number}.json"
+
     def _alive(self) -> list[Rank]:
         return [rank for rank in self.ranks if rank.code is None]
-
-    def _channel(self, take: Callable[[bytes], None], terminal: bool) -> int:
-        """The writing end for a rank, whose data goes to `take`; a terminal where ours is one (moving lines)."""
-        if terminal:
-            read, write = os.openpty()
-            tty.setraw(write)
-        else:
-            read, write = os.pipe()
-        self.selector.register(read, selectors.EVENT_READ, take)
-        return write
 
     def _read(self, timeout_s: float) -> bool:
         """Take what the ranks have written; whether there was anything."""
@@ -318,11 +282,11 @@ class Crew:
             time.sleep(timeout_s)
             return False
         ready = self.selector.select(timeout_s)
-        # stderr (opened later) first: the closing progress line comes before what is said about the result.
+        # stderr (opened later) first: the closing progress line comes before what is printed about the result.
         for key, _ in sorted(ready, key=lambda pair: -pair[0].fd):
             try:
                 data = os.read(key.fd, 65536)
-            except OSError:  # a terminal says so when its other end was closed
+            except OSError:  # so a terminal tells that its other end was closed
                 data = b""
             if data:
                 key.data(data)
@@ -332,7 +296,7 @@ class Crew:
         return bool(ready)
 
     def _collect(self) -> None:
-        """Note who has ended, and how."""
+        """Note which ranks have ended, and how."""
         ended = [rank for rank in self._alive() if rank.process.poll() is not None]
         if not ended:
             return
@@ -341,72 +305,86 @@ class Crew:
             pass
         for rank in ended:
             rank.code = rank.process.returncode
-            if rank.code in (EXIT_DONE, EXIT_RUN_AGAIN) or self.ended_at is not None:
-                if rank.code == EXIT_RUN_AGAIN:
-                    self.left_at = self.left_at or time.monotonic()
+            if rank.code == EXIT_RUN_AGAIN:
+                self.run_again_at = self.run_again_at or time.monotonic()
+            elif rank.code == EXIT_DONE or self.ended_at is not None:
                 continue
-            if rank.code in {code for number in self.sent for code in (-number, 128 + number)}:
-                self.cut_short = True
-                continue
-            if not self.failures:
-                self.first_failed_at = time.monotonic()
-            self.failures.append(rank)
-            self.gate.hold()
+            elif rank.code in {code for number in self.sent for code in (-number, 128 + number)}:
+                self.died_of_signal = True
+            else:
+                self.first_failed_at = self.first_failed_at or time.monotonic()
+                self.failures.append(rank)
 
     def _end_the_rest(self) -> None:
-        """TERM to the rest once it is known why one failed, or when they stay after others have gone; KILL later."""
+        """TERM to the rest once the cause of a failure is known, or when they stay after others; KILL later."""
         now = time.monotonic()
         if self.ended_at is not None:
             if now - self.ended_at > self.grace_s:
                 self.kill()
-        elif self._settled(now):
+        elif self._must_end(now):
             self.ended_at = now
             if self.failures:
-                self._blame()
-            elif not self.cut_short:
-                self._name_who_stayed()
+                self._show_cause()
+            elif not self.died_of_signal:
+                self._show_who_stayed()
             for rank in self._alive():
                 rank.process.terminate()
-        elif not self.failures and self.gate.since is not None and now - self.gate.since > SETTLE_S:
-            self.gate.release()  # an error that killed nobody
 
-    def _settled(self, now: float) -> bool:
-        """Whether the rest must end: at once if the failure explains itself, else after a moment."""
+    def _must_end(self, now: float) -> bool:
+        """Whether the rest must end: at once if a failure has its own cause, else after a moment."""
         if not self.failures:
-            return self.cut_short or (self.left_at is not None and now - self.left_at > self.grace_s)
-        return now - self.first_failed_at > SETTLE_S or any(rank.symptom() < 2 for rank in self.failures)
+            return self.died_of_signal or (self.run_again_at is not None and now - self.run_again_at > self.grace_s)
+        return now - self.first_failed_at > SETTLE_S or any(rank.order_as_cause() < 2 for rank in self.failures)
 
-    def _name_who_stayed(self) -> None:
-        """Some ranks hang, after others have ended and will run again: pass on why those did."""
-        left = next(rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN)
-        lines = [f"rank {left.number}: {line}" for line in left.tail.last_words()] if left.number else []
+    def _show_who_stayed(self) -> None:
+        """Some ranks hang after others have ended with 75: show why those did."""
+        first = next(rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN)
         stay = ", ".join(str(rank.number) for rank in self._alive())
-        lines.append(f"python -m launch local: rank {stay} of {len(self.ranks)} did not end and is being stopped")
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        reason = [] if first.number == 0 else first.reason(self.debug)
+        self._print(first, reason, f"rank {stay} of {len(self.ranks)} did not end and is being stopped")
 
-    def _blame(self) -> None:
+    def _show_cause(self) -> None:
         """Choose the failure that explains the others, and show it once."""
-        # An error that all ranks have in common (a wrong key) is rank 0's, which has shown it already.
-        self.cause = min(self.failures, key=lambda rank: (rank.symptom(), rank.symptom() == 0 and rank.number > 0))
-        left = [rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN]
-        if left and self.cause.symptom() == 2:  # those who lost it had a peer that will run again
-            self.cause = left[0]
-        number, total, said = self.cause.number, len(self.ranks), self.cause.tail.last_words()
-        lines = []
-        if said and said == self.ranks[0].tail.last_words():
-            self.gate.release()
-        else:
-            self.gate.drop()
-            lines = [f"rank {number}: {line}" for line in said]
+
+        # An error that all ranks share (a wrong key) is taken from rank 0, which has printed it.
+        def order(rank: Rank) -> tuple[int, bool]:
+            return rank.order_as_cause(), rank.order_as_cause() == 0 and rank.number > 0
+
+        self.cause = min(self.failures, key=order)
+        run_again = [rank for rank in self.ranks if rank.code == EXIT_RUN_AGAIN]
+        if run_again and self.cause.order_as_cause() == 2:  # they lost a peer that is to be run again
+            self.cause = run_again[0]
+        if error := self.cause.error():
+            command.leave_error(error["kind"], error["message"], exit_code(self.cause.code))
+        messages = [rank.error().get("message") for rank in (self.cause, self.ranks[0])]
+        printed_by_rank_0 = self.cause.number == 0 or (messages[0] is not None and messages[0] == messages[1])
+        self.gate.decide(show=printed_by_rank_0)
+        reason = [] if printed_by_rank_0 else self.cause.reason(self.debug)
         rest = "; the others are being stopped" if self._alive() else ""
-        lines.append(f"python -m launch local: rank {number} of {total} {how_it_ended(self.cause.code)}{rest}")
-        print(("\n" if sys.stderr.isatty() else "") + "\n".join(lines), file=sys.stderr, flush=True)
+        number, total = self.cause.number, len(self.ranks)
+        self._print(self.cause, reason, f"rank {number} of {total} {how_it_ended(self.cause.code)}{rest}")
+
+    def _print(self, rank: Rank, reason: list[str], line: str) -> None:
+        """Print a rank's reason, and a line of the launcher itself."""
+        lines = [f"rank {rank.number}: {text}" for text in reason]
+        start = "\n" if sys.stderr.isatty() else ""  # below a moving line
+        print(start + "\n".join([*lines, f"python -m launch local: {line}"]), file=sys.stderr, flush=True)
 
 
-def show(data: bytes) -> None:
-    """Pass on what rank 0 wrote to its stdout."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def channel(terminal: bool) -> tuple[int, int]:
+    """The ends to write and to read of a pipe, or of a terminal (where ours is one: progress stays one moving line)."""
+    if not terminal:
+        read, write = os.pipe()
+        return write, read
+    read, write = os.openpty()
+    tty.setraw(write)
+    return write, read
+
+
+def write_through(stream: Any, data: bytes) -> None:
+    """Write bytes to sys.stdout or sys.stderr at once."""
+    stream.buffer.write(data)
+    stream.buffer.flush()
 
 
 def exit_code(code: int | None) -> int:

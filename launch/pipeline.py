@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mytalk import atomic, command
-from mytalk.command import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_DONE, UserError
+from mytalk.command import ERROR_FILE, EXIT_DONE, EXIT_INTERRUPTED, UserError
 from mytalk.progress import clock
 
 RECIPES = ("identity", "syncnet", "motion", "appearance")  # in this order: motion reads what identity exports
@@ -217,13 +218,13 @@ def run_all(
         budget[step.name] = entry
         atomic.write_json(record, budget)
         print(f"\n[{number}/{len(steps)}] {step.name}: {shell_line(step)}", flush=True)
-        code, seconds = timed(step.typed())
+        code, seconds, message = timed(step.typed())
         entry["seconds"] = round(spent + seconds, 1)
         if code == EXIT_DONE:
             entry["done"] = digest
         atomic.write_json(record, budget)
         if code != EXIT_DONE:
-            print(f"\nstopped in '{step.name}' (exit code {code}); {what_to_type(step, code)}")
+            print(f"\nstopped in '{step.name}' (exit code {code}); {what_to_type(step, message)}")
             return code
     print_times([*before, *((step.name, float(budget[step.name]["seconds"])) for step in steps)])
     print_results(args.out, videos)
@@ -242,11 +243,12 @@ def seconds_before(step: Step, known: dict[str, Any], digest: str, restart: bool
     return float(known["seconds"]) if known and (interrupted or trained) else 0.0
 
 
-def what_to_type(step: Step, code: int) -> str:
-    """How to go on after a step that did not succeed."""
-    uses_identity_loss = not any(word.startswith("identity_loss=") for word in step.words)
-    if step.name == "train motion" and code == EXIT_NOT_DONE and uses_identity_loss:
-        return "the same command continues; if it was the identity encoder, add motion.identity_loss=0"
+def what_to_type(step: Step, message: str) -> str:
+    """How to continue after a step that ended with this error message (empty: it was stopped)."""
+    if "identity_loss=0" in message:
+        return "to train without the identity encoder's loss, add motion.identity_loss=0 to the same command"
+    if "run=..." in message:
+        return f"the same command continues; to train it anew, remove {step.run} before"
     return "the same command continues"
 
 
@@ -255,21 +257,24 @@ def shell_line(step: Step) -> str:
     return shlex.join(("python", "-m", *step.typed()))
 
 
-def timed(words: Sequence[str]) -> tuple[int, float]:
-    """Run `python -m WORDS`; its exit code and wall seconds. TERM and Ctrl-C reach it, and it is waited for."""
+def timed(words: Sequence[str]) -> tuple[int, float, str]:
+    """Run `python -m WORDS`: exit code, wall seconds and error message. TERM and Ctrl-C reach it; it is waited for."""
     began = time.monotonic()
-    # Threads that spin while they wait make a busy machine three times slower (docs/log.md).
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    process = subprocess.Popen([sys.executable, "-m", *words], env=environment)
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # the terminal sent it to the child as well
-        process.wait()
-        code = EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return (code if code >= 0 else 128 - code), time.monotonic() - began
+    with tempfile.TemporaryDirectory(prefix="launch-") as folder:
+        error_file = Path(folder, "error.json")
+        # Threads that spin while they wait make a busy machine three times slower (docs/log.md).
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, ERROR_FILE: str(error_file)}
+        process = subprocess.Popen([sys.executable, "-m", *words], env=environment)
+        handler = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the terminal sent it to the child as well
+            process.wait()
+            code = EXIT_INTERRUPTED
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        message = json.loads(error_file.read_text())["message"] if error_file.is_file() else ""
+    return (code if code >= 0 else 128 - code), time.monotonic() - began, message
 
 
 def print_times(rows: Sequence[tuple[str, float]]) -> None:

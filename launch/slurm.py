@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launch.local import check_words
+from launch.words import at_least, check_words, is_training
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 
@@ -71,7 +71,7 @@ exit "$code"
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m launch slurm`."""
-    made = command.parser(
+    parser = command.parser(
         "python -m launch slurm",
         "Submit a command to Slurm: one process for each GPU, on several nodes. The job runs in this folder with "
         "this Python, so both must be on a disk that the nodes share. Before its time is up training gets USR1, "
@@ -80,41 +80,41 @@ def arguments() -> argparse.ArgumentParser:
         "python -m launch slurm --nodes 2 --gpus-per-node 8 --cpus-per-rank 8 --time 12:00:00 -- train motion "
         "--config configs/paper/motion.yaml shards=data/mine run=runs/mine identity=runs/identity/model",
     )
-    made.add_argument("--nodes", type=int, required=True, metavar="N", help="how many machines")
-    made.add_argument(
+    parser.add_argument("--nodes", type=int, required=True, metavar="N", help="how many machines")
+    parser.add_argument(
         "--gpus-per-node", type=int, required=True, metavar="G", help="GPUs, and so processes, on each; 0: CPU only"
     )
-    made.add_argument(
+    parser.add_argument(
         "--ranks-per-node", type=int, metavar="R", help="processes on each, where --gpus-per-node is 0 (default 1)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--cpus-per-rank",
         type=int,
         metavar="K",
         help="CPUs of each process; also its OMP_NUM_THREADS unless you have set that (default: Slurm's, and 1)",
     )
-    made.add_argument("--time", metavar="[D-]HH:MM:SS", help="time limit (default: the partition's)")
-    made.add_argument("--partition", metavar="NAME", help="partition (default: the cluster's)")
-    made.add_argument("--account", metavar="NAME", help="account (default: yours)")
-    made.add_argument("--name", help="name of the job (default: such as train-motion)")
-    made.add_argument(
+    parser.add_argument("--time", metavar="[D-]HH:MM:SS", help="time limit (default: the partition's)")
+    parser.add_argument("--partition", metavar="NAME", help="partition (default: the cluster's)")
+    parser.add_argument("--account", metavar="NAME", help="account (default: yours)")
+    parser.add_argument("--name", help="name of the job (default: such as train-motion)")
+    parser.add_argument(
         "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1 (120)"
     )
-    made.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
-    made.add_argument(
+    parser.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
+    parser.add_argument(
         "--sbatch",
         action="append",
         default=[],
         metavar="KEY[=VALUE]",
         help="another option of sbatch, such as gres=gpu:4 or exclusive; may be repeated",
     )
-    made.add_argument("--dry-run", action="store_true", help="print the script instead of submitting it")
-    made.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
-    return made
+    parser.add_argument("--dry-run", action="store_true", help="print the script instead of submitting it")
+    parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
+    return parser
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """What the script needs to know. Only `job_of` makes one from what a user typed: it checks."""
 
     name: str
@@ -140,10 +140,10 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.buffer.flush()
         return EXIT_DONE
-    return submit(job, text, trains(args.words))
+    return submit(job, text, is_training(args.words))
 
 
-def job_of(args: argparse.Namespace) -> Job:
+def job_of(args: argparse.Namespace) -> SlurmJob:
     """The job that the command line describes; UserError where none can be."""
     check_words(args.words)
     at_least(1, nodes=args.nodes, ranks_per_node=args.ranks_per_node, cpus_per_rank=args.cpus_per_rank)
@@ -152,7 +152,7 @@ def job_of(args: argparse.Namespace) -> Job:
         raise UserError("with GPUs there is one process for each; leave --ranks-per-node out")
     if not 1 <= args.signal_s <= MAX_SIGNAL_S:
         raise UserError(f"--signal-s must be within 1 and {MAX_SIGNAL_S}, not {args.signal_s}")
-    if args.time is not None and seconds(args.time) <= args.signal_s + EARLY_S and trains(args.words):
+    if args.time is not None and seconds(args.time) <= args.signal_s + EARLY_S and is_training(args.words):
         raise UserError(
             f"--time {args.time} is over before training begins: USR1 is sent {args.signal_s} s before the end, or up "
             f"to {EARLY_S} s earlier; give more time, or a smaller --signal-s"
@@ -161,7 +161,7 @@ def job_of(args: argparse.Namespace) -> Job:
     log = os.path.abspath(args.log)
     if "%" in log:
         raise UserError(f"--log {log!r} holds a %, which Slurm replaces; name another folder")
-    return Job(
+    return SlurmJob(
         name=named("--name", args.name) or default,
         nodes=args.nodes,
         ranks_per_node=args.gpus_per_node or args.ranks_per_node or 1,
@@ -175,18 +175,6 @@ def job_of(args: argparse.Namespace) -> Job:
         account=named("--account", args.account),
         more=tuple(option(typed) for typed in args.sbatch),
     )
-
-
-def trains(words: Sequence[str]) -> bool:
-    """Whether these words train, and so can be told to write a checkpoint and to go on later."""
-    return words[0] == "train"
-
-
-def at_least(least: int, **values: int | None) -> None:
-    """UserError if an option that was given is less."""
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 
 def seconds(time: str) -> int:
@@ -228,7 +216,7 @@ def directive(key: str, value: str | int | None) -> str:
     return f"#SBATCH --{key}=" + (text if PLAIN.fullmatch(text) else f'"{text}"')
 
 
-def script(job: Job, words: Sequence[str]) -> str:
+def script(job: SlurmJob, words: Sequence[str]) -> str:
     """The batch script that runs `python -m WORDS` in every rank of the job."""
     options: list[tuple[str, str | int | None]] = [
         ("job-name", job.name),
@@ -241,7 +229,7 @@ def script(job: Job, words: Sequence[str]) -> str:
         ("account", job.account),
         ("chdir", job.folder),
         ("output", os.path.join(job.log, "slurm-%j.out")),
-        ("signal", f"USR1@{job.signal_s}" if trains(words) else None),
+        ("signal", f"USR1@{job.signal_s}" if is_training(words) else None),
         ("open-mode", "append"),
     ]
     given = [(key, value) for key, value in options if value is not None]
@@ -250,7 +238,7 @@ def script(job: Job, words: Sequence[str]) -> str:
     srun = ["srun", "--kill-on-bad-exit=1", "--label", "--export=ALL"]
     if job.cpus_per_rank is not None:
         srun.append(f"--cpus-per-task={job.cpus_per_rank}")
-    rank = LATER + RANK if trains(words) else RANK
+    rank = LATER + RANK if is_training(words) else RANK
     return SCRIPT.format(
         directives="\n".join(directive(*one) for one in [*given, ("requeue", None), *job.more]),
         first_port=FIRST_PORT,
@@ -271,7 +259,7 @@ def quoted(word: str) -> str:
     return "$'" + word.translate({ord("\\"): r"\\", ord("'"): r"\'", ord("\n"): r"\n"}) + "'"
 
 
-def submit(job: Job, text: str, training: bool) -> int:
+def submit(job: SlurmJob, text: str, training: bool) -> int:
     """Give the script to sbatch; tell the job's number, its log, and how to follow, interrupt and stop it."""
     sbatch = shutil.which("sbatch")
     if sbatch is None:

@@ -86,7 +86,7 @@ def test_where_the_identity_encoder_is_not_proven_it_tells_what_to_type(endings)
     _, (refused, *_) = endings
     assert refused[0] == 1
     assert "[5/7] train motion" in refused[1]
-    assert refused[1].rstrip().splitlines()[-1].endswith("add motion.identity_loss=0")
+    assert refused[1].rstrip().splitlines()[-1].endswith("add motion.identity_loss=0 to the same command")
 
 
 def test_stopped_it_says_that_the_same_command_continues(endings):
@@ -166,14 +166,14 @@ class Machine:
 
     def __init__(self, steps: list[pipeline.Step]):
         self.codes = {step.name: 0 for step in steps}
-        self.steps, self.ran = steps, list[str]()
+        self.steps, self.ran, self.message = steps, list[str](), ""
 
-    def __call__(self, typed: tuple[str, ...]) -> tuple[int, float]:
+    def __call__(self, typed: tuple[str, ...]) -> tuple[int, float, str]:
         step = next(step for step in self.steps if step.typed() == typed)
         self.ran.append(step.name)
         step.result.parent.mkdir(parents=True, exist_ok=True)
         step.result.write_text("{}")
-        return self.codes[step.name], 2.0
+        return self.codes[step.name], 2.0, self.message
 
 
 @pytest.fixture
@@ -227,6 +227,15 @@ def test_the_pipeline_never_removes_a_training(tmp_path, machine):
     assert stand_in.ran == ["train motion", "train appearance", "benchmark"]
     assert checkpoint.exists()
     assert json.loads((out / "budget.json").read_text())["train motion"]["seconds"] == 4
+
+
+def test_where_a_training_refuses_other_settings_it_tells_what_to_remove(tmp_path, machine, capsys):
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    stand_in = machine(pipeline.chain(options(videos, out), videos))
+    stand_in.codes["train syncnet"], stand_in.message = 1, "begun with other settings; name a new folder with run=..."
+    assert pipeline.run(options(videos, out)) == 1
+    assert capsys.readouterr().out.endswith(f"to train it anew, remove {out / 'syncnet'} before\n")
 
 
 def test_settings_go_to_all_trainings_or_to_the_one_they_name():

@@ -76,11 +76,13 @@ class Cluster:
             stand_in(self.bin / name, text)
         self.python = stand_in(self.bin / "a python's; $(exit)", PYTHON)
 
-    def job(self, **more) -> slurm.Job:
+    def job(self, **more) -> slurm.SlurmJob:
         given = {"name": "x", "nodes": 2, "ranks_per_node": 2, "gpus_per_node": 2, "signal_s": 60, "folder": "/"}
-        return slurm.Job(**{**given, "log": "/", "python": str(self.python), **more})
+        return slurm.SlurmJob(**{**given, "log": "/", "python": str(self.python), **more})
 
-    def run(self, job: slurm.Job, words: list[str], codes: tuple[int, ...] = (), requeue: int = 0, **environment: str):
+    def run(
+        self, job: slurm.SlurmJob, words: list[str], codes: tuple[int, ...] = (), requeue: int = 0, **environment: str
+    ):
         """The script run as the batch step of job 123456; `codes` are those of the ranks."""
         shutil.rmtree(self.record)
         self.record.mkdir()
