@@ -119,6 +119,78 @@ def test_no_test_uses_a_private_name_of_ours():
             assert name.rpartition(".")[2] in allowed, f"{path}:{line} uses {name}"
 
 
+# A room is a sub-package: what it may import of its own package. Commands stand above the rooms, nothing imports them.
+PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals"}
+ENGINE = {"train.config", "train.recipe", "train.run_folder"}
+ROOMS = {
+    "data_pipeline.storage": set[str](),
+    "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
+    "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.extract": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
+    "data_pipeline.synthetic": set[str](),
+    "mytalk.face": PLUMBING,
+    "mytalk.media": {*PLUMBING, "mytalk.face"},
+    "mytalk.networks": {*PLUMBING, "mytalk.face"},
+    "mytalk.dub": {*PLUMBING, "mytalk.face", "mytalk.media", "mytalk.networks"},
+    "train.engine": ENGINE,
+    "train.run_folder": {"train.config", "train.recipe", "train.engine"},
+    "train.recipes": {*ENGINE, "train.cli", "train.engine", "train.validation"},
+}
+# Formats and what is read from them need no detector: faces are found once, by extraction.
+FACE_FINDING = {f"mytalk.face.{name}" for name in ("detector", "detectors", "mediapipe_mesh", "shots", "track")}
+WITHOUT_FACES = ("storage", "sample", "examples", "columns", "index")
+MOST_FILES = 12
+
+
+def is_in(name: str, places: set[str]) -> bool:
+    """Whether a dotted name is one of these modules or packages, or in one of them."""
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_it_may(room):
+    """Of its own package; no test is needed for what the packages may import of each other (above)."""
+    package = room.split(".")[0]
+    for path, tree in sources(room.replace(".", "/")):
+        for line, name in imports(tree):
+            if name.split(".")[0] == package:
+                assert is_in(name, {room, *ROOMS[room]}), f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("room", WITHOUT_FACES)
+def test_a_room_of_formats_and_readers_finds_no_faces(room):
+    for path, tree in sources(f"data_pipeline/{room}"):
+        for line, name in imports(tree):
+            assert not is_in(name, FACE_FINDING), f"{path}:{line} imports {name}"
+
+
+def test_the_drawn_corpus_is_a_room_of_its_own():
+    """Nothing but tests and benchmarks imports it: its command is started by name, and the demo types that command."""
+    for path, tree in sources(*MAY_IMPORT):
+        for line, name in imports(tree):
+            if not path.startswith("data_pipeline/synthetic/"):
+                assert not is_in(name, {"data_pipeline.synthetic"}), f"{path}:{line} imports {name}"
+
+
+def test_the_loop_and_its_rooms_know_no_recipe():
+    for path, tree in sources("train"):
+        for line, name in imports(tree):
+            if not path.startswith("train/recipes/") and path != "train/__main__.py":
+                assert not is_in(name, {"train.recipes"}), f"{path}:{line} imports {name}"
+
+
+def test_a_room_holds_a_dozen_files_at_most():
+    files = [
+        Path(path)
+        for path, _ in sources(*(MAY_IMPORT.keys() - {"eval"}), "benchmarks")
+        if not path.endswith("__init__.py")
+    ]
+    for folder in {path.parent for path in files}:
+        held = sorted(path.name for path in files if path.parent == folder)
+        assert len(held) <= MOST_FILES, f"{folder}: {', '.join(held)}"
+
+
 def test_nothing_hides_the_builtin_eval():
     """`from eval.x import y` is fine; `import eval` and `import eval.x` put a module in the builtin's place."""
     for path, tree in sources(*OURS):
