@@ -14,7 +14,7 @@ import sys  # noqa: E402
 import torch  # noqa: E402
 
 from data_pipeline.examples.motion import MotionExamples  # noqa: E402
-from data_pipeline.sample.windows import Drawn, WindowConfig  # noqa: E402
+from data_pipeline.sample.windows import SamplingConfig, WindowConfig  # noqa: E402
 from data_pipeline.shards.manifest import Manifest  # noqa: E402
 
 BATCH = 32
@@ -26,7 +26,7 @@ def main(folder: str) -> None:
     times = [_began, time.perf_counter()]
     manifest = Manifest.load(folder)
     times.append(time.perf_counter())
-    examples = MotionExamples(manifest, Drawn(), WindowConfig(50, 50, 75))
+    examples = MotionExamples(manifest, SamplingConfig(), WindowConfig(50, 50, 75))
     times.append(time.perf_counter())
     batch = examples(list(range(BATCH)))
     times.append(time.perf_counter())

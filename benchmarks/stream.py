@@ -29,9 +29,9 @@ import torch
 from benchmarks import first_batch, talkers
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionExamples
-from data_pipeline.sample import order
 from data_pipeline.sample.batches import Batch, Examples
-from data_pipeline.sample.windows import Drawn, Example, Place, WindowConfig, draw
+from data_pipeline.sample.slot_random import Purpose
+from data_pipeline.sample.windows import Example, SamplingConfig, Window, WindowConfig, draw
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import command
@@ -157,7 +157,7 @@ def row_of(what: str, ours: Contestant, rival: Contestant, goal: float) -> Row:
 
 def assert_same(ours: Batch, theirs: Batch) -> None:
     """Every tensor of two batches is equal in shape, kind and values."""
-    own, other = ours._tensors(), theirs._tensors()
+    own, other = ours.tensors(), theirs.tensors()
     assert own.keys() == other.keys()
     for name in own:
         assert own[name].dtype == other[name].dtype, name
@@ -171,9 +171,9 @@ class Known:
     def __init__(self, of: Examples, numbers: range):
         self.manifest, self.opened = of.manifest, dict[str, int]()
         self.examples = {slot: of.windows.example(slot) for slot in numbers}
-        self.named = {s: (str(of.manifest.at(e.place.row, "key")), e.place.start) for s, e in self.examples.items()}
+        self.named = {s: (str(of.manifest.at(e.window.row, "key")), e.window.start) for s, e in self.examples.items()}
         self.places = {
-            slot: [self.place(reader.piece_of(of.manifest, want)) for want in of.windows.wants(example)]
+            slot: [self.place(reader.piece_of(of.manifest, request)) for request in of.windows.requests(example)]
             for slot, example in self.examples.items()
         }
 
@@ -208,7 +208,7 @@ def as_float(half: np.ndarray) -> np.ndarray:
 
 def motion_rows(manifest: Manifest, args: argparse.Namespace) -> list[Row]:
     """Motion examples against the stock pipeline and against the floor."""
-    ours = MotionExamples(manifest, Drawn(), WINDOW)
+    ours = MotionExamples(manifest, SamplingConfig(), WINDOW)
     stock, floor = StockMotion(manifest), BareMotion(manifest)
     numbers = list(range(MICRO_BATCH))
     assert_same(ours(numbers), stock.of_places(numbers, [ours.windows.example(slot) for slot in numbers]))
@@ -232,7 +232,7 @@ class BareMotion(MotionExamples):
     """The floor: bare reads of the bytes that the examples hold, and the same tensors made of them."""
 
     def __init__(self, manifest: Manifest):
-        super().__init__(manifest, Drawn(), WINDOW)
+        super().__init__(manifest, SamplingConfig(), WINDOW)
         self.known = Known(self, range(SLOTS + MICRO_BATCH))
 
     def named(self, numbers: list[int], examples: Any) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class StockMotion:
         import webdataset
 
         self.by_key = {str(manifest.at(row, "key")): row for row in range(len(manifest))}
-        self.examples = MotionExamples(manifest, Drawn(), WINDOW)
+        self.examples = MotionExamples(manifest, SamplingConfig(), WINDOW)
         urls = [str(manifest.shard_path("motion", shard)) for shard in range(manifest.shards_until)]
         decoders = [webdataset.handle_extension("npy", npy), webdataset.handle_extension("wav", wav)]
         self.once = webdataset.WebDataset(urls, shardshuffle=False).decode(*decoders)
@@ -284,10 +284,10 @@ class StockMotion:
         for slot, sample in zip(numbers, itertools.islice(self.stream, len(numbers))):
             row, points, speech = self.keep(sample)
             other = self.held[sample["facts.json"]["identity"]][-1]
-            random = self.examples.windows.random(slot, order.WINDOW)
-            place = Place(row, *draw(random, len(points), WINDOW.min_frames, WINDOW.max_frames))
-            random = self.examples.windows.random(slot, order.SOURCE)
-            source = Place(other[0], *draw(random, len(other[1]), WINDOW.source_frames, WINDOW.source_frames))
+            random = self.examples.windows.random(slot, Purpose.WINDOW)
+            place = Window(row, *draw(random, len(points), WINDOW.min_frames, WINDOW.max_frames))
+            random = self.examples.windows.random(slot, Purpose.SOURCE)
+            source = Window(other[0], *draw(random, len(other[1]), WINDOW.source_frames, WINDOW.source_frames))
             examples.append(Example(place, source))
             read.append([*cut(points, speech, place), *cut(other[1], other[2], source)])
         return examples, read
@@ -313,7 +313,7 @@ def wav(data: bytes) -> np.ndarray:
         return np.frombuffer(opened.readframes(opened.getnframes()), "<i2")
 
 
-def cut(points_TN2: np.ndarray, speech_S: np.ndarray, place: Place) -> list[np.ndarray]:
+def cut(points_TN2: np.ndarray, speech_S: np.ndarray, place: Window) -> list[np.ndarray]:
     """Landmarks and audio of a place in a whole clip."""
     start, stop = place.start * SAMPLES_PER_FRAME, place.stop * SAMPLES_PER_FRAME
     return [points_TN2[place.start : place.stop], speech_S[start:stop]]
@@ -341,7 +341,7 @@ def appearance_rows(manifest: Manifest, files: Path, args: argparse.Namespace) -
 
 
 def _appearance(kind: Any, manifest: Manifest) -> Any:
-    return kind(manifest, Drawn(), AppearanceConfig(), ReferenceConfig())
+    return kind(manifest, SamplingConfig(), AppearanceConfig(), ReferenceConfig())
 
 
 class FileAppearance:
@@ -357,9 +357,9 @@ class FileAppearance:
 
         examples, read = [self.examples.windows.example(slot) for slot in numbers], []
         for slot, example in zip(numbers, examples):
-            npy_path, video_path = self.paths[example.place.row]
+            npy_path, video_path = self.paths[example.window.row]
             landmarks_TN2 = as_float(np.load(npy_path, allow_pickle=False))
-            frames = [example.place.start, *self.examples.reference_frames(slot, example, landmarks_TN2)]
+            frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN2)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
             read.append((landmarks_TN2, frames, pixels))
         return self.examples.collate(numbers, examples, read)
@@ -375,7 +375,7 @@ class BareAppearance(AppearanceExamples):
 
     def _plan(self, slot: int, example: Example) -> tuple[list[int], mp4.Track, list[tuple[int, int, int]]]:
         """Frames, the video's index, and the places of it and of the groups of pictures."""
-        row = example.place.row
+        row = example.window.row
         (found,) = self.read([slot], [example])
         frames, whole = found[1], reader.member_piece(self.manifest, row, "video")
         track = mp4.Track.parse(reader.read_member(self.manifest, row, "video"), whole.size)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipeline.sample.windows import Drawn
+from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.storage.cache import Cache
 from data_pipeline.storage.store import Store
@@ -135,10 +135,10 @@ class LoopConfig:
         self.shards_until = self.shards_until or made.shards_until
         return made
 
-    def drawn(self) -> Drawn:
-        """What training examples are drawn from."""
-        return Drawn(self.train_split, self.seed, self.where, dict(self.repeats), self.shards_until)
+    def sampling(self) -> SamplingConfig:
+        """Which clips training examples are drawn from."""
+        return SamplingConfig(self.train_split, self.seed, self.where, dict(self.repeats), self.shards_until)
 
-    def validated(self) -> Drawn:
-        """What is validated on: every clip of the split once, whatever the filter of the training clips."""
-        return Drawn(self.validation_split, shards_until=self.shards_until, once=True)
+    def validation_sampling(self) -> SamplingConfig:
+        """Which clips are validated on: every clip of the split once, whatever the filter of the training clips."""
+        return SamplingConfig(self.validation_split, shards_until=self.shards_until, once=True)

@@ -20,7 +20,7 @@ from torch import nn
 
 from data_pipeline.sample import loader
 from data_pipeline.sample.batch_plan import divide
-from data_pipeline.sample.batches import Bad
+from data_pipeline.sample.batches import BadExample
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from train.config import LATELY, LoopConfig
 from train.engine.distributed import Ranks, Stopped
@@ -70,7 +70,7 @@ def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) 
         try:
             ranks.stop_together()  # told to while they were starting
             for step in range(begun.step, config.steps):
-                rates, keys, bad, waited_s = state.begin(step), 0, list[Bad](), 0.0
+                rates, keys, bad, waited_s = state.begin(step), 0, list[BadExample](), 0.0
                 totals = {p: torch.zeros((), dtype=torch.float64, device=ranks.device) for p in players}
                 for micro in range(batching.accumulation):
                     watchdog.alive(f"waiting for a batch of step {step + 1}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from data_pipeline.sample.order import shared_once
+from data_pipeline.sample.batch_plan import shared_once
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
 from train.engine.distributed import Ranks

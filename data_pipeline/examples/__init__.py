@@ -1,1 +1,12 @@
-"""Training examples, one file for each recipe."""
+"""Training examples, one file a recipe, and the list of recipes.
+
+`python -m train NAME` runs train/recipes/NAME.py; `python -m data_pipeline plan --recipe NAME` asks
+data_pipeline/examples/NAME.py for its windows. Nothing is imported here, so that `--help` is quick.
+"""
+
+RECIPES = {  # name -> what it trains; in this order, since motion uses the identity encoder
+    "identity": "the encoder that recognises people by their landmarks",
+    "syncnet": "the network that scores how well speech and lips fit",
+    "motion": "the speech-to-motion diffusion model",
+    "appearance": "the generator that paints faces from landmarks",
+}

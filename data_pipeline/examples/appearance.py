@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.sample import order
+from data_pipeline.examples.settings import RunSettings
 from data_pipeline.sample.batches import Batch, Examples
-from data_pipeline.sample.windows import Drawn, Example, FrameWindows
+from data_pipeline.sample.selection import Selection
+from data_pipeline.sample.slot_random import Purpose
+from data_pipeline.sample.windows import Example, SamplingConfig, Windows
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.reader import ClipError, ReadRequest
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH
@@ -26,6 +28,22 @@ from mytalk.networks.appearance import AppearanceConfig
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+
+
+class FrameWindows(Windows):
+    """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it."""
+
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig):
+        super().__init__(manifest, sampling, ("frames",), Purpose.WINDOW, 1, 1, least_frames=2)
+
+    def usable(self, least_frames: int) -> np.ndarray:
+        """Validation leaves out clips without video; training refuses them, and the user filters them out."""
+        enough = super().usable(least_frames)
+        return enough & (self.manifest.column("video_size") > 0) if self.sampling.once else enough
+
+    def requests(self, example: Example) -> list[ReadRequest]:
+        row = example.window.row
+        return [ReadRequest(row, "landmarks", 0, int(self.frames[row]))]
 
 
 @dataclass
@@ -65,28 +83,30 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     frame has no reference and is left out. Raises UserError where no clip is left, or one has no frames.
     """
 
-    def __init__(self, manifest: Manifest, drawn: Drawn, model: AppearanceConfig, references: ReferenceConfig):
-        super().__init__(FrameWindows(manifest, drawn))
+    def __init__(
+        self, manifest: Manifest, sampling: SamplingConfig, model: AppearanceConfig, references: ReferenceConfig
+    ):
+        super().__init__(FrameWindows(manifest, sampling))
         self.model, self.references = model, references
         refuse_without_frames(manifest, self.selection)
 
-    def read(self, numbers: list[int], examples: list[Example]) -> list[Any]:
+    def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
         """(landmarks of the clip, chosen frames, their pixels) of each example; only those frames are decoded."""
-        read = super().read(numbers, examples)
+        read = super().read(slots, examples)
         chosen: dict[int, list[int]] = {}
-        for place, (slot, example, found) in enumerate(zip(numbers, examples, read)):
-            if not isinstance(found, ClipError):
-                read[place] = torch.from_numpy(found[0]).float().numpy()  # numpy's own takes 30 times as long
-                chosen[place] = [example.place.start, *self.reference_frames(slot, example, read[place])]
-        asked = [(examples[place].place.row, frames) for place, frames in chosen.items()]
-        for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, asked)):
+        for place, (slot, example, values) in enumerate(zip(slots, examples, read)):
+            if not isinstance(values, ClipError):
+                read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
+                chosen[place] = [example.window.start, *self.reference_frames(slot, example, read[place])]
+        frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
+        for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, frames_of_rows)):
             read[place] = pixels if isinstance(pixels, ClipError) else (read[place], frames, pixels)
         return read
 
     def reference_frames(self, slot: int, example: Example, landmarks_TN2: np.ndarray) -> list[int]:
         """Frames of the slot's references, in no order; one comes twice only where there are too few."""
-        random = self.windows.random(slot, order.REFERENCES)
-        config, frame, count = self.references, example.place.start, len(landmarks_TN2)
+        random = self.windows.random(slot, Purpose.REFERENCES)
+        config, frame, count = self.references, example.window.start, len(landmarks_TN2)
         away = np.abs(np.arange(count) - frame)
         far = np.flatnonzero(away >= max(1, min(config.gap_frames, (count - 1) // 2)))
         if config.by == "time" or len(far) <= config.count:
@@ -95,12 +115,12 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         difference = differences(landmarks_TN2[[frame, *among]], config.by)
         return among[np.argsort(-difference, kind="stable")[: config.count]].tolist()
 
-    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
+    def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
         frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
-        landmarks, regions = zip(*(self._example(to.numpy(), *found) for found, to in zip(read, frames_BC3HW)))
+        landmarks, regions = zip(*(self._example(to.numpy(), *values) for values, to in zip(read, frames_BC3HW)))
         landmarks_BN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
         return AppearanceBatch(
-            **self.named(numbers, examples),
+            **self.batch_fields(slots, examples),
             frame_B3HW=frames_BC3HW[:, 0],
             landmarks_BN2=landmarks_BN2,
             region_BV2=regions_BCV2[:, 0],
@@ -135,7 +155,7 @@ def differences(landmarks_CN2: np.ndarray, by: str) -> np.ndarray:
     return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy().round(4)
 
 
-def refuse_without_frames(manifest: Manifest, selection: order.Selection) -> None:
+def refuse_without_frames(manifest: Manifest, selection: Selection) -> None:
     """UserError where a selected clip has no video, as in shards of the motion column alone."""
     without = selection.rows_n[manifest.column("video_size")[selection.rows_n] == 0]
     if len(without):
@@ -149,3 +169,8 @@ def refuse_without_frames(manifest: Manifest, selection: order.Selection) -> Non
         raise UserError(
             f"{manifest.folder}: the appearance model needs frames and {name} is missing; extract again, or bring them"
         )
+
+
+def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:
+    """The windows of a training run, for `plan`. No setting changes them."""
+    return FrameWindows(manifest, sampling)

@@ -1,4 +1,4 @@
-"""Training examples of the ID extractor: slot number -> a window of one clip, and which person it shows.
+"""Training examples of the identity encoder: slot number -> a window of one clip, and which person it shows.
 
 Shape suffixes: B batch, T frames of the window, N 478 landmarks, 2 = (x, y) in crop px.
 """
@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.sample import order
+from data_pipeline.examples.settings import RunSettings, window_config
 from data_pipeline.sample.batches import Batch, Examples, padded_landmarks
-from data_pipeline.sample.windows import Drawn, Example, Windows
+from data_pipeline.sample.slot_random import Purpose
+from data_pipeline.sample.windows import Example, SamplingConfig, Windows
 from data_pipeline.shards.manifest import Manifest
+
+MIN_FRAMES, MAX_FRAMES = 24, 75  # of a clip, in an example
 
 
 @dataclass
@@ -27,31 +30,46 @@ class IdentityBatch(Batch):
     person_B: torch.Tensor  # int64, place in the sorted list of the split's people
 
 
-class IdentityExamples(Examples[IdentityBatch]):
-    """Makes the ID extractor's batches. A person of one clip is learnt from windows of that clip."""
+class IdentityWindows(Windows):
+    """Slot -> window of a clip, of `min_frames` to `max_frames`: landmarks."""
 
-    def __init__(self, manifest: Manifest, drawn: Drawn, min_frames: int, max_frames: int):
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, min_frames: int, max_frames: int):
         columns = ("identity", "frames")
-        super().__init__(Windows(manifest, drawn, columns, order.IDENTITY_WINDOW, min_frames, max_frames))
-        self.person_of, people = manifest.codes("identity")
-        seen = np.unique(self.person_of[self.selection.rows_n]).tolist()
-        self.people: list[str] = sorted(people[person] for person in seen)
-        place = {name: number for number, name in enumerate(self.people)}
-        self.number = {person: place[people[person]] for person in seen}
+        super().__init__(manifest, sampling, columns, Purpose.IDENTITY_WINDOW, min_frames, max_frames)
 
-    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> IdentityBatch:
+
+class IdentityExamples(Examples[IdentityBatch]):
+    """Makes the identity encoder's batches. A person of one clip is learnt from windows of that clip."""
+
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, min_frames: int, max_frames: int):
+        super().__init__(IdentityWindows(manifest, sampling, min_frames, max_frames))
+        self.person_of, people = manifest.codes("identity")
+        codes = np.unique(self.person_of[self.selection.rows_n]).tolist()
+        self.people: list[str] = sorted(people[code] for code in codes)
+        place = {name: number for number, name in enumerate(self.people)}
+        self.number = {code: place[people[code]] for code in codes}
+
+    def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> IdentityBatch:
         landmarks_BTN2, mask_BT = padded_landmarks([landmarks for (landmarks,) in read], self.windows.longest)
         return IdentityBatch(
-            **self.named(numbers, examples),
+            **self.batch_fields(slots, examples),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
-            person_B=torch.tensor([self.number[int(self.person_of[example.place.row])] for example in examples]),
+            person_B=torch.tensor([self.number[int(self.person_of[example.window.row])] for example in examples]),
         )
+
+
+def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> IdentityWindows:
+    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
+    defaults = {"min_frames": MIN_FRAMES, "max_frames": MAX_FRAMES}
+    sizes = {name: settings.get(name, default) for name, default in defaults.items()}
+    window = window_config(**{**sizes, **settings.sizes})
+    return IdentityWindows(manifest, sampling, window.min_frames, window.max_frames)
 
 
 def people_digest(people: list[str]) -> str:
     """A name for an ordered list of people: a classifier's rows mean them in that order."""
-    listed = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for person in people:
-        listed.update(person.encode() + b"\0")
-    return listed.hexdigest()
+        digest.update(person.encode() + b"\0")
+    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Training examples of SyncNet: slot number -> a stretch of one clip, its landmarks and its speech.
+"""Training examples of SyncNet: slot number -> some frames of one clip, their landmarks and their speech.
 
-A stretch holds its own true and false pairs: every window of the mouth with the speech of the same frames, and
-with the speech of other frames of the stretch. So nothing beside the stretch is drawn, and neither the person's
-voice nor face can tell true from false.
+An example holds its true and its false pairs: every window of the mouth with the speech of the same frames, and
+with the speech of other frames of the example. Since nothing else is drawn, neither the person's voice nor the face
+can tell true from false.
 
-Shape suffixes: B batch, T frames of the stretch, N 478 landmarks, S audio samples, 2 = (x, y) in crop px.
+Shape suffixes: B batch, T frames of the example, N 478 landmarks, S audio samples, 2 = (x, y) in crop px.
 """
 
 from __future__ import annotations
@@ -14,37 +14,56 @@ from typing import Any
 
 import torch
 
-from data_pipeline.sample import order
+from data_pipeline.examples.settings import RunSettings, window_config
 from data_pipeline.sample.batches import Batch, Examples, padded_audio, padded_landmarks
-from data_pipeline.sample.windows import Drawn, Example, HeardWindows, draw_voice
+from data_pipeline.sample.slot_random import Purpose
+from data_pipeline.sample.windows import Example, SamplingConfig, Windows, draw_voice
 from data_pipeline.shards.manifest import Manifest
+
+FRAMES = 64  # of a clip, in an example
+
+
+class SpeechWindows(Windows):
+    """Slot -> `frames` of a clip, or all of a shorter one: landmarks and speech."""
+
+    members: tuple[str, ...] = ("landmarks", "audio")
+
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int):
+        super().__init__(manifest, sampling, ("frames",), Purpose.SYNC_WINDOW, frames, frames)
 
 
 @dataclass
 class SyncBatch(Batch):
-    """Stretches of clips, padded to one length. The mask is 1 on valid frames, 0 on padding."""
+    """Frames of clips, padded to one length. The mask is 1 on valid frames, 0 on padding."""
 
     landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T; padding is silence
-    voice_B: torch.Tensor  # stretch of the voice's frequencies, 1 for none (augmentation)
+    voice_B: torch.Tensor  # factor of the voice's frequencies, 1 for none (augmentation)
 
 
 class SyncExamples(Examples[SyncBatch]):
     """Makes SyncNet's batches: `frames` of a clip, or all of a shorter one."""
 
-    def __init__(self, manifest: Manifest, drawn: Drawn, frames: int, voice_stretch: float):
-        super().__init__(HeardWindows(manifest, drawn, ("frames",), order.SYNC_WINDOW, frames, frames))
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int, voice_stretch: float):
+        super().__init__(SpeechWindows(manifest, sampling, frames))
         self.voice_stretch = voice_stretch
 
-    def collate(self, numbers: list[int], examples: list[Example], read: list[Any]) -> SyncBatch:
+    def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> SyncBatch:
         landmarks, speech = zip(*read)
         landmarks_BTN2, mask_BT = padded_landmarks(landmarks, self.windows.longest)
-        voices = [draw_voice(self.windows.random(slot, order.SYNC_VOICE), self.voice_stretch) for slot in numbers]
+        voices = [draw_voice(self.windows.random(slot, Purpose.SYNC_VOICE), self.voice_stretch) for slot in slots]
         return SyncBatch(
-            **self.named(numbers, examples),
+            **self.batch_fields(slots, examples),
             landmarks_BTN2=landmarks_BTN2,
             mask_BT=mask_BT,
             audio_BS=padded_audio(speech, self.windows.longest),
             voice_B=torch.tensor(voices),
         )
+
+
+def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SpeechWindows:
+    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
+    frames = settings.sizes.get("max_frames", settings.get("frames", FRAMES))
+    window_config(min_frames=frames, max_frames=frames)
+    return SpeechWindows(manifest, sampling, frames)

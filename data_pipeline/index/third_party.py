@@ -23,8 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.sample.order import OFFSET
-from data_pipeline.shards.layout import MEMBERS
+from data_pipeline.shards.layout import MEMBERS, SYNC_OFFSET
 from data_pipeline.shards.manifest import SCHEMA
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ, SAMPLES_PER_FRAME
@@ -46,7 +45,7 @@ COMPRESSED = {
 }
 OURS = ("key", "identity", "corpus", "split", "frames", "shard", "duplicate_group")
 PLACES = tuple(f"{member}_{what}" for member in MEMBERS for what in ("offset", "size"))
-KNOWN = {field.name: field.type for field in SCHEMA if field.name not in (*OURS, *PLACES)} | {OFFSET: pa.float64()}
+KNOWN = {field.name: field.type for field in SCHEMA if field.name not in (*OURS, *PLACES)} | {SYNC_OFFSET: pa.float64()}
 CROP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a clip whose source nobody knows: the crop itself
 DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError, RecursionError, MemoryError, struct.error)
 
@@ -256,12 +255,12 @@ def _row(handle: IO[bytes], path: Path, sample: Sample, other: Sample, rules: Ru
     for member, file in held.items():
         row[f"{member}_offset"], row[f"{member}_size"] = (file.offset, file.size) if file else (0, 0)
     given = {name: typed(stated.get(name), kind) for name, kind in KNOWN.items()}
-    late = given.pop(OFFSET)
+    late = given.pop(SYNC_OFFSET)
     named = f"{corpus}\0{given['source'] or key}"  # equal names in two corpora are not one video
     given["source_sha256"] = given["source_sha256"] or hashlib.sha256(named.encode()).hexdigest()
     defaults = {"source": key, "start_frame": 0, "stop_frame": frames, "crop": CROP, "crop_px": rules.crop_px}
     row.update(given, **{name: value for name, value in defaults.items() if given[name] is None})
-    row["extra"] = _extra(stated) | ({} if late is None else {OFFSET: late})
+    row["extra"] = _extra(stated) | ({} if late is None else {SYNC_OFFSET: late})
     return row
 
 

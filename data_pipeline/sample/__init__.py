@@ -1,1 +1,1 @@
-"""From a slot number to a batch: filter, mixture, order, windows, batches, loader."""
+"""Slot number -> batch: filter, selection, mixture, order, windows, batches, loader."""

@@ -1,8 +1,12 @@
-"""Batch arithmetic: the user gives the global batch, the machine gives the world size, the rest follows."""
+"""Which rank takes which slots: the user gives the global batch, the machine the world size, the rest follows."""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from mytalk.command import UserError
 
@@ -31,3 +35,30 @@ def divide(global_batch: int, max_micro_batch: int, world_size: int) -> Batching
     share = global_batch // world_size
     micro = next(m for m in range(min(max_micro_batch, share), 0, -1) if share % m == 0)
     return Batching(global_batch, micro, share // micro, world_size)
+
+
+def micro_batches(
+    global_batch: int, micro_batch: int, rank: int, world_size: int, start_step: int, stop_step: int
+) -> Iterator[list[int]]:
+    """Slots of each micro-batch of a rank, in order. Every step covers its global batch exactly once."""
+    per_round = micro_batch * world_size
+    assert global_batch % per_round == 0, "`divide` gives a micro-batch that divides"
+    for step in range(start_step, stop_step):
+        for first in range(step * global_batch, (step + 1) * global_batch, per_round):
+            start = first + rank * micro_batch
+            yield list(range(start, start + micro_batch))
+
+
+def shared_once(costs_n: Sequence[float] | np.ndarray, world_size: int) -> list[np.ndarray]:
+    """Items divided among ranks for validation and scoring: each item to one rank, the costs nearly even.
+
+    The longest first, each to the rank with the least cost so far: no rank exceeds the least one by more than one
+    item's cost. A rank may have none. Item numbers are ascending.
+    """
+    ranks: list[tuple[float, int]] = [(0.0, rank) for rank in range(world_size)]
+    items_of: list[list[int]] = [[] for _ in range(world_size)]
+    for item in np.argsort(-np.asarray(costs_n, float), kind="stable").tolist():
+        cost, rank = ranks[0]
+        heapq.heapreplace(ranks, (cost + float(costs_n[item]), rank))
+        items_of[rank].append(item)
+    return [np.array(sorted(items), np.int64) for items in items_of]

@@ -29,7 +29,7 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
     left.
     """
     weights = {name: _repeats(name, repeats.get(name, 1)) * clips[name] for name in sorted(clips)}
-    refuse_unknown(repeats, clips)
+    refuse_unknown_corpora(repeats, clips)
     weights = {name: weight for name, weight in weights.items() if weight}
     if not weights:
         raise UserError("no corpus has both clips and repeats above 0; give at least one of them repeats")
@@ -43,7 +43,7 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
     return list(weights), np.array(slots, np.int64), sum(slots)
 
 
-def refuse_unknown(repeats: Mapping[str, float], known: Iterable[str]) -> None:
+def refuse_unknown_corpora(repeats: Mapping[str, float], known: Iterable[str]) -> None:
     """UserError, with the nearest name, for repeats of a corpus that is not there."""
     known = sorted(known)
     for name in repeats:

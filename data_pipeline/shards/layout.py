@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 COLUMNS = ("motion", "frames")
+SYNC_OFFSET = "sync_offset"  # column of the manifest: by how many frames of 25 Hz the audio is late
 # member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
 MEMBERS = {
     "landmarks": ("motion", "landmarks.npy"),

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.sample.order import OFFSET
 from data_pipeline.shards import checksums
+from data_pipeline.shards.layout import SYNC_OFFSET
 from data_pipeline.shards.manifest import Manifest, ShardFile
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from mytalk.command import UserError
@@ -38,7 +38,7 @@ class ClipError(UserError):
         return ClipError, (self.key, self.reason, self.message)
 
 
-class Want(NamedTuple):
+class ReadRequest(NamedTuple):
     """What to read of a clip: frames [start, stop) of a member's values, or the whole member as bytes (stop None)."""
 
     row: int
@@ -113,9 +113,9 @@ def _widened(manifest: Manifest, piece: Piece) -> _Read:
     return _Read(file, *checksums.widened(piece.offset, piece.size, file.bytes))
 
 
-def cost_bytes(manifest: Manifest, wants: Sequence[Want]) -> int:
+def cost_bytes(manifest: Manifest, requests: Sequence[ReadRequest]) -> int:
     """How many bytes `read` asks the storage for, whole blocks counted as often as they are asked for."""
-    return sum(_widened(manifest, piece_of(manifest, want)).size for want in wants)
+    return sum(_widened(manifest, piece_of(manifest, request)).size for request in requests)
 
 
 def _fault(manifest: Manifest, read: _Read, data: bytes) -> tuple[str, str] | None:
@@ -166,12 +166,12 @@ def member_range(manifest: Manifest, row: int, member: str) -> tuple[Path, int, 
 
 def landmarks_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
     """(tar, offset, size in bytes) of the landmarks of frames [start, stop). Raises ClipError (layout)."""
-    return _in_file(manifest, piece_of(manifest, Want(row, "landmarks", start, stop)))
+    return _in_file(manifest, piece_of(manifest, ReadRequest(row, "landmarks", start, stop)))
 
 
 def audio_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
     """(tar, offset, size in bytes) of the audio of frames [start, stop). Raises ClipError (layout)."""
-    return _in_file(manifest, piece_of(manifest, Want(row, "audio", start, stop)))
+    return _in_file(manifest, piece_of(manifest, ReadRequest(row, "audio", start, stop)))
 
 
 def _in_file(manifest: Manifest, piece: Piece) -> tuple[Path, int, int]:
@@ -179,18 +179,18 @@ def _in_file(manifest: Manifest, piece: Piece) -> tuple[Path, int, int]:
     return path, piece.offset, piece.size
 
 
-def piece_of(manifest: Manifest, want: Want) -> Piece:
-    """The bytes that a want asks for. Raises ClipError (layout), IndexError for frames that the clip has not."""
-    whole = member_piece(manifest, want.row, want.member)
-    if want.stop is None:
+def piece_of(manifest: Manifest, request: ReadRequest) -> Piece:
+    """The bytes that a request asks for. Raises ClipError (layout), IndexError for frames that the clip has not."""
+    whole = member_piece(manifest, request.row, request.member)
+    if request.stop is None:
         return whole
-    frames = int(manifest.at(want.row, "frames"))
-    if not 0 <= want.start <= want.stop <= frames:
-        raise IndexError(f"frames [{want.start}, {want.stop}) of a clip of {frames}")
-    per_frame, header = _layout(manifest, whole, want.member, frames)
-    late = _late_bytes(manifest, want, per_frame)
-    first, last = (min(max(frame * per_frame + late, 0), frames * per_frame) for frame in (want.start, want.stop))
-    return Piece(want.row, whole.column, whole.offset + header + first, last - first)
+    frames = int(manifest.at(request.row, "frames"))
+    if not 0 <= request.start <= request.stop <= frames:
+        raise IndexError(f"frames [{request.start}, {request.stop}) of a clip of {frames}")
+    per_frame, header = _layout(manifest, whole, request.member, frames)
+    late = _late_bytes(manifest, request, per_frame)
+    first, last = (min(max(frame * per_frame + late, 0), frames * per_frame) for frame in (request.start, request.stop))
+    return Piece(request.row, whole.column, whole.offset + header + first, last - first)
 
 
 def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple[int, int]:
@@ -205,29 +205,29 @@ def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple
     return per_frame, header
 
 
-def _late_bytes(manifest: Manifest, want: Want, per_frame: int) -> int:
+def _late_bytes(manifest: Manifest, request: ReadRequest, per_frame: int) -> int:
     """How far into a member its frame 0 lies, where the sound is annotated to be late: whole samples, or frames."""
-    if want.member == "audio":
-        return round(late_frames(manifest, want.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
-    if want.member == "landmarks" or manifest.later(want.member).get("of") != "audio":
+    if request.member == "audio":
+        return round(late_frames(manifest, request.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
+    if request.member == "landmarks" or manifest.later(request.member).get("of") != "audio":
         return 0
-    return round(late_frames(manifest, want.row)) * per_frame
+    return round(late_frames(manifest, request.row)) * per_frame
 
 
 def late_frames(manifest: Manifest, row: int) -> float:
     """How much later than the picture the clip's sound is, as annotated; 0 where it is not."""
-    late = manifest.at(row, OFFSET) if manifest.has(OFFSET) else None
+    late = manifest.at(row, SYNC_OFFSET) if manifest.has(SYNC_OFFSET) else None
     return float(late) if late is not None and math.isfinite(late) else 0.0
 
 
-def heard(frames: int, offset_frames: float) -> tuple[int, int]:
+def audible_frames(frames: int, offset_frames: float) -> tuple[int, int]:
     """Frames [first, past the last) whose sound the clip holds, where it is `offset_frames` late (NaN: none known)."""
     late = offset_frames if math.isfinite(offset_frames) else 0.0
     return min(frames, math.ceil(max(0.0, -late))), max(0, frames - math.ceil(max(0.0, late)))
 
 
-def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes | ClipError]:
-    """What is wanted, all asked for at once, as it lies in the shard: nothing is converted yet.
+def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray | bytes | ClipError]:
+    """What is requested, all asked for at once, as it lies in the shard: nothing is converted yet.
 
     Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
     as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
@@ -235,39 +235,39 @@ def read(manifest: Manifest, wants: Sequence[Want]) -> list[np.ndarray | bytes |
     """
     pieces: list[Piece] = []
     errors: dict[int, ClipError] = {}
-    for place, want in enumerate(wants):
+    for place, request in enumerate(requests):
         try:
-            pieces.append(piece_of(manifest, want))
+            pieces.append(piece_of(manifest, request))
         except ClipError as error:
             errors[place] = error
     fetched = _fetched(manifest, pieces)
-    return [errors[i] if i in errors else _values(manifest, want, next(fetched)) for i, want in enumerate(wants)]
+    return [errors[i] if i in errors else _values(manifest, asked, next(fetched)) for i, asked in enumerate(requests)]
 
 
-def _values(manifest: Manifest, want: Want, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
+def _values(manifest: Manifest, request: ReadRequest, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
     if isinstance(data, ClipError):
         return data
-    if want.stop is None:
+    if request.stop is None:
         return bytes(data)
     shape: tuple[int, ...] = (COUNT, 2)
-    if want.member != "landmarks":
-        shape = (SAMPLES_PER_FRAME,) if want.member == "audio" else (manifest.later(want.member)["width"],)
+    if request.member != "landmarks":
+        shape = (SAMPLES_PER_FRAME,) if request.member == "audio" else (manifest.later(request.member)["width"],)
     per_frame = VALUE_BYTES * math.prod(shape)
-    missing = (want.stop - want.start) * per_frame - len(data)
+    missing = (request.stop - request.start) * per_frame - len(data)
     if missing:  # what lies outside the clip is silence
-        before = min(max(-(want.start * per_frame + _late_bytes(manifest, want, per_frame)), 0), missing)
+        before = min(max(-(request.start * per_frame + _late_bytes(manifest, request, per_frame)), 0), missing)
         data = memoryview(b"".join((bytes(before), data, bytes(missing - before))))
-    if want.member == "audio":
+    if request.member == "audio":
         return np.frombuffer(data, "<i2")
     values = np.frombuffer(data, "<f2")
     if values.size and values.view("<u2").max() >= 0x7C00 and not np.isfinite(values).all():  # the first is quick
-        return _error(manifest, want.row, "not_finite", f"{want.member} are not finite")
+        return _error(manifest, request.row, "not_finite", f"{request.member} are not finite")
     return values.reshape(-1, *shape)
 
 
 def read_member(manifest: Manifest, row: int, member: str) -> bytes:
     """The bytes of a member. Raises ClipError, OSError."""
-    return _one(manifest, Want(row, member))
+    return _one(manifest, ReadRequest(row, member))
 
 
 def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -276,7 +276,7 @@ def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | Non
     Raises ClipError (short, checksum, layout, not_finite), IndexError for a window outside the clip, OSError.
     """
     stop = int(manifest.at(row, "frames")) if stop is None else stop
-    return _one(manifest, Want(row, "landmarks", start, stop)).astype(np.float32)
+    return _one(manifest, ReadRequest(row, "landmarks", start, stop)).astype(np.float32)
 
 
 def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -286,11 +286,11 @@ def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = 
     Raises ClipError (short, checksum, layout), IndexError for a window outside the clip, OSError.
     """
     stop = int(manifest.at(row, "frames")) if stop is None else stop
-    return _one(manifest, Want(row, "audio", start, stop)).astype(np.float32) / 32768
+    return _one(manifest, ReadRequest(row, "audio", start, stop)).astype(np.float32) / 32768
 
 
-def _one(manifest: Manifest, want: Want):
-    (found,) = read(manifest, [want])
+def _one(manifest: Manifest, request: ReadRequest):
+    (found,) = read(manifest, [request])
     if isinstance(found, ClipError):
         raise found
     return found

@@ -83,8 +83,8 @@ class OddRecipe(Recipe):
     def __init__(self, settings: OddConfig, ranks: Ranks | None = None):
         self.settings, self.ranks = settings, ranks
         manifest = settings.manifest()
-        self.examples = SyncExamples(manifest, settings.drawn(), FRAMES, 0.0)
-        self.validation = SyncExamples(manifest, settings.validated(), FRAMES, 0.0)
+        self.examples = SyncExamples(manifest, settings.sampling(), FRAMES, 0.0)
+        self.validation = SyncExamples(manifest, settings.validation_sampling(), FRAMES, 0.0)
 
     def players(self) -> dict[str, Player]:
         return {"odd": Player(Odd(), self.settings.optimizer, self.loss)}

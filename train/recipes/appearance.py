@@ -132,8 +132,10 @@ class AppearanceRecipe(Recipe):
         self.settings = settings
         self.plays = False  # whether the discriminator takes part yet
         manifest = settings.manifest()
-        self.examples = AppearanceExamples(manifest, settings.drawn(), settings.model, settings.references)
-        self.validation = AppearanceExamples(manifest, settings.validated(), settings.model, settings.references)
+        self.examples = AppearanceExamples(manifest, settings.sampling(), settings.model, settings.references)
+        self.validation = AppearanceExamples(
+            manifest, settings.validation_sampling(), settings.model, settings.references
+        )
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(manifest, examples.selection.rows_n)
 

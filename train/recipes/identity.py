@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data_pipeline.examples.identity import IdentityBatch, IdentityExamples, people_digest
+from data_pipeline.examples.identity import MAX_FRAMES, MIN_FRAMES, IdentityBatch, IdentityExamples, people_digest
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.reader import ClipError, Want
+from data_pipeline.shards.reader import ClipError, ReadRequest
 from mytalk import config
 from mytalk.intervals import against_chance, proven
 from mytalk.networks import identity
@@ -42,8 +42,8 @@ class IdentityTrainConfig(LoopConfig):
     """Keys of `python -m train identity` beyond those of every recipe."""
 
     run: str = "runs/identity"
-    min_frames: int = 24  # of a clip, in an example
-    max_frames: int = 75
+    min_frames: int = MIN_FRAMES  # of a clip, in an example
+    max_frames: int = MAX_FRAMES
     verification_people: int = 200  # of the validation split, and
     verification_clips: int = 10  # of each, between whose pairs people are told apart: evenly over all there are
     required_auc: float = 0.75  # of verification; below it no loss and no score may use the model
@@ -169,7 +169,7 @@ class IdentityRecipe(Recipe):
     def __init__(self, settings: IdentityTrainConfig):
         self.settings = settings
         self.manifest = settings.manifest()
-        self.examples = IdentityExamples(self.manifest, settings.drawn(), settings.min_frames, settings.max_frames)
+        self.examples = IdentityExamples(self.manifest, settings.sampling(), settings.min_frames, settings.max_frames)
         self.rows = verified_rows(
             self.manifest,
             settings.validation_split,
@@ -187,7 +187,7 @@ class IdentityRecipe(Recipe):
         chosen = evenly(self.examples.selection.rows_n.tolist(), CENTRED_CLIPS)
         frames = int(self.manifest.column("frames")[chosen].min())
         stop = min(frames, self.settings.min_frames)
-        wanted = [Want(row, "landmarks", 0, stop) for row in chosen]
+        wanted = [ReadRequest(row, "landmarks", 0, stop) for row in chosen]
         found = reader.read(self.manifest, wanted)
         whole = [torch.from_numpy(points.astype(np.float32)) for points in found if isinstance(points, np.ndarray)]
         if not whole and isinstance(found[0], ClipError):

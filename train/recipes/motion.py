@@ -118,8 +118,8 @@ class MotionRecipe(Recipe):
             self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
-        self.examples = MotionExamples(self.manifest, settings.drawn(), settings.window, settings.voice_stretch)
-        self.validation = MotionExamples(self.manifest, settings.validated(), settings.window)
+        self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, settings.voice_stretch)
+        self.validation = MotionExamples(self.manifest, settings.validation_sampling(), settings.window)
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_pipeline.examples.syncnet import SyncBatch, SyncExamples
+from data_pipeline.examples.syncnet import FRAMES, SyncBatch, SyncExamples
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
@@ -38,7 +38,7 @@ class SyncTrainConfig(LoopConfig):
     """Keys of `python -m train syncnet` beyond those of every recipe."""
 
     run: str = "runs/syncnet"
-    frames: int = 64  # of a clip, in an example
+    frames: int = FRAMES  # of a clip, in an example
     min_shift_frames: int = 3  # speech nearer than this to the mouth's moment is neither true nor false
     scale: float = 8.0  # what cosines are multiplied with in the softmax
     voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
@@ -119,7 +119,7 @@ class SyncRecipe(Recipe):
     def __init__(self, settings: SyncTrainConfig):
         self.settings = settings
         self.manifest = settings.manifest()
-        self.examples = SyncExamples(self.manifest, settings.drawn(), settings.frames, settings.voice_stretch)
+        self.examples = SyncExamples(self.manifest, settings.sampling(), settings.frames, settings.voice_stretch)
         rows = self.manifest.rows(settings.validation_split, settings.shards_until)
         for chosen in (self.examples.selection.rows_n, rows):
             reader.refuse_other_crops(self.manifest, chosen)

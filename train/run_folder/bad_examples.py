@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from data_pipeline.sample.batches import Bad
+from data_pipeline.sample.batches import BadExample
 from mytalk import atomic
 from mytalk.command import UserError, one_line
 
@@ -34,7 +34,7 @@ class Ledger:
         if writes and self.path.exists():
             atomic.write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
-    def add(self, found: Sequence[Bad]) -> None:
+    def add(self, found: Sequence[BadExample]) -> None:
         """Enter what one step met, of all ranks. Raises UserError where a corpus has more than its share."""
         found = sorted(found, key=lambda bad: (bad.slot, bad.key))
         if self.writes:

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from data_pipeline.sample.batch_plan import Batching
-from data_pipeline.sample.order import Selection, examples_of_epoch
+from data_pipeline.sample.order import examples_of_epoch
+from data_pipeline.sample.selection import Selection
 from data_pipeline.storage.store import without_secrets
 from mytalk import atomic
 from mytalk import config as configs

@@ -34,11 +34,11 @@ from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
 from data_pipeline.sample import windows
-from data_pipeline.sample.windows import Drawn, WindowConfig
+from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import members, reader
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.reader import Want
+from data_pipeline.shards.reader import ReadRequest
 from mytalk.command import UserError
 from mytalk.networks.appearance import AppearanceConfig
 from mytalk.networks.speech_features import log_mel
@@ -130,7 +130,7 @@ def state(folder: Path) -> dict[str, tuple]:
 def alike(one, other) -> None:
     """Batches of equal tensors."""
     assert one.keys_B == other.keys_B
-    names = one._tensors()
+    names = one.tensors()
     assert names
     for name, tensor in names.items():
         assert torch.equal(tensor, getattr(other, name)), name
@@ -166,7 +166,11 @@ def test_members_read_from_foreign_tars_are_the_bytes_they_hold(tmp_path, capsys
         for member, extension in THEIRS.items():
             assert reader.read_member(manifest, row, member) == sample[extension.lower()]
         landmarks = np.load(io.BytesIO(sample["lm.npy"]))
-        wants = [Want(row, "landmarks", 3, 11), Want(row, "audio", 3, 11), Want(row, "landmarks", 0, frames)]
+        wants = [
+            ReadRequest(row, "landmarks", 3, 11),
+            ReadRequest(row, "audio", 3, 11),
+            ReadRequest(row, "landmarks", 0, frames),
+        ]
         window, sound, whole = reader.read(manifest, wants)
         np.testing.assert_array_equal(window, landmarks[3:11])
         np.testing.assert_array_equal(whole, landmarks)
@@ -181,7 +185,7 @@ def test_a_flipped_bit_in_a_foreign_tar_is_found(tmp_path):
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
-    (found,) = reader.read(manifest, [Want(1, "landmarks", 5, 6)])
+    (found,) = reader.read(manifest, [ReadRequest(1, "landmarks", 5, 6)])
     assert isinstance(found, reader.ClipError)
     assert found.reason == "checksum"
 
@@ -580,7 +584,7 @@ def test_what_is_appended_moves_nothing(tmp_path):
     table = annotated.table.append_column("sync_confidence", pa.array(np.arange(8) / 2))
     manifests.save(out, table, annotated.header)
     before = Manifest.load(out)
-    drawn = Drawn(shards_until=before.shards_until)
+    drawn = SamplingConfig(shards_until=before.shards_until)
     config = WindowConfig(5, 20, 10)
     wanted = [MotionExamples(before, drawn, config)([slot]) for slot in range(6)]
     add("a"), add("c")
@@ -683,11 +687,11 @@ def test_examples_of_indexed_tars_are_those_of_the_originals(corpora, tmp_path):
     one, other = Manifest.load(ours), Manifest.load(out)
     for name in ("key", "identity", "corpus", "split", "frames", "shard", "source", "source_sha256", "crop_px"):
         assert one.column(name).tolist() == other.column(name).tolist(), name
-    motion = [MotionExamples(m, Drawn(), WindowConfig(5, 20, 10), 0.2) for m in (one, other)]
+    motion = [MotionExamples(m, SamplingConfig(), WindowConfig(5, 20, 10), 0.2) for m in (one, other)]
     for slots in ([0, 1, 2], [3], [40, 41]):
         alike(*(examples(slots) for examples in motion))
     config = AppearanceConfig(), ReferenceConfig(2, 3)
-    appearance = [AppearanceExamples(m, Drawn(), *config) for m in (one, other)]
+    appearance = [AppearanceExamples(m, SamplingConfig(), *config) for m in (one, other)]
     alike(*(examples([0, 1, 5]) for examples in appearance))
 
 
@@ -710,7 +714,7 @@ def test_two_corpora_are_merged_and_dealt(corpora, tmp_path):
     assert merged.shard_file("motion", shard).sums == os.path.relpath(corpora / "two", out) + "/motion-000000.crc" or (
         merged.shard_file("motion", shard).sums == str(corpora / "two" / "motion-000000.crc")
     )
-    examples = MotionExamples(merged, Drawn(repeats={"one": 2}), WindowConfig(5, 20, 10))
+    examples = MotionExamples(merged, SamplingConfig(repeats={"one": 2}), WindowConfig(5, 20, 10))
     batch = examples(list(range(30)))
     assert batch.bad == []
     dealt = [merged.at(examples.windows.row(slot), "corpus") for slot in range(30)]
@@ -721,7 +725,9 @@ def test_two_corpora_are_merged_and_dealt(corpora, tmp_path):
         length, start = int(batch.mask_BT[place].sum()), int(batch.starts_B[place])
         whole = np.load(io.BytesIO(reader.read_member(side, row, "landmarks"))).astype(np.float32)
         np.testing.assert_array_equal(batch.landmarks_BTN2[place, :length], whole[start : start + length])
-    pictures = AppearanceExamples(merged, Drawn(where="video_size > 0"), AppearanceConfig(), ReferenceConfig(2, 3))
+    pictures = AppearanceExamples(
+        merged, SamplingConfig(where="video_size > 0"), AppearanceConfig(), ReferenceConfig(2, 3)
+    )
     assert len(pictures([0, 1]).keys_B) == 2
     whole = state(out)
     indexed(out, corpora / "one", corpora / "two")
@@ -837,10 +843,12 @@ def test_a_column_is_read_by_windows_and_by_webdataset(talker_shards, tmp_path):
     assert manifest.table.select(old.column_names).equals(old)
     for row in range(len(manifest)):
         frames = int(manifest.at(row, "frames"))
-        (window,) = reader.read(manifest, [Want(row, "pair", 4, 9)])
+        (window,) = reader.read(manifest, [ReadRequest(row, "pair", 4, 9)])
         assert window.dtype == np.float16
         np.testing.assert_array_equal(window, doubled(manifest, row)[4:9])
-        np.testing.assert_array_equal(reader.read(manifest, [Want(row, "pair", 0, frames)])[0], doubled(manifest, row))
+        np.testing.assert_array_equal(
+            reader.read(manifest, [ReadRequest(row, "pair", 0, frames)])[0], doubled(manifest, row)
+        )
 
     def stock(name: str) -> list[dict]:
         paths = sorted(str(path) for path in folder.glob(f"{name}-*.tar"))
@@ -863,16 +871,16 @@ def test_windows_want_a_column_and_get_its_frames(talker_shards, tmp_path):
     shutil.copytree(talker_shards, folder)
     column.add(folder, "pair", doubled, 2)
 
-    class WithPair(windows.HeardWindows):
+    class WithPair(windows.SpeechWindows):
         members = ("landmarks", "audio", "pair")
 
     manifest = Manifest.load(folder)
-    drawn = WithPair(manifest, Drawn(), ("frames",), 1, 5, 20)
+    drawn = WithPair(manifest, SamplingConfig(), ("frames",), 1, 5, 20)
     for slot in range(8):
         example = drawn.example(slot)
-        landmarks, audio, pair = reader.read(manifest, drawn.wants(example))
+        landmarks, audio, pair = reader.read(manifest, drawn.requests(example))
         assert len(landmarks) == len(audio) // 640 == len(pair)
-        assert pair[:, 0].tolist() == list(range(example.place.start, example.place.stop))
+        assert pair[:, 0].tolist() == list(range(example.window.start, example.window.stop))
 
 
 def test_wrong_features_are_refused_and_damaged_clips_hold_nan(talker_shards, tmp_path):
@@ -894,7 +902,7 @@ def test_wrong_features_are_refused_and_damaged_clips_hold_nan(talker_shards, tm
 
     manifest = Manifest.load(folder)
     assert column.add(folder, "pair", sometimes, 2).damaged == [manifest.at(1, "key")]
-    good, bad = reader.read(Manifest.load(folder), [Want(0, "pair", 0, 5), Want(1, "pair", 0, 5)])
+    good, bad = reader.read(Manifest.load(folder), [ReadRequest(0, "pair", 0, 5), ReadRequest(1, "pair", 0, 5)])
     assert isinstance(good, np.ndarray)
     assert bad.reason == "not_finite"
 
@@ -969,7 +977,7 @@ def test_mel_is_that_of_the_whole_clip(talker_shards, tmp_path, command):
     assert f"mel      {len(manifest)} clips, {len(manifest)} of them made now, 320 values a frame" in said.stdout
     for row in (0, 5):
         frames = int(manifest.at(row, "frames"))
-        (found,) = reader.read(manifest, [Want(row, "mel", 0, frames)])
+        (found,) = reader.read(manifest, [ReadRequest(row, "mel", 0, frames)])
         wanted = log_mel(torch.from_numpy(reader.read_audio(manifest, row))[None])[0]
         np.testing.assert_array_equal(found.reshape(-1, 80), wanted.numpy().astype(np.float16))
     assert "example:" in command("-m", "data_pipeline", "column", "--help").stdout
@@ -983,24 +991,24 @@ def test_columns_of_merged_and_grown_folders(corpora, tmp_path):
     indexed(out, *sources)
     merged = Manifest.load(out)
     last = len(merged) - 1
-    good, none = reader.read(merged, [Want(3, "pair", 1, 4), Want(last, "pair", 1, 4)])
+    good, none = reader.read(merged, [ReadRequest(3, "pair", 1, 4), ReadRequest(last, "pair", 1, 4)])
     assert good[:, 0].tolist() == [1, 2, 3]
     assert none.reason == "layout"
     assert "file" in merged.header["shards"][0]["pair"]
     column.add(out, "pair", doubled, 2)
     added = Manifest.load(out)
     assert not (out / "pair-000000.tar").exists()  # its folder's is used
-    assert reader.read(added, [Want(last, "pair", 1, 4)])[0].tolist() == [[1, last], [2, last], [3, last]]
+    assert reader.read(added, [ReadRequest(last, "pair", 1, 4)])[0].tolist() == [[1, last], [2, last], [3, last]]
     before = files(out)
     indexed(out, *sources)
     assert files(out) == before
     tar = tar_of(tmp_path / "tars" / "x.tar", [("x0", clip(0)), ("x1", clip(2))])
     indexed(out, *sources, tar, "--corpus", "three", *OPTIONS)
     grown = Manifest.load(out)
-    assert reader.read(grown, [Want(last, "pair", 1, 4)])[0].shape == (3, 2)
-    assert reader.read(grown, [Want(last + 2, "pair", 1, 4)])[0].reason == "layout"
+    assert reader.read(grown, [ReadRequest(last, "pair", 1, 4)])[0].shape == (3, 2)
+    assert reader.read(grown, [ReadRequest(last + 2, "pair", 1, 4)])[0].reason == "layout"
     assert column.add(out, "pair", doubled, 2).made == 2
-    assert reader.read(Manifest.load(out), [Want(last + 2, "pair", 1, 4)])[0].shape == (3, 2)
+    assert reader.read(Manifest.load(out), [ReadRequest(last + 2, "pair", 1, 4)])[0].shape == (3, 2)
     shutil.copytree(corpora / "two", tmp_path / "two")
     column.add(tmp_path / "two", "pair", lambda m, row: np.zeros((m.at(row, "frames"), 3)), 3)
     with pytest.raises(UserError, match="column 'pair' is not what it is elsewhere"):
@@ -1021,7 +1029,7 @@ def test_extract_keeps_a_later_column(tmp_path):
     grown = Manifest.load(out)
     assert len(grown) > len(first)
     assert grown.header["shards"][0]["pair"] == first.header["shards"][0]["pair"]
-    good, none = reader.read(grown, [Want(0, "pair", 1, 4), Want(len(grown) - 1, "pair", 1, 4)])
+    good, none = reader.read(grown, [ReadRequest(0, "pair", 1, 4), ReadRequest(len(grown) - 1, "pair", 1, 4)])
     assert good[:, 0].tolist() == [1, 2, 3]
     assert none.reason == "layout"
     assert column.add(out, "pair", doubled, 2).made == len(grown) - len(first)
@@ -1051,18 +1059,21 @@ def test_features_of_the_speech_are_shifted_with_it(talker_shards, tmp_path):
     offsets = pa.array([2.0] * len(plain))
     manifests.save(folder, Manifest.load(folder).table.append_column("sync_offset", offsets), plain.header)
     late = Manifest.load(folder)
-    (before,), (after,) = reader.read(plain, [Want(3, "mel", 7, 17)]), reader.read(late, [Want(3, "mel", 5, 15)])
+    (before,), (after,) = (
+        reader.read(plain, [ReadRequest(3, "mel", 7, 17)]),
+        reader.read(late, [ReadRequest(3, "mel", 5, 15)]),
+    )
     np.testing.assert_array_equal(before, after)
-    examples = MotionExamples(late, Drawn(), WindowConfig(12, 24, 10), features="mel")
+    examples = MotionExamples(late, SamplingConfig(), WindowConfig(12, 24, 10), features="mel")
     batch = examples([0, 5, 9])
     for i, slot in enumerate((0, 5, 9)):
         place, source = examples.windows.example(slot)
         for (row, start, stop), held in ((place, batch.features_BTD[i]), (source, batch.source_features_BUD[i])):
-            (wanted,) = reader.read(plain, [Want(row, "mel", start + 2, stop + 2)])
+            (wanted,) = reader.read(plain, [ReadRequest(row, "mel", start + 2, stop + 2)])
             np.testing.assert_array_equal(held[: stop - start], wanted.astype(np.float32))
             assert not held[stop - start :].any()
     with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*mel"):
-        MotionExamples(late, Drawn(), WindowConfig(12, 24, 10), features="hubert")
+        MotionExamples(late, SamplingConfig(), WindowConfig(12, 24, 10), features="hubert")
 
 
 def test_unsplit_is_for_a_new_folder(talker_shards, tmp_path):

@@ -32,9 +32,12 @@ from data_pipeline.examples.identity import IdentityExamples
 from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.examples.syncnet import SyncExamples
 from data_pipeline.sample import loader
-from data_pipeline.sample import order as slots
-from data_pipeline.sample.batches import Bad, Batch, Examples
-from data_pipeline.sample.windows import Drawn, HeardWindows, WindowConfig
+from data_pipeline.sample.batch_plan import micro_batches, shared_once
+from data_pipeline.sample.batches import BadExample, Batch, Examples
+from data_pipeline.sample.order import Order
+from data_pipeline.sample.selection import MAX_CORPORA, Selection, select
+from data_pipeline.sample.slot_random import Purpose, slot_random
+from data_pipeline.sample.windows import SamplingConfig, WindowConfig, Windows
 from data_pipeline.shards import checksums, manifest, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
@@ -54,14 +57,14 @@ GLOBAL_BATCH = 12
 STEPS = 4
 MODEL = AppearanceConfig(size_px=32, stem=2, channels=[8, 16], blocks=[0, 1], heads=2, discriminator_channels=4)
 WINDOW = WindowConfig(min_frames=8, max_frames=14, source_frames=6)
-RECIPES: dict[str, Callable[[Manifest, Drawn], Examples]] = {
+RECIPES: dict[str, Callable[[Manifest, SamplingConfig], Examples]] = {
     "motion": lambda made, drawn: MotionExamples(made, drawn, WINDOW, 0.2),
     "syncnet": lambda made, drawn: SyncExamples(made, drawn, 12, 0.1),
     "identity": lambda made, drawn: IdentityExamples(made, drawn, 6, 10),
     "appearance": lambda made, drawn: AppearanceExamples(made, drawn, MODEL, ReferenceConfig(2, 4)),
 }
 ONE_CORPUS, TWO_CORPORA = ("test",), ("b", "a")
-DRAWN = Drawn(seed=3)
+DRAWN = SamplingConfig(seed=3)
 FRAME_BYTES, LANDMARKS_HEADER, AUDIO_FRAME_BYTES, AUDIO_HEADER = 1912, 128, 1280, 44  # as members are laid out
 
 
@@ -84,7 +87,7 @@ def mixed(tmp_path_factory) -> Path:
 
 def content(batch: Batch, place: int) -> dict:
     """Key, window and tensors of one example, without padding."""
-    held = {name: tensor[place] for name, tensor in batch._tensors().items()}
+    held = {name: tensor[place] for name, tensor in batch.tensors().items()}
     frames = int(held["mask_BT"].sum()) if "mask_BT" in held else 0
     source = int(held["source_mask_BU"].sum()) if "source_mask_BU" in held else 0
     lengths = {"landmarks_BTN2": frames, "mask_BT": frames, "noise_BTK2": frames, "audio_BS": frames * 640}
@@ -97,7 +100,7 @@ class Consumed(dict):
     """Slot -> content, and what was bad."""
 
     def __init__(self) -> None:
-        self.bad: list[Bad] = []
+        self.bad: list[BadExample] = []
 
     def add(self, batch: Batch) -> None:
         for place, slot in enumerate(batch.slots_B.tolist()):
@@ -105,7 +108,7 @@ class Consumed(dict):
             self[slot] = content(batch, place)
         self.bad += batch.bad
 
-    def sorted_bad(self) -> list[Bad]:
+    def sorted_bad(self) -> list[BadExample]:
         return sorted(self.bad, key=lambda bad: bad.slot)  # stable: the attempts of a slot stay in order
 
 
@@ -169,7 +172,7 @@ def test_stopped_anywhere_and_resumed_elsewhere_it_is_the_same(shards, alone, re
 
 
 def test_recipes_and_seeds_do_not_share_their_examples(shards, alone):
-    other = run(SyncExamples(Manifest.load(shards), Drawn(seed=4), 12, 0.1))
+    other = run(SyncExamples(Manifest.load(shards), SamplingConfig(seed=4), 12, 0.1))
     assert [one["key"] for one in other.values()] != [one["key"] for one in alone["syncnet"].values()]
 
 
@@ -178,8 +181,8 @@ def test_recipes_and_seeds_do_not_share_their_examples(shards, alone):
 def test_random_numbers_are_philox_keyed_by_digest_and_seed(digest, seed, slot):
     """As documented, so that a run begun by an older version goes on with the same numbers."""
     key = int.from_bytes(hashlib.blake2b(f"{digest}:{seed}".encode(), digest_size=16).digest(), "big")
-    expected = np.random.Generator(np.random.Philox(key=key, counter=[0, 7, slot, slots.SOURCE]))
-    own = slots.slot_random(digest, seed, slot, slots.SOURCE, 7)
+    expected = np.random.Generator(np.random.Philox(key=key, counter=[0, 7, slot, Purpose.SOURCE]))
+    own = slot_random(digest, seed, slot, Purpose.SOURCE, 7)
     assert own.random(5).tolist() == expected.random(5).tolist()
     assert own.integers(1 << 40, size=5).tolist() == expected.integers(1 << 40, size=5).tolist()
 
@@ -215,11 +218,11 @@ def test_rows_without_a_corpus_or_split_are_of_none(tmp_path, name):
     table = made.table.set_column(made.names.index(name), name, pa.array(values, pa.string()))
     manifest.save(tmp_path, table, {})
     for other in (Manifest(tmp_path, {}, table), Manifest.load(tmp_path)):
-        chosen = slots.select(other, "train", ("frames",))
+        chosen = select(other, "train", ("frames",))
         expected = {"a": 3, "b": 1, "": 1} if name == "corpus" else {"a": 3, "b": 1}
         assert chosen.clips == expected
         assert other.rows("train").tolist() == chosen.rows_n.tolist()
-        order = slots.Order(chosen, 0, repeats={"b": 2.0})
+        order = Order(chosen, 0, repeats={"b": 2.0})
         met = Counter(order.row(n) for n in range(len(chosen) + 1))  # one epoch, in which b's clip comes twice
         assert met == {row: 2 if row == 3 else 1 for row in chosen.rows_n.tolist()}
 
@@ -227,21 +230,21 @@ def test_rows_without_a_corpus_or_split_are_of_none(tmp_path, name):
 def test_a_manifest_of_no_clips_is_refused(tmp_path):
     manifest.save(tmp_path, index([[("a", "train", 5)]]).table.slice(0, 0), {})
     with pytest.raises(UserError, match="no clip is in split 'train'"):
-        slots.select(Manifest.load(tmp_path), "train", ("frames",))
+        select(Manifest.load(tmp_path), "train", ("frames",))
 
 
-def drawn_from(made: Manifest, repeats: dict[str, float], **more) -> slots.Selection:
+def drawn_from(made: Manifest, repeats: dict[str, float], **more) -> Selection:
     """The selection of the train split; tries what draws nothing again."""
     known = set(made.column("corpus").tolist())
     asked = {name: times for name, times in repeats.items() if name in known}
     try:
-        return slots.select(made, "train", ("frames",), repeats=asked, **more)
+        return select(made, "train", ("frames",), repeats=asked, **more)
     except UserError:
         assume(False)
         raise
 
 
-def keys(made: Manifest, order: slots.Order, numbers) -> list[str]:
+def keys(made: Manifest, order: Order, numbers) -> list[str]:
     return [str(made.column("key")[order.row(n)]) for n in numbers]
 
 
@@ -253,7 +256,7 @@ def test_each_clip_comes_once_in_every_epoch_of_its_corpus_and_corpora_keep_thei
     """By less than one slot, at every n."""
     made = index(shapes)
     chosen = drawn_from(made, repeats)
-    order = slots.Order(chosen, seed, block_shards, repeats)
+    order = Order(chosen, seed, block_shards, repeats)
     count = 4 * len(chosen) + 7
     rows = [order.row(n) for n in range(count)]
     corpus = made.column("corpus")
@@ -275,16 +278,16 @@ def test_the_order_depends_on_nothing_but_what_is_selected(shapes, later, repeat
     """Not on rows that are not drawn, appended shards, other columns, the asking before, or pieces read at once."""
     made = index(shapes)
     chosen = drawn_from(made, repeats)
-    order = slots.Order(chosen, seed, repeats=repeats)
+    order = Order(chosen, seed, repeats=repeats)
     numbers = [*range(2 * len(chosen) + 3), *far]
     expected = keys(made, order, numbers)
-    assert keys(made, slots.Order(chosen, seed, repeats=repeats), reversed(numbers)) == expected[::-1]
+    assert keys(made, Order(chosen, seed, repeats=repeats), reversed(numbers)) == expected[::-1]
 
     def again(other: Manifest, **more) -> None:
         held = drawn_from(other, repeats, **more)
         assert held.digest == chosen.digest
         assert held.clips == chosen.clips
-        assert keys(other, slots.Order(held, seed, repeats=repeats), numbers) == expected
+        assert keys(other, Order(held, seed, repeats=repeats), numbers) == expected
 
     again(index([*shapes, *later]), shards_until=len(shapes))
     again(index(shapes, blur=list(range(len(made)))))
@@ -302,12 +305,12 @@ def test_the_order_depends_on_nothing_but_what_is_selected(shapes, later, repeat
 def test_the_digest_of_whole_numbers_does_not_depend_on_the_pieces_they_are_read_in(values):
     """Where some are missing."""
     made = index([[("a", "train", 5)] * 4] * 3, sync_offset=pa.array(values, pa.int32()))
-    expected = slots.select(made, "train", ("sync_offset",)).digest
+    expected = select(made, "train", ("sync_offset",)).digest
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(manifest, "GROUP_ROWS", 2)
         patch.setattr(manifest, "BATCH_GROUPS", 1)
         manifest.save(Path(folder), made.table, {})
-        assert slots.select(Manifest.load(folder), "train", ("sync_offset",)).digest == expected
+        assert select(Manifest.load(folder), "train", ("sync_offset",)).digest == expected
 
 
 @given(SHARDS, st.integers(1, 9))
@@ -316,21 +319,20 @@ def test_a_filter_keeps_what_it_says_and_drawn_once_gives_each_clip_once(shapes,
     made = index(shapes)
     expected = [row for row in range(len(made)) if made.at(row, "split") == "train" and made.at(row, "frames") >= least]
     assume(expected)
-    windows = HeardWindows(
-        made, Drawn(where=f"frames >= {least}", once=True), ("frames",), slots.SYNC_WINDOW, 1, 4, least_frames=1
-    )
+    sampling = SamplingConfig(where=f"frames >= {least}", once=True)
+    windows = Windows(made, sampling, ("frames",), Purpose.SYNC_WINDOW, 1, 4, least_frames=1)
     assert windows.selection.rows_n.tolist() == expected
-    assert [windows.example(n).place.row for n in range(len(windows))] == expected
+    assert [windows.example(n).window.row for n in range(len(windows))] == expected
     train = (made.column("split") == "train").sum()
     assert windows.selection.dropped == {f"frames >= {least}": int(train) - len(expected)}
     usable = made.column("frames") >= least
-    assert slots.select(made, "train", ("frames",), usable=usable).digest == windows.selection.digest
+    assert select(made, "train", ("frames",), usable=usable).digest == windows.selection.digest
 
 
 @given(st.lists(st.floats(0.5, 250), max_size=40), st.integers(1, 9))
 @FEW
 def test_items_shared_once_are_shared_evenly(costs, world):
-    held = slots.shared_once(costs, world)
+    held = shared_once(costs, world)
     assert len(held) == world
     assert sorted(place for some in held for place in some.tolist()) == list(range(len(costs)))
     loads = [sum(costs[place] for place in some) for some in held]
@@ -341,7 +343,7 @@ def test_items_shared_once_are_shared_evenly(costs, world):
 def test_corpora_are_mixed_as_asked(mixed, world):
     """Through files and worker processes: a comes three times as often as its clips are many."""
     repeats = {"a": 1.5, "b": 0.5}
-    examples = RECIPES["identity"](Manifest.load(mixed), Drawn(seed=1, repeats=repeats))
+    examples = RECIPES["identity"](Manifest.load(mixed), SamplingConfig(seed=1, repeats=repeats))
     made = run(examples, world, 1, 4)
     of = dict(zip(examples.manifest.column("key"), examples.manifest.column("corpus")))
     assert examples.selection.clips == {"a": 6, "b": 6}
@@ -396,7 +398,7 @@ def test_shards_appended_behind_the_pinned_ones_change_nothing(shards, alone, tm
     corpora = pa.array(["test"] * 20 + ["new"] * 4)
     place = after.table.column_names.index("corpus")
     manifest.save(longer, after.table.set_column(place, "corpus", corpora), after.header)
-    pinned = RECIPES[recipe](Manifest.load(longer), Drawn(seed=3, shards_until=4))
+    pinned = RECIPES[recipe](Manifest.load(longer), SamplingConfig(seed=3, shards_until=4))
     assert_same(run(pinned, 2, 0, 3), alone[recipe])
     assert RECIPES[recipe](Manifest.load(longer), DRAWN).selection.digest != pinned.selection.digest
 
@@ -463,7 +465,7 @@ def test_offsets_that_say_nothing_change_no_sound(shards, alone, tmp_path):
     made = Manifest.load(folder)
     examples = RECIPES["syncnet"](made, DRAWN)
     for slot in range(6):
-        batch, place = examples([slot]), examples.windows.example(slot).place
+        batch, place = examples([slot]), examples.windows.example(slot).window
         whole = torch.from_numpy(sound(folder, batch.keys_B[0]))
         expected = whole[place.start * 640 : place.stop * 640]
         assert torch.equal(batch.audio_BS[0, : len(expected)], expected)
@@ -520,7 +522,7 @@ def assert_substituted(made: Consumed, whole: Examples, reason: str) -> None:
         tried = whole.windows.example(slot, failed[slot])
         read = whole.read([slot], [tried])
         assert_same_example(slot, example, content(whole.collate([slot], [tried], read), 0))
-        first = whole.windows.example(slot).place.row
+        first = whole.windows.example(slot).window.row
         assert corpus[example["key"]] == whole.manifest.at(first, "corpus"), "of the same corpus"
     seen: Counter = Counter()
     for bad in made.sorted_bad():
@@ -669,7 +671,7 @@ def test_drawn_once_a_damaged_clip_is_an_error_and_the_others_are_read(mixed, tm
     folder = shutil.copytree(mixed, tmp_path / "shards")
     reason = cut_member(folder)
     made = Manifest.load(folder)
-    examples = RECIPES[recipe](made, Drawn(once=True))
+    examples = RECIPES[recipe](made, SamplingConfig(once=True))
     hurt = set(made.column("key")[8:10])
     for slot in range(len(examples)):
         rows = [place.row for place in examples.windows.example(slot) if place is not None]
@@ -785,7 +787,7 @@ def test_a_server_that_dies_is_unreachable_and_replaces_no_clip(shards, recipe, 
         with contextlib.closing(loader.load(own, workers, prefetch=1)) as batches:
             assert not next(batches).bad
             dead.set()
-            bad: list[Bad] = []
+            bad: list[BadExample] = []
             with pytest.raises(Unreachable, match=rf"{column}-0.*: not read in 2 tries \(HTTP 503\)"):
                 bad.extend(found for batch in batches for found in batch.bad)
             assert not bad
@@ -833,13 +835,13 @@ def test_the_plan_is_what_is_then_consumed(mixed, recipe, world):
     made = planned(mixed, "--recipe", recipe, *typed, *chosen, *spread, *SIZES[recipe])
     made = json.loads(json.dumps(made))
     store = Counting(mixed)
-    drawn = Drawn("train", 3, "frames >= 21", {"a": 2.0, "b": 0.5}, 4)
+    drawn = SamplingConfig("train", 3, "frames >= 21", {"a": 2.0, "b": 0.5}, 4)
     examples = RECIPES[recipe](Manifest.load(mixed, store), drawn)
     assert made["selection"] == examples.selection.digest
     for rank in range(world):
         said = [one for one in made["slots"] if one["rank"] == rank]
         asked = 0
-        numbers = [n for some in slots.micro_batches(GLOBAL_BATCH, 2, rank, world, 2, 4) for n in some]
+        numbers = [n for some in micro_batches(GLOBAL_BATCH, 2, rank, world, 2, 4) for n in some]
         assert [one["slot"] for one in said] == numbers
         for one in said:
             store.asked_bytes = 0
@@ -875,7 +877,7 @@ def test_the_plan_takes_the_settings_of_a_run(shards, command):
     made = json.loads(said.stdout)
     assert (made["global_batch"], made["stop"], made["world_size"]) == (8, 8, 2)
     assert [one["slot"] for one in made["slots"] if one["rank"] == 1] == [2, 3, 6, 7]
-    examples = MotionExamples(Manifest.load(shards), Drawn(seed=1), WindowConfig(12, 24, 10))
+    examples = MotionExamples(Manifest.load(shards), SamplingConfig(seed=1), WindowConfig(12, 24, 10))
     batch = examples(list(range(8)))
     by_slot = {one["slot"]: one for one in made["slots"]}
     assert [by_slot[n]["key"] for n in range(8)] == batch.keys_B
@@ -970,7 +972,7 @@ def test_a_place_past_the_end_of_its_shard_is_short(talker_shards):
             before.header,
             before.table.set_column(place, "landmarks_offset", pa.array([offset] * len(before))),
         )
-        (found,) = reader.read(other, [reader.Want(0, "landmarks", 0, 5)])
+        (found,) = reader.read(other, [reader.ReadRequest(0, "landmarks", 0, 5)])
         assert isinstance(found, ClipError)
         assert found.reason == "short"
 
@@ -978,11 +980,11 @@ def test_a_place_past_the_end_of_its_shard_is_short(talker_shards):
 def test_the_ledger_counts_what_earlier_starts_met_unless_the_data_changed(tmp_path):
     """Lines past the checkpoint are of steps taken again; one damaged clip is always allowed."""
     first = Ledger(tmp_path, {"a": 50}, 0.01, 0, writes=True)
-    first.add([Bad(3, "k1", "a", "short", "torn")])
+    first.add([BadExample(3, "k1", "a", "short", "torn")])
     with pytest.raises(UserError, match=r"2 of 50 clips of corpus 'a' are damaged.*remove their lines there"):
-        Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False).add([Bad(9, "k2", "a", "short", "torn")])
-    Ledger(tmp_path, {"a": 50}, 0.01, 3, writes=False).add([Bad(9, "k2", "a", "short", "torn")])
-    Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False, anew=True).add([Bad(9, "k2", "a", "short", "torn")])
+        Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
+    Ledger(tmp_path, {"a": 50}, 0.01, 3, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
+    Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False, anew=True).add([BadExample(9, "k2", "a", "short", "torn")])
 
 
 def with_column(before: Manifest, name: str, values: list) -> Manifest:
@@ -998,10 +1000,14 @@ def with_column(before: Manifest, name: str, values: list) -> Manifest:
 def test_offsets_that_are_text_are_refused_and_infinite_ones_are_none(talker_shards):
     before = Manifest.load(talker_shards)
     with pytest.raises(UserError, match="sync_offset holds no numbers"):
-        MotionExamples(with_column(before, "sync_offset", ["late"] * len(before)), Drawn(), WindowConfig(12, 24, 10))
+        MotionExamples(
+            with_column(before, "sync_offset", ["late"] * len(before)), SamplingConfig(), WindowConfig(12, 24, 10)
+        )
     infinite = with_column(before, "sync_offset", [float("inf")] * len(before))
-    plain = MotionExamples(with_column(before, "sync_offset", [0.0] * len(before)), Drawn(), WindowConfig(12, 24, 10))
-    assert len(MotionExamples(infinite, Drawn(), WindowConfig(12, 24, 10))) == len(plain)
+    plain = MotionExamples(
+        with_column(before, "sync_offset", [0.0] * len(before)), SamplingConfig(), WindowConfig(12, 24, 10)
+    )
+    assert len(MotionExamples(infinite, SamplingConfig(), WindowConfig(12, 24, 10))) == len(plain)
     np.testing.assert_array_equal(reader.read_audio(infinite, 2), reader.read_audio(before, 2))
 
 
@@ -1014,18 +1020,20 @@ def test_validation_leaves_clips_without_a_video_out_and_training_refuses_them(f
         config = AppearanceConfig(), ReferenceConfig()
         if split == "train":
             with pytest.raises(UserError, match="leave it out with where='video_size > 0'"):
-                AppearanceExamples(other, Drawn(), *config)
-            assert row not in AppearanceExamples(other, Drawn(where="video_size > 0"), *config).selection.rows_n
+                AppearanceExamples(other, SamplingConfig(), *config)
+            assert (
+                row not in AppearanceExamples(other, SamplingConfig(where="video_size > 0"), *config).selection.rows_n
+            )
         else:
-            assert row not in AppearanceExamples(other, Drawn("val", once=True), *config).selection.rows_n
+            assert row not in AppearanceExamples(other, SamplingConfig("val", once=True), *config).selection.rows_n
 
 
 def test_more_corpora_than_numbers_for_them_are_refused():
-    count = slots.MOST_CORPORA + 1
+    count = MAX_CORPORA + 1
     names = {"key": [str(i) for i in range(count)], "corpus": [f"c{i}" for i in range(count)]}
     made = Manifest(Path("nowhere"), {}, pa.table({**names, "split": ["train"] * count, "shard": [0] * count}))
     with pytest.raises(UserError, match=f"{count} corpora, and {count - 1} is the most"):
-        slots.select(made, "train", ())
+        select(made, "train", ())
 
 
 def test_a_plan_names_clips_that_cannot_be_and_goes_on(talker_shards, tmp_path, capsys):

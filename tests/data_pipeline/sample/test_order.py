@@ -17,10 +17,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.examples.motion import MIN_SOURCE_FRAMES, MotionExamples, shorten_target
 from data_pipeline.sample import loader, windows
-from data_pipeline.sample import order as slots
-from data_pipeline.sample.windows import MIN_SOURCE_FRAMES, Drawn, Place, WindowConfig, spared
+from data_pipeline.sample.batch_plan import micro_batches
+from data_pipeline.sample.order import Order
+from data_pipeline.sample.selection import Selection, select
+from data_pipeline.sample.slot_random import Purpose, slot_random
+from data_pipeline.sample.windows import SamplingConfig, Window, WindowConfig
 from data_pipeline.shards import manifest, reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
@@ -32,10 +35,10 @@ GLOBAL_BATCH = 12
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 3 workers, however few the cores
 
 
-def selection(shards: list[int], digest: str = "d") -> slots.Selection:
+def selection(shards: list[int], digest: str = "d") -> Selection:
     """A selection of clips that lie in these shards, rows 100, 101, ..."""
     numbers, first = np.unique(shards, return_index=True)
-    return slots.Selection(np.arange(len(shards)) + 100, numbers, first + 100, digest)
+    return Selection(np.arange(len(shards)) + 100, numbers, first + 100, digest)
 
 
 def table(**columns: list) -> Manifest:
@@ -53,7 +56,7 @@ shard_shapes = st.lists(st.integers(1, 6), min_size=1, max_size=12)
 def test_each_clip_comes_once_in_every_epoch(shapes, seed, block_shards):
     """Whatever the shards hold, and even where their numbers leave gaps."""
     chosen = selection([2 * shard for shard, count in enumerate(shapes) for _ in range(count)])
-    order = slots.Order(chosen, seed, block_shards)
+    order = Order(chosen, seed, block_shards)
     count = len(chosen)
     for epoch in (0, 1, 7):
         rows = [order.row(slot) for slot in range(epoch * count, (epoch + 1) * count)]
@@ -66,7 +69,7 @@ def test_samples_are_permuted_inside_blocks_of_shards(shapes, block_shards):
     """Reads stay near each other: each stretch of an epoch lies in its own `block_shards` shards."""
     chosen = selection([shard for shard, count in enumerate(shapes) for _ in range(count)])
     shard_of = {row: chosen.shard(row) for row in chosen.rows_n.tolist()}
-    order = slots.Order(chosen, 5, block_shards)
+    order = Order(chosen, 5, block_shards)
     visited = [shard_of[order.row(slot)] for slot in range(len(chosen))]
     first_seen = list(dict.fromkeys(visited))
     at, met = 0, []
@@ -86,7 +89,7 @@ def test_epochs_seeds_and_selections_are_ordered_differently():
     shards = [n // 10 for n in range(200)]
 
     def rows(digest: str, seed: int, epoch: int) -> tuple[int, ...]:
-        order = slots.Order(selection(shards, digest), seed)
+        order = Order(selection(shards, digest), seed)
         return tuple(order.row(200 * epoch + place) for place in range(200))
 
     orders = [rows("d", 0, 0), rows("d", 0, 1), rows("d", 1, 0), rows("e", 0, 0)]
@@ -101,7 +104,7 @@ def test_epochs_seeds_and_selections_are_ordered_differently():
 def test_an_order_can_be_sent_to_another_process_and_seeks_alike():
     import pickle
 
-    order = slots.Order(selection([0, 0, 1, 1, 2]), 3)
+    order = Order(selection([0, 0, 1, 1, 2]), 3)
     sent = pickle.loads(pickle.dumps(order))  # noqa: S301  what DataLoader does with it
     numbers = [10_000_000, 0, 7, 10_000_001, 12]
     assert [sent.row(n) for n in numbers] == [order.row(n) for n in numbers]
@@ -109,7 +112,7 @@ def test_an_order_can_be_sent_to_another_process_and_seeks_alike():
 
 def test_an_empty_selection_is_refused():
     with pytest.raises(ValueError, match="at least one clip"):
-        slots.Order(selection([]), 0)
+        Order(selection([]), 0)
 
 
 # Digest
@@ -117,10 +120,10 @@ def test_an_empty_selection_is_refused():
 
 def test_the_digest_covers_keys_used_columns_and_their_order():
     base = {"key": ["a", "b", "c"], "split": ["train"] * 3, "shard": [0, 0, 1], "frames": [9, 8, 7]}
-    own = slots.select(table(**base), "train", ("frames",)).digest
+    own = select(table(**base), "train", ("frames",)).digest
 
     def other(columns=("frames",), **changes) -> str:
-        return slots.select(table(**{**base, **changes}), "train", columns).digest
+        return select(table(**{**base, **changes}), "train", columns).digest
 
     assert other() == own
     assert other(blur=[1.0, 2.0, 3.0]) == own, "a column that examples do not use"
@@ -136,16 +139,16 @@ def test_the_digest_covers_keys_used_columns_and_their_order():
 
 
 def test_slot_random_streams_are_reproducible_and_apart():
-    def draw(digest: str = "d", seed: int = 0, slot: int = 5, purpose: int = slots.WINDOW) -> tuple:
-        return tuple(slots.slot_random(digest, seed, slot, purpose).random(4))
+    def draw(digest: str = "d", seed: int = 0, slot: int = 5, purpose: int = Purpose.WINDOW) -> tuple:
+        return tuple(slot_random(digest, seed, slot, purpose).random(4))
 
     own = draw()
     assert draw() == own
     others = [draw(slot=s) for s in (0, 4, 6, 2**40)] + [draw(seed=1), draw(digest="e")]
-    others += [draw(purpose=p) for p in (slots.ORDER, slots.SOURCE, slots.NOISE, slots.VOICE)]
+    others += [draw(purpose=p) for p in (Purpose.ORDER, Purpose.SOURCE, Purpose.NOISE, Purpose.VOICE)]
     numbers = [number for one in (own, *others) for number in one]
     assert len(set(numbers)) == len(numbers)
-    long = [set(slots.slot_random("d", 0, slot, slots.NOISE).random(1000)) for slot in (5, 6, 7)]
+    long = [set(slot_random("d", 0, slot, Purpose.NOISE).random(1000)) for slot in (5, 6, 7)]
     assert len(set.union(*long)) == 3000, "however much one slot draws, it never runs into the next"
 
 
@@ -154,7 +157,7 @@ def test_slot_random_is_numpys_philox_of_that_key_and_counter(digest, seed, slot
     """The key is handed over as a seed, which is quicker; the numbers are those of the documented way."""
     key = int.from_bytes(hashlib.blake2b(f"{digest}:{seed}".encode(), digest_size=16).digest(), "big")
     plain = np.random.Generator(np.random.Philox(key=key, counter=[0, block, slot, purpose]))
-    own = slots.slot_random(digest, seed, slot, purpose, block)
+    own = slot_random(digest, seed, slot, purpose, block)
     assert own.standard_normal(99).tolist() == plain.standard_normal(99).tolist()
     assert own.integers(2**63, size=9).tolist() == plain.integers(2**63, size=9).tolist()
 
@@ -162,8 +165,8 @@ def test_slot_random_is_numpys_philox_of_that_key_and_counter(digest, seed, slot
 def test_slot_random_streams_are_independent_of_their_neighbours():
     """Uniform over slots, and uncorrelated with the next slot and the next purpose (5 standard errors)."""
     count = 4000
-    window = np.array([slots.slot_random("d", 0, n, slots.WINDOW).random() for n in range(count)])
-    source = np.array([slots.slot_random("d", 0, n, slots.SOURCE).random() for n in range(count)])
+    window = np.array([slot_random("d", 0, n, Purpose.WINDOW).random() for n in range(count)])
+    source = np.array([slot_random("d", 0, n, Purpose.SOURCE).random() for n in range(count)])
     limit = 5 / np.sqrt(count)
     assert abs(window.mean() - 0.5) < limit * np.sqrt(1 / 12)
     assert abs(np.corrcoef(window[:-1], window[1:])[0, 1]) < limit
@@ -180,8 +183,7 @@ def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulat
     """Over all ranks every slot of every step comes once, in its own step, micro-batches all of one size."""
     global_batch = world_size * micro * accumulation
     per_rank = [
-        list(slots.micro_batches(global_batch, micro, rank, world_size, start, start + steps))
-        for rank in range(world_size)
+        list(micro_batches(global_batch, micro, rank, world_size, start, start + steps)) for rank in range(world_size)
     ]
     for step in range(steps):
         held = []
@@ -198,8 +200,8 @@ def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulat
 @settings(max_examples=30, deadline=None)
 def test_seeking_equals_the_tail_of_the_whole(start, stop):
     assume(start <= stop)
-    whole = list(slots.micro_batches(12, 2, 1, 3, 0, stop))
-    assert list(slots.micro_batches(12, 2, 1, 3, start, stop)) == whole[start * 2 :]
+    whole = list(micro_batches(12, 2, 1, 3, 0, stop))
+    assert list(micro_batches(12, 2, 1, 3, start, stop)) == whole[start * 2 :]
 
 
 # Examples
@@ -212,7 +214,7 @@ def talkers(talker_shards) -> Manifest:
 
 @pytest.fixture(scope="module")
 def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, Drawn(seed=1), WINDOW, 0.2)
+    return MotionExamples(talkers, SamplingConfig(seed=1), WINDOW, 0.2)
 
 
 def consumed(batches) -> dict[int, dict]:
@@ -273,7 +275,7 @@ def test_any_world_size_and_worker_count_gives_the_same_examples(examples, alone
 @pytest.mark.parametrize("workers", [0, 3])
 def test_workers_keep_the_order_of_micro_batches(examples, workers):
     own = loader.SlotStream(examples, GLOBAL_BATCH, 2, 1, 2, 0, 3)
-    expected = list(slots.micro_batches(GLOBAL_BATCH, 2, 1, 2, 0, 3))
+    expected = list(micro_batches(GLOBAL_BATCH, 2, 1, 2, 0, 3))
     assert [batch.slots_B.tolist() for batch in loader.load(own, workers)] == expected
 
 
@@ -292,12 +294,12 @@ def test_invariant_9_annotating_an_unrelated_column_changes_no_key(talker_shards
     after = Manifest.load(folder)
     assert after.digest != before.digest
     assert "sync_confidence" in after.table.column_names
-    assert slots.select(after, "train", ("frames",)).digest == slots.select(before, "train", ("frames",)).digest
-    assert_equal(run(MotionExamples(after, Drawn(seed=1), WINDOW, 0.2), 2, 0, 2), alone)
+    assert select(after, "train", ("frames",)).digest == select(before, "train", ("frames",)).digest
+    assert_equal(run(MotionExamples(after, SamplingConfig(seed=1), WINDOW, 0.2), 2, 0, 2), alone)
 
 
 def test_another_seed_gives_other_examples(talkers, alone):
-    other = run(MotionExamples(talkers, Drawn(seed=2), WINDOW), 1, 0, 4)
+    other = run(MotionExamples(talkers, SamplingConfig(seed=2), WINDOW), 1, 0, 4)
     same = [slot for slot in alone if torch.equal(alone[slot]["noise"], other[slot]["noise"])]
     assert not same
     assert [one["key"] for one in alone.values()] != [one["key"] for one in other.values()]
@@ -319,7 +321,7 @@ def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, 
 
 
 def test_a_clip_shorter_than_the_window_is_taken_whole(talkers):
-    wide = MotionExamples(talkers, Drawn(seed=1), WindowConfig(100, 200, 300))
+    wide = MotionExamples(talkers, SamplingConfig(seed=1), WindowConfig(100, 200, 300))
     for slot in range(20):
         (row, start, stop), (source, first, last) = wide.windows.example(slot)
         assert (start, stop) == (0, talkers.column("frames")[row])
@@ -330,7 +332,7 @@ def test_the_source_is_another_clip_of_the_same_person(examples, talkers):
     identity = talkers.column("identity")
     for slot in range(200):
         place, source = examples.windows.example(slot)
-        assert source == examples.windows.source(slot, Place(place.row, 0, 1)), "wherever the target is"
+        assert source == examples.windows.source(slot, Window(place.row, 0, 1)), "wherever the target is"
         assert source.row != place.row
         assert identity[source.row] == identity[place.row]
 
@@ -344,8 +346,8 @@ def test_a_person_of_one_clip_is_their_own_source_and_splits_do_not_mix():
         frames=[30, 30, 30, 30, 30],
         shard=[0, 0, 0, 1, 1],
     )
-    examples = MotionExamples(made, Drawn(seed=0), WINDOW)
-    drawn = {(row, examples.windows.source(slot, Place(row, 0, 12)).row) for slot in range(60) for row in range(4)}
+    examples = MotionExamples(made, SamplingConfig(seed=0), WINDOW)
+    drawn = {(row, examples.windows.source(slot, Window(row, 0, 12)).row) for slot in range(60) for row in range(4)}
     assert drawn == {(0, 1), (1, 0), (2, 2), (3, 3)}
 
 
@@ -355,7 +357,7 @@ def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest
     """Disjoint, both inside the clip, and enough of a source; a target that leaves room is as it was drawn."""
     one = table(key=["a"], identity=["a"], split=["train"], frames=[frames], shard=[0])
     window = WindowConfig(shortest, shortest + more, source_frames)
-    examples = MotionExamples(one, Drawn(seed=0), window)
+    examples = MotionExamples(one, SamplingConfig(seed=0), window)
     for slot in range(4):
         (row, start, stop), (source, first, last) = examples.windows.example(slot)
         assert (row, source) == (0, 0)
@@ -364,7 +366,7 @@ def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest
         assert last <= start or stop <= first
         assert last - first <= source_frames
         assert last - first >= min(MIN_SOURCE_FRAMES, source_frames, max(1, frames // 3))
-        random = slots.slot_random(examples.selection.digest, 0, slot, slots.WINDOW)
+        random = slot_random(examples.selection.digest, 0, slot, Purpose.WINDOW)
         drawn = windows.draw(random, frames, window.min_frames, window.max_frames)
         if max(drawn[0], frames - drawn[1]) >= MIN_SOURCE_FRAMES:
             assert (start, stop) == drawn
@@ -373,16 +375,16 @@ def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest
 
 
 def test_an_only_clip_taken_whole_gives_a_third_of_itself_to_the_source():
-    assert spared(0, 90, 90, 75) == (30, 90)
-    assert spared(0, 300, 300, 75) == (75, 300)
-    assert spared(2, 97, 100, 75) == (2, 67)
-    assert spared(11, 100, 100, 75) == (11, 100)
+    assert shorten_target(0, 90, 90, 75) == (30, 90)
+    assert shorten_target(0, 300, 300, 75) == (75, 300)
+    assert shorten_target(2, 97, 100, 75) == (2, 67)
+    assert shorten_target(11, 100, 100, 75) == (11, 100)
 
 
 def test_an_only_clip_of_one_frame_is_refused():
     one = table(key=["a", "b"], identity=["a", "b"], split=["train"] * 2, frames=[9, 1], shard=[0, 0])
     with pytest.raises(UserError, match="clip b, its person's only one in split 'train', has one frame"):
-        MotionExamples(one, Drawn(seed=0), WINDOW)
+        MotionExamples(one, SamplingConfig(seed=0), WINDOW)
 
 
 def test_an_example_holds_what_its_window_says(examples, talkers):
@@ -421,7 +423,7 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
     assert 1.15 < voices.max() <= 1.2
     assert 1 / 1.2 <= voices.min() < 1 / 1.15
     assert abs(voices.log().mean()) < 0.03
-    plain = run(MotionExamples(talkers, Drawn(seed=1), WINDOW), 1, 0, 4, stop=1)
+    plain = run(MotionExamples(talkers, SamplingConfig(seed=1), WINDOW), 1, 0, 4, stop=1)
     stretched = run(examples, 1, 0, 4, stop=1)
     for slot, example in plain.items():
         assert example.pop("voice") == 1
@@ -441,24 +443,24 @@ def test_windows_that_cannot_be_are_refused(sizes):
 
 def masks_of_signals(_: list[int]) -> dict:
     """What a worker holds back and ignores while it makes batches."""
-    ignored = [name for name in loader.LEFT_TO_THE_PARENT if signal.getsignal(name) is signal.SIG_IGN]
+    ignored = [name for name in loader.PARENT_SIGNALS if signal.getsignal(name) is signal.SIG_IGN]
     return {"held": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "ignored": ignored}
 
 
 def test_workers_are_never_killed_by_a_signal_to_the_group(monkeypatch, tmp_path):
     """Held back from birth until they are ignored: in between, a stop would take the worker and the run with it."""
-    init, held = loader.leave_signals_to_the_parent, tmp_path / "held"
+    init, held = loader.ignore_parent_signals, tmp_path / "held"
 
     def recorded(worker: int) -> None:
         held.write_text(json.dumps([int(name) for name in signal.pthread_sigmask(signal.SIG_BLOCK, [])]))
         os.kill(os.getpid(), signal.SIGTERM)
         init(worker)
 
-    monkeypatch.setattr(loader, "leave_signals_to_the_parent", recorded)
+    monkeypatch.setattr(loader, "ignore_parent_signals", recorded)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     made = loader.load(loader.SlotStream(masks_of_signals, 2, 2, 0, 1, 0, 1), workers=1)
-    assert list(made) == [{"held": [], "ignored": list(loader.LEFT_TO_THE_PARENT)}]
-    assert set(json.loads(held.read_text())) >= {int(name) for name in loader.LEFT_TO_THE_PARENT}
+    assert list(made) == [{"held": [], "ignored": list(loader.PARENT_SIGNALS)}]
+    assert set(json.loads(held.read_text())) >= {int(name) for name in loader.PARENT_SIGNALS}
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
@@ -479,7 +481,7 @@ def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talke
     import pickle
 
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
-    mine = MotionExamples(Manifest.load(folder), Drawn(seed=1), WINDOW, 0.2)
+    mine = MotionExamples(Manifest.load(folder), SamplingConfig(seed=1), WINDOW, 0.2)
     packed = pickle.dumps(mine)
     sent = pickle.loads(packed)  # noqa: S301  what DataLoader does with it
     assert_equal(consumed([sent([3, 40])]), consumed([examples([3, 40])]))

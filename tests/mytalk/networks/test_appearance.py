@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from data_pipeline.examples import appearance as appearance_examples
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
-from data_pipeline.sample.windows import Drawn
+from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards.manifest import Manifest
 from mytalk import config
 from mytalk.command import UserError
@@ -457,7 +457,7 @@ def test_references_keep_their_distance_from_the_target(recipe):
         row, frame, chosen = referred(examples, slot)
         assert len(set(chosen)) == examples.references.count
         assert min(abs(reference - frame) for reference in chosen) >= examples.references.gap_frames
-    wide = AppearanceExamples(examples.manifest, Drawn(), examples.model, ReferenceConfig(3, 1000))
+    wide = AppearanceExamples(examples.manifest, SamplingConfig(), examples.model, ReferenceConfig(3, 1000))
     for slot in range(50):
         row, frame, chosen = referred(wide, slot)
         away = [abs(reference - frame) for reference in chosen]
@@ -467,22 +467,22 @@ def test_references_keep_their_distance_from_the_target(recipe):
 @pytest.mark.parametrize("by", ["pose", "mouth"])
 def test_references_may_be_those_that_differ_most(recipe, by):
     """Of the frames drawn, the three most unlike the target: turned heads for pose, open mouths for mouth."""
-    examples = AppearanceExamples(recipe.examples.manifest, Drawn(), TINY, ReferenceConfig(3, 5, by))
+    examples = AppearanceExamples(recipe.examples.manifest, SamplingConfig(), TINY, ReferenceConfig(3, 5, by))
     random, found, asked = np.random.default_rng(0), 0, 0
     for slot in range(30):
         example = examples.windows.example(slot)
-        count = int(examples.windows.frames[example.place.row])
+        count = int(examples.windows.frames[example.window.row])
         landmarks = np.repeat(random.normal(128, 40, (1, 478, 2)), count, 0).astype(np.float32)
         turned, opened = np.arange(count) % 4 == 1, np.arange(count) % 4 == 2
         landmarks[turned] = (landmarks[turned] - 128) @ np.array([[0.98, 0.2], [-0.2, 0.98]], np.float32) + 128
         landmarks[opened[:, None] & np.isin(np.arange(478), MOUTH)[None]] += 9
         wanted = turned if by == "pose" else opened
-        if wanted[example.place.start]:
+        if wanted[example.window.start]:
             continue
         chosen = examples.reference_frames(slot, example, landmarks)
         found += wanted[chosen].sum()
         asked += len(chosen)
-        assert min(abs(np.array(chosen) - example.place.start)) >= 5
+        assert min(abs(np.array(chosen) - example.window.start)) >= 5
         assert chosen == examples.reference_frames(slot, example, landmarks)
     assert found / asked > 0.7, "a quarter, drawn blindly"
 
@@ -490,7 +490,7 @@ def test_references_may_be_those_that_differ_most(recipe, by):
 def referred(examples: AppearanceExamples, slot: int) -> tuple[int, int, list[int]]:
     """(row, frame, frames of the references) of a slot."""
     example = examples.windows.example(slot)
-    row, frame, _ = example.place
+    row, frame, _ = example.window
     landmarks = np.zeros((int(examples.windows.frames[row]), 478, 2), np.float32)
     return row, frame, examples.reference_frames(slot, example, landmarks)
 
@@ -502,14 +502,14 @@ def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
     made = Manifest(Path("nowhere"), {}, pa.table({**held, "shard": [0] * count, "video_size": [1] * count}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(appearance_examples, "refuse_without_frames", lambda *_: None)
-        return AppearanceExamples(made, Drawn(), TINY, ReferenceConfig())
+        return AppearanceExamples(made, SamplingConfig(), TINY, ReferenceConfig())
 
 
 def test_no_reference_is_the_target_however_short_the_clip():
     """A clip of one frame, which has no other, is left out."""
     examples = of_lengths(2, 1, 3, 1, 4)
     assert len(examples) == 3
-    assert {examples.windows.example(slot).place.row for slot in range(60)} == {0, 2, 4}
+    assert {examples.windows.example(slot).window.row for slot in range(60)} == {0, 2, 4}
     for slot in range(60):
         _, frame, chosen = referred(examples, slot)
         assert frame not in chosen
