@@ -24,7 +24,8 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import atomic, command
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
-from mytalk.networks import appearance
+from mytalk.face.region import regions
+from mytalk.networks import appearance_inputs as inputs
 
 MOMENTS = 8
 TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 106, 28
@@ -126,7 +127,7 @@ def sheet(manifest: Manifest, row: int) -> Image.Image:
 def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarray | None) -> list[tuple[str, list]]:
     """Rows of tiles with their labels; of a clip without frames the dots alone."""
     landmarks_KN2 = landmarks_TN2[moments]
-    dots_K3HW = appearance.draw(torch.from_numpy(landmarks_KN2), TILE_PX)
+    dots_K3HW = inputs.draw(torch.from_numpy(landmarks_KN2), TILE_PX)
     coloured_K3HW = torch.zeros_like(dots_K3HW)
     for channel, colour in reversed(list(enumerate(CHANNELS))):  # the inner lips uppermost
         paint_311 = torch.tensor(colour)[:, None, None] / 255
@@ -134,9 +135,9 @@ def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarr
     dots = ("dots\nto paint", [Image.fromarray(picture) for picture in _as_uint8(coloured_K3HW * 2 - 1)])
     if shown_KHW3 is None:
         return [dots]
-    masks_K1HW = appearance.polygon_mask(torch.from_numpy(appearance.regions(landmarks_TN2)[moments]), CROP_PX)
+    masks_K1HW = inputs.polygon_mask(torch.from_numpy(regions(landmarks_TN2)[moments]), CROP_PX)
     frames_K3HW = torch.from_numpy(shown_KHW3).permute(0, 3, 1, 2) / 127.5 - 1
-    hidden_KHW3 = _as_uint8(appearance.hidden(frames_K3HW, masks_K1HW))
+    hidden_KHW3 = _as_uint8(inputs.black_out(frames_K3HW, masks_K1HW))
     everything_K3 = np.tile([0.0, 0.0, CROP_PX], (len(moments), 1))
     faces = zip(shown_KHW3, landmarks_KN2, everything_K3)
     mouths = zip(shown_KHW3, landmarks_KN2, _mouth_squares(landmarks_TN2)[moments])

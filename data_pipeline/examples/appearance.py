@@ -23,7 +23,8 @@ from data_pipeline.shards.reader import ClipError, ReadRequest
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH
-from mytalk.networks import appearance
+from mytalk.face.region import regions
+from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig
 
 BY = ("time", "pose", "mouth")
@@ -69,7 +70,7 @@ class AppearanceBatch(Batch):
 
     frame_B3HW: torch.Tensor  # float32 in [-1, 1], the target
     landmarks_BN2: torch.Tensor  # of the target
-    region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.networks.appearance.regions
+    region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.face.region.regions
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
     painted_B3HW: torch.Tensor | None = None  # the generator's result, detached, for the discriminator's turn
@@ -132,9 +133,9 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         self, windows_C3HW: np.ndarray, landmarks_TN2: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fills in the windows of target and references; landmarks (N, 2), regions (1 + R, V, 2)."""
-        regions_CV2 = appearance.regions(landmarks_TN2)[chosen]
-        corners_C2 = appearance.corners(regions_CV2, self.model)
-        appearance.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
+        regions_CV2 = regions(landmarks_TN2)[chosen]
+        corners_C2 = inputs.corners(regions_CV2, self.model)
+        inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
         landmarks_N2 = (landmarks_TN2[chosen[0]] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)

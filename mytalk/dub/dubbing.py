@@ -135,10 +135,11 @@ def render(
     Memory is constant in the video's length. Raises MediaError and OSError.
     """
     from mytalk.dub import compositing
+    from mytalk.face import region
     from mytalk.networks import appearance
 
     painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN2)
-    regions = [appearance.regions(span.landmarks_FN2) for span in faces.spans]
+    regions = [region.regions(span.landmarks_FN2) for span in faces.spans]
     frames = compositing.dubbed_frames(faces, landmarks, regions, painter, on_frame)
     audio_S = cut_or_pad(speech_S, round(faces.frames / faces.fps * rate))
     media.write_video(out, frames, faces.fps, audio_S, rate, MARK)

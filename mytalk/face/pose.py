@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mytalk.face.landmarks import RIGID
+from mytalk.face.landmarks import CROP_PX, RIGID
 
 NOSE_BRIDGE, TEMPLES = (6, 8, 9, 168), (127, 356)
 FEATURES = 5  # of a pose, as the network sees it
@@ -43,7 +43,7 @@ class Pose:
 
         The turn (yaw) is read off the nose bridge's place between the temples.
         """
-        centre_BT2 = torch.view_as_real(-self.shift_BT / self.turn_BT) / 128.0 - 1.0
+        centre_BT2 = torch.view_as_real(-self.shift_BT / self.turn_BT) / (CROP_PX / 2) - 1.0
         head = self.to_head(landmarks_BTN2[:, :, [*NOSE_BRIDGE, *TEMPLES]])[..., 0] / RIGID_RADIUS_PX
         yaw_BT = head[..., : len(NOSE_BRIDGE)].mean(-1) - head[..., len(NOSE_BRIDGE) :].mean(-1)
         scale_angle_yaw = torch.stack([self.turn_BT.abs().log(), self.turn_BT.angle(), yaw_BT], dim=-1)

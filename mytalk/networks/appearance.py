@@ -17,31 +17,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mytalk.face import pose
-from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
+from mytalk.face.landmarks import CROP_PX
+from mytalk.face.region import regions
 from mytalk.networks import weights
+from mytalk.networks.appearance_inputs import (
+    BLACK,
+    black_out,
+    blend,
+    corners,
+    cut,
+    keep_region,
+    landmark_dots,
+    region_mask,
+    rims,
+    soften,
+)
 
-Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 FUSIONS = ("attention", "concat", "add")
-BLACK = -1.0  # pixels of the network run from -1 to 1
-EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
-RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window
-DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
-
-# The region: the jaw from cheek to cheek, and back below the nose. Points of the face mesh.
-JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
-BELOW_NOSE = [426, 2, 206]
-NOSE_BASE = 2
-WIDER, LONGER = 1.06, 1.35  # the mean outline, enlarged about the nose: the widest opening lengthens it by 0.21
-LOWERED = 0.03  # share of the distance from nose to chin by which the region begins below the nose
 
 
 @dataclass
@@ -97,163 +96,6 @@ class AppearanceConfig:
     def shape(self) -> tuple[int, int]:
         """Height and width of the network's pictures, window px."""
         return self.window_px[0] // self.step_px, self.window_px[1] // self.step_px
-
-
-# What is painted where
-
-
-def regions(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """The polygon that is blacked out and painted in each frame of a clip: (T, V, 2) crop px.
-
-    From below the nose to below the chin, cheek to cheek (paper). It is the clip's mean lower face in the
-    head's frame, enlarged to hold any position of the jaw, and moved with each frame's pose: the outline of
-    the frame's own jaw would tell how far its mouth is open.
-    """
-    landmarks = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None]
-    everywhere = torch.ones(landmarks.shape[:2])
-    posed = pose.fit(landmarks, pose.rigid_shape(landmarks, everywhere))
-    mean_N2 = posed.to_head(landmarks)[0].mean(0)
-    polygon_V2 = enlarged(mean_N2)
-    return posed.to_crop(polygon_V2.expand(1, len(landmarks_TN2), -1, -1))[0].numpy()
-
-
-def enlarged(face_N2: torch.Tensor) -> torch.Tensor:
-    """The region of one upright face, about its nose: (V, 2)."""
-    nose_2, jaw_V2 = face_N2[NOSE_BASE], face_N2[JAW]
-    grown_V2 = nose_2 + (jaw_V2 - nose_2) * torch.tensor([WIDER, LONGER])
-    below_V2 = face_N2[BELOW_NOSE].clone()
-    below_V2[:, 1] = nose_2[1]
-    polygon_V2 = torch.cat([grown_V2, below_V2])
-    top = nose_2[1] + LOWERED * (jaw_V2[:, 1].max() - nose_2[1])
-    polygon_V2[:, 1] = polygon_V2[:, 1].clamp(min=top.item())
-    return polygon_V2
-
-
-def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
-    """The left and top of each frame's window, the region in its middle: (B, 2) crop px, whole window px."""
-    size_2 = np.array(config.window_px[::-1])
-    middle_B2 = (region_BV2.min(1) + region_BV2.max(1)) / 2
-    corner_B2 = np.round((middle_B2 - size_2 / 2) / config.step_px).astype(int) * config.step_px
-    return np.clip(corner_B2, 0, CROP_PX - size_2)
-
-
-def cut(
-    frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig, out_B3HW: np.ndarray | None = None
-) -> np.ndarray:
-    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
-
-    They are written to `out_B3HW` where it is given.
-    """
-    height, width = config.window_px
-    step, shape = config.step_px, config.shape
-    out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
-    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
-        window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
-        window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
-        if step > 1:
-            window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
-        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
-    return out
-
-
-def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
-    """The most that a mask may be in each window: (B, H, W) float32 at crop px.
-
-    1, falling to 0 over RIM_PX towards each side that lies inside the crop. Towards the crop's own border
-    nothing falls here: mytalk/dub/compositing.py fades there.
-    """
-    sides = []
-    for axis, size in enumerate(config.window_px[::-1]):
-        at, low_B1 = np.arange(size), corner_B2[:, axis, None]
-        from_low_BX = np.where(low_B1 > 0, at, RIM_PX)
-        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], RIM_PX)
-        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=RIM_PX) / RIM_PX)
-    across_BW, down_BH = sides
-    return np.minimum(down_BH[:, :, None], across_BW[:, None]).astype(np.float32)
-
-
-def draw(landmarks_BN2: torch.Tensor, size_px: int) -> torch.Tensor:
-    """Landmarks in crop px as white dots on black: (B, 3, size_px, size_px) in [0, 1].
-
-    Unconnected filled dots of radius 1 px, as the paper draws them, with a soft rim, so that a shift by less
-    than a pixel shows. Inner lips, outer lips and all other points have a channel each (our default): in one,
-    nearly closed lips cannot be told apart.
-    """
-    return dots(landmarks_BN2 * (size_px / CROP_PX), (size_px, size_px))
-
-
-def polygon_mask(polygon_BV2: torch.Tensor, size_px: int) -> torch.Tensor:
-    """1 at pixels whose middle lies inside a polygon in crop px, else 0: (B, 1, size_px, size_px)."""
-    return inside(polygon_BV2 * (size_px / CROP_PX), (size_px, size_px))
-
-
-def dots(points_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """`draw` in the pixels of a picture of `shape` (height, width): (B, 3, H, W)."""
-    height, width = shape
-    channel_N = torch.full((COUNT,), 2, device=points_BN2.device)
-    channel_N[INNER_LIP], channel_N[OUTER_LIP] = 0, 1
-    near = torch.arange(-2, 3, device=points_BN2.device)
-    home_BN2 = points_BN2.floor().long()
-    x_BN5, y_BN5 = home_BN2[..., :1] + near, home_BN2[..., 1:] + near
-    across_BN5, down_BN5 = (x_BN5 + 0.5 - points_BN2[..., :1]) ** 2, (y_BN5 + 0.5 - points_BN2[..., 1:]) ** 2
-    distance_BN55 = (down_BN5[..., :, None] + across_BN5[..., None, :]).sqrt()
-    light_BN55 = (DOT_PX + 0.5 - distance_BN55).clamp(0, 1)
-    seen_BN55 = ((y_BN5 >= 0) & (y_BN5 < height))[..., :, None] & ((x_BN5 >= 0) & (x_BN5 < width))[..., None, :]
-    place_BN55 = (channel_N[:, None, None] * height + y_BN5[..., :, None]) * width + x_BN5[..., None, :]
-    picture = points_BN2.new_zeros(len(points_BN2), 3 * height * width)
-    place, light = torch.where(seen_BN55, place_BN55, 0), torch.where(seen_BN55, light_BN55, 0.0)
-    picture.scatter_reduce_(1, place.flatten(1), light.flatten(1), "amax")
-    return picture.view(-1, 3, height, width)
-
-
-def inside(polygon_BV2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """`polygon_mask` in the pixels of a picture of `shape`, by the even-odd rule: (B, 1, H, W)."""
-    height, width = shape
-    y_H = torch.arange(height, device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
-    x_BV1, y_BV1 = polygon_BV2[..., :1], polygon_BV2[..., 1:]
-    next_x_BV1, next_y_BV1 = x_BV1.roll(-1, 1), y_BV1.roll(-1, 1)
-    crossed_BVH = (y_BV1 > y_H) != (next_y_BV1 > y_H)
-    rise_BV1 = torch.where(next_y_BV1 == y_BV1, 1.0, next_y_BV1 - y_BV1)
-    at_BVH = x_BV1 + (y_H - y_BV1) / rise_BV1 * (next_x_BV1 - x_BV1)
-    left_BVH = (at_BVH - 0.5).ceil().clamp(0, width).long()  # how many pixels of the row lie left of the crossing
-    ends_BHW = torch.zeros(len(polygon_BV2), height, width + 1, dtype=torch.int32, device=polygon_BV2.device)
-    ends_BHW.scatter_add_(2, left_BVH.transpose(1, 2), crossed_BVH.transpose(1, 2).int())
-    right_BHW = ends_BHW.sum(2, keepdim=True) - ends_BHW.cumsum(2)  # crossings to the right of each pixel
-    return (right_BHW[:, None, :, :width] % 2).to(polygon_BV2.dtype)
-
-
-def softened(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
-    """A mask with a Gaussian edge: still 1 wherever it was 1, 0 beyond 20 px (at 256) from there.
-
-    Widened by the edge's half and blurred (IP_LAP: 21 px, sigma 11), so that no blacked-out pixel of the
-    frame shines through the edge.
-    """
-    half = round(EDGE_PX // 2 * size_px / CROP_PX)
-    if half == 0:
-        return mask_B1HW
-    distance = torch.arange(-half, half + 1, device=mask_B1HW.device, dtype=mask_B1HW.dtype)
-    kernel = torch.exp(-((distance * CROP_PX / size_px) ** 2) / (2 * EDGE_SIGMA_PX**2))
-    kernel = kernel / kernel.sum()
-    wide = F.max_pool2d(mask_B1HW, (1, 2 * half + 1), 1, (0, half))
-    wide = F.max_pool2d(wide, (2 * half + 1, 1), 1, (half, 0))
-    padded = F.pad(wide, (half, half, half, half), mode="replicate")
-    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return torch.where(mask_B1HW > 0, mask_B1HW, blurred.clamp(0, 1))
-
-
-def hidden(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Frames with the mask blacked out: x_lip- of the paper."""
-    return torch.where(mask > 0, BLACK, frames)
-
-
-def only(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Frames with all but the mask blacked out: x_lip+ of the paper."""
-    return torch.where(mask > 0, frames, BLACK)
-
-
-def composed(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
-    """What is seen in the end: the painting where the soft mask is 1, the frame where it is 0."""
-    return frames + soft * (painted - frames)
 
 
 # The networks
@@ -497,7 +339,7 @@ class Painter:
         self.device = next(generator.parameters()).device
         with torch.no_grad():
             lips_R3HW, inside_R1HW, _ = self._seen(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
-            self.lips = generator.encode_lips(only(lips_R3HW, inside_R1HW)[None])
+            self.lips = generator.encode_lips(keep_region(lips_R3HW, inside_R1HW)[None])
 
     @torch.no_grad()
     def paint(
@@ -512,11 +354,11 @@ class Painter:
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._seen(frames_BHW3, regions_BV2)
-        image_B3HW = dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
-        made_B3HW = self.generator.paint(image_B3HW, self.lips, hidden(frame_B3HW, inside_B1HW)).float()
+        image_B3HW = landmark_dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
+        made_B3HW = self.generator.paint(image_B3HW, self.lips, black_out(frame_B3HW, inside_B1HW)).float()
         if config.step_px > 1:
             made_B3HW = F.interpolate(made_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
-        soft_B1HW = softened(inside(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
+        soft_B1HW = soften(region_mask(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
         made_BHW3 = ((made_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
@@ -524,7 +366,7 @@ class Painter:
         for i, (x, y) in enumerate(corner_B2):
             there = (i, slice(y, y + height), slice(x, x + width))
             own = frames_BHW3[there].astype(np.float32)
-            painted_BHW3[there] = np.rint(composed(made_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
+            painted_BHW3[there] = np.rint(blend(made_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
             mask_BHW[there] = soft_BHW1[i, ..., 0]
         return painted_BHW3, mask_BHW
 
@@ -533,7 +375,7 @@ class Painter:
         corner_B2 = corners(region_BV2, self.config)
         frame_B3HW = torch.from_numpy(cut(frames_BHW3, corner_B2, self.config)).to(self.device)
         region = self._points(region_BV2, corner_B2, self.config.step_px)
-        return frame_B3HW, inside(region, self.config.shape), corner_B2
+        return frame_B3HW, region_mask(region, self.config.shape), corner_B2
 
     def _points(self, points_BN2: np.ndarray, corner_B2: np.ndarray, step_px: int) -> torch.Tensor:
         """Crop px -> px of the window, on the device."""

@@ -21,14 +21,14 @@ from torch import nn
 
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import CLEAN, COUNT, NOISED, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, speech_features, weights
 from mytalk.networks.conformer import Block
 from mytalk.networks.identity import IdentityEncoder
 
 EXTRACTOR = "identity"  # folder of the ID extractor within that of a motion model
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
-PLACE_PX = 128.0  # scale of the static face shape as the network sees it
+SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 
 
 @dataclass
@@ -102,7 +102,7 @@ def prepare(
         motion_BTK2=residual_BTN2[:, :, NOISED],
         seen_BTF=seen(residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features(landmarks_BTN2), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
-        shape_BF=mean_BN2.flatten(1) / PLACE_PX,
+        shape_BF=mean_BN2.flatten(1) / SHAPE_UNIT_PX,
         mean_BK2=mean_BN2[:, NOISED],
         head_BTN2=head_BTN2,
         source_head_BUN2=source,

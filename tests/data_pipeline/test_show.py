@@ -13,8 +13,9 @@ from data_pipeline import show
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import command
+from mytalk.face import region
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME, opening
-from mytalk.networks import appearance
+from mytalk.networks import appearance_inputs as inputs
 
 KEY = "train0-1"
 TILE, STEP = show.TILE_PX, show.TILE_PX + show.GAP_PX
@@ -116,13 +117,13 @@ def test_dots_and_the_blacked_out_frame_are_the_generators_own(drawn):
     """Dots on black; black inside the region, and the clip's own frame outside."""
     manifest, row, picture = drawn
     landmarks = reader.read_landmarks(manifest, row)
-    polygons = appearance.regions(landmarks)
+    polygons = region.regions(landmarks)
     for place, moment in enumerate(moments(len(landmarks))):
         dots, hidden = tile(picture, 2, place), tile(picture, 3, place)
         assert 0.5 < (dots.max(-1) < 20).mean() < 0.97
         for colour in show.CHANNELS:
             assert near(dots, colour).sum() > 10
-        inside = appearance.polygon_mask(show.torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
+        inside = inputs.polygon_mask(show.torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
         assert (hidden[inside].max(-1) < 40).mean() > 0.95
         frame = reader.read_video(manifest, row, [moment])[0]
         small = np.asarray(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.LANCZOS)).astype(int)

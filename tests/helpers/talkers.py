@@ -19,7 +19,7 @@ from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from mytalk import media
 from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
-from mytalk.networks.appearance import BELOW_NOSE, JAW
+from mytalk.face.region import BELOW_NOSE, JAW
 
 LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
 

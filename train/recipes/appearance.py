@@ -18,6 +18,7 @@ from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.face.landmarks import MOUTH
 from mytalk.networks import appearance
+from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
 from train import cli, validation
 from train.config import LoopConfig
@@ -75,14 +76,14 @@ class Seen:
 
 def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> Seen:
     """Draw the landmarks and black out what each encoder may not see."""
-    inside_B1HW = appearance.inside(batch.region_BV2, model.shape)
-    lower_R1HW = appearance.inside(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
-    lips_R3HW = appearance.only(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
+    inside_B1HW = inputs.region_mask(batch.region_BV2, model.shape)
+    lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
+    lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
     return Seen(
-        image_B3HW=appearance.dots(batch.landmarks_BN2, model.shape),
+        image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
         lips_BR3HW=lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2]),
-        masked_B3HW=appearance.hidden(batch.frame_B3HW, inside_B1HW),
-        soft_B1HW=appearance.softened(inside_B1HW, model.size_px),
+        masked_B3HW=inputs.black_out(batch.frame_B3HW, inside_B1HW),
+        soft_B1HW=inputs.soften(inside_B1HW, model.size_px),
     )
 
 
@@ -160,7 +161,7 @@ class AppearanceRecipe(Recipe):
         gradient then goes back through the generator once."""
         seen, painted_B3HW = self.painted(networks["generator"], batch)
         still = painted_B3HW.detach().requires_grad_()
-        composed = appearance.composed(still, batch.frame_B3HW, seen.soft_B1HW)
+        composed = inputs.blend(still, batch.frame_B3HW, seen.soft_B1HW)
         batch.painted_B3HW = composed.detach()
         loss_B = self.reconstruction(still, batch, seen)
         (gradient,) = torch.autograd.grad(loss_B.sum(), still)
@@ -203,7 +204,7 @@ class AppearanceRecipe(Recipe):
         def scores(slot: int) -> torch.Tensor:
             batch = self.validation([slot]).to(ranks.device)
             _, painted_B3HW = self.painted(models["generator"], batch)
-            inside_B1HW = appearance.inside(batch.region_BV2, self.settings.model.shape)
+            inside_B1HW = inputs.region_mask(batch.region_BV2, self.settings.model.shape)
             distance = (painted_B3HW - batch.frame_B3HW).abs()
             square_B = masked_mean(distance.square(), inside_B1HW).clamp(min=1e-10)
             psnr_B = 10 * torch.log10(4 / square_B)  # pixels span 2

@@ -29,7 +29,7 @@ from mytalk.command import EXIT_INTERRUPTED, UserError, main
 from mytalk.dub import command as dub_command
 from mytalk.dub import compositing, dubbing, first_pass, long_form
 from mytalk.dub.person import PersonReference, person_reference
-from mytalk.face import crop
+from mytalk.face import crop, region
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.networks import motion
 from mytalk.networks.motion import MotionConfig, MotionModel
@@ -119,10 +119,11 @@ def inverter(request, monkeypatch):
     from mytalk import networks
 
     stand_in = types.ModuleType("mytalk.networks.appearance")
-    stand_in.Painter, stand_in.regions = Inverter, lambda landmarks_TN2: landmarks_TN2[:, :4]  # type: ignore
+    stand_in.Painter = Inverter  # type: ignore
     if "models_on_disk" not in request.fixturenames:
         monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
         monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
+        monkeypatch.setattr(region, "regions", lambda landmarks_TN2: landmarks_TN2[:, :4])
     Inverter.calls = []
 
 

@@ -21,9 +21,12 @@ from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards.manifest import Manifest
 from mytalk import config
 from mytalk.command import UserError
+from mytalk.face import pose, region
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, INNER_LIP, MOUTH, NOISED, OUTER_LIP
+from mytalk.face.region import JAW
 from mytalk.networks import appearance
-from mytalk.networks.appearance import JAW, AppearanceConfig, Discriminator, Generator, Painter
+from mytalk.networks import appearance_inputs as inputs
+from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator, Painter
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
@@ -109,7 +112,7 @@ def test_polygon_mask_agrees_with_pillow_but_for_the_rim(seed, size_px):
     angle = (np.arange(9) + 0.3 * random.random(9)) / 9 * 2 * np.pi
     radius = 40 + 80 * random.random(9)
     polygon = 128 + 40 * random.standard_normal(2) + np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
-    made = appearance.polygon_mask(torch.from_numpy(polygon)[None], size_px)[0, 0].numpy() > 0
+    made = inputs.polygon_mask(torch.from_numpy(polygon)[None], size_px)[0, 0].numpy() > 0
     scaled = polygon * size_px / CROP_PX
     assert not (made & ~filled(scaled, size_px, 1)).any()
     assert not (~made & filled(scaled, size_px, -1)).any()
@@ -117,17 +120,17 @@ def test_polygon_mask_agrees_with_pillow_but_for_the_rim(seed, size_px):
 
 def test_polygon_mask_is_even_odd_at_pixel_middles():
     square = torch.tensor([[[64.0, 64.0], [128.0, 64.0], [128.0, 192.0], [64.0, 192.0]]])
-    made = appearance.polygon_mask(square, 16)[0, 0]
+    made = inputs.polygon_mask(square, 16)[0, 0]
     expected = torch.zeros(16, 16)
     expected[4:12, 4:8] = 1
     assert torch.equal(made, expected)
     bow = torch.tensor([[[0.0, 0.0], [256.0, 256.0], [256.0, 0.0], [0.0, 256.0]]])
-    row = appearance.polygon_mask(bow, 64)[0, 0, 20]
+    row = inputs.polygon_mask(bow, 64)[0, 0, 20]
     assert row[:20].all()
     assert not row[21:43].any(), "between its wings"
     assert row[44:].all()
     twice = torch.cat([square, square], 1)
-    assert not appearance.polygon_mask(twice, 16).any(), "twice round is outside"
+    assert not inputs.polygon_mask(twice, 16).any(), "twice round is outside"
 
 
 def test_draw_puts_dots_where_they_belong_in_the_channel_of_their_kind():
@@ -136,7 +139,7 @@ def test_draw_puts_dots_where_they_belong_in_the_channel_of_their_kind():
     places = {INNER_LIP[3]: (40.5, 60.5), OUTER_LIP[5]: (100.5, 20.5), other: (200.5, 220.5)}
     for index, place in places.items():
         landmarks[0, index] = torch.tensor(place)
-    made = appearance.draw(landmarks, 256)[0]
+    made = inputs.draw(landmarks, 256)[0]
     for channel, (x, y) in enumerate(places.values()):
         column, row = int(x), int(y)
         expected = torch.zeros(256, 256)
@@ -152,7 +155,7 @@ def test_draw_shows_less_than_a_pixel_and_adds_nothing_up():
     landmarks = torch.full((3, COUNT, 2), 100.0)
     landmarks[1] += 0.25
     landmarks[2, 1:] = -50
-    made = appearance.draw(landmarks, 128)
+    made = inputs.draw(landmarks, 128)
     assert (made[0] - made[1]).abs().max() > 0.05
     assert torch.equal(made[0].amax(0), made[2].amax(0)), "478 dots on one place look like one"
     assert made.max() <= 1
@@ -161,7 +164,7 @@ def test_draw_shows_less_than_a_pixel_and_adds_nothing_up():
 def test_draw_leaves_out_what_lies_outside():
     landmarks = torch.full((1, COUNT, 2), 300.0)
     landmarks[0, 0] = torch.tensor([-0.5, 255.9])
-    made = appearance.draw(landmarks, 256)[0]
+    made = inputs.draw(landmarks, 256)[0]
     assert made[1].count_nonzero() == made.count_nonzero() == 1
     assert made[1, 255, 0] > 0
 
@@ -169,7 +172,7 @@ def test_draw_leaves_out_what_lies_outside():
 def test_regions_hold_the_lower_face_with_any_jaw():
     """Lips, and the jaw where it has fallen by a fifth of the face below the nose, as the widest mouths do."""
     landmarks = talking(gain_px=18)
-    made = appearance.regions(landmarks)
+    made = region.regions(landmarks)
     fall_px = 0.2 * (landmarks[0, 152, 1] - landmarks[0, 2, 1])
     for polygon_V2, face_N2 in zip(made, landmarks):
         mask = filled(polygon_V2, 256, 2)
@@ -184,36 +187,36 @@ def test_a_region_tells_nothing_of_its_frames_mouth():
     """The lower faces of two frames change places, in the head's frame: no region changes."""
     landmarks = torch.from_numpy(talking())[None].double()
     everywhere = torch.ones(landmarks.shape[:2], dtype=torch.float64)
-    posed = appearance.pose.fit(landmarks, appearance.pose.rigid_shape(landmarks, everywhere))
+    posed = pose.fit(landmarks, pose.rigid_shape(landmarks, everywhere))
     head = posed.to_head(landmarks)
     order = torch.randperm(landmarks.shape[1], generator=torch.Generator().manual_seed(0))
     head[:, :, NOISED] = head[:, order][:, :, NOISED]
     other = posed.to_crop(head)[0].numpy()
     assert np.abs(other - landmarks[0].numpy()).max() > 5
-    rigid = appearance.pose.RIGID
+    rigid = pose.RIGID
     np.testing.assert_allclose(other[:, rigid], landmarks[0, :, rigid].numpy(), atol=1e-9)
-    made = appearance.regions(landmarks[0].numpy())
-    np.testing.assert_allclose(appearance.regions(other), made, atol=1e-3)
+    made = region.regions(landmarks[0].numpy())
+    np.testing.assert_allclose(region.regions(other), made, atol=1e-3)
     assert np.ptp(made, axis=0).max() > 0.5, "but it moves with the head"
 
 
 def test_the_window_lies_round_the_region_inside_the_crop():
-    regions = appearance.regions(talking())
-    low, high = appearance.corners(regions, TINY), appearance.corners(regions, TINY) + np.array([192, 128])
+    regions = region.regions(talking())
+    low, high = inputs.corners(regions, TINY), inputs.corners(regions, TINY) + np.array([192, 128])
     assert low.min() >= 0
     assert high.max() <= CROP_PX
     middle = (regions.min(1) + regions.max(1)) / 2
     inner = (low[:, 1] > 0) & (high[:, 1] < CROP_PX)
     assert np.abs(((low + high) / 2 - middle)[inner]).max(initial=0) <= TINY.step_px / 2
-    assert (appearance.corners(regions - 300, TINY) == 0).all()
-    assert (appearance.corners(regions + 300, TINY) == [64, 128]).all()
+    assert (inputs.corners(regions - 300, TINY) == 0).all()
+    assert (inputs.corners(regions + 300, TINY) == [64, 128]).all()
 
 
 def test_cut_is_the_area_mean_of_the_window():
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (2, 256, 256, 3)).astype(np.uint8)
     corner = np.array([[64, 4], [0, 128]])
-    made = appearance.cut(frames, corner, TINY)
+    made = inputs.cut(frames, corner, TINY)
     assert made.shape == (2, 3, 32, 48)
     expected = frames[1, 128 + 8 : 128 + 12, 20:24].astype(float).mean((0, 1)) / 127.5 - 1
     np.testing.assert_allclose(made[1, :, 2, 5], expected, atol=1e-6)
@@ -223,7 +226,7 @@ def test_cut_is_the_area_mean_of_the_window():
 def test_the_soft_mask_is_whole_in_the_region_and_nothing_far_from_it(size_px):
     mask = torch.zeros(1, 1, size_px, size_px)
     mask[..., size_px // 2 :, size_px // 4 : size_px // 2] = 1
-    soft = appearance.softened(mask, size_px)
+    soft = inputs.soften(mask, size_px)
     assert (soft[mask > 0] == 1).all()
     reach = 2 * round(10 * size_px / 256)
     far = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, 1, reach) == 0
@@ -240,7 +243,7 @@ def test_the_painting_does_not_know_the_pixels_that_it_replaces(recipe):
     """Whatever stands in the region of the target: generator's inputs and output stay bit for bit."""
     model = shaken(Generator(recipe.settings.model))
     batch = recipe.examples([0, 1])
-    inside = appearance.inside(batch.region_BV2, recipe.settings.model.shape) > 0
+    inside = inputs.region_mask(batch.region_BV2, recipe.settings.model.shape) > 0
     assert 0.05 < inside.float().mean() < 0.5
     noise = torch.rand(batch.frame_B3HW.shape, generator=torch.Generator().manual_seed(0))
     other = replace(batch, frame_B3HW=torch.where(inside, noise, batch.frame_B3HW))
@@ -254,14 +257,14 @@ def test_the_painting_does_not_know_the_pixels_that_it_replaces(recipe):
 def test_references_show_nothing_but_the_lower_face(recipe):
     model = shaken(Generator(recipe.settings.model))
     batch = recipe.examples([0, 1])
-    inside = appearance.inside(batch.reference_regions_BRV2.flatten(0, 1), recipe.settings.model.shape) > 0
+    inside = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), recipe.settings.model.shape) > 0
     inside = inside.unflatten(0, batch.references_BR3HW.shape[:2])
     noise = torch.rand(batch.references_BR3HW.shape, generator=torch.Generator().manual_seed(0))
     other = replace(batch, references_BR3HW=torch.where(inside, batch.references_BR3HW, noise))
     lips = replace(batch, references_BR3HW=torch.where(inside, noise, batch.references_BR3HW))
     with torch.no_grad():
         seen, own = recipe.painted(model, batch)
-        assert (seen.lips_BR3HW[(~inside).expand_as(noise)] == appearance.BLACK).all()
+        assert (seen.lips_BR3HW[(~inside).expand_as(noise)] == inputs.BLACK).all()
         assert torch.equal(recipe.painted(model, other)[1], own)
         assert not torch.equal(recipe.painted(model, lips)[1], own)
 
@@ -295,7 +298,7 @@ def test_references_are_a_set_of_any_size(fusion, encoders):
 
 
 def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
-    lips = torch.full((1, 3, 3, 1, 4), appearance.BLACK)
+    lips = torch.full((1, 3, 3, 1, 4), inputs.BLACK)
     lips[0, 0, :, 0, :3] = 0.5
     lips[0, 1, :, 0, 1:3] = -0.5
     lips[0, 2, 0, 0, 2] = 0.3  # red alone
@@ -310,8 +313,8 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
     picked = model.decoder.last[-2]
     image, lips, masked = pictures(6, 1)
     image[:, :2], image[:, 0, 4, 40] = 0, 1
-    masked[..., 8:24, :] = appearance.BLACK
-    lips[..., 23:, :] = appearance.BLACK
+    masked[..., 8:24, :] = inputs.BLACK
+    lips[..., 23:, :] = inputs.BLACK
     with torch.no_grad():
         picked.weight.zero_()
         picked.bias.zero_()
@@ -415,7 +418,7 @@ def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing
     recipe.generator_loss(networks, batch)
     loss_B = recipe.discriminator_loss(networks, batch)
     seen, painted = recipe.painted(networks["generator"], batch)
-    made = appearance.composed(painted, batch.frame_B3HW, seen.soft_B1HW)
+    made = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     judge = networks["discriminator"]
     expected_B = 0.5 * ((1 - judge(batch.frame_B3HW)).clamp(min=0) + (1 + judge(made)).clamp(min=0)).mean((1, 2, 3))
     torch.testing.assert_close(loss_B, expected_B, rtol=1e-9, atol=0)
@@ -556,7 +559,7 @@ def test_validation_and_pictures_show_the_model(recipe):
     with torch.no_grad():
         scores = recipe.validate({"generator": Perfect()}, Ranks(0, 1, CPU))
     batches = [recipe.validation([slot]) for slot in range(len(recipe.validation))]
-    inside = [appearance.inside(batch.region_BV2, recipe.settings.model.shape)[0, 0] > 0 for batch in batches]
+    inside = [inputs.region_mask(batch.region_BV2, recipe.settings.model.shape)[0, 0] > 0 for batch in batches]
     errors = [(0.5 - batch.frame_B3HW[0])[:, mask] for batch, mask in zip(batches, inside)]
     assert scores["l1"] == pytest.approx(np.mean([float(e.abs().mean()) for e in errors]), rel=1e-5)
     psnr = [10 * np.log10(4 / float(e.square().mean())) for e in errors]
@@ -577,7 +580,7 @@ def painting():
     frames = talkers.pictures(landmarks, 0)
     frames = (frames.astype(int) + np.random.default_rng(0).integers(-9, 9, frames.shape)).clip(0, 255).astype(np.uint8)
     painter = Painter(generator(), frames[6:], landmarks[6:])
-    return painter, frames[:4], landmarks[:4], appearance.regions(landmarks)[:4]
+    return painter, frames[:4], landmarks[:4], region.regions(landmarks)[:4]
 
 
 def test_painting_keeps_every_pixel_outside_the_mask(painting):
@@ -604,13 +607,13 @@ def test_the_mask_falls_to_nothing_towards_the_sides_of_the_window_and_not_at_th
     expected[120:128] *= ramp[::-1, None]
     expected[:, 184:192] = np.minimum(expected[:, 184:192], ramp[::-1])
     np.testing.assert_allclose(mask[0], expected, atol=1e-6)
-    low = appearance.rims(np.array([[32, 64], [64, 128]]), TINY)
+    low = inputs.rims(np.array([[32, 64], [64, 128]]), TINY)
     assert not low[0, [0, -1]].any()
     assert not low[0][:, [0, -1]].any()
     assert (low[0, 8:-8, 8:-8] == 1).all()
     assert (low[1, -1, 8:] == 1).all(), "the crop's own border"
     assert (low[1, 8:, -1] == 1).all()
-    assert (appearance.rims(np.zeros((1, 2), int), replace(TINY, window_px=[256, 256])) == 1).all()
+    assert (inputs.rims(np.zeros((1, 2), int), replace(TINY, window_px=[256, 256])) == 1).all()
 
 
 @pytest.mark.parametrize("fusion", appearance.FUSIONS)
@@ -678,12 +681,12 @@ def test_painting_equals_the_recipes_at_full_size(recipe):
     pixels = reader.read_video(made.examples.manifest, row, [frame, *chosen])
     with torch.no_grad():
         seen, painted = made.painted(trained, batch)
-    expected = appearance.composed(painted, batch.frame_B3HW, seen.soft_B1HW)
+    expected = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     painter = Painter(trained, pixels[1:], landmarks[chosen])
-    regions = appearance.regions(landmarks)
+    regions = region.regions(landmarks)
     painter.lips = trained.encode_lips(seen.lips_BR3HW)  # theirs come from the references' own mean face
     result, _ = painter.paint(pixels[:1], landmarks[[frame]], regions[[frame]])
-    x, y = appearance.corners(regions[[frame]], model)[0]
+    x, y = inputs.corners(regions[[frame]], model)[0]
     window = torch.from_numpy(result[0, y : y + 128, x : x + 192].astype(np.float32)).permute(2, 0, 1)
     expected = (expected[0] + 1) * 127.5
     inner = np.s_[:, 8:-8, 8:-8]  # beyond, the painter's mask falls to 0 and training's does not

@@ -1,0 +1,152 @@
+"""What the appearance generator sees, and how its painting is blended: windows, dots, masks.
+
+Points and polygons are in crop px where nothing else is said; "window px" are those of the network's pictures.
+
+Shape suffixes: B batch, N landmarks (478), V vertices of the region's polygon, H height, W width, 3 = RGB, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
+
+if TYPE_CHECKING:
+    from mytalk.networks.appearance import AppearanceConfig
+
+Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
+BLACK = -1.0  # pixels of the network run from -1 to 1
+EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
+RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window
+DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
+
+
+def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
+    """The left and top of each frame's window, the region in its middle: (B, 2) crop px, whole window px."""
+    size_2 = np.array(config.window_px[::-1])
+    middle_B2 = (region_BV2.min(1) + region_BV2.max(1)) / 2
+    corner_B2 = np.round((middle_B2 - size_2 / 2) / config.step_px).astype(int) * config.step_px
+    return np.clip(corner_B2, 0, CROP_PX - size_2)
+
+
+def cut(
+    frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig, out_B3HW: np.ndarray | None = None
+) -> np.ndarray:
+    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
+
+    They are written to `out_B3HW` where it is given.
+    """
+    height, width = config.window_px
+    step, shape = config.step_px, config.shape
+    out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
+    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
+        window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
+        window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
+        if step > 1:
+            window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
+        target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
+    return out
+
+
+def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
+    """The most that a mask may be in each window: (B, H, W) float32 at crop px.
+
+    1, falling to 0 over RIM_PX towards each side that lies inside the crop. Towards the crop's own border
+    nothing falls here: mytalk/dub/compositing.py fades there.
+    """
+    sides = []
+    for axis, size in enumerate(config.window_px[::-1]):
+        at, low_B1 = np.arange(size), corner_B2[:, axis, None]
+        from_low_BX = np.where(low_B1 > 0, at, RIM_PX)
+        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], RIM_PX)
+        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=RIM_PX) / RIM_PX)
+    across_BW, down_BH = sides
+    return np.minimum(down_BH[:, :, None], across_BW[:, None]).astype(np.float32)
+
+
+def draw(landmarks_BN2: torch.Tensor, size_px: int) -> torch.Tensor:
+    """Landmarks in crop px as white dots on black: (B, 3, size_px, size_px) in [0, 1].
+
+    Unconnected filled dots of radius 1 px, as the paper draws them, with a soft rim, so that a shift by less
+    than a pixel shows. Inner lips, outer lips and all other points have a channel each (our default): in one,
+    nearly closed lips cannot be told apart.
+    """
+    return landmark_dots(landmarks_BN2 * (size_px / CROP_PX), (size_px, size_px))
+
+
+def polygon_mask(polygon_BV2: torch.Tensor, size_px: int) -> torch.Tensor:
+    """1 at pixels whose middle lies inside a polygon in crop px, else 0: (B, 1, size_px, size_px)."""
+    return region_mask(polygon_BV2 * (size_px / CROP_PX), (size_px, size_px))
+
+
+def landmark_dots(points_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """`draw` in the pixels of a picture of `shape` (height, width): (B, 3, H, W)."""
+    height, width = shape
+    channel_N = torch.full((COUNT,), 2, device=points_BN2.device)
+    channel_N[INNER_LIP], channel_N[OUTER_LIP] = 0, 1
+    near = torch.arange(-2, 3, device=points_BN2.device)
+    home_BN2 = points_BN2.floor().long()
+    x_BN5, y_BN5 = home_BN2[..., :1] + near, home_BN2[..., 1:] + near
+    across_BN5, down_BN5 = (x_BN5 + 0.5 - points_BN2[..., :1]) ** 2, (y_BN5 + 0.5 - points_BN2[..., 1:]) ** 2
+    distance_BN55 = (down_BN5[..., :, None] + across_BN5[..., None, :]).sqrt()
+    light_BN55 = (DOT_PX + 0.5 - distance_BN55).clamp(0, 1)
+    seen_BN55 = ((y_BN5 >= 0) & (y_BN5 < height))[..., :, None] & ((x_BN5 >= 0) & (x_BN5 < width))[..., None, :]
+    place_BN55 = (channel_N[:, None, None] * height + y_BN5[..., :, None]) * width + x_BN5[..., None, :]
+    picture = points_BN2.new_zeros(len(points_BN2), 3 * height * width)
+    place, light = torch.where(seen_BN55, place_BN55, 0), torch.where(seen_BN55, light_BN55, 0.0)
+    picture.scatter_reduce_(1, place.flatten(1), light.flatten(1), "amax")
+    return picture.view(-1, 3, height, width)
+
+
+def region_mask(polygon_BV2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """`polygon_mask` in the pixels of a picture of `shape`, by the even-odd rule: (B, 1, H, W)."""
+    height, width = shape
+    y_H = torch.arange(height, device=polygon_BV2.device, dtype=polygon_BV2.dtype) + 0.5
+    x_BV1, y_BV1 = polygon_BV2[..., :1], polygon_BV2[..., 1:]
+    next_x_BV1, next_y_BV1 = x_BV1.roll(-1, 1), y_BV1.roll(-1, 1)
+    crossed_BVH = (y_BV1 > y_H) != (next_y_BV1 > y_H)
+    rise_BV1 = torch.where(next_y_BV1 == y_BV1, 1.0, next_y_BV1 - y_BV1)
+    at_BVH = x_BV1 + (y_H - y_BV1) / rise_BV1 * (next_x_BV1 - x_BV1)
+    left_BVH = (at_BVH - 0.5).ceil().clamp(0, width).long()  # how many pixels of the row lie left of the crossing
+    ends_BHW = torch.zeros(len(polygon_BV2), height, width + 1, dtype=torch.int32, device=polygon_BV2.device)
+    ends_BHW.scatter_add_(2, left_BVH.transpose(1, 2), crossed_BVH.transpose(1, 2).int())
+    right_BHW = ends_BHW.sum(2, keepdim=True) - ends_BHW.cumsum(2)  # crossings to the right of each pixel
+    return (right_BHW[:, None, :, :width] % 2).to(polygon_BV2.dtype)
+
+
+def soften(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """A mask with a Gaussian edge: still 1 wherever it was 1, 0 beyond 20 px (at 256) from there.
+
+    Widened by the edge's half and blurred (IP_LAP: 21 px, sigma 11), so that no blacked-out pixel of the
+    frame shines through the edge.
+    """
+    half = round(EDGE_PX // 2 * size_px / CROP_PX)
+    if half == 0:
+        return mask_B1HW
+    distance = torch.arange(-half, half + 1, device=mask_B1HW.device, dtype=mask_B1HW.dtype)
+    kernel = torch.exp(-((distance * CROP_PX / size_px) ** 2) / (2 * EDGE_SIGMA_PX**2))
+    kernel = kernel / kernel.sum()
+    wide = F.max_pool2d(mask_B1HW, (1, 2 * half + 1), 1, (0, half))
+    wide = F.max_pool2d(wide, (2 * half + 1, 1), 1, (half, 0))
+    padded = F.pad(wide, (half, half, half, half), mode="replicate")
+    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return torch.where(mask_B1HW > 0, mask_B1HW, blurred.clamp(0, 1))
+
+
+def black_out(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Frames with the mask blacked out: x_lip- of the paper."""
+    return torch.where(mask > 0, BLACK, frames)
+
+
+def keep_region(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Frames with all but the mask blacked out: x_lip+ of the paper."""
+    return torch.where(mask > 0, frames, BLACK)
+
+
+def blend(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
+    """What is seen in the end: the painting where the soft mask is 1, the frame where it is 0."""
+    return frames + soft * (painted - frames)
