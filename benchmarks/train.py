@@ -46,11 +46,11 @@ from train import loop
 from train.config import LoopConfig
 from train.engine import deepspeed_engine, distributed
 from train.engine.distributed import Ranks
-from train.engine.train_state import State
-from train.recipe import Player, Recipe
+from train.engine.train_state import TrainState
+from train.recipe import Loss, Player, Recipe
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
-from train.run_folder.run_log import Board
+from train.run_folder.run_log import RunLog
 
 RECIPES: dict[str, tuple[type, Callable[[Any], Recipe]]] = {
     "motion": (MotionTrainConfig, MotionRecipe),
@@ -85,7 +85,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # what the loop does beyond the bare one
     "EMA": (deepspeed_engine, "average"),
     "norm of the gradient (the bare loop has one too)": (deepspeed_engine, "gradient_square_sum"),
     "the ranks' message": (Ranks, "sum"),
-    "log": (Board, "step"),
+    "log": (RunLog, "step"),
     "digest of the keys": (loop, "key_sum"),
 }
 
@@ -613,7 +613,7 @@ class Gated(Recipe):
         players = self.recipe.players()
         name, first = next(iter(players.items()))
 
-        def loss(networks: Any, batch: Any) -> torch.Tensor:
+        def loss(networks: Any, batch: Any) -> torch.Tensor | Loss:
             if self.calls % self.accumulation == 0:
                 self.gate.step()
             self.calls += 1
@@ -668,7 +668,7 @@ def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
         for batch in batches:
             batch = batch.to(joined.device)
             with torch.autocast(joined.device.type, dtype, enabled=dtype != torch.float32):
-                loss = player.loss({name: engine}, batch).mean()
+                loss = Loss.of(player.loss({name: engine}, batch)).total_B.mean()
             engine.backward(loss)
             engine.step()
             losses.append(loss.detach())
@@ -687,12 +687,12 @@ def play_flops(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     recipe = RECIPES[job.recipe][1](made)
     batching = divide(made.global_batch, made.max_micro_batch, joined.world_size)
     players = recipe.players()
-    state = State(players, made, batching, joined)
+    state = TrainState(players, made, batching, joined)
     batch = recipe.examples(list(range(batching.micro_batch))).to(joined.device)
     with counter() as counted, sdpa_kernel(SDPBackend.MATH):
         for name, player in players.items():
             with state.turn(name) as networks:
-                loss_B = player.loss(networks, batch)
+                loss_B = Loss.of(player.loss(networks, batch)).total_B
             state.backward(name, loss_B, last=True)
     return {"flops": counted.get_total_flops()}
 

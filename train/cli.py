@@ -22,15 +22,15 @@ EXAMPLES = "configs/demo"
 def arguments(recipe: str, words: str, example: str) -> argparse.ArgumentParser:
     """The command line of `python -m train RECIPE`: what it is for in words, and settings of an example."""
     config = f"--config {EXAMPLES}/{recipe}.yaml " if Path(EXAMPLES, f"{recipe}.yaml").is_file() else ""
-    made = command.parser(
+    parser = command.parser(
         f"python -m train {recipe}",
         f"{words} Stopped or killed, the same command continues; "
         f"several processes: python -m launch local --processes 2 -- train {recipe} ...",
         f"python -m train {recipe} {config}{example}",
     )
-    made.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
-    made.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
-    return made
+    parser.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
+    return parser
 
 
 def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:

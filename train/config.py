@@ -15,7 +15,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
 FAILED_CHECKPOINT = ("go_on", "stop")
 MOST_LOSS_SCALE = 2.0**24
-LATELY = 100  # steps among which those that are not finite are counted
+RECENT_STEPS = 100  # steps among which those that are not finite are counted
 
 
 @dataclass
@@ -120,8 +120,8 @@ class LoopConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not 0 <= self.max_skipped_steps < LATELY:
-            raise ValueError(f"max_skipped_steps must lie in [0, {LATELY}), not be {self.max_skipped_steps}")
+        if not 0 <= self.max_skipped_steps < RECENT_STEPS:
+            raise ValueError(f"max_skipped_steps must lie in [0, {RECENT_STEPS}), not be {self.max_skipped_steps}")
         for name in ("workers", "keep_every", "shards_until", "bad_share"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")

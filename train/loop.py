@@ -11,7 +11,9 @@ import copy
 import hashlib
 import math
 import time
+from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,141 +24,177 @@ from data_pipeline.sample import loader
 from data_pipeline.sample.batch_plan import divide
 from data_pipeline.sample.batches import BadExample
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
-from train.config import LATELY, LoopConfig
+from train.config import RECENT_STEPS, LoopConfig
 from train.engine.distributed import Ranks, Stopped
-from train.engine.train_state import Outcome, State
-from train.engine.watchdog import Watchdog
-from train.recipe import Recipe
+from train.engine.train_state import Outcome, TrainState
+from train.recipe import Loss, Recipe
 from train.run_folder import checkpoint, resume
-from train.run_folder.async_save import Saver
-from train.run_folder.bad_examples import Ledger
-from train.run_folder.run_log import Board
+from train.run_folder.async_save import AsyncSaver
+from train.run_folder.bad_examples import BadExampleLog
+from train.run_folder.run_log import RunLog
+
+
+@dataclass
+class Run:
+    """What a run works with on one rank."""
+
+    recipe: Recipe
+    config: LoopConfig
+    ranks: Ranks
+    start: resume.Start
+    state: TrainState
+    averaged: dict[str, nn.Module]  # the players' networks outside of any engine; `validate` puts EMA weights there
+    batches: Generator[Any]
+    accumulation: int  # micro-batches of a rank per step
+    log: RunLog
+    bad_examples: BadExampleLog
+    saver: AsyncSaver
 
 
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
     """Train until `config.steps`, from the newest checkpoint of the run folder. Returns the exit code."""
-    with ranks.watch(f"python -m train {recipe.name}", Path(config.run), config.watchdog_s) as watchdog:
-        return steps(recipe, config, ranks, watchdog)
+    with ranks.watch(f"python -m train {recipe.name}", Path(config.run), config.watchdog_s):
+        return steps(prepare(recipe, config, ranks))
 
 
-def steps(recipe: Recipe, config: LoopConfig, ranks: Ranks, watchdog: Watchdog) -> int:
-    """The run itself, to be read from top to bottom."""
-    run, writes = Path(config.run), ranks.rank == 0
+def prepare(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> Run:
+    """Networks with their weights, engines, batches, logs and the writer of checkpoints."""
+    folder, writes = Path(config.run), ranks.rank == 0
     batching = divide(config.global_batch, config.max_micro_batch, ranks.world_size)
     torch.manual_seed(config.seed)
     players = recipe.players()
-    begun = resume.weights(recipe, config, players, ranks)
-    plain = {p: copy.deepcopy(one.module).to(ranks.device).eval() for p, one in players.items()}  # never in an engine
-    state = State(players, config, batching, ranks)
-    if begun.checkpoint:
-        state.restore(begun.checkpoint)
-    slots = loader.SlotStream(
-        recipe.examples,
-        config.global_batch,
-        batching.micro_batch,
-        ranks.rank,
-        ranks.world_size,
-        begun.step,
-        config.steps,
-    )
+    start = resume.load_weights(recipe, config, players, ranks)
+    averaged = {name: copy.deepcopy(player.module).to(ranks.device).eval() for name, player in players.items()}
+    state = TrainState(players, config, batching, ranks)
+    if start.checkpoint:
+        state.restore(start.checkpoint)
+    sizes = config.global_batch, batching.micro_batch, ranks.rank, ranks.world_size
+    slots = loader.SlotStream(recipe.examples, *sizes, start.step, config.steps)
     batches = loader.load(slots, config.workers, pin=ranks.device.type == "cuda")
-    clips = recipe.examples.selection.clips
-    damaged = Ledger(run, clips, config.bad_share, begun.step * config.global_batch, writes, bool(begun.accepted))
-    board = resume.board(recipe, config, batching, begun, ranks)
-    saver = Saver(config, state.pieces(), board, ranks)
-    done, saved = begun.step, begun.step if begun.checkpoint else -1
+    clips, slots_done = recipe.examples.selection.clips, start.step * config.global_batch
+    bad_examples = BadExampleLog(folder, clips, config.bad_share, slots_done, writes, bool(start.accepted))
+    log = resume.run_log(recipe, config, batching, start, ranks)
+    saver = AsyncSaver(config, state.pieces(), log, ranks)
+    accumulation = batching.accumulation
+    return Run(recipe, config, ranks, start, state, averaged, batches, accumulation, log, bad_examples, saver)
 
-    with board, closing(batches), saver:
+
+def steps(run: Run) -> int:
+    """The run itself, to be read from top to bottom. Returns the exit code."""
+    recipe, config, ranks, state, log, saver = run.recipe, run.config, run.ranks, run.state, run.log, run.saver
+    done, saved = run.start.step, run.start.step if run.start.checkpoint else -1
+
+    with log, closing(run.batches), saver:
         try:
-            ranks.stop_together()  # told to while they were starting
-            for step in range(begun.step, config.steps):
-                rates, keys, bad, waited_s = state.begin(step), 0, list[BadExample](), 0.0
-                totals = {p: torch.zeros((), dtype=torch.float64, device=ranks.device) for p in players}
-                for micro in range(batching.accumulation):
-                    watchdog.alive(f"waiting for a batch of step {step + 1}")
-                    asked = time.perf_counter()
-                    batch = next(batches)
-                    waited_s += time.perf_counter() - asked
-                    watchdog.alive(f"computing step {step + 1}")
-                    keys += key_sum(batch)  # while it is here: on a GPU it would wait for all that is under way
-                    bad += batch.bad
-                    batch = batch.to(ranks.device)
-                    for name, player in players.items():
-                        with state.turn(name) as networks:
-                            loss_B = player.loss(networks, batch)
-                        totals[name] += loss_B.detach().double().sum()
-                        state.backward(name, loss_B, last=micro == batching.accumulation - 1)
+            ranks.stop_together()  # a signal may have come while they were starting
+            for step in range(run.start.step, config.steps):
+                rates = state.begin(step)
+                own = accumulate(run, step)
 
                 # The one message of a step beside the gradients: from it all ranks decide alike.
-                watchdog.alive(f"waiting for the other ranks at the end of step {step + 1}")
-                flags = {"bad": len(bad), "keys": keys, "stop": ranks.stop.received is not None}
-                said = ranks.sum({**state.says(totals), **saver.says(), **flags})
-                outcome = state.update(step, said)
+                ranks.watchdog.alive(f"waiting for the other ranks at the end of step {step + 1}")
+                flags = {"bad": len(own.bad), "keys": own.keys, "stop": ranks.stop.received is not None}
+                total = ranks.sum({**state.message(own.losses), **saver.message(), **flags})
+                outcome = state.update(step, total)
                 done = step + 1
-                board.step(done, {**told(outcome, rates, state), "keys": int(said["keys"])}, waited_s)
+                log.step(done, {**metrics(outcome, rates, state), "keys": int(total["keys"])}, own.wait_s)
 
-                saver.proceed(said)
-                if said["bad"]:
-                    damaged.add(ranks.gather(bad))
+                saver.proceed(total)
+                if total["bad"]:
+                    run.bad_examples.add(ranks.gather(own.bad))
                 if outcome.skipped == "non-finite" and len(state.not_finite) > config.max_skipped_steps:
                     saver.finish()
-                    raise UserError(lost(state, config, done))
-                if said["stop"]:
+                    raise UserError(diverged(state, config, done))
+                if total["stop"]:
                     raise Stopped
-                with board.apart():
+                with log.clock_stopped():
                     if done % config.checkpoint_every == 0 or done == config.steps:
-                        saver.save(done, resume.facts(recipe, config, ranks, state, done))
+                        saver.save(done, resume.checkpoint_facts(recipe, config, ranks, state, done))
                         saved = done
                     if done % config.validate_every == 0 and done < config.steps:
-                        validate(recipe, state, plain, board, ranks, done)
+                        validate(run, done)
             saver.finish()
-            validate(recipe, state, plain, board, ranks, done)
+            validate(run, done)  # of the weights that are exported
         except Stopped:
             if saved != done:
-                saver.save(done, resume.facts(recipe, config, ranks, state, done))
+                saver.save(done, resume.checkpoint_facts(recipe, config, ranks, state, done))
             saver.finish()
-            board.finish(f"stopped by a signal after step {done}; the same command continues")
+            log.finish(f"stopped by a signal after step {done}; the same command continues")
             return EXIT_RUN_AGAIN
-        resume.export(recipe, config, plain, ranks, done)
-        board.finish()
-    if writes:
-        print(f"{recipe.name}: trained {done} steps; model in {run / 'model'}", flush=True)
+        resume.export(recipe, config, run.averaged, ranks, done)
+        log.finish()
+    if ranks.rank == 0:
+        print(f"{recipe.name}: trained {done} steps; model in {Path(config.run) / 'model'}", flush=True)
     return EXIT_DONE
 
 
-def validate(recipe: Recipe, state: State, plain: dict[str, nn.Module], board: Board, ranks: Ranks, done: int) -> None:
-    """Score people who are not trained on with the EMA weights, which `plain` then holds; rank 0 logs and draws.
+@dataclass
+class StepSums:
+    """What one rank adds up over the micro-batches of a step."""
 
-    Raises Stopped on all ranks where one was told to stop meanwhile.
+    losses: dict[str, torch.Tensor] = field(default_factory=dict)  # sums over examples, by player and by player/term
+    keys: int = 0  # see `key_sum`
+    bad: list[BadExample] = field(default_factory=list)
+    wait_s: float = 0.0  # for data
+
+
+def accumulate(run: Run, step: int) -> StepSums:
+    """Forward and backward of a rank's micro-batches of a step; the gradients are then in the engines."""
+    sums, watchdog = StepSums(), run.ranks.watchdog
+    for micro in range(run.accumulation):
+        watchdog.alive(f"waiting for a batch of step {step + 1}")
+        wait_began = time.perf_counter()
+        batch = next(run.batches)
+        sums.wait_s += time.perf_counter() - wait_began
+        watchdog.alive(f"computing step {step + 1}")
+        sums.keys += key_sum(batch)  # before it moves: on a GPU this would wait for all that is under way
+        sums.bad += batch.bad
+        batch = batch.to(run.ranks.device)
+        for name, player in run.state.players.items():
+            with run.state.turn(name) as networks:
+                loss = Loss.of(player.loss(networks, batch))
+            for term, values_B in {"": loss.total_B, **loss.terms}.items():
+                label = f"{name}/{term}" if term else name
+                sums.losses[label] = sums.losses.get(label, 0.0) + values_B.detach().double().sum()
+            run.state.backward(name, loss.total_B, last=micro == run.accumulation - 1)
+    return sums
+
+
+def validate(run: Run, done: int) -> None:
+    """Score people who are not trained on with the EMA weights, put into `run.averaged`; rank 0 logs and draws.
+
+    Raises Stopped on all ranks where one gets a signal meanwhile.
     """
+    recipe, ranks = run.recipe, run.ranks
     ranks.watchdog.alive(f"validating after step {done}")
-    state.put_averages(plain)
+    run.state.put_averages(run.averaged)
     with torch.no_grad():
-        scores = recipe.validate(plain, ranks)
-        board.validation(done, scores, recipe.pictures(plain) if ranks.rank == 0 else {})
+        scores = recipe.validate(run.averaged, ranks)
+        run.log.validation(done, scores, recipe.pictures(run.averaged) if ranks.rank == 0 else {})
     if line := recipe.at_chance():
-        board.warn(done, f"{recipe.name} after step {done} of {state.config.steps}: {line}")
+        run.log.warn(done, f"{recipe.name} after step {done} of {run.config.steps}: {line}")
     ranks.wait()
 
 
-def told(outcome: Outcome, rates: dict[str, float], state: State) -> dict[str, Any]:
+def metrics(outcome: Outcome, rates: dict[str, float], state: TrainState) -> dict[str, Any]:
     """What is logged of a step's outcome."""
     values: dict[str, Any] = {}
     for player, rate in rates.items():
         values[f"loss/{player}"] = finite_or_none(outcome.losses[player])
         values[f"grad_norm/{player}"] = finite_or_none(outcome.norms[player])
         values[f"lr/{player}"] = rate
+    values |= {f"loss/{term}": finite_or_none(value) for term, value in outcome.terms.items()}
     if state.scale.patience:
         values["loss_scale"] = state.scale.value
     return {**values, "skipped": outcome.skipped, "skipped_steps": state.skipped}
 
 
-def lost(state: State, config: LoopConfig, done: int) -> str:
-    """What to say where too many steps were not finite: going on would hide it."""
+def diverged(state: TrainState, config: LoopConfig, done: int) -> str:
+    """The message where too many steps were not finite: going on would hide it."""
     return (
-        f"{len(state.not_finite)} of the last {min(done, LATELY)} steps had a non-finite loss or gradient, step {done} "
-        f"(slots up to {done * config.global_batch - 1}) among them; lower optimizer.lr or use precision=fp32, "
-        f"then run again from {checkpoint.newest(Path(config.run)) or 'the start'}"
+        f"{len(state.not_finite)} of the last {min(done, RECENT_STEPS)} steps had a non-finite loss or gradient, "
+        f"step {done} (slots up to {done * config.global_batch - 1}) among them; lower optimizer.lr or use "
+        f"precision=fp32, then run again from {checkpoint.newest(Path(config.run)) or 'the start'}"
     )
 
 

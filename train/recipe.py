@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,33 @@ Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, t
 
 
 @dataclass(frozen=True)
-class Player:
-    """A network that learns by a loss of its own.
+class Loss:
+    """The loss of each example, and the parts of it that are worth a curve.
 
-    `loss(networks, batch)` returns the loss of each example, (B,), and never their mean. The other players' networks
-    are there to be called; their weights take no gradient meanwhile.
+    `terms` are logged, as means over the global batch under `loss/PLAYER/TERM`, and never trained on: only `total_B`
+    is. Every rank gives the same names in a step.
+    """
+
+    total_B: torch.Tensor
+    terms: Mapping[str, torch.Tensor] = field(default_factory=dict)  # name -> (B,)
+
+    @classmethod
+    def of(cls, value: torch.Tensor | Loss) -> Loss:
+        """What a recipe's loss returned, with no terms where it returned a tensor."""
+        return value if isinstance(value, Loss) else cls(value)
+
+
+@dataclass(frozen=True)
+class Player:
+    """A network that learns by its own loss.
+
+    `loss(networks, batch)` returns the loss of each example, (B,), and never their mean; or a `Loss`, with named terms.
+    The other players' networks are there to be called; their weights take no gradient meanwhile.
     """
 
     module: nn.Module  # freshly initialised; DeepSpeed takes no weights without a dimension
     optimizer: OptimizerConfig
-    loss: Callable[[Networks, Any], torch.Tensor]
+    loss: Callable[[Networks, Any], torch.Tensor | Loss]
 
 
 class Recipe:

@@ -21,7 +21,8 @@ def of_clips(
     """`measure(i)` of every clip, each by one rank, the costs (such as frames) nearly even among them.
 
     Returns what was measured, (C, ...) float64, and whether it could be, (C,) bool, the same on all ranks. A clip that
-    is damaged is left out, and named on stderr. Raises UserError where all are; Stopped where a rank was told to stop.
+    is damaged is left out, and named on stderr. Raises UserError where all are; Stopped where
+    a rank received a signal to stop.
     """
     count, own = len(costs_C), dict[int, torch.Tensor | None]()
     for i in shared_once(costs_C, ranks.world_size)[ranks.rank].tolist():
@@ -30,21 +31,21 @@ def of_clips(
         ranks.watchdog.alive(f"measuring clip {i} of {count}")
         own[i] = tried(measure, i)
     ranks.stop_together()
-    made = {i: value for i, value in own.items() if value is not None}
+    measured = {i: value for i, value in own.items() if value is not None}
     others = (value for i in range(count) if i not in own and (value := tried(measure, i)) is not None)
-    like = next(iter(made.values()), None)
+    like = next(iter(measured.values()), None)
     if like is None:  # a rank that has measured nothing needs one for its shape
         like = next(others, None)
     if like is None:
         raise UserError("no clip of the validation split can be read; mend its shards or extract them again")
-    found = torch.zeros(count, *like.shape, dtype=torch.float64, device=ranks.device)
+    values = torch.zeros(count, *like.shape, dtype=torch.float64, device=ranks.device)
     read = torch.zeros(count, dtype=torch.int64, device=ranks.device)
-    for index, value in made.items():
-        found[index], read[index] = value, 1
+    for index, value in measured.items():
+        values[index], read[index] = value, 1
     if ranks.world_size > 1:
-        dist.all_reduce(found)
+        dist.all_reduce(values)
         dist.all_reduce(read)
-    return found, read.bool()
+    return values, read.bool()
 
 
 def tried(measure: Callable[[int], torch.Tensor], index: int) -> torch.Tensor | None:

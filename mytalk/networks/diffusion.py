@@ -38,16 +38,19 @@ def add_noise(x0: torch.Tensor, t_B: torch.Tensor, noise: torch.Tensor) -> torch
     return per_example(alpha_B, x0) * x0 + per_example(sigma_B, x0) * noise
 
 
-def x0_eps_loss(x0_BTKx: torch.Tensor, predicted_BTKx: torch.Tensor, t_B: torch.Tensor, mask_BT: torch.Tensor):
+def x0_eps_loss(
+    x0_BTKx: torch.Tensor, predicted_BTKx: torch.Tensor, t_B: torch.Tensor, mask_BT: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """L1(x0) + L1(eps derived from the predicted x0), the mean over each example's valid frames: (B,).
 
     eps_hat = (x_t - alpha x0_hat) / sigma, so |eps - eps_hat| = alpha / sigma |x0 - x0_hat|; sigma has a
-    floor of 0.05.
+    floor of 0.05. Returns the loss, then its x0 and its eps term.
     """
     alpha_B, sigma_B = alpha_sigma(t_B)
     error_BT = (predicted_BTKx - x0_BTKx).abs().flatten(2).mean(-1)
     mean_B = (error_BT * mask_BT).sum(1) / mask_BT.sum(1)
-    return mean_B * (1 + alpha_B / sigma_B.clamp_min(SIGMA_FLOOR))
+    eps_per_x0_B = alpha_B / sigma_B.clamp_min(SIGMA_FLOOR)
+    return mean_B * (1 + eps_per_x0_B), mean_B, mean_B * eps_per_x0_B
 
 
 def sample(denoise: Denoise, noise: torch.Tensor, steps: int) -> torch.Tensor:

@@ -50,6 +50,6 @@ def predict_and_learn(recipe: MotionRecipe, model: MotionModel, batch: MotionBat
         kept.append(model(*inputs))
         return kept[0]
 
-    loss_B = recipe.loss({"motion": forward}, batch)
+    loss_B = recipe.loss({"motion": forward}, batch).total_B
     gradients = torch.autograd.grad(loss_B.mean(), list(model.parameters()))
     return kept[0].detach(), loss_B.detach(), gradients

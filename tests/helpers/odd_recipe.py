@@ -21,10 +21,11 @@ from mytalk.networks import weights
 from train import validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe
 from train.run_folder import checkpoint
 
 FRAMES = 20
+GAP_STEP = 2  # whose term "gap" is not finite on rank 0
 
 
 @dataclass
@@ -92,7 +93,7 @@ class OddRecipe(Recipe):
     def fixed(self) -> dict[str, str]:
         return {"model": "odd"}
 
-    def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
+    def loss(self, networks: Networks, batch: SyncBatch) -> Loss:
         settings, rank = self.settings, self.ranks.rank if self.ranks else 0
         step = int(batch.slots_B[0]) // settings.global_batch + 1
         if self.ranks and settings.hangs.startswith(f"{step}/"):
@@ -110,13 +111,14 @@ class OddRecipe(Recipe):
         for place, what in settings.poisoned.items():
             if meant(place, step, rank):
                 loss_B = Poison.apply(loss_B) if what == "gradient" else loss_B * torch.nan
-        return loss_B
+        gap_B = torch.full_like(loss_B, torch.nan if step == GAP_STEP and rank == 0 else 1.0)
+        return Loss(loss_B, {"slot": batch.slots_B, "gap": gap_B})
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         def measure(slot: int) -> torch.Tensor:
             if self.settings.signalled == "validation":
                 ranks.stop.received = "SIGUSR1"
-            return self.loss(models, self.validation([slot]).to(ranks.device))[0]
+            return self.loss(models, self.validation([slot]).to(ranks.device)).total_B[0]
 
         asked, self.settings.poisoned = self.settings.poisoned, {}
         found_C, read_C = validation.of_clips(measure, self.validation.lengths, ranks)

@@ -19,7 +19,7 @@ from tests.helpers.odd_recipe import OddConfig, OddRecipe, failing_disk
 from train import loop
 from train.engine import distributed
 from train.engine.distributed import Ranks
-from train.recipe import Recipe
+from train.recipe import Loss, Recipe
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.identity import IdentityRecipe, IdentityTrainConfig
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
@@ -37,14 +37,16 @@ class PoisonedMotion(MotionRecipe):
     """The motion recipe, one example of it poisoned."""
 
     def loss(self, networks, batch):
-        return poisoned(super().loss(networks, batch), batch.slots_B)
+        loss = super().loss(networks, batch)
+        return Loss(poisoned(loss.total_B, batch.slots_B), loss.terms)
 
 
 class PoisonedCritic(AppearanceRecipe):
     """The GAN, one example of its discriminator's alone poisoned."""
 
     def discriminator_loss(self, networks, batch):
-        return poisoned(super().discriminator_loss(networks, batch), batch.slots_B)
+        loss = super().discriminator_loss(networks, batch)
+        return Loss(poisoned(loss.total_B, batch.slots_B), loss.terms)
 
 
 RECIPES = {

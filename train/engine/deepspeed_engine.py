@@ -55,7 +55,7 @@ class GuardedAdamW(torch.optim.AdamW):
     The factor clips, and takes off the loss scale of fp16.
 
     DeepSpeed calls `step` once per flat group, after it has reduced the gradients and before it copies the
-    weights back. Skipping here lets all of its bookkeeping run while nothing is learnt, at every stage.
+    weights back. Skipping here lets all of its bookkeeping run while no weight changes, at every stage.
     """
 
     factor: float = 1.0
@@ -83,7 +83,7 @@ def join(backend: str, timeout: timedelta) -> None:
 
 def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
     """The DeepSpeed configuration made from ours. Raw keys of `config.deepspeed` are added, never replaced."""
-    made: dict[str, Any] = {
+    ds_config: dict[str, Any] = {
         "train_batch_size": batching.global_batch,
         "train_micro_batch_size_per_gpu": batching.micro_batch,
         "gradient_accumulation_steps": batching.accumulation,
@@ -99,21 +99,21 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
         },
     }
     if config.zero_stage in (1, 2) and not config.offload_optimizer:
-        made["zero_optimization"]["compute_grad_norm"] = False  # the loop has it already
+        ds_config["zero_optimization"]["compute_grad_norm"] = False  # the loop has it already
     if config.offload_optimizer:
-        made["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        ds_config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     for key, value in config.deepspeed.items():
         if key == "zero_optimization" and isinstance(value, dict):
-            theirs, ours, prefix = value, made["zero_optimization"], "zero_optimization."
+            theirs, ours, prefix = value, ds_config["zero_optimization"], "zero_optimization."
         else:
-            theirs, ours, prefix = {key: value}, made, ""
+            theirs, ours, prefix = {key: value}, ds_config, ""
         for name in theirs:
             if name in ours and ours[name] != theirs[name]:
                 raise UserError(f"deepspeed.{prefix}{name} is made from our own keys; set those instead and remove it")
             if name not in ours and (decides := OURS.get(prefix + name)):
                 raise UserError(f"deepspeed.{prefix}{name} is decided by {decides}=...; set that instead and remove it")
         ours.update(theirs)
-    return made
+    return ds_config
 
 
 def parameter_groups(module: nn.Module, settings: OptimizerConfig) -> list[dict[str, Any]]:
@@ -143,9 +143,9 @@ def make_engine(
     optimizer = GuardedAdamW(
         parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
-    told = engine_config(config, batching)
+    ds_config = engine_config(config, batching)
     try:
-        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=told, dist_init_required=False)
+        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=ds_config, dist_init_required=False)
     except ValueError as error:
         if not config.deepspeed:
             raise

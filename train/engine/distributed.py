@@ -28,7 +28,7 @@ LEAST_TIMEOUT_S = 1800.0  # of a collective
 
 
 class Stopped(Exception):
-    """A rank was told to stop, and all ranks know."""
+    """A rank received a signal to stop, and all ranks know."""
 
 
 class StopSignals:
@@ -55,7 +55,7 @@ class StopSignals:
 
 @dataclass
 class Ranks:
-    """Which process this is among how many, the device it computes on, whether it was told to stop, its watchdog."""
+    """Which process this is among how many, the device it computes on, whether a signal to stop came, its watchdog."""
 
     rank: int
     world_size: int
@@ -80,7 +80,7 @@ class Ranks:
             return own
         of_ranks: list[list[Any]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(of_ranks, own)
-        return [one for some in of_ranks for one in some]
+        return [item for items in of_ranks for item in items]
 
     def watch(self, program: str, run: Path, limit_s: float) -> Watchdog:
         """The watchdog of this rank in a run, to be entered."""
@@ -93,7 +93,7 @@ class Ranks:
             dist.barrier()
 
     def stop_together(self) -> None:
-        """Raises Stopped on all ranks where any was told to stop. All call it."""
+        """Raises Stopped on all ranks if any received a signal to stop. All call it."""
         if self.sum({"stop": self.stop.received is not None})["stop"]:
             raise Stopped
 
@@ -102,7 +102,7 @@ def join(watchdog_s: float = 0.0) -> Ranks:
     """Join the process group that the launcher described in the environment; alone if there was none.
 
     torchrun, the deepspeed launcher and accelerate all set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-    MASTER_PORT. NCCL with a GPU, gloo without. A collective waits for longer than the watchdog, which tells more.
+    MASTER_PORT. NCCL with a GPU, gloo without. A collective waits longer than the watchdog, whose message says more.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     if not torch.cuda.is_available():
@@ -144,7 +144,7 @@ def leave(failed: bool = False) -> None:
     """Leave the process group; without this, NCCL and gloo complain at exit.
 
     NCCL's is left by all ranks together. One that failed would wait here for others that wait for it, before it has
-    said why: it leaves by ending.
+    reported why: it leaves by ending.
     """
     if dist.is_initialized() and not (failed and dist.get_backend() == "nccl"):
         dist.destroy_process_group()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data_pipeline.sample.batch_plan import Batching
-from train.config import LATELY, MOST_LOSS_SCALE, LoopConfig
+from train.config import MOST_LOSS_SCALE, RECENT_STEPS, LoopConfig
 from train.engine import deepspeed_engine
 from train.engine.distributed import Ranks
 from train.recipe import Player
@@ -31,7 +31,7 @@ class LossScale:
     good: int = 0  # steps since it last changed
 
     def after(self, overflowed: bool) -> None:
-        """Take note of how a step went."""
+        """Note how a step went."""
         if not self.patience:
             return
         self.good = 0 if overflowed else self.good + 1
@@ -46,11 +46,12 @@ class Outcome:
     """How a step went, the same on all ranks. Losses and gradient norms by player, as they are without a scale."""
 
     losses: dict[str, float]
+    terms: dict[str, float]  # of the losses, by player/term
     norms: dict[str, float]
     skipped: str  # empty: it was taken. overflow: fp16 gradients were too large for the loss scale. non-finite
 
 
-class State:
+class TrainState:
     """The players' engines, each rank's fp32 fragments of them, and their EMA."""
 
     def __init__(self, players: dict[str, Player], config: LoopConfig, batching: Batching, ranks: Ranks):
@@ -65,7 +66,7 @@ class State:
         scaled = config.precision == "fp16"
         self.scale = LossScale(config.loss_scale, config.loss_scale_steps) if scaled else LossScale()
         self.step = self.skipped = 0
-        self.not_finite: list[int] = []  # steps of the last `LATELY`
+        self.not_finite: list[int] = []  # steps of the last `RECENT_STEPS`
 
     def restore(self, resumed: Checkpoint) -> None:
         """Take moments, EMA and counters of a checkpoint; the weights went into the modules before the engines."""
@@ -83,7 +84,7 @@ class State:
             self.scale.value, self.scale.good = resumed.facts["loss_scale"]
 
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the tensors."""
+        """What a checkpoint holds besides the tensors."""
         kept = {"loss_scale": [self.scale.value, self.scale.good]} if self.scale.patience else {}
         return {
             "adam_steps": {player: deepspeed_engine.adam_steps(engine) for player, engine in self.engines.items()},
@@ -103,7 +104,7 @@ class State:
         ]
 
     def begin(self, step: int) -> dict[str, float]:
-        """Make ready for a step; the learning rate of every player."""
+        """Prepare a step; returns the learning rate of every player."""
         self.step = step
         rates = {p: one.optimizer.lr_at(step, self.config.steps) for p, one in self.players.items()}
         for player, engine in self.engines.items():
@@ -113,21 +114,21 @@ class State:
 
     @contextlib.contextmanager
     def turn(self, player: str) -> Iterator[dict[str, Any]]:
-        """While a player's loss is computed: what it may call, in the run's precision; the others' weights are still.
+        """While a player's loss is computed: what it may call, in the run's precision; the others' weights are frozen.
 
         It calls its own engine, and the others' bare modules: DeepSpeed hooks the outputs of an engine for that
         engine's own backward, so that another player's loss could not pass through.
         """
         others = [engine.module for name, engine in self.engines.items() if name != player]
-        still = [weight for module in others for weight in learnt(module).values()]
+        frozen = [weight for module in others for weight in learnt(module).values()]
         dtype = deepspeed_engine.AUTOCAST[self.config.precision]
-        for weight in still:
+        for weight in frozen:
             weight.requires_grad_(False)
         try:
             with torch.autocast(self.ranks.device.type, dtype, enabled=dtype != torch.float32):
                 yield {name: engine if name == player else engine.module for name, engine in self.engines.items()}
         finally:
-            for weight in still:
+            for weight in frozen:
                 weight.requires_grad_(True)
 
     def backward(self, player: str, loss_B: torch.Tensor, last: bool) -> None:
@@ -140,18 +141,26 @@ class State:
         if not last:
             engine.step()
 
-    def says(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """This rank's part of the step's message: sums of losses, and of squares of its share of the gradients."""
+    def message(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """This rank's part of the step's message: sums of losses, and of squares of its share of the gradients.
+
+        `totals` are by player, and by player/term.
+        """
         squares = {f"square/{p}": deepspeed_engine.gradient_square_sum(engine) for p, engine in self.engines.items()}
         return {**{f"loss/{p}": total for p, total in totals.items()}, **squares}
 
-    def update(self, step: int, said: dict[str, float]) -> Outcome:
+    def update(self, step: int, total: dict[str, float]) -> Outcome:
         """Take the step, or skip it where any loss or gradient of any player on any rank is not finite.
 
-        All players are skipped alike: a generator that goes on while its discriminator stands still is another game.
+        All players are skipped alike: a generator that learns while its discriminator does not changes the game.
         """
-        losses = {p: said[f"loss/{p}"] / self.config.global_batch for p in self.engines}
-        norms = {p: math.sqrt(said[f"square/{p}"]) / self.scale.value for p in self.engines}
+        means = {
+            name.removeprefix("loss/"): loss_sum / self.config.global_batch
+            for name, loss_sum in total.items()
+            if name.startswith("loss/")
+        }
+        losses = {player: means.pop(player) for player in self.engines}
+        norms = {p: math.sqrt(total[f"square/{p}"]) / self.scale.value for p in self.engines}
         skipped = ""
         if not all(map(math.isfinite, (*losses.values(), *norms.values()))):
             overflow = self.scale.value > 1 and all(map(math.isfinite, losses.values()))
@@ -164,12 +173,12 @@ class State:
             for player, owned in self.fragments.items():
                 deepspeed_engine.average(self.emas[player], owned, decay)
         self.skipped += bool(skipped)
-        self.not_finite = [earlier for earlier in self.not_finite if earlier > step - LATELY]
+        self.not_finite = [earlier for earlier in self.not_finite if earlier > step - RECENT_STEPS]
         if skipped == "non-finite":
             self.not_finite.append(step)
         else:
             self.scale.after(skipped == "overflow")
-        return Outcome(losses, norms, skipped)
+        return Outcome(losses, means, norms, skipped)
 
     def put_averages(self, modules: Mapping[str, nn.Module]) -> None:
         """Copy every player's EMA weights, whole, into a network of each rank. All ranks call it."""

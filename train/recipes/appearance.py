@@ -23,7 +23,7 @@ from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generato
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class Seen:
+class GeneratorInputs:
     """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance.py."""
 
     image_B3HW: torch.Tensor  # the landmarks
@@ -74,12 +74,12 @@ class Seen:
     soft_B1HW: torch.Tensor  # 1 in the region, with the edge that the final picture has
 
 
-def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> Seen:
+def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     """Draw the landmarks and black out what each encoder may not see."""
     inside_B1HW = inputs.region_mask(batch.region_BV2, model.shape)
     lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
     lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
-    return Seen(
+    return GeneratorInputs(
         image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
         lips_BR3HW=lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2]),
         masked_B3HW=inputs.black_out(batch.frame_B3HW, inside_B1HW),
@@ -156,14 +156,16 @@ class AppearanceRecipe(Recipe):
             **{name: getattr(self.settings, name) for name in kept},
         }
 
-    def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> torch.Tensor:
+    def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
         """Both losses are taken on the detached painting, so that each example's weight can be had; their joint
         gradient then goes back through the generator once."""
         seen, painted_B3HW = self.painted(networks["generator"], batch)
         still = painted_B3HW.detach().requires_grad_()
         composed = inputs.blend(still, batch.frame_B3HW, seen.soft_B1HW)
         batch.painted_B3HW = composed.detach()
-        loss_B = self.reconstruction(still, batch, seen)
+        l1_B, mouth_B = self.reconstruction(still, batch, seen)
+        loss_B = l1_B + self.settings.mouth_weight * mouth_B
+        fooling_B = weight_B = torch.zeros_like(loss_B)
         (gradient,) = torch.autograd.grad(loss_B.sum(), still)
         step_B = batch.slots_B // self.settings.global_batch
         plays_B = (step_B >= self.settings.adversarial_from_step).to(loss_B.dtype) * self.settings.adversarial_weight
@@ -175,28 +177,31 @@ class AppearanceRecipe(Recipe):
             weight_B = plays_B * adaptive_weight(gradient, against)
             loss_B = loss_B + weight_B * fooling_B
             gradient = gradient + weight_B[:, None, None, None] * against
-        return with_gradient(loss_B, painted_B3HW, gradient)
+        terms = {"l1": l1_B, "mouth_l1": mouth_B, "adversarial": fooling_B, "adversarial_weight": weight_B}
+        return Loss(with_gradient(loss_B, painted_B3HW, gradient), terms)
 
-    def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[Seen, torch.Tensor]:
+    def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[GeneratorInputs, torch.Tensor]:
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
         with torch.autocast(batch.frame_B3HW.device.type, enabled=False):
             seen = prepare(batch, self.settings.model)
         made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW)
         return seen, made.to(batch.frame_B3HW.dtype)
 
-    def reconstruction(self, painted_B3HW: torch.Tensor, batch: AppearanceBatch, seen: Seen) -> torch.Tensor:
-        """L1 in the region plus L1 at the mouth, each a mean over its own pixels: (B,)."""
+    def reconstruction(
+        self, painted_B3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """L1 in the region and L1 at the mouth, each a mean over its own pixels: (B,) each."""
         distance_B3HW = (painted_B3HW - batch.frame_B3HW).abs()
         box_B1HW = mouth_box(batch.landmarks_BN2, self.settings.model.shape)
-        mouth_B = masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
-        return masked_mean(distance_B3HW, seen.soft_B1HW) + self.settings.mouth_weight * mouth_B
+        return masked_mean(distance_B3HW, seen.soft_B1HW), masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
 
-    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch) -> torch.Tensor:
+    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
         """Hinge on the true frame and on what the generator made of it, earlier in this micro-batch: (B,)."""
         assert batch.painted_B3HW is not None, "the generator's turn comes first"
         both = networks["discriminator"](torch.cat([batch.frame_B3HW, batch.painted_B3HW])).flatten(1)
-        real_BP, made_BP = both.to(batch.frame_B3HW.dtype).chunk(2)
-        return 0.5 * (torch.relu(1 - real_BP).mean(1) + torch.relu(1 + made_BP).mean(1))
+        real_BP, painted_BP = both.to(batch.frame_B3HW.dtype).chunk(2)
+        real_B, fake_B = torch.relu(1 - real_BP).mean(1), torch.relu(1 + painted_BP).mean(1)
+        return Loss(0.5 * (real_B + fake_B), {"real": real_B, "fake": fake_B})
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """L1 (of the range -1 to 1) and PSNR in the region, a fixed frame and references of every validation clip."""

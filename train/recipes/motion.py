@@ -23,7 +23,7 @@ from mytalk.networks.motion import MotionConfig, MotionModel
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe
 from train.recipes import pictures
 
 
@@ -135,7 +135,7 @@ class MotionRecipe(Recipe):
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
         }
 
-    def loss(self, networks: Networks, batch: MotionBatch) -> torch.Tensor:
+    def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
         made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None
         if extractor:
@@ -154,19 +154,21 @@ class MotionRecipe(Recipe):
             known_BUD if self.model.extractor_width else None,
             batch.voice_B,
         )
-        loss_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
+        loss_B, x0_B, eps_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
+        terms = {"x0": x0_B, "eps": eps_B}
         if extractor and known_BUD is not None and self.settings.identity_loss:
             unlike_B = motion.identity_loss(
                 extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
             )
             loss_B = loss_B + self.settings.identity_loss * unlike_B
-        return loss_B
+            terms["identity"] = unlike_B
+        return Loss(loss_B, terms)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """The loss on every validation clip once, each at a time and noise of its own that never change."""
 
         def loss(slot: int) -> torch.Tensor:
-            return self.loss(models, self.validation([slot]).to(ranks.device))[0]
+            return self.loss(models, self.validation([slot]).to(ranks.device)).total_B[0]
 
         found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
         return {"loss": found_C[read_C].mean().item()}

@@ -1,6 +1,6 @@
 """Checkpoints written beside training: a copy in memory stops the loop, threads do the rest.
 
-Every rank copies its fragments (the stall), and a thread of its own writes them, with a digest beside. Rank 0's thread
+Every rank copies its fragments (the stall), and a thread writes them, with a digest. Rank 0's thread
 waits for all digests, names the folder, and removes old checkpoints. That the ranks have written, or could not, travels
 in the one message that every step has anyway: no collective runs for it. Where one could not (a full disk), all give
 this checkpoint up.
@@ -20,7 +20,7 @@ from mytalk.command import UserError, one_line
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.run_folder import checkpoint
-from train.run_folder.run_log import Board
+from train.run_folder.run_log import RunLog
 
 LOOK_EVERY_S, LOOK_AT_LEAST_EVERY_S = 0.02, 1.0  # for the other ranks' digests, less and less often
 LEAVING_S = 10.0  # wait for them when the run ends by an error
@@ -30,26 +30,26 @@ class Unsaved(UserError):
     """A checkpoint could not be written."""
 
 
-class Saver:
+class AsyncSaver:
     """One checkpoint at a time, of these fragments (views that stay valid over the run)."""
 
-    def __init__(self, config: LoopConfig, pieces: Sequence[checkpoint.Piece], board: Board, ranks: Ranks):
-        self.run, self.config, self.board, self.ranks = Path(config.run), config, board, ranks
+    def __init__(self, config: LoopConfig, pieces: Sequence[checkpoint.Piece], log: RunLog, ranks: Ranks):
+        self.run, self.config, self.log, self.ranks = Path(config.run), config, log, ranks
         self.copy = checkpoint.HostCopy(pieces)
-        self.step, self.facts = -1, dict[str, Any]()  # of the checkpoint that was begun last
+        self.step, self.facts = -1, dict[str, Any]()  # of the last checkpoint that was started
         self.open = False  # whether the ranks have not agreed on its end yet
         self.failure = ""  # of this rank, in words
         self.thread: threading.Thread | None = None
-        # Of this start: what another has left is not taken for ours.
+        # Names this start of the run: files that another start has left are not taken for ours.
         self.token = ranks.gather([secrets.token_hex(4)])[0]
         self.wait_until = 0.0  # for the other ranks
         self.blocks = 0  # that this rank has written so far
 
-    def __enter__(self) -> Saver:
+    def __enter__(self) -> AsyncSaver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """However the run ends: what this rank has begun it finishes, and rank 0 waits a moment for the others."""
+        """However it ends, this rank finishes a checkpoint it has started; rank 0 waits a moment for the others."""
         if self.thread is not None:
             self.wait_until = time.monotonic() + LEAVING_S
             self.thread.join()
@@ -62,22 +62,25 @@ class Saver:
         self.copy.take()
         self.step, self.facts, self.open, self.failure = step, facts, True, "its thread ended early"
         self.wait_until = float("inf")
-        self.board.flush()
+        self.log.flush()
         self.thread = threading.Thread(target=self._write, daemon=True, name="saver")
         self.thread.start()
-        self.board.checkpoint(step, wait_s=waited - began, copy_s=time.perf_counter() - waited)
+        self.log.checkpoint(step, wait_s=waited - began, copy_s=time.perf_counter() - waited)
 
-    def says(self) -> dict[str, float]:
-        """This rank's part of the step's message; added up, for `proceed`."""
+    def message(self) -> dict[str, float]:
+        """This rank's part of the step's message; `proceed` takes the sum over the ranks."""
         busy = self.thread is not None and self.thread.is_alive()
         return {"saving": float(busy), "unsaved": float(bool(self.failure) and not busy)}
 
-    def proceed(self, said: dict[str, float]) -> None:
-        """Note that a checkpoint is there, or that it cannot be: then go on without, or raise Unsaved on all ranks."""
-        self._proceed(said, self.config.failed_checkpoint == "go_on")
+    def proceed(self, total: dict[str, float]) -> None:
+        """Note that the checkpoint is complete, or failed: then go on without it, or raise Unsaved on all ranks."""
+        self._proceed(total, self.config.failed_checkpoint == "go_on")
 
     def finish(self) -> None:
-        """Wait until what was begun is there. All ranks call it. Raises Unsaved where it cannot be, on all of them."""
+        """Wait until the checkpoint that was started is complete. All ranks call it.
+
+        Raises Unsaved on all of them where it cannot be written.
+        """
         self._settle(go_on=False)
 
     def _settle(self, go_on: bool) -> None:
@@ -85,35 +88,33 @@ class Saver:
             self.ranks.watchdog.alive(f"waiting for the checkpoint of step {self.step} to be written")
         blocks = -1.0
         while self.open:
-            said = self.ranks.sum({**self.says(), "blocks": self.blocks})
-            if said["blocks"] != blocks:  # some rank gets on
-                blocks = said["blocks"]
+            total = self.ranks.sum({**self.message(), "blocks": self.blocks})
+            if total["blocks"] != blocks:  # some rank makes progress
+                blocks = total["blocks"]
                 self.ranks.watchdog.still()
-            self._proceed(said, go_on)
+            self._proceed(total, go_on)
             if self.open:
                 time.sleep(LOOK_EVERY_S)
 
-    def _proceed(self, said: dict[str, float], go_on: bool) -> None:
-        if not self.open or (said["saving"] and not said["unsaved"]):
+    def _proceed(self, total: dict[str, float], go_on: bool) -> None:
+        if not self.open or (total["saving"] and not total["unsaved"]):
             return
         self.open = False
-        if not said["unsaved"]:
+        if not total["unsaved"]:
             return
         self.wait_until = 0.0
         if self.thread is not None:
             self.thread.join()
-        told = self.ranks.gather([self.failure] if self.failure else [])  # after it, nobody writes any more
+        reasons = self.ranks.gather([self.failure] if self.failure else [])  # after it, nobody writes any more
         self.failure = ""
         if self.ranks.rank == 0:
             checkpoint.discard(self.run, self.step, self.token)
         before = checkpoint.newest(self.run)
         stays = f"that after step {checkpoint.step_of(before)} stays" if before else "there is none before it"
-        words = f"the checkpoint after step {self.step} could not be written and {stays}: {told[0]}"
+        words = f"the checkpoint after step {self.step} could not be written and {stays}: {reasons[0]}"
         if not go_on:
             raise Unsaved(words)
-        self.board.warn(
-            self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps"
-        )
+        self.log.warn(self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps")
 
     def _write(self) -> None:
         """A rank's thread."""
@@ -125,7 +126,7 @@ class Saver:
                 if not self._wait_for_others(folder):
                     self.failure = ""  # theirs is the reason
                     return
-                self.board.sync()  # before a checkpoint says that these steps are done
+                self.log.sync()  # before a checkpoint says that these steps are done
                 checkpoint.commit(self.run, self.step, self.facts, ranks.world_size, self.token)
                 self._tick()
             self.failure = ""

@@ -1,4 +1,4 @@
-"""The ledger of damaged clips that others took the place of, and how many a corpus may have before the run stops."""
+"""Damaged clips that were replaced by others, and how many a corpus may have before the run stops."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mytalk.command import UserError, one_line
 FILE = "bad_examples.jsonl"
 
 
-class Ledger:
+class BadExampleLog:
     """RUN/bad_examples.jsonl: a line for every slot whose clip could not be read, with key, corpus and reason.
 
-    All ranks hold the same; rank 0 writes. What was met before counts, unless the data changed (`anew`). Lines of
-    slots from `slots_done` on are of steps that will be taken again.
+    All ranks hold the same; rank 0 writes. Clips of earlier starts count, unless the data changed (`anew`). Lines of
+    slots from `slots_done` on belong to steps that will be taken again.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Ledger:
             atomic.write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def add(self, found: Sequence[BadExample]) -> None:
-        """Enter what one step met, of all ranks. Raises UserError where a corpus has more than its share."""
+        """Enter the damaged clips of one step, of all ranks. Raises UserError if a corpus has more than its share."""
         found = sorted(found, key=lambda bad: (bad.slot, bad.key))
         if self.writes:
             self.waiting += "".join(json.dumps(asdict(bad)) + "\n" for bad in found)

@@ -1,7 +1,7 @@
 """Beginning a run with trained weights: `init_from=FOLDER`, a model, a checkpoint, or a run; what fits is taken.
 
 EMA weights of a checkpoint, those of an exported model as they are. A tensor fits if its name and shape are the same.
-An exported model holds the one network of interest, and may lack the first part of its names (an ID extractor's are
+An exported model holds the one network of interest, and may lack the first part of its names (an identity encoder's are
 those of the classifier's `encoder.`); both are tried.
 """
 
@@ -42,14 +42,14 @@ class Match:
     def line(self) -> str:
         """The report in one line."""
         count = len(self.taken) + len(self.not_found) + len(self.other_shape)
-        said = [
+        parts = [
             f"{len(self.taken)} of {count} tensors taken ({self.values / max(self.all_values, 1):.1%} of the values)"
         ]
         for name, some in (("not found", self.not_found), ("another shape", self.other_shape), ("unused", self.unused)):
             if some:
                 more = f" and {len(some) - NAMED} more" if len(some) > NAMED else ""
-                said.append(f"{name}: {', '.join(list(some)[:NAMED])}{more}")
-        return "; ".join(said)
+                parts.append(f"{name}: {', '.join(list(some)[:NAMED])}{more}")
+        return "; ".join(parts)
 
 
 def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str, ranks: Ranks) -> None:
@@ -61,9 +61,7 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
     used: set[str] = set()
     for player, module in modules.items():
         fitting = {}
-        for name, weight in learnt(
-            module
-        ).items():  # what is frozen is the recipe's own to load: no checkpoint holds it
+        for name, weight in learnt(module).items():  # frozen weights are loaded by the recipe: no checkpoint holds them
             full = f"{player}/{name}"
             match.all_values += weight.numel()
             place = place_of(player, name, found.keys() - used)  # a name that two networks share is the first one's
@@ -84,8 +82,8 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
             f"init_from={folder}, {kind}: nothing fits the networks of {recipe}: {match.line()}; name another folder"
         )
     if ranks.rank == 0:
-        told = {key: value for key, value in vars(match).items() if key not in ("values", "all_values")}
-        atomic.write_json(run / REPORT, {"init_from": str(folder), "of": kind, "summary": match.line(), **told})
+        fields = {key: value for key, value in vars(match).items() if key not in ("values", "all_values")}
+        atomic.write_json(run / REPORT, {"init_from": str(folder), "of": kind, "summary": match.line(), **fields})
         print(f"{recipe}: init_from={folder}, {kind}: {match.line()}; all in {run / REPORT}", flush=True)
 
 
@@ -104,8 +102,8 @@ def read(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     """
     if (folder / weights.WEIGHTS).is_file():
         try:
-            said = json.loads((folder / weights.CONFIG).read_text())
-            return load_file(folder / weights.WEIGHTS), f"model '{said['model']}'"
+            description = json.loads((folder / weights.CONFIG).read_text())
+            return load_file(folder / weights.WEIGHTS), f"model '{description['model']}'"
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{folder / weights.CONFIG} describes no model; name another folder") from None
         except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""How a run begins and ends: what it may not change, where its weights come from, its folder, its model."""
+"""Resuming a run and closing it: settings that may not change, the weights to start from, the folder, the model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mytalk.command import UserError
 from train.config import LoopConfig
 from train.engine import deepspeed_engine
 from train.engine.distributed import Ranks
-from train.engine.train_state import State, put
+from train.engine.train_state import TrainState, put
 from train.recipe import Player, Recipe
 from train.run_folder import checkpoint, init_from
-from train.run_folder.run_log import Board, environment
+from train.run_folder.run_log import RunLog, environment
 
 NEVER_CHANGED = ("recipe", "model", "extractor", "people", "global_batch")  # by no switch: a slot is step * batch
 FINISHED = "finished.json"  # for how many steps and with what the exported model was trained; written last
@@ -54,15 +54,15 @@ def refuse_changes(recipe: Recipe, config: LoopConfig, before: dict[str, Any], a
     """
     now, then = configs.flat(fixed(recipe, config)), configs.flat(before)
     changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
-    told = "; ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in changed)
+    changes = "; ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in changed)
     kept = [key for key in changed if key.split(".")[0] in NEVER_CHANGED]
     if changed and (kept or not accept):
         also = "" if kept else ", go on all the same with accept_changes=true"
         raise UserError(
-            f"{config.run} was begun with other settings ({told}); restore them{also}, or name a new folder with "
+            f"{config.run} was begun with other settings ({changes}); restore them{also}, or name a new folder with "
             "run=..."
         )
-    return told
+    return changes
 
 
 def fixed(recipe: Recipe, config: LoopConfig) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def planned(selection: Selection, config: LoopConfig) -> str:
 
 
 @dataclass(frozen=True)
-class Begun:
+class Start:
     """Where a run stands before its first step: the step, the checkpoint it goes on from, and what changed since."""
 
     step: int
@@ -111,7 +111,7 @@ class Begun:
     accepted: str = ""  # changes that the user accepted, in words
 
 
-def weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player], ranks: Ranks) -> Begun:
+def load_weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player], ranks: Ranks) -> Start:
     """Put the weights of the newest checkpoint into the players' networks; of `init_from` into those of a new run.
 
     All ranks call it. Raises UserError for a damaged checkpoint, and where the run was begun with other settings.
@@ -121,18 +121,18 @@ def weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player], rank
         if config.init_from:
             modules = {player: one.module for player, one in players.items()}
             init_from.start(Path(config.init_from), modules, Path(config.run), recipe.name, ranks)
-        return Begun(0)
+        return Start(0)
     accepted = refuse_changes(recipe, config, checkpoint.read_facts(newest)["fixed"], config.accept_changes)
     # Every rank hashes its share of the files, and reads of all of them only what it holds.
     checkpoint.refuse(newest, ranks.gather(checkpoint.damaged(newest, ranks.rank, ranks.world_size)))
     resumed = checkpoint.index(newest)
     for player, one in players.items():
         put(one.module, resumed.whole(player, "weight").items())
-    return Begun(resumed.step, resumed, accepted)
+    return Start(resumed.step, resumed, accepted)
 
 
-def facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: State, done: int) -> dict[str, Any]:
-    """What a checkpoint says beside its tensors."""
+def checkpoint_facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: TrainState, done: int) -> dict[str, Any]:
+    """What a checkpoint holds besides its tensors."""
     return {
         "cursor": done * config.global_batch,
         "fixed": fixed(recipe, config),
@@ -144,25 +144,25 @@ def facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: State, done: 
     }
 
 
-def board(recipe: Recipe, config: LoopConfig, batching: Batching, begun: Begun, ranks: Ranks) -> Board:
-    """The board of a run; rank 0 makes the run folder, with the config, what DeepSpeed is told, and the environment."""
+def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start, ranks: Ranks) -> RunLog:
+    """The log of a run; rank 0 makes the run folder, with the config, the one for DeepSpeed, and the environment."""
     run = Path(config.run)
     if ranks.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         atomic.sweep(run / "checkpoints")
-        told = dataclasses.replace(config, shards=without_secrets(config.shards))
-        atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(told)).encode())
-        difference = configs.difference(told, type(config)())
+        shown = dataclasses.replace(config, shards=without_secrets(config.shards))
+        atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(shown)).encode())
+        difference = configs.difference(shown, type(config)())
         atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
         atomic.write_json(run / "deepspeed.json", deepspeed_engine.engine_config(config, batching))
         atomic.write_json(run / "environment.json", environment())
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
-        note = f"resuming after step {begun.step}" if begun.checkpoint else "starting"
+        note = f"resuming after step {start.step}" if start.checkpoint else "starting"
         print(f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}", flush=True)
-        if begun.accepted:
-            print(f"{recipe.name}: going on with what changed: {begun.accepted}", flush=True)
+        if start.accepted:
+            print(f"{recipe.name}: going on with what changed: {start.accepted}", flush=True)
         print(f"{recipe.name}: {planned(recipe.examples.selection, config)}", flush=True)
-    return Board(run, begun.step, config.steps, config.log_every, writes=ranks.rank == 0)
+    return RunLog(run, start.step, config.steps, config.log_every, writes=ranks.rank == 0)
 
 
 def export(recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], ranks: Ranks, done: int) -> None:

@@ -26,8 +26,8 @@ from mytalk.progress import Progress
 PACKAGES = ("torch", "deepspeed", "numpy", "webdataset", "accelerate")
 
 
-class Board:
-    """Metrics, curves and progress of a run. Rank 0 writes; on the others nothing comes of it.
+class RunLog:
+    """Metrics, curves and progress of a run. Rank 0 writes; on the others all calls do nothing.
 
     On resume, what was logged past the checkpoint is dropped. A full disk stops no training: lines of metrics wait
     until they can be written, and TensorBoard goes without.
@@ -35,7 +35,7 @@ class Board:
 
     def __init__(self, run: Path, start_step: int, steps: int, log_every: int, writes: bool = True):
         self.run, self.path, self.log_every, self.writes = run, run / "metrics.jsonl", log_every, writes
-        self.waiting: list[str] = []  # lines that are not in the file yet
+        self.waiting: list[str] = []  # lines not yet in the file
         self.trouble: OSError | None = None
         self.purge_step: int | None = start_step + 1
         self.writer: Any = None
@@ -45,7 +45,7 @@ class Board:
         keep_until(self.path, start_step)
         self.progress = Progress("train", steps, "steps", done=start_step)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> RunLog:
         self.hook = threading.excepthook
         if self.writes:
             threading.excepthook = self._thread_ended
@@ -71,7 +71,7 @@ class Board:
             self.flush()
             scalars = {name: value for name, value in values.items() if isinstance(value, float)}
             self._draw(lambda writer: [writer.add_scalar(f"train/{n}", value, step) for n, value in scalars.items()])
-        losses = [value for name, value in values.items() if name.startswith("loss/")]
+        losses = [value for name, value in values.items() if name.startswith("loss/") and name.count("/") == 1]
         self.progress.step(1, "loss " + " ".join("nan" if loss is None else f"{loss:.4f}" for loss in losses))
 
     def validation(self, step: int, values: dict[str, float], pictures: dict[str, np.ndarray]) -> None:
@@ -90,7 +90,7 @@ class Board:
         self.say(f"validation after step {step}: {shown}")
 
     def checkpoint(self, step: int, **seconds: float) -> None:
-        """Log for how long training stood still for a checkpoint."""
+        """Log how long training waited for a checkpoint."""
         self._event(step, "checkpoint", seconds)
 
     def say(self, line: str) -> None:
@@ -110,8 +110,8 @@ class Board:
             self._event(step, "warning", {"text": line})
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
-        """What is done meanwhile does not count as the next step's time."""
+    def clock_stopped(self) -> Iterator[None]:
+        """The time of this block does not count as the next step's."""
         began = time.perf_counter()
         try:
             yield
@@ -145,12 +145,12 @@ class Board:
             self.flush()
 
     def _thread_ended(self, how: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread; what ends that one, the next call of `_draw` meets as well, and says."""
+        """TensorBoard writes in a thread; an OSError that ends it is met and reported by the next `_draw`."""
         if not (isinstance(how.exc_value, OSError) and type(how.thread).__name__ == "_AsyncWriterThread"):
             self.hook(how)
 
     def _draw(self, draw: Callable[[Any], Any] = lambda _: None) -> None:
-        """Let TensorBoard draw; after a full disk with a new file, once there is room."""
+        """Let TensorBoard draw. After a full disk it goes on in a new file, once there is room."""
         if not self.writes:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -158,7 +158,7 @@ class Board:
         try:
             if self.writer is None:
                 self.writer = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.purge_step)
-                self.purge_step = None  # what a later writer of this run finds was lived
+                self.purge_step = None  # a later writer of this run must not purge this one's events
             draw(self.writer)
         except OSError as error:
             self.writer = None

@@ -50,7 +50,7 @@ from mytalk.networks.appearance import AppearanceConfig
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.faulty_http import FaultyServer
-from train.run_folder.bad_examples import Ledger
+from train.run_folder.bad_examples import BadExampleLog
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 3 workers, however few the cores
 GLOBAL_BATCH = 12
@@ -979,12 +979,14 @@ def test_a_place_past_the_end_of_its_shard_is_short(talker_shards):
 
 def test_the_ledger_counts_what_earlier_starts_met_unless_the_data_changed(tmp_path):
     """Lines past the checkpoint are of steps taken again; one damaged clip is always allowed."""
-    first = Ledger(tmp_path, {"a": 50}, 0.01, 0, writes=True)
+    first = BadExampleLog(tmp_path, {"a": 50}, 0.01, 0, writes=True)
     first.add([BadExample(3, "k1", "a", "short", "torn")])
     with pytest.raises(UserError, match=r"2 of 50 clips of corpus 'a' are damaged.*remove their lines there"):
-        Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
-    Ledger(tmp_path, {"a": 50}, 0.01, 3, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
-    Ledger(tmp_path, {"a": 50}, 0.01, 8, writes=False, anew=True).add([BadExample(9, "k2", "a", "short", "torn")])
+        BadExampleLog(tmp_path, {"a": 50}, 0.01, 8, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
+    BadExampleLog(tmp_path, {"a": 50}, 0.01, 3, writes=False).add([BadExample(9, "k2", "a", "short", "torn")])
+    BadExampleLog(tmp_path, {"a": 50}, 0.01, 8, writes=False, anew=True).add(
+        [BadExample(9, "k2", "a", "short", "torn")]
+    )
 
 
 def with_column(before: Manifest, name: str, values: list) -> Manifest:

@@ -390,7 +390,7 @@ def test_the_adversarial_weight_is_the_textbooks_for_each_example(recipe):
     networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     late = recipe.settings.adversarial_from_step * recipe.settings.global_batch
     batch = recipe.examples([late + 1, late + 2, late + 5]).to(CPU, torch.float64)
-    loss_B = recipe.generator_loss(networks, batch)
+    loss_B = recipe.generator_loss(networks, batch).total_B
     weights = list(networks["generator"].parameters())
     found = torch.autograd.grad(loss_B.mean(), weights)
 
@@ -408,7 +408,7 @@ def test_the_adversarial_weight_is_the_textbooks_for_each_example(recipe):
 def test_before_its_step_the_adversary_weighs_nothing(recipe):
     networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     batch = recipe.examples([0, 1]).to(CPU, torch.float64)
-    loss_B = recipe.generator_loss(networks, batch)
+    loss_B = recipe.generator_loss(networks, batch).total_B
     torch.testing.assert_close(loss_B, hinge_parts(recipe, batch, networks)[1], rtol=1e-9, atol=0)
 
 
@@ -416,7 +416,7 @@ def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing
     networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     batch = recipe.examples([0, 1]).to(CPU, torch.float64)
     recipe.generator_loss(networks, batch)
-    loss_B = recipe.discriminator_loss(networks, batch)
+    loss_B = recipe.discriminator_loss(networks, batch).total_B
     seen, painted = recipe.painted(networks["generator"], batch)
     made = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     judge = networks["discriminator"]

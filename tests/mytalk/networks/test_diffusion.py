@@ -81,10 +81,11 @@ def test_loss_is_l1_of_x0_and_of_the_derived_eps(t):
         expected.append(np.mean(terms))
     mask = torch.tensor([[float(frame < length) for frame in range(6)] for length in valid], dtype=torch.float64)
     t_B = torch.full((3,), t, dtype=torch.float64)
-    loss = diffusion.x0_eps_loss(torch.tensor(x0), torch.tensor(guess), t_B, mask)
+    loss, x0_term, eps_term = diffusion.x0_eps_loss(torch.tensor(x0), torch.tensor(guess), t_B, mask)
     np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-11)
+    torch.testing.assert_close(x0_term + eps_term, loss)
     padded = torch.tensor(guess) + 1e3 * (1 - mask)[..., None, None]
-    torch.testing.assert_close(diffusion.x0_eps_loss(torch.tensor(x0), padded, t_B, mask), loss)
+    torch.testing.assert_close(diffusion.x0_eps_loss(torch.tensor(x0), padded, t_B, mask)[0], loss)
 
 
 def gaussian(mu: torch.Tensor, s: torch.Tensor) -> diffusion.Denoise:

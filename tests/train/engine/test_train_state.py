@@ -29,7 +29,7 @@ def test_clip_factor_without_a_limit_or_a_number():
 
 
 def game() -> SimpleNamespace:
-    """As much of a State of two players as a turn looks at; the critic has a frozen bias."""
+    """As much of a TrainState of two players as a turn looks at; the critic has a frozen bias."""
     engines = {name: SimpleNamespace(module=torch.nn.Linear(3, 1)) for name in ("painter", "critic")}
     engines["critic"].module.bias.requires_grad_(False)
     cpu = SimpleNamespace(device=torch.device("cpu"))
@@ -40,11 +40,11 @@ def test_while_a_player_learns_the_others_stand_still():
     """Their weights take no gradient, the gradient passes through them, and all is as before, after an error too."""
     playing = game()
     painter, critic = (engine.module for engine in playing.engines.values())
-    with train_state.State.turn(playing, "painter"):
+    with train_state.TrainState.turn(playing, "painter"):
         critic(painter(torch.ones(2, 3)).expand(2, 3)).sum().backward()
     assert all(weight.grad is None for weight in critic.parameters())
     assert all(weight.grad.abs().sum() > 0 for weight in painter.parameters())
-    with contextlib.suppress(ZeroDivisionError), train_state.State.turn(playing, "critic"):
+    with contextlib.suppress(ZeroDivisionError), train_state.TrainState.turn(playing, "critic"):
         assert not any(weight.requires_grad for weight in painter.parameters())
         raise ZeroDivisionError
     learns = {name: weight.requires_grad for name, weight in critic.named_parameters()}
@@ -54,5 +54,5 @@ def test_while_a_player_learns_the_others_stand_still():
 
 def test_a_players_loss_calls_its_own_engine_and_the_others_bare():
     playing = game()
-    with train_state.State.turn(playing, "painter") as networks:
+    with train_state.TrainState.turn(playing, "painter") as networks:
         assert networks == {"painter": playing.engines["painter"], "critic": playing.engines["critic"].module}

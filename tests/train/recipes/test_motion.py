@@ -95,7 +95,7 @@ def test_the_extractor_stays_as_it_is(recipe):
     """The loss reaches the denoiser through it, and none of its own weights takes a gradient."""
     model, batch = double(recipe), batch_of(recipe)
     before = {name: weight.clone() for name, weight in recipe.extractor.state_dict().items()}
-    recipe.loss({"motion": model}, batch).mean().backward()
+    recipe.loss({"motion": model}, batch).total_B.mean().backward()
     assert all(weight.grad is None for weight in recipe.extractor.parameters())
     assert all(weight.grad is not None for weight in model.parameters())
     for name, weight in recipe.extractor.state_dict().items():
@@ -122,9 +122,9 @@ def test_each_use_has_a_switch(recipe, talker_shards, extractor_folder):
     changed = replace(recipe.extractor.config)
     torch.manual_seed(9)
     other = made(talker_shards, extractor_folder, "identity_loss=0")
-    before = other.loss({"motion": model}, batch)
+    before = other.loss({"motion": model}, batch).total_B
     other.extractor = IdentityEncoder(changed).requires_grad_(False)
-    assert (other.loss({"motion": model}, batch) - before).abs().min() > 1e-6, "the condition is seen"
+    assert (other.loss({"motion": model}, batch).total_B - before).abs().min() > 1e-6, "the condition is seen"
 
 
 def test_the_model_folder_brings_its_extractor(recipe, tmp_path):

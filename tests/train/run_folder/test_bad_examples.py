@@ -10,7 +10,7 @@ from train.run_folder import bad_examples
 
 
 def test_damaged_clips_wait_while_the_disk_is_full(tmp_path, capsys):
-    ledger = bad_examples.Ledger(tmp_path, {"a": 50}, 0.5, 0, writes=True)
+    ledger = bad_examples.BadExampleLog(tmp_path, {"a": 50}, 0.5, 0, writes=True)
     ledger.add([BadExample(1, "k1", "a", "short", "torn")])
     with no_file_past(ledger.path.stat().st_size + 5):
         ledger.add([BadExample(2, "k2", "a", "short", "torn")])

@@ -30,7 +30,7 @@ def test_keep_until_drops_later_steps_and_a_torn_line(tmp_path):
 def test_metrics_wait_while_the_disk_is_full(tmp_path, capsys):
     """No line is lost or torn, and a checkpoint that counts on them is refused meanwhile."""
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "text": "x" * 9000}) + "\n")
-    with run_log.Board(tmp_path, 1, 20, 1) as drawn:
+    with run_log.RunLog(tmp_path, 1, 20, 1) as drawn:
         drawn.step(2, {"loss/a": 0.5}, 0.0)
         drawn.sync()
         with no_file_past(drawn.path.stat().st_size + 5):
@@ -48,7 +48,7 @@ def test_metrics_wait_while_the_disk_is_full(tmp_path, capsys):
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tensorboard_goes_without_in_one_line(tmp_path, capsys):
     """Its file is written by a thread of its own, whose end is not the user's to read."""
-    with run_log.Board(tmp_path, 0, 20, 1) as drawn:
+    with run_log.RunLog(tmp_path, 0, 20, 1) as drawn:
         (file,) = (tmp_path / "tensorboard").iterdir()
         with no_file_past(file.stat().st_size + 5000):
             for step in range(1, 200):
