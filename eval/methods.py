@@ -11,7 +11,7 @@ import torch
 
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, without_mouth
-from mytalk.networks.motion import MotionModel, generate
+from mytalk.networks.motion import MotionModel, SourceStretch, generate
 
 
 def written(
@@ -28,7 +28,7 @@ def written(
     The true lower face is erased before the model gets the clip: no mistake in the model can show it the
     answer.
     """
-    return generate(model, without_mouth(truth_TN2), source_UN2, audio_S, seed, steps, source_audio_S=source_audio_S)
+    return generate(model, without_mouth(truth_TN2), SourceStretch(source_UN2, source_audio_S), audio_S, seed, steps)
 
 
 def frozen_mouth(truth_TN2: np.ndarray) -> np.ndarray:

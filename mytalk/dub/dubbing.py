@@ -104,15 +104,15 @@ def write_motion(
     `long_form.generate`.
     """
     from mytalk.dub import long_form
+    from mytalk.networks.motion import SourceStretch
 
-    rigid_R2 = long_form.rigid_shape(person.landmarks_UN2)
+    source = SourceStretch(person.landmarks_UN2, person.audio_S)
+    rigid_R2 = long_form.rigid_shape(source.landmarks_UN2)
     landmarks = []
     for span in faces.spans:
         clip_TN2 = without_mouth(at_25_hz(span, faces.fps))
         span_speech_S = speech_of_span(span, faces.fps, speech_S)
-        generated_TN2 = long_form.generate(
-            models.motion, clip_TN2, person.landmarks_UN2, span_speech_S, seed, steps, person.audio_S, on_window
-        )
+        generated_TN2 = long_form.generate(models.motion, clip_TN2, source, span_speech_S, seed, steps, on_window)
         lower_TK2 = long_form.lower_face(generated_TN2, rigid_R2)
         lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN2), faces.fps)
         landmarks.append(long_form.with_lower_face(span.landmarks_FN2, lower_FK2, rigid_R2))

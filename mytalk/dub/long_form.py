@@ -15,11 +15,11 @@ from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import motion
 
-OVERLAP_FRAMES = 50  # the most over which one window fades into the next (ours; the paper is silent)
+OVERLAP_FRAMES = 50  # longest cross-fade between two windows (our default; the paper does not say)
 
 
 def overlap(window_frames: int) -> int:
-    """Over how many frames one window fades into the next."""
+    """Number of frames over which one window fades into the next."""
     return min(OVERLAP_FRAMES, window_frames // 4)
 
 
@@ -35,29 +35,27 @@ def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tupl
 def generate(
     model: motion.MotionModel,
     landmarks_TN2: np.ndarray,
-    source_UN2: np.ndarray,
+    source: motion.SourceStretch,
     audio_S: np.ndarray,
     seed: int,
     steps: int,
-    source_audio_S: np.ndarray,
     on_window: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px. One window gives the plain answer.
+    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px.
 
-    Windows are as long as the longest that the model was trained on, and are joined where the head stands still, in
+    A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was trained on, and are joined where the head stands still, in
     its own frame, by a linear cross-fade.
     """
     parts = []
     for start, stop in windows(len(landmarks_TN2), model.window_frames):
-        sound_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+        speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         clip_TN2 = landmarks_TN2[start:stop]
-        made_TN2 = motion.generate(model, clip_TN2, source_UN2, sound_S, seed, steps, source_audio_S=source_audio_S)
-        parts.append((start, made_TN2))
+        parts.append((start, motion.generate(model, clip_TN2, source, speech_S, seed, steps)))
         on_window()
-    rigid_R2 = rigid_shape(source_UN2)
+    rigid_R2 = rigid_shape(source.landmarks_UN2)
     joined_TK2 = np.zeros((0, len(NOISED), 2))
-    for start, made_TN2 in parts:
-        joined_TK2 = _faded(joined_TK2, lower_face(made_TN2, rigid_R2), start, overlap(model.window_frames))
+    for start, window_TN2 in parts:
+        joined_TK2 = _cross_fade(joined_TK2, lower_face(window_TN2, rigid_R2), start, overlap(model.window_frames))
     return with_lower_face(landmarks_TN2, joined_TK2, rigid_R2)
 
 
@@ -81,8 +79,8 @@ def with_lower_face(landmarks_TN2: np.ndarray, lower_TK2: np.ndarray, rigid_R2: 
     return out
 
 
-def _faded(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longest: int) -> np.ndarray:
-    """What is joined so far, faded over at most `longest` frames into a window that begins at `start`."""
+def _cross_fade(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longest: int) -> np.ndarray:
+    """The motion joined so far, faded over at most `longest` frames into the next window, which begins at `start`."""
     end = len(joined_TK2)
     fade = min(end - start, longest)
     weight = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]

@@ -1,6 +1,6 @@
-"""Stage 1, speech to motion: a diffusion model that writes the lower face from speech (paper, Sec. 3.2).
+"""Stage 1, speech to motion: a diffusion model that generates the lower face from speech (paper, Sec. 3.2).
 
-The upper face and the head's pose stay clean and are seen by the network; only the lower-face points are
+The upper face and the head's pose stay clean and are inputs of the network; only the lower-face points are
 noised ("partially noised landmark"). The person's own way of moving comes from another stretch of their
 landmarks, encoded and attended to in every block.
 
@@ -26,7 +26,7 @@ from mytalk.networks import diffusion, identity, speech_features, weights
 from mytalk.networks.conformer import Block
 from mytalk.networks.identity import IdentityEncoder
 
-EXTRACTOR = "identity"  # folder of the ID extractor within that of a motion model
+EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 
@@ -45,8 +45,8 @@ class MotionConfig:
     unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
     upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
     slow_frames: float = 12.0  # sigma of the smoothing of the pose
-    source_speech: bool = True  # whether the identity condition hears what the person says while it sees them
-    extractor_width: int = 0  # width of the frozen ID extractor's features in the condition; 0: not among it
+    source_speech: bool = True  # whether the identity condition includes the speech of the source
+    extractor_width: int = 0  # width of the frozen identity encoder's features in the condition; 0: without them
 
     def __post_init__(self) -> None:
         if self.upper_face not in ("pose", "landmarks"):
@@ -67,7 +67,7 @@ class MotionConfig:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Landmarks of a batch in the head's frame, ready for the network. Made without any weights."""
+    """Landmarks of a batch in the head's frame, ready for the network. No weights are involved."""
 
     motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
     seen_BTF: torch.Tensor  # what is seen of the clean side, see `seen`
@@ -75,7 +75,7 @@ class Prepared:
     shape_BF: torch.Tensor  # the person's mean face
     mean_BK2: torch.Tensor
     head_BTN2: torch.Tensor  # the clip in the head's frame, px
-    source_head_BUN2: torch.Tensor  # the source in the head's frame, px: what the ID extractor takes
+    source_head_BUN2: torch.Tensor  # the source in the head's frame, px: the input of the identity encoder
     pose: pose.Pose
 
 
@@ -125,17 +125,17 @@ def seen(upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor,
     return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
 
 
-def restore(motion_BTK2: torch.Tensor, made: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
+def restore(motion_BTK2: torch.Tensor, prepared: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
     """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 2)."""
     out = landmarks_BTN2.clone()
-    out[:, :, NOISED] = made.pose.to_crop(motion_BTK2 * unit_px + made.mean_BK2[:, None])
+    out[:, :, NOISED] = prepared.pose.to_crop(motion_BTK2 * unit_px + prepared.mean_BK2[:, None])
     return out
 
 
 def identity_loss(
     extractor: IdentityEncoder,
     predicted_BTK2: torch.Tensor,
-    made: Prepared,
+    prepared: Prepared,
     mask_BT: torch.Tensor,
     known_BUD: torch.Tensor,
     source_mask_BU: torch.Tensor,
@@ -143,10 +143,10 @@ def identity_loss(
 ) -> torch.Tensor:
     """1 - cos(E(m), E(m_hat_0)) of source and generated landmarks (paper, Sec. 3.2): (B,).
 
-    `known_BUD` are the extractor's features of the source. No weight of the extractor learns from it.
+    `known_BUD` are the identity encoder's features of the source. Its own weights get no gradient.
     """
-    head_BTN2 = made.head_BTN2.clone()
-    head_BTN2[:, :, NOISED] = predicted_BTK2 * unit_px + made.mean_BK2[:, None]
+    head_BTN2 = prepared.head_BTN2.clone()
+    head_BTN2[:, :, NOISED] = predicted_BTK2 * unit_px + prepared.mean_BK2[:, None]
     generated_BE = extractor(head_BTN2, mask_BT)
     return 1 - (generated_BE * extractor.embed(known_BUD, source_mask_BU)).sum(-1)
 
@@ -159,14 +159,29 @@ def time_embedding(t_B: torch.Tensor, width: int) -> torch.Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What a prediction is conditioned on, besides the time of the diffusion process."""
+
+    prepared: Prepared  # the clean side of the clip, the motion of the source, the person's mean face
+    mask_BT: torch.Tensor
+    audio_BS: torch.Tensor  # the speech of the clip, T * 640 samples
+    source_mask_BU: torch.Tensor
+    source_audio_BS: torch.Tensor  # the speech of the source, U * 640 samples
+    known_BUD: torch.Tensor | None = None  # features of the source by the frozen identity encoder
+    voice_B: torch.Tensor | None = None  # augments the voice, see `speech_features.log_mel`
+
+
 class MotionModel(nn.Module):
     """Denoiser with its speech and identity encoders; `forward` predicts x0."""
 
     def __init__(self, config: MotionConfig):
         super().__init__()
         self.config = config
-        self.extractor: IdentityEncoder | None = None  # frozen; `load_model` brings it, a training recipe holds it
-        self.window_frames = WINDOW_FRAMES  # the longest it was trained on; `load_model` knows
+        self.extractor: IdentityEncoder | None = (
+            None  # frozen identity encoder; loaded by `load_model`, held by the recipe in training
+        )
+        self.window_frames = WINDOW_FRAMES  # the longest it was trained on, set by `load_model`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
@@ -187,7 +202,7 @@ class MotionModel(nn.Module):
     def encode_speech(
         self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `audio.log_mel`."""
+        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `speech_features.log_mel`."""
         with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
             mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
         x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
@@ -204,16 +219,16 @@ class MotionModel(nn.Module):
         known_BUD: torch.Tensor | None = None,
         voice_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Source motion, mean face, source speech and the extractor's features `known_BUD` -> condition tokens
+        """Source motion, mean face, source speech and the identity encoder's features `known_BUD` -> condition tokens
         (B, U + 1, D), their mask (B, U + 1).
 
-        The paper's condition is the extractor's features of the landmarks alone. Beside the speech they also
-        tell how wide this person opens for a sound, and how late (docs/decisions.md has what it is worth).
+        The paper's condition is the identity encoder's features of the landmarks alone. With the speech the source
+        also shows how wide this person opens the mouth for a sound, and how late (measured in docs/decisions.md).
         """
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
         if self.config.extractor_width:
-            assert known_BUD is not None, "this model is conditioned on an ID extractor"
+            assert known_BUD is not None, "this model is conditioned on an identity encoder"
             x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
         if self.config.source_speech:
             x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU, voice_B)
@@ -240,71 +255,82 @@ class MotionModel(nn.Module):
             x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM)
         return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
 
-    def forward(
-        self,
-        noised_BTK2: torch.Tensor,
-        t_B: torch.Tensor,
-        made: Prepared,
-        mask_BT: torch.Tensor,
-        audio_BS: torch.Tensor,
-        source_mask_BU: torch.Tensor,
-        source_audio_BS: torch.Tensor,
-        known_BUD: torch.Tensor | None = None,
-        voice_B: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
-        speech_BTD = self.encode_speech(audio_BS, mask_BT, voice_B)
+        c = conditions
+        speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B)
         identity_BMD, identity_mask_BM = self.encode_identity(
-            made.source_BUF, made.shape_BF, source_mask_BU, source_audio_BS, known_BUD, voice_B
+            c.prepared.source_BUF,
+            c.prepared.shape_BF,
+            c.source_mask_BU,
+            c.source_audio_BS,
+            c.known_BUD,
+            c.voice_B,
         )
-        return self.denoise(noised_BTK2, t_B, made.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
+        return self.denoise(
+            noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM
+        )
+
+
+@dataclass(frozen=True)
+class SourceStretch:
+    """Another stretch of the person who is generated, which shows their way of moving."""
+
+    landmarks_UN2: np.ndarray  # crop px
+    audio_S: np.ndarray | None = None  # its speech, U * 640 samples; None is silence
+
+    def samples(self) -> np.ndarray:
+        """The speech, silence as zeros. Raises ValueError where its length is not that of the landmarks."""
+        frames = len(self.landmarks_UN2)
+        return _checked_audio(np.zeros(frames * SAMPLES_PER_FRAME) if self.audio_S is None else self.audio_S, frames)
 
 
 @torch.no_grad()
 def generate(
     model: MotionModel,
     landmarks_TN2: np.ndarray,
-    source_UN2: np.ndarray,
+    source: SourceStretch,
     audio_S: np.ndarray,
     seed: int,
     steps: int = 30,
-    source_audio_S: np.ndarray | None = None,
     extractor: IdentityEncoder | None = None,
 ) -> np.ndarray:
-    """Landmarks of a clip with its lower face written from speech: (T, 478, 2) float32, crop px.
+    """Landmarks of a clip with its lower face generated from speech: (T, 478, 2) float32, crop px.
 
-    Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `source_UN2` is another
-    stretch of the same person, with its speech in `source_audio_S` (U * 640 samples; None is silence), and
-    `audio_S` holds T * 640 samples. The start noise is drawn from `seed`. `extractor` stands in for the model's
-    own, which a model in training does not hold.
+    Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
+    The start noise is drawn from `seed`. `extractor` is used instead of the model's own identity encoder, which a
+    model in training does not hold. Raises ValueError for audio of another length.
     """
     frames = len(landmarks_TN2)
-    if source_audio_S is None:
-        source_audio_S = np.zeros(len(source_UN2) * SAMPLES_PER_FRAME)
-    for count, samples in ((frames, audio_S), (len(source_UN2), source_audio_S)):
-        if len(samples) != count * SAMPLES_PER_FRAME:
-            raise ValueError(f"{count} frames need {count * SAMPLES_PER_FRAME} samples, not {len(samples)}")
+    audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
     device = model.out.weight.device
 
-    def one(array: np.ndarray) -> torch.Tensor:
+    def batch_of_one(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
 
-    clip, source = one(landmarks_TN2), one(source_UN2)
-    mask_BT, source_mask_BU = one(np.ones(frames)), one(np.ones(len(source_UN2)))
-    made = prepare(clip, mask_BT, source, source_mask_BU, model.config)
-    speech = model.encode_speech(one(audio_S), mask_BT)
+    clip_BTN2, source_BUN2 = batch_of_one(landmarks_TN2), batch_of_one(source.landmarks_UN2)
+    mask_BT, source_mask_BU = torch.ones_like(clip_BTN2[..., 0, 0]), torch.ones_like(source_BUN2[..., 0, 0])
+    prepared = prepare(clip_BTN2, mask_BT, source_BUN2, source_mask_BU, model.config)
+    speech_BTD = model.encode_speech(batch_of_one(audio_S), mask_BT)
     extractor = extractor or model.extractor
-    known = extractor.features(made.source_head_BUN2, source_mask_BU) if extractor else None
-    person, person_mask = model.encode_identity(
-        made.source_BUF, made.shape_BF, source_mask_BU, one(source_audio_S), known
+    known_BUD = extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None
+    identity_BMD, identity_mask_BM = model.encode_identity(
+        prepared.source_BUF, prepared.shape_BF, source_mask_BU, batch_of_one(source_audio_S), known_BUD
     )
-    noise = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
+    noise_TK2 = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
 
-    def denoise(x: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        return model.denoise(x, t_B, made.seen_BTF, mask_BT, speech, person, person_mask)
+    def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        return model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
-    motion = diffusion.sample(denoise, one(noise), steps)
-    return restore(motion, made, clip, model.config.unit_px)[0].cpu().numpy()
+    motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps)
+    return restore(motion_BTK2, prepared, clip_BTN2, model.config.unit_px)[0].cpu().numpy()
+
+
+def _checked_audio(audio_S: np.ndarray, frames: int) -> np.ndarray:
+    """The audio of so many frames. Raises ValueError where it is of another length."""
+    if len(audio_S) != frames * SAMPLES_PER_FRAME:
+        raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
+    return audio_S
 
 
 def save_model(
@@ -314,12 +340,12 @@ def save_model(
     extractor: IdentityEncoder | None = None,
     facts: dict[str, Any] | None = None,
 ) -> None:
-    """Write weights as a folder that `load_model` reads, the ID extractor that conditions them inside it.
+    """Write weights as a folder that `load_model` reads, with the identity encoder that conditions them inside it.
 
-    Of `facts`, `window_frames` is the longest window that the model was trained on.
+    The fact `window_frames` is the longest window that the model was trained on.
     """
     if config.extractor_width:
-        assert extractor is not None, "a conditioned model needs its extractor"
+        assert extractor is not None, "a conditioned model needs its identity encoder"
         identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / EXTRACTOR)
     weights.save(state, "motion", config, folder, facts)
 
@@ -330,17 +356,17 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
     model.window_frames = _window_frames(folder)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
-        expected, found = model.config.extractor_width, model.extractor.config.width
-        if found != expected:
+        expected, width = model.config.extractor_width, model.extractor.config.width
+        if width != expected:
             raise UserError(
                 f"the weights in {Path(folder) / EXTRACTOR} do not fit its config: the motion model expects "
-                f"extractor_width {expected}, not {found}; copy or export the model again"
+                f"extractor_width {expected}, not {width}; copy or export the model again"
             )
     return model
 
 
 def _window_frames(folder: str | Path) -> int:
-    """The longest window that a folder's model was trained on, as its facts say."""
+    """The longest window that a folder's model was trained on, from its facts."""
     facts = weights.describe(folder, "motion").get("facts")
-    said = facts.get("window_frames") if isinstance(facts, dict) else None
-    return said if type(said) is int and said >= 1 else WINDOW_FRAMES
+    window_frames = facts.get("window_frames") if isinstance(facts, dict) else None
+    return window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES

@@ -22,7 +22,7 @@ from mytalk.face.landmarks import COUNT, NOISED
 from mytalk.machine import free_port
 from mytalk.networks import weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
-from mytalk.networks.motion import MotionConfig, MotionModel, generate, load_model, save_model
+from mytalk.networks.motion import MotionConfig, MotionModel, SourceStretch, generate, load_model, save_model
 from tests.helpers import talkers
 
 STEPS = "3"
@@ -113,7 +113,7 @@ def test_generate_itself_reads_no_true_mouth(shards, model) -> None:
     truth, audio = reader.read_landmarks(manifest, row), reader.read_audio(manifest, row)
     source, heard = reader.read_landmarks(manifest, row + 1), reader.read_audio(manifest, row + 1)
     erased = written(network, truth, source, heard, audio, seed=1, steps=3)
-    assert np.array_equal(erased, generate(network, truth, source, audio, seed=1, steps=3, source_audio_S=heard))
+    assert np.array_equal(erased, generate(network, truth, SourceStretch(source, heard), audio, seed=1, steps=3))
 
 
 @pytest.mark.parametrize("clips_each", [1, 2, 3])

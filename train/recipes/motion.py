@@ -146,13 +146,15 @@ class MotionRecipe(Recipe):
         predicted_BTK2 = networks["motion"](
             noised_BTK2,
             batch.t_B,
-            made,
-            batch.mask_BT,
-            batch.audio_BS,
-            batch.source_mask_BU,
-            batch.source_audio_BS,
-            known_BUD if self.model.extractor_width else None,
-            batch.voice_B,
+            motion.Conditions(
+                made,
+                batch.mask_BT,
+                batch.audio_BS,
+                batch.source_mask_BU,
+                batch.source_audio_BS,
+                known_BUD if self.model.extractor_width else None,
+                batch.voice_B,
+            ),
         )
         loss_B, x0_B, eps_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
         terms = {"x0": x0_B, "eps": eps_B}
@@ -186,17 +188,16 @@ class MotionRecipe(Recipe):
                 truth_TN2 = reader.read_landmarks(self.manifest, *place)
                 audio_S = reader.read_audio(self.manifest, *place)
                 source_UN2 = reader.read_landmarks(self.manifest, *source)
-                heard_S = reader.read_audio(self.manifest, *source)
+                source_audio_S = reader.read_audio(self.manifest, *source)
             except ClipError:  # a damaged clip has no picture
                 continue
             result_TN2 = motion.generate(
                 model,
                 truth_TN2,
-                source_UN2,
+                motion.SourceStretch(source_UN2, source_audio_S),
                 audio_S,
-                0,
-                self.settings.sampling_steps,
-                source_audio_S=heard_S,
+                seed=0,
+                steps=self.settings.sampling_steps,
                 extractor=self.extractor,
             )
             shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)

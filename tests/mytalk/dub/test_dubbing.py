@@ -424,8 +424,8 @@ def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
     (got,) = dubbing.write_motion(found, speech, models, source, seed=3, steps=4)
     clip = found.spans[0].landmarks_FN2
     own_speech = speech[10 * SAMPLES_PER_FRAME :]
-    sources = {"source_audio_S": source.audio_S}
-    expected = motion.generate(models.motion, without_mouth(clip), source.landmarks_UN2, own_speech, 3, 4, **sources)
+    stretch = motion.SourceStretch(source.landmarks_UN2, source.audio_S)
+    expected = motion.generate(models.motion, without_mouth(clip), stretch, own_speech, 3, 4)
     assert np.abs(expected - clip)[:, NOISED].max() > 5
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
@@ -522,34 +522,33 @@ def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
         return truth[begin : begin + len(clip)]
 
     monkeypatch.setattr(motion, "generate", tracked)
-    clip, source = without_mouth(truth), a_source().landmarks_UN2
-    got = long_form.generate(of_windows(window), clip, source, sound, 0, 2, None)  # type: ignore[arg-type]
+    clip, source = without_mouth(truth), motion.SourceStretch(a_source().landmarks_UN2)
+    got = long_form.generate(of_windows(window), clip, source, sound, 0, 2)
     np.testing.assert_allclose(got, truth, atol=1e-3)
 
 
 def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
     """Each window answers a constant, its own: constant in the windows, linear between, in the head's frame."""
     truth, sound = long_clip(450)
-    source = a_source().landmarks_UN2
-    rigid = long_form.rigid_shape(source)
+    source = motion.SourceStretch(a_source().landmarks_UN2)
+    rigid = long_form.rigid_shape(source.landmarks_UN2)
     answers = iter([0.0, 10.0])
 
     def constant(model, clip, *args, **kwargs):
         return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), rigid)
 
     monkeypatch.setattr(motion, "generate", constant)
-    got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2, None), rigid)  # type: ignore
+    got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2), rigid)
     expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
     np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
 
 
 def test_a_short_clip_is_the_models_own_answer(models):
     truth, _ = long_clip(30)
-    source = a_source()
+    source = motion.SourceStretch(a_source().landmarks_UN2, a_source().audio_S)
     sound = np.zeros(30 * SAMPLES_PER_FRAME, np.float32)
-    got = long_form.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, source.audio_S)
-    sources = {"source_audio_S": source.audio_S}
-    expected = motion.generate(models.motion, truth, source.landmarks_UN2, sound, 5, 2, **sources)
+    got = long_form.generate(models.motion, truth, source, sound, 5, 2)
+    expected = motion.generate(models.motion, truth, source, sound, 5, 2)
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 

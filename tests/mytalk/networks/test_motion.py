@@ -42,13 +42,13 @@ def recipe(talker_shards) -> MotionRecipe:
 
 
 @pytest.fixture(scope="module")
-def clip() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks of 20 frames, those of a source of 15, and speech of 20, of one synthetic person."""
+def clip() -> tuple[np.ndarray, motion.SourceStretch, np.ndarray]:
+    """Landmarks of 20 frames, a silent source of 15, and speech of 20, of one synthetic person."""
     random = np.random.default_rng(2)
     face = talkers.base_face(random)
     landmarks, audio = talkers.clip(random, face, 10.0, 20)
     source, _ = talkers.clip(random, face, 10.0, 15)
-    return landmarks.astype(np.float32), source.astype(np.float32), audio.astype(np.float32)
+    return landmarks.astype(np.float32), motion.SourceStretch(source.astype(np.float32)), audio.astype(np.float32)
 
 
 def faces(seed: int, frames: int = 5) -> torch.Tensor:
@@ -224,7 +224,8 @@ def test_a_fresh_model_predicts_the_persons_mean_face():
     made = motion.prepare(faces(1, 6).float(), torch.ones(1, 6), source, torch.ones(1, 4), TINY)
     silence = torch.zeros(1, 6 * SAMPLES_PER_FRAME)
     noised, heard = torch.ones(1, 6, len(NOISED), 2), silence[:, : 4 * SAMPLES_PER_FRAME]
-    predicted = fresh(noised, torch.tensor([0.4]), made, torch.ones(1, 6), silence, torch.ones(1, 4), heard)
+    conditions = motion.Conditions(made, torch.ones(1, 6), silence, torch.ones(1, 4), heard)
+    predicted = fresh(noised, torch.tensor([0.4]), conditions)
     assert predicted.shape == noised.shape
     assert not predicted.any()
 
@@ -234,30 +235,28 @@ def test_every_condition_reaches_the_prediction(recipe, model):
     batch = recipe.examples([0, 1])
     made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, TINY)
     noised = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
-    own = {
-        "noised_BTK2": noised,
-        "t_B": batch.t_B,
-        "made": made,
-        "mask_BT": batch.mask_BT,
-        "audio_BS": batch.audio_BS,
-        "source_mask_BU": batch.source_mask_BU,
-        "source_audio_BS": batch.source_audio_BS,
-        "voice_B": batch.voice_B,
-    }
+    masks_and_speech = (batch.mask_BT, batch.audio_BS, batch.source_mask_BU, batch.source_audio_BS)
+    own = motion.Conditions(made, *masks_and_speech, voice_B=batch.voice_B)
     with torch.no_grad():
-        reference = model(**own)
-        assert torch.equal(model(**own), reference)
-        for name in ("noised_BTK2", "t_B", "audio_BS", "source_audio_BS", "voice_B"):
-            assert (model(**{**own, name: own[name].flip(0)}) - reference).abs().max() > 1e-3, name
+        reference = model(noised, batch.t_B, own)
+        assert torch.equal(model(noised, batch.t_B, own), reference)
+        assert (model(noised.flip(0), batch.t_B, own) - reference).abs().max() > 1e-3, "the noised motion"
+        assert (model(noised, batch.t_B.flip(0), own) - reference).abs().max() > 1e-3, "the time"
+        for name in ("audio_BS", "source_audio_BS", "voice_B"):
+            other = replace(own, **{name: getattr(own, name).flip(0)})
+            assert (model(noised, batch.t_B, other) - reference).abs().max() > 1e-3, name
         for name in ("seen_BTF", "source_BUF", "shape_BF"):
             other = replace(made, **{name: getattr(made, name).flip(0)})
-            assert (model(**{**own, "made": other}) - reference).abs().max() > 1e-3, name
-        silent = {**own, "audio_BS": 0 * batch.audio_BS}
-        other = {**silent, "voice_B": batch.voice_B.flip(0)}
-        assert (model(**other) - model(**silent)).abs().max() > 1e-4, "the source is heard with that voice too"
+            changed = model(noised, batch.t_B, replace(own, prepared=other))
+            assert (changed - reference).abs().max() > 1e-3, name
+        silent = replace(own, audio_BS=0 * batch.audio_BS)
+        other = replace(silent, voice_B=batch.voice_B.flip(0))
+        changed, unchanged = model(noised, batch.t_B, other), model(noised, batch.t_B, silent)
+        assert (changed - unchanged).abs().max() > 1e-4, "the source is heard with that voice too"
         for name in ("motion_BTK2", "mean_BK2"):
             other = replace(made, **{name: torch.full_like(getattr(made, name), torch.nan)})
-            assert torch.equal(model(**{**own, "made": other}), reference), f"{name} is the answer, or its place"
+            changed = model(noised, batch.t_B, replace(own, prepared=other))
+            assert torch.equal(changed, reference), f"{name} is the answer, or its place"
 
 
 def test_time_embedding_is_sines_and_cosines_of_a_thousand_t():
@@ -290,9 +289,10 @@ def test_generate_is_a_function_of_its_seed_and_of_the_speech(model, clip):
     assert np.abs(motion.generate(model, landmarks, source, audio, seed=4, steps=4) - own).max() > 1e-3
     assert np.abs(motion.generate(model, landmarks, source, 0 * audio, seed=3, steps=4) - own).max() > 1e-3
     silent = np.zeros(15 * SAMPLES_PER_FRAME, np.float32)
-    same = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=silent)
+    same = motion.generate(model, landmarks, replace(source, audio_S=silent), audio, seed=3, steps=4)
     np.testing.assert_array_equal(same, own)
-    heard = motion.generate(model, landmarks, source, audio, seed=3, steps=4, source_audio_S=audio[: len(silent)])
+    speaking = replace(source, audio_S=audio[: len(silent)])
+    heard = motion.generate(model, landmarks, speaking, audio, seed=3, steps=4)
     assert np.abs(heard - own).max() > 1e-3
     with pytest.raises(ValueError, match="20 frames need 12800 samples"):
         motion.generate(model, landmarks, source, audio[:-1], seed=3)

@@ -136,8 +136,9 @@ def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
     random = np.random.default_rng(2)
     landmarks, audio = talkers.clip(random, talkers.base_face(random), 10.0, 10)
     audio = audio[: 10 * SAMPLES_PER_FRAME]
-    ours = motion.generate(model, landmarks, landmarks, audio, 0, 2, extractor=recipe.extractor.float())
-    np.testing.assert_allclose(motion.generate(loaded, landmarks, landmarks, audio, 0, 2), ours, atol=1e-4)
+    source = motion.SourceStretch(landmarks)
+    ours = motion.generate(model, landmarks, source, audio, 0, 2, extractor=recipe.extractor.float())
+    np.testing.assert_allclose(motion.generate(loaded, landmarks, source, audio, 0, 2), ours, atol=1e-4)
     (tmp_path / "identity" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="missing"):
         motion.load_model(tmp_path)
