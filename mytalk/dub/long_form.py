@@ -43,8 +43,8 @@ def generate(
 ) -> np.ndarray:
     """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px.
 
-    A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was trained on, and are joined where the head stands still, in
-    its own frame, by a linear cross-fade.
+    A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
+    trained on. They are joined by a linear cross-fade in the head's frame, where the head stands still.
     """
     parts = []
     for start, stop in windows(len(landmarks_TN2), model.window_frames):
