@@ -119,7 +119,7 @@ def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]],
     for row, _ in drawn:
         for member, (_, extension) in MEMBERS.items():
             row[f"{member}_offset"], row[f"{member}_size"] = at.get(f"{row['key']}.{extension}", (0, 0))
-    described = {column: shards.summed(folder, column, shard) for column in columns}
+    described = {column: shards.describe(folder, column, shard) for column in columns}
     return {"shard": shard, "clips": [row for row, _ in drawn], "columns": described}
 
 

@@ -254,7 +254,7 @@ def _write(
         **_belongs(manifest, name, width, shard, rows.start, rows.stop),
         "places": places,
         "damaged": damaged,
-        "tar": shards.summed(folder, name, shard),
+        "tar": shards.describe(folder, name, shard),
     }
     atomic.write_json(_part_path(folder, name, shard), part)
     return part

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.columns import column
-from data_pipeline.extract import pool, sources
+from data_pipeline.extract import pool, process, sources
+from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.survey import Limits
-from data_pipeline.shards import layout, writer
+from data_pipeline.shards import layout
 from data_pipeline.shards import ledger as ledgers
 from data_pipeline.shards import manifest as manifests
 from mytalk import atomic, command, media
 from mytalk.face import crop, detector
-from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
@@ -48,7 +49,6 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
     made.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
     made.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
-    made.add_argument("--crop-px", type=int, default=limits.crop_px, help="side of the crop (even)")
     detector.add_option(made)
     return made
 
@@ -68,16 +68,16 @@ def run(args: argparse.Namespace) -> int:
     with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
-        settings = dataclasses.asdict(limits)
+        settings = {**dataclasses.asdict(limits), "crop_px": CROP_PX}
         per_shard = args.sources_per_shard
         listed = sources.listed(args.videos, out, corpus, settings, per_shard, args.identity, found)
         frames = _extract(args, listed, corpus, limits)
         return _close(out, listed, frames, started, max(args.workers, 1))
 
 
-def make_shard(task: writer.Task, tick) -> dict[str, Any]:
+def make_shard(task: ShardTask, tick) -> dict[str, Any]:
     """The work of a worker process: one shard, with one thread and one detector for its whole life."""
-    return writer.write(task, _detector(task.detector), tick)
+    return process.write_shard(task, _detector(task.detector), tick)
 
 
 @functools.cache
@@ -96,9 +96,9 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     pending = [shard for shard in sorted(members) if _committed(args.out, shard) is None]
     if not pending:
         return 0
-    _pin_protocol(args.out, limits, args.detector)
+    _pin_protocol(args.out, args.detector)
     tasks = [
-        writer.Task(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector)
+        ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector)
         for shard in pending
     ]
     todo = sum(len(task.sources) for task in tasks)
@@ -106,14 +106,14 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     begun: set[tuple[int, int]] = set()
     started, ticked, frames = time.monotonic(), 0, 0
 
-    def on_tick(task: writer.Task, item: int, n: int) -> None:
+    def on_tick(task: ShardTask, item: int, n: int) -> None:
         nonlocal ticked
         ticked += n
         before = len(begun)
         begun.update((task.shard, i) for i in range(item))  # the items before this one are finished
         progress.step(len(begun) - before, f"{ticked / max(time.monotonic() - started, 1e-9):.0f} frames/s")
 
-    def on_done(task: writer.Task, part: dict[str, Any]) -> None:
+    def on_done(task: ShardTask, part: dict[str, Any]) -> None:
         nonlocal frames
         frames += sum(row.get("frames", 0) for row in part["sources"])
         on_tick(task, len(task.sources), 0)
@@ -123,7 +123,7 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     return frames
 
 
-def _condemned(task: writer.Task, item: int) -> writer.Task:
+def _condemned(task: ShardTask, item: int) -> ShardTask:
     return dataclasses.replace(task, condemned=task.condemned | {item})
 
 
@@ -170,11 +170,11 @@ def _part(out: Path, shard: int) -> dict[str, Any]:
     return json.loads(layout.part_path(out, shard).read_text())
 
 
-def _pin_protocol(out: Path, limits: Limits, detector_name: str) -> None:
+def _pin_protocol(out: Path, detector_name: str) -> None:
     """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
     detector_module = detector.module_of(detector_name)
     protocol = {
-        "crop_px": limits.crop_px,
+        "crop_px": CROP_PX,
         "crop_margin": crop.MARGIN,
         "frame_hz": FRAME_HZ,
         "sample_hz": SAMPLE_HZ,
@@ -200,8 +200,6 @@ def _pin_protocol(out: Path, limits: Limits, detector_name: str) -> None:
 def _limits(args: argparse.Namespace) -> Limits:
     if not 0 < args.min_seconds <= args.max_seconds:
         raise command.UserError("--min-seconds must be above 0 and not above --max-seconds")
-    if args.crop_px < 32 or args.crop_px % 2:
-        raise command.UserError("--crop-px must be even and at least 32")
     if args.sources_per_shard < 1 or args.workers < 0:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
-    return Limits(args.min_seconds, args.max_seconds, args.min_face_px, args.crop_px)
+    return Limits(args.min_seconds, args.max_seconds, args.min_face_px)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_pipeline.shards.ledger import KEPT
 from mytalk.face.shots import face_boxes, runs, shot_starts
 
-KEPT = "kept"
 TOO_SHORT = "too_short"
 SMALL_FACE = "small_face"
 SILENT = "silent"

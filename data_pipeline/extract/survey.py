@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data_pipeline.extract import spans
 from data_pipeline.extract.sources import Source, key_of
 from data_pipeline.shards import members
+from data_pipeline.shards.writer import Clip
 from mytalk import media
 from mytalk.digest import sha256_of
 from mytalk.face import crop
 from mytalk.face.detector import Detector
-from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 from mytalk.face.track import find_faces
 
 NO_FACE = "no_face"
@@ -33,12 +33,11 @@ EYE_LEFT, EYE_RIGHT, NOSE_TIP, SIDE_LEFT, SIDE_RIGHT = 33, 263, 1, 234, 454
 
 @dataclass(frozen=True)
 class Limits:
-    """What a span must hold to be kept, and the crop's side."""
+    """What a span must hold to be kept."""
 
     min_seconds: float = 1.0
     max_seconds: float = 10.0
     min_face_px: float = 48.0
-    crop_px: int = 256
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,6 @@ class Survey:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A clip ready to be written: the bytes of its members by name, and its facts."""
-
-    key: str
-    frames: int
-    facts: dict[str, Any]
-    landmarks: bytes
-    audio: bytes
-    video: bytes
-
-
 def survey(path: Path, detector: Detector, tick: Callable[[int], None]) -> Survey:
     """First pass: every frame through the detector; `tick(n)` counts frames.
 
@@ -77,7 +64,7 @@ def survey(path: Path, detector: Detector, tick: Callable[[int], None]) -> Surve
     return Survey(track.landmarks_TN2, track.found_T, audio_S, header.fps, track.width, track.height, sha256_of(path))
 
 
-def judged(found: Survey, limits: Limits) -> list[spans.Span]:
+def spans_of(found: Survey, limits: Limits) -> list[spans.Span]:
     """The spans of a surveyed source, kept and rejected."""
     return spans.judge(
         found.landmarks_TN2,
@@ -99,20 +86,18 @@ def why_nothing(found: Survey, judged_spans: list[spans.Span]) -> str:
     return max(judged_spans, key=lambda span: span.stop - span.start).state
 
 
-def clips(
-    path: Path, source: Source, corpus: str, found: Survey, kept: list[spans.Span], limits: Limits
-) -> Iterator[Clip]:
+def clips(path: Path, source: Source, corpus: str, found: Survey, kept: list[spans.Span]) -> Iterator[Clip]:
     """Second pass: the clips of the kept spans, in order."""
     frames = media.read_frames(path, FRAME_HZ, stop=kept[-1].stop)
     index = 0
     for span in kept:
         landmarks_TN2 = found.landmarks_TN2[span.start : span.stop]
-        crop_23 = crop.canonical(landmarks_TN2, limits.crop_px)
+        crop_23 = crop.canonical(landmarks_TN2, CROP_PX)
         pictures = []
         while index < span.stop:
             frame = next(frames)
             if index >= span.start:
-                pictures.append(crop.warp(frame, crop_23, limits.crop_px))
+                pictures.append(crop.warp(frame, crop_23, CROP_PX))
             index += 1
         facts = {
             "corpus": corpus,
@@ -125,7 +110,7 @@ def clips(
             "source_height": found.height,
             "source_sha256": found.sha256,
             "crop": crop_23.reshape(-1).tolist(),
-            "crop_px": limits.crop_px,
+            "crop_px": CROP_PX,
             "detected_share": round(float(found.found_T.mean()), 4),
             **_pose(landmarks_TN2),
             "blur": _blur(pictures),

@@ -163,7 +163,7 @@ class Books:
             known, where = self._kinds.setdefault(name, (kind, unit.folder))
             if kind != known:
                 raise UserError(
-                    f"column '{name}' holds {known} in {where} and {kind} in {unit.folder}; annotate one of them anew"
+                    f"column '{name}' holds {known} in {where} and {kind} in {unit.folder}; write one of them again"
                 )
             columns[name] = values
         return pa.table(columns)

@@ -107,7 +107,9 @@ class Windows:
             try:
                 self.offset = manifest.column(SYNC_OFFSET).astype(np.float64)
             except (TypeError, ValueError):
-                raise UserError(f"{manifest.folder}: {SYNC_OFFSET} holds no numbers; annotate it anew") from None
+                raise UserError(
+                    f"{manifest.folder}: {SYNC_OFFSET} holds no numbers; write it again, in frames"
+                ) from None
             late = np.where(np.isfinite(self.offset), self.offset, 0)
             self.lengths = self.frames - np.ceil(np.abs(late))
         usable = self.usable(least_frames)

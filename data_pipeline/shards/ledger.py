@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract.spans import KEPT
-from data_pipeline.shards.writer import EXTRACTED, REJECTED
 from mytalk import atomic
 from mytalk.face.landmarks import FRAME_HZ
 
 FILE = "ledger.jsonl"
+EXTRACTED, REJECTED = "extracted", "rejected"  # states of a source
+KEPT = "kept"  # the state of a span that became a clip; other states are the rules that rejected it
 
 
 class LedgerError(AssertionError):

@@ -126,7 +126,7 @@ class Manifest:
         else:
             raise UserError(
                 f"{folder}: manifest.json and manifest.parquet are not of one write; type the command that "
-                "wrote them (extract, split or annotate) again"
+                "wrote them (extract, index, column or split) again"
             )
         made = cls(folder, header, opened=opened, store=store)
         _refuse_leaks(made, folder)
@@ -181,7 +181,8 @@ class Manifest:
         if name in self.names:
             return True
         if needed:
-            raise UserError(f"{self.folder}: the manifest has no column '{name}'; annotate makes more")
+            known = ", ".join(known for known in self.names if not known.endswith(("_offset", "_size")))
+            raise UserError(f"{self.folder}: the manifest has no column '{name}'; there are: {known}")
         return False
 
     def column(self, name: str) -> np.ndarray:
@@ -342,7 +343,7 @@ def from_parts(parts: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> tup
 
 
 def carried(table: pa.Table, old: pa.Table) -> pa.Table:
-    """A fresh table with what `old` knows beyond extraction: splits and annotated columns, by key.
+    """A fresh table with what `old` knows beyond extraction: splits and added columns, by key.
 
     Rows that are new stay without.
     """
@@ -405,7 +406,7 @@ class _Positioned(io.RawIOBase):
 def _open_table(store: Store) -> tuple[IO[bytes], str]:
     """The table's file, open, and its SHA-256. A remote one is brought to a temporary file that has no name.
 
-    What is open stays as it is while annotate or extract put another in its place.
+    What is open stays as it is while another command puts a new table in its place.
     """
     if store.local:
         try:

@@ -63,7 +63,7 @@ def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> 
     if len(wrong):
         raise UserError(
             f"{manifest.folder}: clip {manifest.at(rows[wrong[0]], 'key')} is a crop of {crop_px[wrong[0]]} px and "
-            f"training needs {CROP_PX}; extract again with --crop-px {CROP_PX}"
+            f"training needs {CROP_PX}; extract its videos again, into another folder"
         )
 
 
@@ -206,7 +206,7 @@ def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple
 
 
 def _late_bytes(manifest: Manifest, request: ReadRequest, per_frame: int) -> int:
-    """How far into a member its frame 0 lies, where the sound is annotated to be late: whole samples, or frames."""
+    """How many bytes into a member its frame 0 lies where the sound is late: whole samples, or whole frames."""
     if request.member == "audio":
         return round(late_frames(manifest, request.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
     if request.member == "landmarks" or manifest.later(request.member).get("of") != "audio":
@@ -215,19 +215,19 @@ def _late_bytes(manifest: Manifest, request: ReadRequest, per_frame: int) -> int
 
 
 def late_frames(manifest: Manifest, row: int) -> float:
-    """How much later than the picture the clip's sound is, as annotated; 0 where it is not."""
+    """How much later than the picture the clip's sound is, frames, by the column SYNC_OFFSET; 0 where it is unknown."""
     late = manifest.at(row, SYNC_OFFSET) if manifest.has(SYNC_OFFSET) else None
     return float(late) if late is not None and math.isfinite(late) else 0.0
 
 
 def audible_frames(frames: int, offset_frames: float) -> tuple[int, int]:
-    """Frames [first, past the last) whose sound the clip holds, where it is `offset_frames` late (NaN: none known)."""
+    """Frames [start, stop) whose sound the clip holds, where the sound is `offset_frames` late (NaN: unknown)."""
     late = offset_frames if math.isfinite(offset_frames) else 0.0
     return min(frames, math.ceil(max(0.0, -late))), max(0, frames - math.ceil(max(0.0, late)))
 
 
 def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray | bytes | ClipError]:
-    """What is requested, all asked for at once, as it lies in the shard: nothing is converted yet.
+    """The values of every request, all asked for at once, as they lie in the shard: nothing is converted yet.
 
     Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
     as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
@@ -241,7 +241,7 @@ def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray
         except ClipError as error:
             errors[place] = error
     fetched = _fetched(manifest, pieces)
-    return [errors[i] if i in errors else _values(manifest, asked, next(fetched)) for i, asked in enumerate(requests)]
+    return [errors.get(place) or _values(manifest, request, next(fetched)) for place, request in enumerate(requests)]
 
 
 def _values(manifest: Manifest, request: ReadRequest, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
@@ -282,7 +282,7 @@ def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | Non
 def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Audio of frames [start, stop) as float32 (T * 640,) in [-1, 1]; reads those bytes only.
 
-    Sound that is annotated to be late, or early, is shifted to its frames; what the clip does not hold is silence.
+    Sound that is late, or early, by the column SYNC_OFFSET is shifted to its frames; outside the clip is silence.
     Raises ClipError (short, checksum, layout), IndexError for a window outside the clip, OSError.
     """
     stop = int(manifest.at(row, "frames")) if stop is None else stop

@@ -141,7 +141,7 @@ def write(
                 place = at.get(f"{row['key']}.{extension}", (0, 0))
                 row[f"{member}_offset"], row[f"{member}_size"] = place
         held = COLUMNS if video else ("motion",)
-        described = {column: shards.summed(folder, column, shard) for column in held}
+        described = {column: shards.describe(folder, column, shard) for column in held}
         parts.append({"shard": shard, "clips": [row for _, row, _ in chunk], "columns": described})
     table, header = manifest.from_parts(parts, {"crop_px": 256, "fps": 25, "made_by": "tests/helpers/talkers.py"})
     split_of = {row["key"]: split for split, row, _ in samples}

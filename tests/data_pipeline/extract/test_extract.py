@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.extract import pool, sources, spans, survey
-from data_pipeline.shards import ledger, writer
+from data_pipeline.extract import pool, process, sources, spans, survey
+from data_pipeline.shards import ledger
 from mytalk.command import UserError, one_line
 from mytalk.face import crop
 from tests.helpers import deadly, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
-OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
 
 
 @pytest.fixture(scope="module")
@@ -296,9 +296,9 @@ def test_errors_of_the_machine_cross_the_processes(tmp_path):
         run_pool(tmp_path, [["bug"]], 1)
 
 
-def one_shard(videos: Path, out: Path, **more) -> writer.Task:
+def one_shard(videos: Path, out: Path, **more) -> process.ShardTask:
     listed = tuple(sources.Source(path, 0, "c/x", 0) for path in ("ann/talk.mp4", "bob/talk.mp4"))
-    return writer.Task(videos, out, 0, listed, "c", survey.Limits(min_face_px=16, crop_px=64), **more)
+    return process.ShardTask(videos, out, 0, listed, "c", survey.Limits(min_face_px=16), **more)
 
 
 def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path):
@@ -307,13 +307,13 @@ def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        writer.write(one_shard(videos, tmp_path), FullDisk(), lambda item, n: None)
+        process.write_shard(one_shard(videos, tmp_path), FullDisk(), lambda item, n: None)
     assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_source_that_kills_its_workers_is_named_and_the_others_are_kept(videos, tmp_path):
     task = one_shard(videos, tmp_path, condemned=frozenset({0}))
-    part = writer.write(task, stub_extract.StubDetector(), lambda item, n: None)
+    part = process.write_shard(task, stub_extract.StubDetector(), lambda item, n: None)
     assert [(row["source"], row["state"]) for row in part["sources"]] == [
         ("ann/talk.mp4", "rejected"),
         ("bob/talk.mp4", "extracted"),

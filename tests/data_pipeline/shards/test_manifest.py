@@ -25,7 +25,7 @@ from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
 from tests.helpers.manifests import row, table
 
-OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16", "--crop-px", "64")
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_pictures_landmarks_and_sound_of_a_clip_belong_together(manifest, folder
         in_source = (points.mean(axis=1)[:, 0] - crop[0, 2]) / crop[0, 0]
         from_landmarks = np.rint((in_source - 32) * 50).astype(int)
         pictures = reader.read_video(manifest, index, range(frames))
-        assert pictures.shape == (frames, 64, 64, 3)
+        assert pictures.shape == (frames, 256, 256, 3)
         source = folder.parent / "videos" / manifest.column("source")[index]
         start = int(manifest.column("start_frame")[index])
         shown = [numbered.number(frame) for frame in media.read_frames(source)][start : start + frames]
@@ -281,7 +281,7 @@ def test_the_header_says_how_the_shards_were_made(manifest, folder):
 
     protocol = manifest.header["protocol"]
     assert protocol["frame_hz"] == 25
-    assert protocol["crop_px"] == 64
+    assert protocol["crop_px"] == 256
     for shard in manifest.header["shards"]:
         for column in ("motion", "frames"):
             data = manifest.shard_path(column, shard["shard"]).read_bytes()
