@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
-from data_pipeline.shards import manifest, members
+from data_pipeline.shards import manifest, manifest_update, members
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
 from mytalk import atomic, media
@@ -79,9 +79,9 @@ def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) ->
             progress.step()
         parts.append(_shard(folder, shard, drawn, COLUMNS if files is not None else COLUMNS[:1]))
     progress.finish()
-    table, header = manifest.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": "benchmarks"})
+    table, header = manifest_update.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": "benchmarks"})
     splits = pa.array(["train"] * len(table))
-    manifest.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
+    manifest_update.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
 
 
 def _facts(identity: str, key: str, frames: int) -> dict[str, Any]:

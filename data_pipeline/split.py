@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_pipeline.shards import manifest as manifests
-from data_pipeline.shards.manifest import SPLITS
+from data_pipeline.shards import manifest_update
+from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest_update import set_column
 from mytalk import command
 from mytalk.face.landmarks import FRAME_HZ
 
@@ -36,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
     stated = {"val": args.val, "unseen": args.unseen, "seed": args.seed}
     if not (args.val > 0 and args.unseen > 0 and args.val + args.unseen < 1):
         raise command.UserError("--val and --unseen are shares above 0 that leave some people for train")
-    pending = manifests.pending(args.shards)
-    if pending is None:
-        manifests.Manifest.load(args.shards)  # says what is missing
+    stored = manifest_update.stored(args.shards)
+    if stored is None:
+        Manifest.load(args.shards)  # says what is missing
         raise command.UserError(f"{args.shards}: no manifest that can be read; type the extract command again")
-    table, header, whole = pending
+    table, header, consistent = stored
     before = header.get("split")
     if before is not None and before != stated and not args.force:
         was = " ".join(f"--{name} {value}" for name, value in before.items())
@@ -53,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
     held = {} if args.force or before is None else _held(identities, splits, group_of)
     split_of = assign(set(group_of.values()), args.val, args.unseen, args.seed, held)
     assigned = [split_of[group_of[identity]] for identity in identities]
-    if not whole or before != stated or assigned != splits:
-        table = _with(table, "split", assigned)
-        table = _with(table, "duplicate_group", [group_of[identity] for identity in identities])
-        manifests.save(args.shards, table, {**header, "split": stated})
+    if not consistent or before != stated or assigned != splits:
+        table = set_column(table, "split", pa.array(assigned, pa.string()))
+        group_n = pa.array([group_of[identity] for identity in identities], pa.string())
+        table = set_column(table, "duplicate_group", group_n)
+        manifest_update.save(args.shards, table, {**header, "split": stated})
     _print(table)
     return command.EXIT_DONE
 
@@ -121,13 +123,6 @@ def _held(identities: list[str], splits: list[str], group_of: dict[str, str]) ->
                 f"(with {identity}); remove that video, or split anew with --force"
             )
     return held
-
-
-def _with(table: pa.Table, name: str, values: list[str]) -> pa.Table:
-    column = pa.array(values, pa.string())
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, column)
-    return table.append_column(name, column)
 
 
 def _print(table: pa.Table) -> None:

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import hashlib
 import io
-import json
 import re
 import sys
 import tarfile
@@ -24,13 +23,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from data_pipeline.shards import manifest as manifests
-from data_pipeline.shards import reader
+from data_pipeline.shards import manifest_update, reader
 from data_pipeline.shards import writer as shards
-from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_path
+from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.manifest_update import place_names, set_column
 from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
 from data_pipeline.shards.reader import ClipError
 from mytalk import atomic, command
@@ -109,7 +107,7 @@ def add(folder: Path, name: str, make: Make, width: int, of: str = "") -> Added:
         ranges = list(zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)]))
         held = {entry["shard"] for entry in manifest.header["shards"] if name in entry}
         todo = [one for one in ranges if one[0] not in held]
-        parts = {shard: _committed(manifest, name, width, shard, start, stop) for shard, start, stop in todo}
+        parts = {shard: _finished(manifest, name, width, shard, range(start, stop)) for shard, start, stop in todo}
         clips_todo = sum(stop - start for shard, start, stop in todo if parts[shard] is None)
         progress = Progress(name, len(manifest), "clips", done=len(manifest) - clips_todo)
         for shard, start, stop in todo:
@@ -129,68 +127,18 @@ def refuse_name(name: str) -> None:
         raise UserError(f"'{name}' cannot name a column; take another, of small letters, digits and _")
 
 
-def kept(
-    table: pa.Table, header: dict[str, Any], old_table: pa.Table, old_header: dict[str, Any]
-) -> tuple[pa.Table, dict[str, Any]]:
-    """A fresh table and header with the later columns that an old manifest had, of the shards that stayed the same.
-
-    Clips that have none get a place of 0 bytes. What the old manifest had goes before what the fresh one brings.
-    Raises UserError where both have a column of one name and of other widths.
-    """
-    later = old_header.get("members", {})
-    members = dict(header.get("members", {}))
-    before = {entry["shard"]: entry for entry in old_header.get("shards", [])}
-    entries, stays = [], []
-    for entry in header["shards"]:
-        was = before.get(entry["shard"], {})
-        if "motion" in was and was["motion"]["sha256"] == entry["motion"]["sha256"]:
-            stays.append(entry["shard"])
-            entry = {**entry, **{name: told for name, told in was.items() if name not in ("shard", *COLUMNS)}}
-        entries.append(entry)
-    if later:
-        place = {key: index for index, key in enumerate(old_table["key"].to_pylist())}
-        indices = pa.array([place.get(key) for key in table["key"].to_pylist()], pa.int64())
-    for member, stated in later.items():
-        united = merged_member(members, member, stated, "the manifest")
-        has = [shard for shard in stays if stated["column"] in before[shard]]
-        mask = pa.array(np.isin(table["shard"].to_numpy(), has))
-        for what in ("offset", "size"):
-            name = f"{member}_{what}"
-            fresh = member in members and name in table.column_names
-            now = table[name].fill_null(0) if fresh else pa.array(np.zeros(len(table), np.int64))
-            table = placed(table, name, pc.if_else(mask, old_table[name].take(indices).fill_null(0), now))
-        members[member] = united
-    header = {**header, "shards": entries}
-    return table, {**header, "members": members} if members else header
-
-
-def merged_member(members: dict[str, Any], member: str, stated: dict[str, Any], where: str) -> dict[str, Any]:
-    """What a header says of a later member, the same wherever it is said. Raises UserError where it is not."""
-    if members.get(member, stated) != stated:
-        raise UserError(f"{where}: column '{member}' is not what it is elsewhere ({stated} and {members[member]})")
-    return stated
-
-
-def placed(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """The table with a column, in the place of one of that name or behind all."""
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)
-
-
 def _opened(folder: Path) -> Manifest:
     """The manifest, also where its writer was killed between table and header: what we write then mends it."""
-    pending = manifests.pending(folder)
-    if pending is None or pending[2]:
+    stored = manifest_update.stored(folder)
+    if stored is None or stored.consistent:
         return Manifest.load(folder)
-    table, header, _ = pending
-    return Manifest(folder, header, table)
+    return Manifest(folder, stored.header, stored.table)
 
 
 def _refuse_taken(manifest: Manifest, name: str, wanted: dict[str, Any]) -> None:
     stated = manifest.header.get("members", {}).get(name)
     ours = any((Path(manifest.folder) / "parts").glob(f"{name}-*.json"))  # of a writer that was killed
-    if stated is None and not ours and {f"{name}_offset", f"{name}_size"} & {*manifest.names}:
+    if stated is None and not ours and {*place_names(name)} & {*manifest.names}:
         raise UserError(f"{manifest.folder}: a fact is called '{name}_offset' or '{name}_size'; name another column")
     if stated is not None and stated != wanted:
         raise UserError(f"{manifest.folder}: column '{name}' is there with other values ({stated}, not {wanted})")
@@ -200,29 +148,20 @@ def _part_path(folder: Path, name: str, shard: int) -> Path:
     return folder / "parts" / f"{name}-{shard:06d}.json"
 
 
-def _belongs(manifest: Manifest, name: str, width: int, shard: int, start: int, stop: int) -> dict[str, Any]:
+def _written_from(manifest: Manifest, name: str, width: int, shard: int, rows: range) -> dict[str, Any]:
     """What a shard of the column was made of."""
     told = hashlib.sha256()
-    for row in range(start, stop):
+    for row in rows:
         told.update(f"{manifest.at(row, 'key')}\0{manifest.at(row, 'frames')}\n".encode())
     motion = manifest.entry(shard)["motion"]["sha256"]
     return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": told.hexdigest()}
 
 
-def _committed(manifest: Manifest, name: str, width: int, shard: int, start: int, stop: int) -> dict[str, Any] | None:
-    """A shard's part, if it is of these clips and its tar lies there in full length, with its checksums."""
+def _finished(manifest: Manifest, name: str, width: int, shard: int, rows: range) -> dict[str, Any] | None:
+    """A shard's part, if it is of these clips and complete."""
     folder = Path(manifest.folder)
-    try:
-        part = json.loads(_part_path(folder, name, shard).read_text())
-        belongs = _belongs(manifest, name, width, shard, start, stop)
-        if {key: part.get(key) for key in belongs} != belongs:
-            return None
-        if tar_path(folder, name, shard).stat().st_size != part["tar"]["bytes"]:
-            return None
-        (folder / sums_name(name, shard)).stat()
-    except (FileNotFoundError, ValueError, AttributeError, KeyError):
-        return None
-    return part
+    written_from = _written_from(manifest, name, width, shard, rows)
+    return manifest_update.finished_part(folder, _part_path(folder, name, shard), shard, written_from)
 
 
 def _write(
@@ -251,7 +190,7 @@ def _write(
         at = {info.name: (info.offset_data, info.size) for info in tar}
     places = [at[f"{manifest.at(row, 'key')}.{name}.npy"] for row in rows]
     part = {
-        **_belongs(manifest, name, width, shard, rows.start, rows.stop),
+        **_written_from(manifest, name, width, shard, rows),
         "places": places,
         "damaged": damaged,
         "tar": shards.describe(folder, name, shard),
@@ -274,21 +213,20 @@ def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.nda
 def _enter(manifest: Manifest, name: str, stated: dict[str, Any], parts: dict[int, dict[str, Any]]) -> None:
     """Write the manifest with the column of these shards. Raises UserError where it changed meanwhile."""
     folder = Path(manifest.folder)
-    pending = manifests.pending(folder)
-    if pending is None or pending[1]["table"]["sha256"] != manifest.digest:
+    stored = manifest_update.stored(folder)
+    if stored is None or stored.header["table"]["sha256"] != manifest.digest:
         raise UserError(f"{folder}: the manifest was written anew meanwhile; type the same command again")
-    table, header, _ = pending
+    table, header, _ = stored
     shard_n = table["shard"].to_numpy()
-    for place, what in enumerate(("offset", "size")):
-        column = f"{name}_{what}"
+    for place, column in enumerate(place_names(name)):
         held_n = table[column].fill_null(0).to_numpy() if column in table.column_names else np.zeros(len(table))
         values_n = held_n.astype(np.int64)
         for shard, part in parts.items():
             values_n[shard_n == shard] = [one[place] for one in part["places"]]
-        table = placed(table, column, pa.array(values_n))
+        table = set_column(table, column, pa.array(values_n))
     entries = [
         {**entry, name: parts[entry["shard"]]["tar"]} if entry["shard"] in parts else entry
         for entry in header["shards"]
     ]
     members = {**header.get("members", {}), name: stated}
-    manifests.save(folder, table, {**header, "shards": entries, "members": members})
+    manifest_update.save(folder, table, {**header, "shards": entries, "members": members})

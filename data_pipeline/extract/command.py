@@ -11,13 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.columns import column
 from data_pipeline.extract import pool, process, sources
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.survey import Limits
-from data_pipeline.shards import layout
+from data_pipeline.shards import layout, manifest_update
 from data_pipeline.shards import ledger as ledgers
-from data_pipeline.shards import manifest as manifests
 from mytalk import atomic, command, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
@@ -93,7 +91,7 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     members: dict[int, list[sources.Source]] = {}
     for source in listed:
         members.setdefault(source.shard, []).append(source)
-    pending = [shard for shard in sorted(members) if _committed(args.out, shard) is None]
+    pending = [shard for shard in sorted(members) if _unfinished(args.out, shard)]
     if not pending:
         return 0
     _pin_protocol(args.out, args.detector)
@@ -123,22 +121,21 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     return frames
 
 
+def _unfinished(out: Path, shard: int) -> bool:
+    return manifest_update.finished_part(out, layout.part_path(out, shard), shard) is None
+
+
 def _condemned(task: ShardTask, item: int) -> ShardTask:
     return dataclasses.replace(task, condemned=task.condemned | {item})
 
 
 def _close(out: Path, listed: list[sources.Source], frames: int, started: float, workers: int) -> int:
     """Balance the ledgers, write them and the manifest, print the sums."""
-    parts = [_part(out, shard) for shard in sorted({source.shard for source in listed})]
+    parts = [json.loads(layout.part_path(out, n).read_text()) for n in sorted({source.shard for source in listed})]
     ledger = ledgers.balance((source.path for source in listed), parts)
     if ledger.clips:
-        table, header = manifests.from_parts(parts, json.loads((out / "protocol.json").read_text()))
-        old = manifests.pending(out)
-        if old is not None:
-            table, header = column.kept(manifests.carried(table, old[0]), header, old[0], old[1])
-            header = {**old[1], **header}
-        if old is None or not old[2] or not old[0].equals(table) or old[1] != header:
-            manifests.save(out, table, header)
+        table, header = manifest_update.from_parts(parts, json.loads((out / "protocol.json").read_text()))
+        manifest_update.commit(out, table, header)
     ledgers.write(out, parts)
     print(ledgers.table(ledger))
     if frames:
@@ -151,23 +148,6 @@ def _close(out: Path, listed: list[sources.Source], frames: int, started: float,
         print(f"nothing was extracted; the reasons are in {out / ledgers.FILE}", file=sys.stderr)
         return command.EXIT_NOT_DONE
     return command.EXIT_DONE
-
-
-def _committed(out: Path, shard: int) -> dict[str, Any] | None:
-    """A shard's part, if it is committed and its tars lie there in full length, with their checksums."""
-    try:
-        part = json.loads(layout.part_path(out, shard).read_text())
-        for column, stated in part["columns"].items():
-            if layout.tar_path(out, column, shard).stat().st_size != stated["bytes"]:
-                return None
-            (out / layout.sums_name(column, shard)).stat()
-    except FileNotFoundError:
-        return None
-    return part
-
-
-def _part(out: Path, shard: int) -> dict[str, Any]:
-    return json.loads(layout.part_path(out, shard).read_text())
 
 
 def _pin_protocol(out: Path, detector_name: str) -> None:

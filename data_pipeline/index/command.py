@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.index import third_party
-from data_pipeline.index.merge import LEDGER, Books, Unit, as_before, named
+from data_pipeline.index.merge import LEDGER, Books, Unit, named
 from data_pipeline.index.third_party import Rules, Unusable
-from data_pipeline.shards import checksums
-from data_pipeline.shards import manifest as manifests
+from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
 from data_pipeline.shards.manifest import HEADER, Manifest
 from mytalk import atomic, command, config
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             if unit.tar and "reason" in heads[unit]:
                 why = heads[unit]["message"]
                 raise UserError(f"{unit.tar} was indexed and is damaged now: {why}; bring it back, or name another OUT")
-        if args.unsplit and (out / manifests.HEADER).exists():
+        if args.unsplit and (out / HEADER).exists():
             raise UserError(
                 f"--unsplit is for a new folder and {out} is there; assign its people anew with: "
                 f"python -m data_pipeline split {out} --force"
@@ -325,19 +324,14 @@ def _close(
     if len(table):
         listed = {"rules": rules and dataclasses.asdict(rules), "shards": [unit.listed() for unit in books.units]}
         fresh = {**books.header(unsplit, rules), LISTED: listed}
-        old = manifests.pending(out)
-        if old is not None:
-            table, fresh = as_before(table, fresh, old[0], old[1])
-            fresh = {**old[1], **fresh}
-        table = table.combine_chunks().replace_schema_metadata(None)
-        if old is None or not old[2] or not old[0].equals(table) or old[1] != fresh:
-            try:
-                manifests.save(out, table, fresh)
-            except UserError as error:
-                if old is not None:
-                    raise
-                leak = str(error).partition("; assign people")[0]
-                raise UserError(f"{leak}; add --unsplit, and assign people of all anew with split") from None
+        begun = (out / HEADER).exists()
+        try:
+            manifest_update.commit(out, table, fresh)
+        except UserError as error:
+            if begun:
+                raise
+            leak = str(error).partition("; assign people")[0]
+            raise UserError(f"{leak}; add --unsplit, and assign people of all anew with split") from None
     books.write()
     print(books.in_words(table))
     for unit, head in books.damaged:

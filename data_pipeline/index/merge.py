@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.columns import column
 from data_pipeline.index import third_party
 from data_pipeline.index.third_party import Rules
 from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
 from data_pipeline.shards.manifest import SCHEMA, Manifest
+from data_pipeline.shards.manifest_update import kind, merged_members, place_names, set_column
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
@@ -60,8 +60,7 @@ class Books:
         self._owner: dict[str, Unit] = {}  # of each key
         self._kinds: dict[str, tuple[str, str]] = {}  # of columns that extract does not know: kind, where from
         for name, made in of_folders.items():
-            for member, stated in made.header.get("members", {}).items():
-                self.members[member] = column.merged_member(self.members, member, stated, name)
+            self.members = merged_members(self.members, made.header.get("members", {}), name)
 
     # A tar
 
@@ -103,8 +102,8 @@ class Books:
                 continue
             values = [row["extra"].get(name) for row in rows]
             first = next(value for value in values if value is not None)
-            kind, _ = self._kinds.setdefault(name, (_kind_of(first), unit.tar))
-            values = [value if value is not None and _kind_of(value) == kind else None for value in values]
+            known, _ = self._kinds.setdefault(name, (_kind_of(first), unit.tar))
+            values = [value if value is not None and _kind_of(value) == known else None for value in values]
             if any(isinstance(value, float) for value in values):
                 values = [None if value is None else float(value) for value in values]
             table = table.append_column(name, pa.array(values))
@@ -159,11 +158,11 @@ class Books:
             values = table[name]
             if pa.types.is_dictionary(values.type):
                 values = values.cast(values.type.value_type)
-            kind = _kind(values.type)
-            known, where = self._kinds.setdefault(name, (kind, unit.folder))
-            if kind != known:
+            held = kind(values.type)
+            known, where = self._kinds.setdefault(name, (held, unit.folder))
+            if held != known:
                 raise UserError(
-                    f"column '{name}' holds {known} in {where} and {kind} in {unit.folder}; write one of them again"
+                    f"column '{name}' holds {known} in {where} and {held} in {unit.folder}; write one of them again"
                 )
             columns[name] = values
         return pa.table(columns)
@@ -176,10 +175,10 @@ class Books:
             return SCHEMA.empty_table()
         table = pa.concat_tables(self.tables, promote_options="permissive")
         for member in self.members:
-            for what in ("offset", "size"):
-                table = column.placed(table, f"{member}_{what}", table[f"{member}_{what}"].fill_null(0))
+            for name in place_names(member):
+                table = set_column(table, name, table[name].fill_null(0))
         if unsplit:
-            table = column.placed(table, "split", pa.array([""] * len(table)))
+            table = set_column(table, "split", pa.array([""] * len(table)))
             table = table.drop_columns([name for name in ("duplicate_group",) if name in table.column_names])
         return table
 
@@ -233,42 +232,8 @@ def named(path: Path, out: Path) -> str:
     return Path(os.path.relpath(real, base)).as_posix() if real.is_relative_to(base.parent) else str(real)
 
 
-def as_before(
-    table: pa.Table, header: dict[str, Any], old: pa.Table, old_header: dict[str, Any]
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Fresh rows with what OUT knew of them: splits, and of tars that stayed the same annotations and later columns."""
-    shas = {entry["shard"]: entry["motion"]["sha256"] for entry in old_header["shards"] if "motion" in entry}
-    same = [entry["shard"] for entry in header["shards"] if shas.get(entry["shard"]) == entry["motion"]["sha256"]]
-    stays = pa.array(np.isin(table["shard"].to_numpy(), same))
-    place = {key: index for index, key in enumerate(old["key"].to_pylist())}
-    indices = pa.array([place.get(key) for key in table["key"].to_pylist()], pa.int64())
-    later = {f"{member}_{what}" for member in old_header.get("members", {}) for what in ("offset", "size")}
-    split = old["split"].take(indices)
-    split = pc.if_else(pc.equal(split, ""), None, split)
-    table = column.placed(table, "split", pc.coalesce(split, table["split"], ""))
-    for name in old.column_names:
-        if name in SCHEMA.names or name in later:
-            continue
-        was = old[name].take(indices)
-        if name in table.column_names:
-            now = table[name]
-            if _kind(was.type) != _kind(now.type):
-                continue
-            was = pc.if_else(stays, pc.coalesce(was, now), pc.coalesce(now, was))
-        table = column.placed(table, name, was)
-    return column.kept(table, header, old, old_header)
-
-
 def _kind_of(value: Any) -> str:
-    return _kind(pa.scalar(value).type)
-
-
-def _kind(given: pa.DataType) -> str:
-    if pa.types.is_boolean(given):
-        return "true or false"
-    if pa.types.is_integer(given) or pa.types.is_floating(given):
-        return "numbers"
-    return "text" if pa.types.is_string(given) or pa.types.is_large_string(given) else str(given)
+    return kind(pa.scalar(value).type)
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

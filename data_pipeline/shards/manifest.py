@@ -19,7 +19,7 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +30,6 @@ import pyarrow.parquet as pq
 
 from data_pipeline.shards.layout import MEMBERS, sums_name, tar_name
 from data_pipeline.storage.store import Store
-from mytalk import atomic
 from mytalk.command import UserError
 
 FORMAT = 2
@@ -42,7 +41,7 @@ RENAMES_S = 0.5
 HELD_GROUPS = 256  # (row group, column) pairs kept for the next clip
 REPEATING = ["identity", "corpus", "split", "source", "source_sha256", "duplicate_group"]
 
-_PLACES = [(f"{member}_{what}", pa.int64()) for member in MEMBERS for what in ("offset", "size")]
+PLACES = [(f"{member}_{what}", pa.int64()) for member in MEMBERS for what in ("offset", "size")]
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -51,7 +50,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("frames", pa.int32()),
         ("shard", pa.int32()),
-        *_PLACES,
+        *PLACES,
         ("source", pa.string()),
         ("start_frame", pa.int32()),
         ("stop_frame", pa.int32()),
@@ -118,8 +117,8 @@ class Manifest:
         store = store or Store(folder)
         folder = Path(folder) if store.local else store.shown
         for wait_s in (RENAMES_S, 0):  # a writer may be between its two renames
-            header = _read_header(store)
-            opened, digest = _open_table(store)
+            header = read_header(store)
+            opened, digest = open_table(store)
             if digest == header["table"]["sha256"]:
                 break
             time.sleep(wait_s)
@@ -129,7 +128,7 @@ class Manifest:
                 "wrote them (extract, index, column or split) again"
             )
         made = cls(folder, header, opened=opened, store=store)
-        _refuse_leaks(made, folder)
+        refuse_leaks(made, folder)
         return made
 
     def __reduce__(self) -> tuple:
@@ -298,66 +297,8 @@ def _again(store: Store, digest: str) -> Manifest:
     return made
 
 
-def pending(folder: Path) -> tuple[pa.Table, dict[str, Any], bool] | None:
-    """Table, header, and whether they are of one write, for a command that will write the manifest anew.
-
-    A writer killed between the two files leaves a new table beside an old header: each is whole, and what
-    the table holds beyond the header is the work of the command that now runs again. None without both.
-    """
-    store = Store(folder)
-    try:
-        header = _read_header(store)
-        opened, digest = _open_table(store)
-        with opened:
-            table = pq.ParquetFile(pa.PythonFile(opened, "r")).read(use_threads=False)
-    except (UserError, pa.ArrowInvalid):
-        return None
-    return table, header, digest == header["table"]["sha256"]
-
-
-def save(folder: Path, table: pa.Table, header: dict[str, Any]) -> Manifest:
-    """Write table and header; returns them as the new manifest. Raises UserError for a leaking split."""
-    made = Manifest(folder, {}, table)
-    _refuse_leaks(made, folder)
-    target = io.BytesIO()
-    pq.write_table(table, target, row_group_size=GROUP_ROWS, write_statistics=False)
-    data = target.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    header = {**header, "format": FORMAT, "table": {"sha256": digest, "bytes": len(data), "rows": len(table)}}
-    atomic.write_bytes(folder / TABLE, data)
-    atomic.write_json(folder / HEADER, header)
-    return Manifest(folder, header, table)
-
-
-def from_parts(parts: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-    """Table and header of all shards' parts, in shard order."""
-    rows, shards = [], []
-    for part in sorted(parts, key=lambda part: part["shard"]):
-        for clip in part["clips"]:
-            places = {name: clip[name] for name, _ in _PLACES}
-            rows.append({"key": clip["key"], "split": "", "frames": clip["frames"], "shard": part["shard"]})
-            rows[-1].update(places, **clip["facts"])
-        if part["clips"]:
-            shards.append({"shard": part["shard"], **part["columns"]})
-    return pa.Table.from_pylist(rows, schema=SCHEMA), {"protocol": protocol, "shards": shards}
-
-
-def carried(table: pa.Table, old: pa.Table) -> pa.Table:
-    """A fresh table with what `old` knows beyond extraction: splits and added columns, by key.
-
-    Rows that are new stay without.
-    """
-    place = {key: index for index, key in enumerate(old["key"].to_pylist())}
-    indices = pa.array([place.get(key) for key in table["key"].to_pylist()], pa.int64())
-    splits = [value or "" for value in old["split"].take(indices).to_pylist()]
-    table = table.set_column(table.column_names.index("split"), "split", pa.array(splits, pa.string()))
-    for name in old.column_names:
-        if name not in table.column_names:
-            table = table.append_column(name, old[name].take(indices))
-    return table
-
-
-def _read_header(store: Store) -> dict[str, Any]:
+def read_header(store: Store) -> dict[str, Any]:
+    """manifest.json of a folder. Raises UserError where it is missing, no JSON, or of another format. OSError."""
     try:
         header = json.loads(store.whole(HEADER))
     except FileNotFoundError:
@@ -403,7 +344,7 @@ class _Positioned(io.RawIOBase):
         super().close()
 
 
-def _open_table(store: Store) -> tuple[IO[bytes], str]:
+def open_table(store: Store) -> tuple[IO[bytes], str]:
     """The table's file, open, and its SHA-256. A remote one is brought to a temporary file that has no name.
 
     What is open stays as it is while another command puts a new table in its place.
@@ -473,7 +414,7 @@ def _make_one(store: Store, name: str) -> str:
     return f"{store.shown}/{name} is missing; make it with: python -m data_pipeline extract VIDEOS {store.shown}"
 
 
-def _refuse_leaks(manifest: Manifest, folder: str | Path) -> None:
+def refuse_leaks(manifest: Manifest, folder: str | Path) -> None:
     """No identity, no identical source and no duplicate group is in two splits (invariant 3)."""
     for name in ("identity", "source_sha256", "duplicate_group"):
         if not manifest.has(name):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import split
-from data_pipeline.shards import manifest as manifests
+from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from mytalk.command import UserError
 from tests.helpers.manifests import row, table
@@ -89,7 +89,7 @@ def test_invariant_3_no_group_is_in_two_splits_and_nobody_moves(clips, late, see
 
 
 def folder_of(tmp_path, *rows):
-    manifests.save(tmp_path, table(*rows), {"protocol": {}, "shards": []})
+    manifest_update.save(tmp_path, table(*rows), {"protocol": {}, "shards": []})
     return tmp_path
 
 
@@ -134,8 +134,8 @@ def test_people_who_share_a_video_stay_together(tmp_path):
 def test_people_who_come_later_are_added(tmp_path):
     run(folder_of(tmp_path, *people(10)))
     first = Manifest.load(tmp_path)
-    grown = manifests.carried(table(*people(20)), first.table)
-    manifests.save(tmp_path, grown, first.header)
+    grown = manifest_update.carry_over(table(*people(20)), first.header, first.table, first.header)
+    manifest_update.save(tmp_path, *grown)
     assert run(tmp_path) == 0
     second = Manifest.load(tmp_path)
     assert second.column("split")[:10].tolist() == first.column("split").tolist()
@@ -144,7 +144,8 @@ def test_people_who_come_later_are_added(tmp_path):
     where = second.column("split").tolist()
     bridge[20]["source_sha256"] = bridge[where.index("train")]["source_sha256"]
     bridge.append(row("c/p20", "", source=bridge[where.index("val")]["source_sha256"], key="bridge"))
-    manifests.save(tmp_path, manifests.carried(table(*bridge), second.table), second.header)
+    bridged = manifest_update.carry_over(table(*bridge), second.header, second.table, second.header)
+    manifest_update.save(tmp_path, *bridged)
     with pytest.raises(UserError, match="one group"):
         run(tmp_path)
     assert run(tmp_path, "--force") == 0

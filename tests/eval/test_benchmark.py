@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from data_pipeline.shards import manifest as manifests
-from data_pipeline.shards import reader
+from data_pipeline.shards import manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from eval import (
     clip,
@@ -722,9 +722,9 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
             path.unlink()
     command("-m", "data_pipeline", "extract", str(tmp_path / "videos"), str(tmp_path / "shards"), check=True)
     held_ = Manifest.load(tmp_path / "shards")
-    splits = manifests.pa.array(["unseen"] * len(held_))
+    splits = pa.array(["unseen"] * len(held_))
     table = held_.table.set_column(held_.table.column_names.index("split"), "split", splits)
-    manifests.save(tmp_path / "shards", table, held_.header)
+    manifest_update.save(tmp_path / "shards", table, held_.header)
     config = appearance.AppearanceConfig(
         size_px=128, stem=4, channels=[8, 8], blocks=[1, 1], heads=2, discriminator_channels=8
     )

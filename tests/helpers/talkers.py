@@ -11,10 +11,11 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
-from data_pipeline.shards import manifest, members
+from data_pipeline.shards import manifest_update, members
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from mytalk import media
@@ -143,9 +144,11 @@ def write(
         held = COLUMNS if video else ("motion",)
         described = {column: shards.describe(folder, column, shard) for column in held}
         parts.append({"shard": shard, "clips": [row for _, row, _ in chunk], "columns": described})
-    table, header = manifest.from_parts(parts, {"crop_px": 256, "fps": 25, "made_by": "tests/helpers/talkers.py"})
+    table, header = manifest_update.from_parts(
+        parts, {"crop_px": 256, "fps": 25, "made_by": "tests/helpers/talkers.py"}
+    )
     split_of = {row["key"]: split for split, row, _ in samples}
-    splits = manifest.pa.array([split_of[key] for key in table["key"].to_pylist()])
+    splits = pa.array([split_of[key] for key in table["key"].to_pylist()])
     table = table.set_column(table.column_names.index("split"), "split", splits)
-    manifest.save(folder, table, header)
+    manifest_update.save(folder, table, header)
     return folder

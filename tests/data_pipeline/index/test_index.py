@@ -35,8 +35,7 @@ from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
 from data_pipeline.sample import windows
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
-from data_pipeline.shards import manifest as manifests
-from data_pipeline.shards import members, reader
+from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
 from mytalk.command import UserError
@@ -582,7 +581,7 @@ def test_what_is_appended_moves_nothing(tmp_path):
     splits(out)
     annotated = Manifest.load(out)
     table = annotated.table.append_column("sync_confidence", pa.array(np.arange(8) / 2))
-    manifests.save(out, table, annotated.header)
+    manifest_update.save(out, table, annotated.header)
     before = Manifest.load(out)
     drawn = SamplingConfig(shards_until=before.shards_until)
     config = WindowConfig(5, 20, 10)
@@ -671,9 +670,9 @@ def corpora(tmp_path_factory) -> Path:
     copied(root / "plain", root / "two-tars", change=lambda facts: facts)
     table = made.table.set_column(0, "key", pa.array([f"two-{key}" for key in made.column("key")]))
     hashes = pa.array([f"two {value}" for value in made.column("source_sha256")])
-    table = column.placed(table, "source_sha256", hashes)
+    table = manifest_update.set_column(table, "source_sha256", hashes)
     shutil.copytree(root / "plain", root / "two")
-    manifests.save(root / "two", table, made.header)
+    manifest_update.save(root / "two", table, made.header)
     copied(root / "one", root / "theirs", video=True)
     return root
 
@@ -758,8 +757,10 @@ def test_a_folder_that_grew_is_appended(corpora, tmp_path):
     indexed(tmp_path / "mine", *mine)
 
     def annotate(folder: Path, value: float) -> None:
-        table, header, _ = manifests.pending(folder)
-        manifests.save(folder, column.placed(table, "blurred", pa.array([value] * len(table))), header)
+        table, header, _ = manifest_update.stored(folder)
+        manifest_update.save(
+            folder, manifest_update.set_column(table, "blurred", pa.array([value] * len(table))), header
+        )
 
     annotate(tmp_path / "mine", 1)
     indexed(tmp_path / "all", tmp_path / "mine", corpora / "two")
@@ -781,12 +782,12 @@ def test_a_leak_between_folders_is_refused_and_unsplit_mends_it(corpora, tmp_pat
     other = tmp_path / "other"
     indexed(other, *tars, *OPTIONS)
     splits(other)
-    table, header, _ = manifests.pending(other)
+    table, header, _ = manifest_update.stored(other)
     people = table["identity"].to_pylist()
     turned = [
         {"train": "val", "val": "unseen", "unseen": "train"}[s] for s in Manifest.load(corpora / "two").column("split")
     ]
-    manifests.save(other, column.placed(table, "split", pa.array(turned)), header)
+    manifest_update.save(other, manifest_update.set_column(table, "split", pa.array(turned)), header)
     with pytest.raises(UserError, match=r"identity 'two/\w+' is in splits '\w+' and '\w+'; add --unsplit"):
         indexed(tmp_path / "out", corpora / "two", other)
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -1057,7 +1058,7 @@ def test_features_of_the_speech_are_shifted_with_it(talker_shards, tmp_path):
     column.add(folder, "mel", column.mel, 320, of="audio")
     plain = Manifest.load(folder)
     offsets = pa.array([2.0] * len(plain))
-    manifests.save(folder, Manifest.load(folder).table.append_column("sync_offset", offsets), plain.header)
+    manifest_update.save(folder, Manifest.load(folder).table.append_column("sync_offset", offsets), plain.header)
     late = Manifest.load(folder)
     (before,), (after,) = (
         reader.read(plain, [ReadRequest(3, "mel", 7, 17)]),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.shards import checksums, members, reader
+from data_pipeline.shards import checksums, manifest_update, members, reader
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.manifest import Manifest
@@ -211,7 +211,7 @@ def test_audio_keeps_16_bit_exactly():
 
 def test_invariant_3_a_person_in_two_splits_is_refused(tmp_path):
     fine = table(row("c/a", "train"), row("c/b", "val"), row("c/a", "train", "x"), row("c/d", ""))
-    made = manifests.save(tmp_path, fine, {})
+    made = manifest_update.save(tmp_path, fine, {})
     assert Manifest.load(tmp_path).digest == made.digest
     for bad in (
         table(row("c/a", "train"), row("c/b", "val"), row("c/a", "val", "x")),
@@ -219,7 +219,7 @@ def test_invariant_3_a_person_in_two_splits_is_refused(tmp_path):
         fine.append_column("duplicate_group", pa.array(["g", "g", "g", "h"])),
     ):
         with pytest.raises(command.UserError, match="--force"):
-            manifests.save(tmp_path, bad, {})
+            manifest_update.save(tmp_path, bad, {})
         _save_unchecked(tmp_path, bad)
         with pytest.raises(command.UserError, match="is in splits"):
             Manifest.load(tmp_path)
@@ -228,8 +228,8 @@ def test_invariant_3_a_person_in_two_splits_is_refused(tmp_path):
 def _save_unchecked(folder, bad) -> None:
     """What another program might write: every digest right, the split wrong."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifests, "_refuse_leaks", lambda table, folder: None)
-        manifests.save(folder, bad, {})
+        patch.setattr(manifests, "refuse_leaks", lambda table, folder: None)
+        manifest_update.save(folder, bad, {})
 
 
 def test_what_is_missing_or_of_another_format_is_refused_with_the_command(folder, tmp_path):
@@ -254,10 +254,10 @@ def test_what_is_missing_or_of_another_format_is_refused_with_the_command(folder
 
 
 def test_rows_of_a_split(tmp_path):
-    made = manifests.save(tmp_path, table(row("c/a", ""), row("c/b", "")), {})
+    made = manifest_update.save(tmp_path, table(row("c/a", ""), row("c/b", "")), {})
     with pytest.raises(command.UserError, match="python -m data_pipeline split"):
         made.rows("train")
-    made = manifests.save(tmp_path, table(row("c/a", "train"), row("c/b", "val"), row("c/d", "train")), {})
+    made = manifest_update.save(tmp_path, table(row("c/a", "train"), row("c/b", "val"), row("c/d", "train")), {})
     assert made.rows("train").tolist() == [0, 2]
     with pytest.raises(command.UserError, match="no clip is in split 'unseen'"):
         made.rows("unseen")
@@ -271,7 +271,7 @@ def test_what_is_known_of_old_clips_survives_new_ones():
     old = table(row("c/a", "train", key="one"), row("c/b", "val", key="two"))
     old = old.append_column("sync_offset", pa.array([1.0, 2.0]))
     fresh = table(row("c/z", "", key="new"), row("c/b", "", key="two"), row("c/a", "", key="one"))
-    merged = manifests.carried(fresh, old)
+    merged, _ = manifest_update.carry_over(fresh, {"shards": []}, old, {"shards": []})
     assert merged["split"].to_pylist() == ["", "val", "train"]
     assert merged["sync_offset"].to_pylist() == [None, 2.0, 1.0]
 
@@ -294,7 +294,7 @@ def test_a_writer_between_its_two_renames_is_waited_for(folder, tmp_path, monkey
     copy = copy_of(folder, tmp_path)
     old = Manifest.load(copy)
     header = (copy / "manifest.json").read_bytes()
-    made = manifests.save(copy, old.table.append_column("late", pa.array([0.0] * len(old))), old.header)
+    made = manifest_update.save(copy, old.table.append_column("late", pa.array([0.0] * len(old))), old.header)
     new = (copy / "manifest.json").read_bytes()
     (copy / "manifest.json").write_bytes(header)
     monkeypatch.setattr(manifests.time, "sleep", lambda _: (copy / "manifest.json").write_bytes(new))
