@@ -80,7 +80,6 @@ PRIVATE_NAMES_IN_TESTS = {  # used all the same, and why
     "tests/data_pipeline/index/test_index.py": {"_tensors", "_landmarks"},
     "tests/data_pipeline/sample/test_loader.py": {"_tensors", "_tail"},
     # a kill between two writes, of which nothing is seen from outside
-    "tests/data_pipeline/shards/test_manifest.py": {"_refuse_leaks"},
     # who holds which connection, after a fork and in which thread
     "tests/data_pipeline/storage/test_store.py": {
         *("_registry", "_told", "_of_thread", "_write", "_system", "_systems", "_where", "_path")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from data_pipeline import plan
-from data_pipeline.shards import manifest
+from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from mytalk import config
 from tests.helpers import talkers
@@ -225,7 +225,7 @@ def appended(shards: Path) -> int:
     place = after.table.column_names.index("corpus")
     for path in longer.glob("motion-*"):
         shutil.copy(path, shards)
-    manifest.save(shards, after.table.set_column(place, "corpus", corpora), after.header)
+    manifest_update.save(shards, after.table.set_column(place, "corpus", corpora), after.header)
     return before.shards_until
 
 
@@ -233,7 +233,7 @@ def test_a_run_goes_on_unchanged_while_its_shards_are_annotated_and_appended_to(
     shards = half / "shards"
     assert appended(shards) == 20
     made = Manifest.load(shards)
-    manifest.save(shards, made.table.append_column("score", pa.array(np.arange(len(made)) / 7)), made.header)
+    manifest_update.save(shards, made.table.append_column("score", pa.array(np.arange(len(made)) / 7)), made.header)
     done = command(*typed(shards, half / "run"), timeout=600)
     assert done.returncode == 0, done.stderr
     assert "resuming after step 3" in done.stdout
@@ -292,7 +292,7 @@ def test_validation_keeps_to_the_pinned_shards(shards, tmp_path, name):
     longer = talkers.write(tmp_path / "longer", {"val": 2, "train": 8, "unseen": 2}, frames=24, per_shard=1)
     made = Manifest.load(longer)
     splits = pa.array(["val" if split == "unseen" else split for split in made.column("split")])
-    manifest.save(longer, made.table.set_column(made.names.index("split"), "split", splits), made.header)
+    manifest_update.save(longer, made.table.set_column(made.names.index("split"), "split", splits), made.header)
     before, pinned, later = (
         recipe_of(name, folder, f"shards_until={until}") for folder, until in ((shards, 0), (longer, 20), (longer, 0))
     )

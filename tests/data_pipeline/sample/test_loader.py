@@ -38,7 +38,7 @@ from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import MAX_CORPORA, Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig, Windows
-from data_pipeline.shards import checksums, manifest, reader
+from data_pipeline.shards import checksums, manifest, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from data_pipeline.storage import cache as cache_module
@@ -216,7 +216,7 @@ def test_rows_without_a_corpus_or_split_are_of_none(tmp_path, name):
     made = index([[("a", "train", 5)] * 3, [("b", "train", 5)] * 2])
     values = [*made.column(name)[:4].tolist(), None]
     table = made.table.set_column(made.names.index(name), name, pa.array(values, pa.string()))
-    manifest.save(tmp_path, table, {})
+    manifest_update.save(tmp_path, table, {})
     for other in (Manifest(tmp_path, {}, table), Manifest.load(tmp_path)):
         chosen = select(other, "train", ("frames",))
         expected = {"a": 3, "b": 1, "": 1} if name == "corpus" else {"a": 3, "b": 1}
@@ -228,7 +228,7 @@ def test_rows_without_a_corpus_or_split_are_of_none(tmp_path, name):
 
 
 def test_a_manifest_of_no_clips_is_refused(tmp_path):
-    manifest.save(tmp_path, index([[("a", "train", 5)]]).table.slice(0, 0), {})
+    manifest_update.save(tmp_path, index([[("a", "train", 5)]]).table.slice(0, 0), {})
     with pytest.raises(UserError, match="no clip is in split 'train'"):
         select(Manifest.load(tmp_path), "train", ("frames",))
 
@@ -296,7 +296,7 @@ def test_the_order_depends_on_nothing_but_what_is_selected(shapes, later, repeat
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(manifest, "GROUP_ROWS", 3)
         patch.setattr(manifest, "BATCH_GROUPS", 2)
-        manifest.save(Path(folder), made.table, {})
+        manifest_update.save(Path(folder), made.table, {})
         again(Manifest.load(folder))
 
 
@@ -309,7 +309,7 @@ def test_the_digest_of_whole_numbers_does_not_depend_on_the_pieces_they_are_read
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(manifest, "GROUP_ROWS", 2)
         patch.setattr(manifest, "BATCH_GROUPS", 1)
-        manifest.save(Path(folder), made.table, {})
+        manifest_update.save(Path(folder), made.table, {})
         assert select(Manifest.load(folder), "train", ("sync_offset",)).digest == expected
 
 
@@ -358,7 +358,7 @@ def annotated(folder: Path, name: str = "sync_confidence", values: pa.Array | No
     """Append a column, as annotate does."""
     made = Manifest.load(folder)
     values = pa.array(np.linspace(-2, 2, len(made))) if values is None else values
-    manifest.save(folder, made.table.append_column(name, values), made.header)
+    manifest_update.save(folder, made.table.append_column(name, values), made.header)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -369,7 +369,7 @@ def test_annotating_in_the_middle_of_a_run_disturbs_nothing(shards, alone, tmp_p
     monkeypatch.setattr(manifest, "GROUP_ROWS", 3)  # so that not all of the table is held when it is replaced
     monkeypatch.setattr(manifest, "HELD_GROUPS", 1)
     whole = Manifest.load(folder)
-    manifest.save(folder, whole.table, whole.header)
+    manifest_update.save(folder, whole.table, whole.header)
     examples = RECIPES[recipe](Manifest.load(folder), DRAWN)
     made = Consumed()
     own = loader.SlotStream(examples, GLOBAL_BATCH, 4, 0, 1, 0, 3)
@@ -377,10 +377,10 @@ def test_annotating_in_the_middle_of_a_run_disturbs_nothing(shards, alone, tmp_p
         made.add(next(batches))
         annotated(folder)
         after = Manifest.load(folder)
-        manifest.save(folder, after.table.slice(0, 4), after.header)  # far more than annotating does
+        manifest_update.save(folder, after.table.slice(0, 4), after.header)  # far more than annotating does
         for batch in batches:
             made.add(batch)
-    manifest.save(folder, after.table, after.header)
+    manifest_update.save(folder, after.table, after.header)
     assert after.digest != examples.manifest.digest
     fresh = RECIPES[recipe](Manifest.load(folder), DRAWN)
     assert fresh.selection.digest == examples.selection.digest
@@ -397,7 +397,7 @@ def test_shards_appended_behind_the_pinned_ones_change_nothing(shards, alone, tm
     assert (longer / "motion-000003.tar").read_bytes() == (shards / "motion-000003.tar").read_bytes()
     corpora = pa.array(["test"] * 20 + ["new"] * 4)
     place = after.table.column_names.index("corpus")
-    manifest.save(longer, after.table.set_column(place, "corpus", corpora), after.header)
+    manifest_update.save(longer, after.table.set_column(place, "corpus", corpora), after.header)
     pinned = RECIPES[recipe](Manifest.load(longer), SamplingConfig(seed=3, shards_until=4))
     assert_same(run(pinned, 2, 0, 3), alone[recipe])
     assert RECIPES[recipe](Manifest.load(longer), DRAWN).selection.digest != pinned.selection.digest
@@ -539,7 +539,7 @@ def shared_people(mixed, tmp_path_factory) -> Path:
     folder = shutil.copytree(mixed, tmp_path_factory.mktemp("shared") / "shards")
     made = Manifest.load(folder)
     corpora = pa.array([TWO_CORPORA[row % 2] for row in range(len(made))])
-    manifest.save(folder, made.table.set_column(made.names.index("corpus"), "corpus", corpora), made.header)
+    manifest_update.save(folder, made.table.set_column(made.names.index("corpus"), "corpus", corpora), made.header)
     return folder
 
 
@@ -578,7 +578,7 @@ def cut_member(folder: Path) -> str:
     sizes = made.column("landmarks_size").copy()
     sizes[8:10] -= 3000
     place = made.table.column_names.index("landmarks_size")
-    manifest.save(folder, made.table.set_column(place, "landmarks_size", pa.array(sizes)), made.header)
+    manifest_update.save(folder, made.table.set_column(place, "landmarks_size", pa.array(sizes)), made.header)
     return "layout"
 
 
@@ -1044,7 +1044,7 @@ def test_a_plan_names_clips_that_cannot_be_and_goes_on(talker_shards, tmp_path, 
     row = int(before.rows("train")[0])
     sizes = before.column("landmarks_size").tolist()
     other = with_column(before, "landmarks_size", [9 if i == row else size for i, size in enumerate(sizes)])
-    manifest.save(folder, other.table, before.header)
+    manifest_update.save(folder, other.table, before.header)
     args = plan.arguments().parse_args([str(folder), "--global-batch", "8", "--min-frames", "12", "--max-frames", "24"])
     made = plan.plan(args)
     assert list(made["damaged"]) == [str(before.at(row, "key"))]

@@ -24,7 +24,7 @@ from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
 from data_pipeline.sample.windows import SamplingConfig, Window, WindowConfig
-from data_pipeline.shards import manifest, reader
+from data_pipeline.shards import manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
@@ -290,7 +290,7 @@ def test_invariant_9_annotating_an_unrelated_column_changes_no_key(talker_shards
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
     before = Manifest.load(folder)
     offsets = pa.array(np.linspace(-2, 2, len(before)))
-    manifest.save(folder, before.table.append_column("sync_confidence", offsets), before.header)
+    manifest_update.save(folder, before.table.append_column("sync_confidence", offsets), before.header)
     after = Manifest.load(folder)
     assert after.digest != before.digest
     assert "sync_confidence" in after.table.column_names
@@ -486,6 +486,6 @@ def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talke
     sent = pickle.loads(packed)  # noqa: S301  what DataLoader does with it
     assert_equal(consumed([sent([3, 40])]), consumed([examples([3, 40])]))
     before = Manifest.load(folder)
-    manifest.save(folder, before.table.append_column("late", pa.array([1.0] * len(before))), before.header)
+    manifest_update.save(folder, before.table.append_column("late", pa.array([1.0] * len(before))), before.header)
     with pytest.raises(UserError, match="written anew while the run began"):
         pickle.loads(packed)  # noqa: S301

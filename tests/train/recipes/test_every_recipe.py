@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from data_pipeline.shards import manifest
+from data_pipeline.shards import manifest, manifest_update
 from mytalk import config
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
@@ -24,7 +24,7 @@ def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split)
     crop_px, row = made.column("crop_px").copy(), made.rows(split)[1]
     crop_px[row] = 128
     place = made.table.column_names.index("crop_px")
-    manifest.save(shards, made.table.set_column(place, "crop_px", manifest.pa.array(crop_px)), made.header)
+    manifest_update.save(shards, made.table.set_column(place, "crop_px", manifest.pa.array(crop_px)), made.header)
     schema, recipe = RECIPES[name]
     tiny = ROOT / "tests" / "helpers" / f"tiny_{name}.yaml"
     with pytest.raises(UserError, match=r"is a crop of 128 px and training needs 256; extract again") as told:
