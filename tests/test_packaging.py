@@ -126,7 +126,7 @@ ROOMS = {
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
     "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
-    "data_pipeline.extract": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
+    "data_pipeline.extract": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.synthetic": set[str](),
     "mytalk.face": PLUMBING,
     "mytalk.media": {*PLUMBING, "mytalk.face"},
