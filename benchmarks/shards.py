@@ -65,7 +65,11 @@ class Coding:
             return np.stack([_jpeg_pixels(read(*self.places[index])) for index in indices])
         if way == "whole":
             return media.decode_frames(read(0, len(self.data)), indices)
-        return mp4.read_frames(read, len(self.data), indices)
+        head = read(0, min(mp4.HEAD_BYTES, len(self.data)))
+        if (needed := mp4.Track.needs(head, len(self.data))) > len(head):  # a long index
+            head += read(len(head), needed - len(head))
+        track = mp4.Track.parse(head, len(self.data))
+        return track.decode([read(*where) for where in track.ranges(indices)], indices)
 
 
 def arguments() -> argparse.ArgumentParser:

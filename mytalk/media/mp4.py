@@ -136,27 +136,20 @@ class Track:
         if [len(piece) for piece in pieces] != [size for _, size in ranges]:
             raise _corrupt(f"{[len(piece) for piece in pieces]} bytes for the ranges {ranges}")
         starts = np.array([offset for offset, _ in ranges], np.int64)
+
+        def sample_bytes(sample: int) -> bytes:
+            offset, size = int(self.offsets_S[sample]), int(self.sizes_S[sample])
+            piece = int(np.searchsorted(starts, offset, side="right")) - 1
+            begin = offset - int(starts[piece])
+            return pieces[piece][begin : begin + size]
+
         rgb: dict[int, np.ndarray] = {}
-        wanted = {int(index) for index in indices}
+        asked = {int(index) for index in indices}
         try:
             decoder, to_rgb = _of_thread.of(self)
             for first, past in self.groups(indices):
-                pictures = []
-                for sample in range(first, past):
-                    offset, size = int(self.offsets_S[sample]), int(self.sizes_S[sample])
-                    piece = int(np.searchsorted(starts, offset, side="right")) - 1
-                    begin = offset - int(starts[piece])
-                    packet = av.Packet(pieces[piece][begin : begin + size])
-                    packet.pts = sample
-                    pictures += decoder.decode(packet)
-                pictures += decoder.decode(None)
-                decoder.flush_buffers()
-                if [picture.pts for picture in pictures] != list(range(first, past)):
-                    raise _corrupt(f"{len(pictures)} pictures of {past - first} can be decoded from picture {first} on")
-                for picture in pictures:
-                    if picture.is_corrupt or (picture.width, picture.height) != (self.width, self.height):
-                        raise _corrupt(f"damaged picture {picture.pts}")
-                    if picture.pts in wanted:
+                for picture in self._decode_group(decoder, sample_bytes, first, past):
+                    if picture.pts in asked:
                         rgb[picture.pts] = to_rgb.reformat(picture, format="rgb24", threads=1).to_ndarray()
         except (av.error.FFmpegError, MediaError) as error:
             _of_thread.forget()
@@ -166,31 +159,31 @@ class Track:
         empty = np.zeros((0, self.height, self.width, 3), np.uint8)
         return np.stack([rgb[int(index)] for index in indices]) if rgb else empty
 
+    def _decode_group(self, decoder: Any, sample_bytes: Callable[[int], bytes], first: int, past: int) -> list[Any]:
+        """The pictures [first, past) of one group, decoded from its key picture on. Raises MediaError (corrupt)."""
+        pictures = []
+        for sample in range(first, past):
+            packet = av.Packet(sample_bytes(sample))
+            packet.pts = sample
+            pictures += decoder.decode(packet)
+        pictures += decoder.decode(None)
+        decoder.flush_buffers()
+        if [picture.pts for picture in pictures] != list(range(first, past)):
+            raise _corrupt(f"{len(pictures)} pictures of {past - first} can be decoded from picture {first} on")
+        for picture in pictures:
+            if picture.is_corrupt or (picture.width, picture.height) != (self.width, self.height):
+                raise _corrupt(f"damaged picture {picture.pts}")
+        return pictures
 
-def read_frames(read: Callable[[int, int], bytes], size_bytes: int, indices: Sequence[int]) -> np.ndarray:
-    """Frames `indices` of a file of `size_bytes` as RGB uint8 (T, H, W, 3); `read(offset, size)` gives its bytes.
 
-    Reads its first HEAD_BYTES (more where the index is longer) and the `ranges`. Raises MediaError (corrupt,
-    layout), IndexError, and what `read` raises.
-    """
-    head = read(0, min(HEAD_BYTES, size_bytes))
-    while (needed := Track.needs(head, size_bytes)) > len(head):
-        more = read(len(head), needed - len(head))
-        if len(more) != needed - len(head):
-            raise _corrupt("the file is cut short")
-        head += more
-    track = Track.parse(head, size_bytes)
-    return track.decode([read(*where) for where in track.ranges(indices)], indices)
-
-
-class _OfThread(threading.local):
-    """Each thread keeps its last decoder: making one costs more than decoding a small picture."""
+class _DecoderOfThread(threading.local):
+    """Each thread keeps its last decoder: creating one costs more than decoding a small picture."""
 
     avcc: tuple[bytes, int, int] | None = None
-    made: Any = None
+    decoder: Any = None
 
     def of(self, track: Track) -> tuple[Any, VideoReformatter]:
-        """A decoder for the track, without memory of pictures, and what turns its pictures into RGB."""
+        """A decoder for the track, with no pictures in its buffers, and the converter of its pictures to RGB."""
         if self.avcc != (track.avcc, track.width, track.height):
             decoder: Any = av.CodecContext.create("h264", "r")
             decoder.extradata = track.avcc
@@ -198,15 +191,15 @@ class _OfThread(threading.local):
             most_px = (track.width + 64) * (track.height + 64)  # coded in whole blocks; a picture may say any size
             # "aggressive": a picture must end where its bits do, as x264's do; finds most of what "explode" leaves.
             decoder.options = {"err_detect": "explode+aggressive", "max_pixels": str(most_px)}
-            self.made = decoder, VideoReformatter()
+            self.decoder = decoder, VideoReformatter()
             self.avcc = track.avcc, track.width, track.height
-        return self.made
+        return self.decoder
 
     def forget(self) -> None:
-        self.avcc = self.made = None
+        self.avcc = self.decoder = None
 
 
-_of_thread = _OfThread()
+_of_thread = _DecoderOfThread()
 
 
 # Boxes -----------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def encode_frames(
 ) -> bytes:
     """RGB uint8 (H, W, 3) frames (even H and W) as the bytes of an H.264 mp4; `codec` are options of x264.
 
-    The index comes first, so that `mp4.read_frames` finds some frames without reading all. One thread, no time
-    stamps of the day: the same frames give the same bytes.
+    The index comes first, so that some frames can be read without the others (mytalk/media/mp4.py). One thread and
+    no time of day: the same frames give the same bytes.
     """
     target = io.BytesIO()
 

@@ -51,6 +51,12 @@ def track_of(data: bytes) -> mp4.Track:
     return mp4.Track.parse(data, len(data))
 
 
+def read_ranges(data: bytes, indices: list[int]) -> np.ndarray:
+    """Frames `indices`, decoded from the bytes of their ranges alone."""
+    track = track_of(data)
+    return track.decode([data[offset : offset + size] for offset, size in track.ranges(indices)], indices)
+
+
 def packets(data: bytes) -> list[tuple[int, int, bool]]:
     """(offset, size, is key) of every picture, by ffmpeg's demuxer: the independent index."""
     with av.open(io.BytesIO(data)) as container:
@@ -93,19 +99,13 @@ def test_frames_of_ranges_are_those_of_the_whole_file(count, gop):
         assert np.array_equal(got, whole[indices])
 
 
-def test_only_the_head_and_the_ranges_are_read():
-    data, asked = clip(250), []
-
-    def read(offset: int, size: int) -> bytes:
-        asked.append((offset, size))
-        return data[offset : offset + size]
-
-    got = mp4.read_frames(read, len(data), [201, 3, 77])
-    assert np.array_equal(got, media.decode_frames(data, [201, 3, 77]))
-    assert asked == [(0, mp4.HEAD_BYTES), *track_of(data).ranges([201, 3, 77])]
-    assert sum(size for _, size in asked) < len(data) / 4
+def test_some_frames_need_a_small_part_of_the_file():
+    data, indices = clip(250), [201, 3, 77]
+    track = mp4.Track.parse(data[: mp4.HEAD_BYTES], len(data))
+    assert np.array_equal(read_ranges(data, indices), media.decode_frames(data, indices))
+    assert mp4.HEAD_BYTES + sum(size for _, size in track.ranges(indices)) < len(data) / 4
     with pytest.raises(MediaError):
-        mp4.read_frames(lambda offset, size: data[:9000][offset : offset + size], len(data), [201])
+        track.decode([data[:9000][offset : offset + size] for offset, size in track.ranges([201])], [201])
 
 
 def test_a_head_of_any_length_says_how_much_it_needs():
@@ -120,7 +120,7 @@ def test_a_head_of_any_length_says_how_much_it_needs():
     assert len(mp4.Track.parse(data[:end], len(data))) == 30
     long = media.encode_frames([np.zeros((64, 64, 3), np.uint8)] * 1200)
     assert mp4.Track.needs(long[: mp4.HEAD_BYTES], len(long)) > mp4.HEAD_BYTES
-    got = mp4.read_frames(lambda offset, size: long[offset : offset + size], len(long), [1199])
+    got = read_ranges(long, [1199])
     assert np.array_equal(got, media.decode_frames(long, [1199]))
 
 
@@ -146,7 +146,7 @@ def test_no_frames_and_frames_outside():
 def test_another_layout_is_left_to_the_whole_file(data):
     data = data()
     with pytest.raises(MediaError) as caught:
-        mp4.read_frames(lambda offset, size: data[offset : offset + size], len(data), [0])
+        read_ranges(data, [0])
     assert caught.value.reason == "layout"
     assert len(media.decode_frames(data, range(12))) == 12
 
@@ -334,7 +334,7 @@ def test_a_picture_of_another_size_than_stated_is_refused():
     for stated in ((16, 32), (64, 64), (64, 32), (1, 1), (4096, 4096)):
         wrong = data[:at] + struct.pack(">HH", *stated) + data[at + 4 :]
         with pytest.raises(MediaError) as caught:
-            mp4.read_frames(lambda offset, size, wrong=wrong: wrong[offset : offset + size], len(wrong), [0, 1])
+            read_ranges(wrong, [0, 1])
         assert caught.value.reason == "corrupt"
 
 
@@ -362,7 +362,7 @@ def test_threads_do_not_meet():
     def some(number: int) -> bool:
         data, random = clips[number % 4], np.random.default_rng(number)
         indices = random.integers(0, 15, 4).tolist()
-        got = mp4.read_frames(lambda offset, size: data[offset : offset + size], len(data), indices)
+        got = read_ranges(data, indices)
         return np.array_equal(got, whole[number % 4][indices])
 
     with ThreadPoolExecutor(4) as pool:
