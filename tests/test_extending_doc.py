@@ -38,3 +38,21 @@ def test_the_detector_of_the_page_extracts_shards(tmp_path, monkeypatch):
     options = ["--detector", "still", "--workers", "0"]
     assert extract.run(extract.arguments().parse_args([str(videos), str(shards), *options])) == 0
     assert "single pictures" in json.loads((shards / "protocol.json").read_text())["detector"]
+
+
+def test_the_corpus_of_the_page_gives_people_ranges_and_facts(tmp_path, monkeypatch):
+    from data_pipeline.extract.corpora.layouts import LAYOUTS
+    from data_pipeline.shards.manifest import Manifest
+    from tests.helpers import stub_extract
+
+    (tmp_path / "interviews.py").write_text(block("A corpus"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(LAYOUTS, "interviews", "interviews")
+    videos = stub_extract.corpus(tmp_path / "videos")
+    (videos / "list.csv").write_text("ann/talk.mp4,ann,0.5,1.7,en\ncat/talk.mkv,cat,0,2,de\n")
+    code, output = stub_extract.run(videos, tmp_path / "out", "--layout", "interviews", "--min-face-px", "16")
+    assert code == 0, output
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest.column("identity").tolist() == ["videos/ann", "videos/cat"]
+    assert manifest.column("language").tolist() == ["en", "de"]
+    assert manifest.column("stop_frame").tolist() == [42, 50]

@@ -8,10 +8,13 @@ import functools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.extract import pool, process, sources
+from data_pipeline.extract.corpora import folder, layouts
+from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.survey import Limits
 from data_pipeline.shards import layout, manifest_update
@@ -24,31 +27,38 @@ from mytalk.progress import Progress
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline extract",
         "Turn videos into clips: find the face, crop, cut into spans, write shards of two columns, and a\n"
-        "manifest. The person in a video is named by its folder. Every video and every span ends in one\n"
-        "named state (ledger.jsonl). Stopped at any moment, the same command continues; videos added later\n"
-        "get shards of their own.",
+        "manifest. The person in a video is named by its folder, or as --layout says. Every video and every span\n"
+        "ends in one named state (ledger.jsonl). Stopped at any moment, the same command continues; videos\n"
+        "added later get shards of their own.",
         "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf",
     )
-    made.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
-    made.add_argument("out", type=Path, help="folder of the shards")
-    made.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")
-    made.add_argument(
+    parser.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
+    parser.add_argument("out", type=Path, help="folder of the shards")
+    parser.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")
+    parser.add_argument(
+        "--layout",
+        choices=sorted(layouts.LAYOUTS),
+        default="folder",
+        help="how VIDEOS lies on disk; hdtf and lrs3 read people, time ranges and facts from the corpus's own files "
+        "(default: a folder for each person)",
+    )
+    parser.add_argument(
         "--identity",
         choices=("first", "parent"),
         help="which folder names the person, where videos lie deeper than one: the first below VIDEOS "
         "(VoxCeleb2, MEAD) or the one that holds the video (LRS3)",
     )
-    made.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
-    made.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
     limits = Limits()
-    made.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
-    made.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
-    made.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
-    detector.add_option(made)
-    return made
+    parser.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
+    parser.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
+    parser.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
+    detector.add_option(parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,19 +68,31 @@ def run(args: argparse.Namespace) -> int:
     corpus = args.corpus or args.videos.resolve().name
     if not args.videos.is_dir():
         raise command.UserError(f"no folder {args.videos}; name a folder of videos")
-    found = sources.walk(args.videos, skip=out.resolve())
-    if not found and not (out / sources.FILE).exists():
+    files = sources.walk(args.videos, skip=out.resolve())
+    if not files and not (out / sources.FILE).exists():
         suffixes = " ".join(sorted(sources.SUFFIXES))
         raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}")
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
-        settings = {**dataclasses.asdict(limits), "crop_px": CROP_PX}
-        per_shard = args.sources_per_shard
-        listed = sources.listed(args.videos, out, corpus, settings, per_shard, args.identity, found)
+        listed = sources.listed(args.videos, out, _settings(args, corpus, limits), _videos(args, files), dict(files))
         frames = _extract(args, listed, corpus, limits)
         return _close(out, listed, frames, started, max(args.workers, 1))
+
+
+def _videos(args: argparse.Namespace, files: list[tuple[str, int]]) -> Iterator[Video]:
+    """The videos of the corpus by its layout."""
+    paths = [path for path, _ in files]
+    if args.layout == "folder":
+        return folder.videos(args.videos, paths, args.identity)
+    return layouts.load(args.layout)(args.videos, paths)
+
+
+def _settings(args: argparse.Namespace, corpus: str, limits: Limits) -> dict[str, Any]:
+    """What must stay the same in every run into one folder."""
+    names = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
+    return {**dataclasses.asdict(limits), "crop_px": CROP_PX, **names, "layout": args.layout}
 
 
 def make_shard(task: ShardTask, tick) -> dict[str, Any]:
@@ -182,4 +204,6 @@ def _limits(args: argparse.Namespace) -> Limits:
         raise command.UserError("--min-seconds must be above 0 and not above --max-seconds")
     if args.sources_per_shard < 1 or args.workers < 0:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
+    if args.identity and args.layout != "folder":
+        raise command.UserError(f"--layout {args.layout} names the people itself; leave --identity out")
     return Limits(args.min_seconds, args.max_seconds, args.min_face_px)

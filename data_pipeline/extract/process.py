@@ -74,7 +74,7 @@ def extract_source(
 ) -> tuple[dict[str, Any], Iterator[Clip]]:
     """The ledger row of a source, and its clips, which are read when they are taken. Raises MediaError, OSError."""
     path = task.videos / source.path
-    surveyed = survey.survey(path, detector, tick)
+    surveyed = survey.survey(path, source.ranges_s, detector, tick)
     spans = survey.spans_of(surveyed, task.limits)
     kept = [span for span in spans if span.state == KEPT]
     row: dict[str, Any] = {"source": source.path, "identity": source.identity}

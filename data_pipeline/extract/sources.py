@@ -10,26 +10,40 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.extract.corpora.layouts import Fact, Video
+from data_pipeline.shards.manifest import SCHEMA
 from mytalk import atomic
 from mytalk.command import UserError
 
 SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 FILE = "sources.json"
 FORMAT = 1
+OWN_FACTS = {*SCHEMA.names, "duplicate_group"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video file: path relative to the corpus (with /), size when listed, who is in it, its shard."""
+    """A video file: path relative to the corpus (with /), size when listed, who is in it, its shard.
+
+    `ranges_s`: [start, stop] in seconds of the parts to use, none: all. `facts`: what the corpus says of its clips.
+    """
 
     path: str
     bytes: int
     identity: str
     shard: int
+    ranges_s: list[list[float]] = field(default_factory=list)
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """As sources.json holds it: without ranges and facts where there are none."""
+        return {name: value for name, value in asdict(self).items() if value or name not in ("ranges_s", "facts")}
 
 
 def walk(videos: Path, skip: Path | None = None) -> list[tuple[str, int]]:
@@ -60,24 +74,6 @@ def walk(videos: Path, skip: Path | None = None) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def identity_of(path: str, corpus: str, level: str | None) -> str:
-    """`corpus/person` of a source: the name of the folder that holds it, or its own stem at the top.
-
-    Where videos lie deeper than one folder, the person may be the `first` folder (VoxCeleb2, MEAD) or the
-    `parent` (LRS3): a wrong guess would put one person into two splits unseen, so `level` must say which.
-    Raises UserError without it.
-    """
-    parts = path.split("/")
-    if len(parts) == 1:
-        return f"{corpus}/{Path(path).stem}"
-    if len(parts) > 2 and level is None:
-        raise UserError(
-            f"'{path}' lies deeper than one folder; add --identity first or --identity parent to say which "
-            "folder names the person"
-        )
-    return f"{corpus}/{parts[0] if level == 'first' else parts[-2]}"
-
-
 def key_of(corpus: str, path: str, start_frame: int) -> str:
     """The clip's key: readable, without dots or folders, unique by a digest of corpus and whole path."""
     digest = hashlib.sha256(f"{corpus}\0{path}".encode()).hexdigest()[:10]
@@ -86,42 +82,70 @@ def key_of(corpus: str, path: str, start_frame: int) -> str:
 
 
 def listed(
-    videos: Path,
-    out: Path,
-    corpus: str,
-    settings: dict[str, Any],
-    per_shard: int,
-    level: str | None,
-    fresh: list[tuple[str, int]],
+    folder: Path, out: Path, settings: dict[str, Any], videos: Iterable[Video], bytes_of: dict[str, int]
 ) -> list[Source]:
-    """The frozen list with the `fresh` files (see `walk`) appended, saved in `out`.
+    """The frozen list with the `videos` that are new appended, saved in `out`; `bytes_of` is the size of every file.
 
-    Raises UserError where `out` was made from another corpus or with other settings, or where a listed file
-    has changed since.
+    Videos without a file are counted on stderr and join once they are there. Raises UserError where `out` was made with
+    other settings, where a listed file has changed since, for wrong videos, and where the list is empty.
     """
-    kept = _load(out)
-    settings = {**settings, "corpus": corpus, "sources_per_shard": per_shard, "identity": level}
-    if kept is None:
-        kept = {"format": FORMAT, "settings": settings, "sources": []}
+    saved = _load(out) or {"format": FORMAT, "settings": settings, "sources": []}
     for name, value in settings.items():
-        if kept["settings"].get(name) != value:
-            before = kept["settings"].get(name)
+        before = saved["settings"].get(name, "folder" if name == "layout" else None)
+        if before != value:
             raise UserError(f"{out} was made with {name} = {before}, now {value}; name another folder")
-    sources = [Source(**row) for row in kept["sources"]]
-    size_of = dict(fresh)
+    sources = [Source(**row) for row in saved["sources"]]
     for source in sources:
-        if size_of.get(source.path, source.bytes) != source.bytes:
-            raise UserError(f"{videos / source.path} has changed since it was listed; name another folder")
+        if bytes_of.get(source.path, source.bytes) != source.bytes:
+            raise UserError(f"{folder / source.path} has changed since it was listed; name another folder")
     known = {source.path for source in sources}
-    added = [(path, size) for path, size in fresh if path not in known]
-    first = max((source.shard for source in sources), default=-1) + 1
-    for number, (path, size) in enumerate(added):
-        shard = first + number // per_shard
-        sources.append(Source(path, size, identity_of(path, corpus, level), shard))
-    if added:
-        rows = [asdict(source) for source in sources]
-        atomic.write_json(out / FILE, {"format": FORMAT, "settings": settings, "sources": rows})
+    fresh = [video for video in sorted(videos, key=lambda video: video.path) if video.path not in known]
+    there = [video for video in fresh if video.path in bytes_of]
+    if missing := len(fresh) - len(there):
+        first = next(video.path for video in fresh if video.path not in bytes_of)
+        print(f"{missing} videos of the corpus's lists are missing in {folder}, the first is {first}", file=sys.stderr)
+    first_shard = max((source.shard for source in sources), default=-1) + 1
+    for number, video in enumerate(there):
+        shard = first_shard + number // settings["sources_per_shard"]
+        identity = f"{settings['corpus']}/{video.person}"
+        ranges_s = _united(video)
+        sources.append(Source(video.path, bytes_of[video.path], identity, shard, ranges_s, dict(video.facts)))
+    if not sources:
+        raise UserError(f"no video of layout {settings['layout']} in {folder}; is another --layout meant?")
+    _refuse_wrong(sources)
+    if there:
+        rows = [source.row() for source in sources]
+        kept = {name: value for name, value in settings.items() if (name, value) != ("layout", "folder")}
+        atomic.write_json(out / FILE, {"format": FORMAT, "settings": kept, "sources": rows})
     return sources
+
+
+def _united(video: Video) -> list[list[float]]:
+    """The time ranges of a video in order, those that touch as one. Raises UserError for an empty or negative one."""
+    ranges_s: list[list[float]] = []
+    for start_s, stop_s in sorted(video.ranges_s):
+        if not 0 <= start_s < stop_s:
+            raise UserError(f"{video.path}: a time range from {start_s} to {stop_s} s is empty; correct its label")
+        if ranges_s and start_s <= ranges_s[-1][1]:
+            ranges_s[-1][1] = max(ranges_s[-1][1], stop_s)
+        else:
+            ranges_s.append([start_s, stop_s])
+    return ranges_s
+
+
+def _refuse_wrong(sources: list[Source]) -> None:
+    """UserError for a path listed twice, and for facts that cannot be columns of the manifest."""
+    kinds: dict[str, type] = {}
+    paths: set[str] = set()
+    for source in sources:
+        if source.path in paths:
+            raise UserError(f"the layout yields {source.path} twice; yield it once, with all of its time ranges")
+        paths.add(source.path)
+        for name, value in source.facts.items():
+            if name in OWN_FACTS or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise UserError(f"{source.path}: a fact of a corpus cannot be named '{name}'; take another name")
+            if type(value) not in (str, bool, int, float) or type(value) is not kinds.setdefault(name, type(value)):
+                raise UserError(f"{source.path}: fact '{name}' is {value!r}; use one type, text, bool, int or float")
 
 
 def _load(out: Path) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ Shape suffixes: T frames, N landmarks, 2 = (x, y), S audio samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mytalk.digest import sha256_of
 from mytalk.face import crop
 from mytalk.face.detector import Detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
-from mytalk.face.track import find_faces
+from mytalk.face.track import FaceTrack, find_faces
 
 NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
@@ -42,10 +43,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found in a source: landmarks in source px (0 where no face was found), sound."""
+    """What the first pass found in a source: landmarks in source px (0 where no face was found), sound.
+
+    Frames outside the source's time ranges count as frames without a face; `detected_share` is of those inside.
+    """
 
     landmarks_TN2: np.ndarray
     found_T: np.ndarray
+    detected_share: float
     audio_S: np.ndarray
     fps: float
     width: int
@@ -53,15 +58,40 @@ class Survey:
     sha256: str
 
 
-def survey(path: Path, detector: Detector, tick: Callable[[int], None]) -> Survey:
-    """First pass: every frame through the detector; `tick(n)` counts frames.
+def survey(path: Path, ranges_s: Sequence[Sequence[float]], detector: Detector, tick: Callable[[int], None]) -> Survey:
+    """First pass: every frame of the time ranges (none: of the file) through the detector; `tick(n)` counts frames.
 
     Raises MediaError for a file that cannot be used whole, OSError for the machine's errors.
     """
     header = media.probe(path)
     audio_S = media.read_audio(path, SAMPLE_HZ)  # before the frames: a file without sound is cheap to refuse
-    track = find_faces(media.read_frames(path, FRAME_HZ), detector, lambda: tick(1))
-    return Survey(track.landmarks_TN2, track.found_T, audio_S, header.fps, track.width, track.height, sha256_of(path))
+    ranges = [(round(start_s * FRAME_HZ), round(stop_s * FRAME_HZ)) for start_s, stop_s in ranges_s]
+    track, inside_T = _find_faces(path, ranges, detector, tick)
+    share = float(track.found_T[inside_T].mean()) if inside_T.any() else 0.0
+    return Survey(
+        track.landmarks_TN2, track.found_T, share, audio_S, header.fps, track.width, track.height, sha256_of(path)
+    )
+
+
+def _find_faces(
+    path: Path, ranges: Sequence[tuple[int, int]], detector: Detector, tick: Callable[[int], None]
+) -> tuple[FaceTrack, np.ndarray]:
+    """The face in every frame up to the last range's end, and which frames lie inside a range (T,)."""
+    if not ranges:
+        track = find_faces(media.read_frames(path, FRAME_HZ), detector, lambda: tick(1))
+        return track, np.ones(len(track.found_T), bool)
+    frames = media.read_frames(path, FRAME_HZ, stop=ranges[-1][1])
+    points, found, inside, at, width, height = [], [], [], 0, 0, 0
+    for start, stop in ranges:
+        skipped = sum(1 for _ in itertools.islice(frames, start - at))
+        track = find_faces(itertools.islice(frames, stop - start), detector, lambda: tick(1))
+        count, at = len(track.found_T), stop
+        points += [np.zeros((skipped, *track.landmarks_TN2.shape[1:]), np.float32), track.landmarks_TN2]
+        found += [np.zeros(skipped, bool), track.found_T]
+        inside += [np.zeros(skipped, bool), np.ones(count, bool)]
+        if count:
+            width, height = track.width, track.height
+    return FaceTrack(np.concatenate(points), np.concatenate(found), width, height), np.concatenate(inside)
 
 
 def spans_of(found: Survey, limits: Limits) -> list[spans.Span]:
@@ -111,9 +141,10 @@ def clips(path: Path, source: Source, corpus: str, found: Survey, kept: list[spa
             "source_sha256": found.sha256,
             "crop": crop_23.reshape(-1).tolist(),
             "crop_px": CROP_PX,
-            "detected_share": round(float(found.found_T.mean()), 4),
+            "detected_share": round(found.detected_share, 4),
             **_pose(landmarks_TN2),
             "blur": _blur(pictures),
+            **source.facts,
         }
         count = span.stop - span.start
         audio_S = found.audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]

@@ -186,7 +186,7 @@ def finished_part(
 
 
 def from_parts(parts: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
-    """Table and header of all shards' parts, in shard order."""
+    """Table and header of all shards' parts, in shard order. A corpus's own facts are columns behind SCHEMA's."""
     rows, shards = [], []
     for part in sorted(parts, key=lambda part: part["shard"]):
         for clip in part["clips"]:
@@ -195,4 +195,7 @@ def from_parts(parts: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> tup
             rows[-1].update(places, **clip["facts"])
         if part["clips"]:
             shards.append({"shard": part["shard"], **part["columns"]})
-    return pa.Table.from_pylist(rows, schema=SCHEMA), {"protocol": protocol, "shards": shards}
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    for name in dict.fromkeys(name for row in rows for name in row if name not in SCHEMA.names):
+        table = table.append_column(name, pa.array([row.get(name) for row in rows]))
+    return table, {"protocol": protocol, "shards": shards}

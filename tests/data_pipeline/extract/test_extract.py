@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.extract import pool, process, sources, spans, survey
+from data_pipeline.extract.corpora import folder
 from data_pipeline.shards import ledger
 from mytalk.command import UserError, one_line
 from mytalk.face import crop
@@ -375,12 +376,12 @@ def test_keys_of_paths_that_read_alike_differ():
 
 
 def test_identities():
-    assert sources.identity_of("x.mp4", "c", None) == "c/x"
-    assert sources.identity_of("ann/x.mp4", "c", None) == "c/ann"
-    assert sources.identity_of("id01/vid/x.mp4", "c", "first") == "c/id01"
-    assert sources.identity_of("test/id01/x.mp4", "c", "parent") == "c/id01"
+    assert folder.person("x.mp4", None) == "x"
+    assert folder.person("ann/x.mp4", None) == "ann"
+    assert folder.person("id01/vid/x.mp4", "first") == "id01"
+    assert folder.person("test/id01/x.mp4", "parent") == "id01"
     with pytest.raises(UserError, match="--identity"):
-        sources.identity_of("id01/vid/x.mp4", "c", None)
+        folder.person("id01/vid/x.mp4", None)
 
 
 def test_the_crop_and_its_landmarks_agree():

@@ -1,1 +1,0 @@
-"""What the drawn corpus is made of: people, words, mouth shapes, movement, paint, film."""
