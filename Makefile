@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-full lint format golden bench clean
+.PHONY: demo test test-full lint format settings golden bench clean
 
 demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub people they never saw; the same command continues
 	$(RUN) -m launch demo
@@ -27,6 +27,9 @@ lint: $(VENV)/.test  ## ruff and mypy
 format: $(VENV)/.test  ## rewrite the code as ruff would have it
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+settings: $(VENV)/.test  ## write docs/settings.md from the config dataclasses
+	$(RUN) -m train.settings_page > docs/settings.md
 
 golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
 	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/train/test_loop.py -k golden

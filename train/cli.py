@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from mytalk import command
+from mytalk import command, settings
 from mytalk.command import EXIT_DONE
 from mytalk.machine import sole_user
 from train import loop
@@ -19,8 +19,8 @@ from train.run_folder import checkpoint, resume
 EXAMPLES = "configs/demo"
 
 
-def arguments(recipe: str, words: str, example: str) -> argparse.ArgumentParser:
-    """The command line of `python -m train RECIPE`: what it is for in words, and settings of an example."""
+def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -> argparse.ArgumentParser:
+    """The command line of `python -m train RECIPE`: what it is for in words, settings of an example, every key."""
     config = f"--config {EXAMPLES}/{recipe}.yaml " if Path(EXAMPLES, f"{recipe}.yaml").is_file() else ""
     parser = command.parser(
         f"python -m train {recipe}",
@@ -30,6 +30,7 @@ def arguments(recipe: str, words: str, example: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
+    parser.epilog = f"{settings.help_text(schema)}\n{parser.epilog}"
     return parser
 
 

@@ -10,6 +10,7 @@ from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.storage.cache import Cache
 from data_pipeline.storage.store import Store
+from mytalk.settings import Settings, setting
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
@@ -19,29 +20,18 @@ RECENT_STEPS = 100  # steps among which those that are not finite are counted
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Settings):
     """AdamW and its learning rate over steps."""
 
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8  # added to Adam's denominator; gradients below it are noise
-    weight_decay: float = 0.0  # of matrices and kernels; biases and gains of norms are left alone
-    schedule: str = "inverse_sqrt"
-    warmup_steps: int = 8000
-    clip_norm: float = 1.0  # of the global gradient; 0 clips nothing
+    part = "optimizer"
 
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, not '{self.schedule}'")
-        if self.lr <= 0:
-            raise ValueError(f"optimizer.lr must be above 0, not {self.lr}")
-        if not self.eps > 0:
-            raise ValueError(f"optimizer.eps must be above 0, not {self.eps}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optimizer.betas must lie in [0, 1), not be {list(self.betas)}")
-        for name in ("weight_decay", "warmup_steps", "clip_norm"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"optimizer.{name} must be 0 or more, not {getattr(self, name)}")
+    lr: float = setting(1e-4, "the learning rate after warm-up", above=0)
+    betas: tuple[float, float] = setting((0.9, 0.98), "decay of Adam's two moments", at_least=0, below=1)
+    eps: float = setting(1e-8, "added to Adam's denominator; gradients below it are noise", above=0)
+    weight_decay: float = setting(0.0, "of matrices and kernels; biases and gains of norms do not decay", at_least=0)
+    schedule: str = setting("inverse_sqrt", "of the learning rate after warm-up", choices=SCHEDULES)
+    warmup_steps: int = setting(8000, "over which the learning rate rises to lr", unit="steps", at_least=0)
+    clip_norm: float = setting(1.0, "the largest norm of the global gradient; 0 clips nothing", at_least=0)
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of a step (0-based): linear warm-up, then the schedule."""
@@ -57,76 +47,66 @@ class OptimizerConfig:
 
 
 @dataclass
-class LoopConfig:
-    """One training run: its folder, data, length, batch, precision and habits. All recipes share these keys."""
+class LoopConfig(Settings):
+    """Keys of every recipe: the run's folder, data, length, batch and precision."""
 
-    run: str = "runs/unnamed"  # folder of checkpoints, curves and model, which resumes; each recipe has its own
-    shards: str = "data/shards"  # folder of shards with a manifest
-    train_split: str = "train"
-    validation_split: str = "val"
-    where: str = ""  # of the train split, only clips for which this holds: "face_px >= 96 and yaw_deg < 30"
-    repeats: dict[str, float] = field(default_factory=dict)  # how often a corpus's clips come; default 1, 0 leaves out
-    shards_until: int = 0  # only shards numbered below; 0: those there are when the run begins, which it keeps to
-    bad_share: float = 0.01  # of a corpus's clips that may be damaged, and are replaced; one always may
-    accept_changes: bool = False  # go on although the data, or how it is drawn, are not what the run began with
-    cache: str = ""  # folder of a copy on this node of what is read from a remote `shards`; empty: none
-    cache_gb: float = 100.0  # the most that all processes of the node keep there
-    steps: int = 100_000
-    global_batch: int = 32  # examples per optimizer step, over all processes
-    max_micro_batch: int = 32  # the most examples that fit one process at once
-    seed: int = 0
-    init_from: str = ""  # a model, checkpoint or run folder whose weights a new run begins with, as far as they fit
-    precision: str = "fp32"  # of forward and backward; weights, gradients and moments are always fp32
-    loss_scale: float = 65536.0  # fp16: what losses are multiplied with at first; halved where gradients overflow
-    loss_scale_steps: int = 2000  # fp16: doubled after so many steps without
-    zero_stage: int = 0  # DeepSpeed ZeRO: 0 none, 1 optimizer, 2 + gradients, 3 + weights
-    offload_optimizer: bool = False  # moments and the optimizer's step in the machine's memory; ZeRO 1 to 3
-    ema_decay: float = 0.999
-    max_skipped_steps: int = 10  # non-finite ones of the last 100 steps; one more stops the run
-    workers: int = 2  # processes that make batches, per rank
-    log_every: int = 10
-    validate_every: int = 1000
-    checkpoint_every: int = 1000
-    failed_checkpoint: str = "go_on"  # or stop: what to do when one cannot be written, as on a full disk
-    keep_last: int = 2  # checkpoints
-    keep_every: int = 0  # steps; a checkpoint at a multiple of this is kept for good; 0 keeps none
-    watchdog_s: float = 1800.0  # without any progress, after which all ranks tell where they stand and end; 0: never
-    deepspeed: dict[str, Any] = field(default_factory=dict)  # raw DeepSpeed keys, added to ours
+    run: str = setting("runs/unnamed", "folder of checkpoints, curves and model; an existing run is resumed")
+    shards: str = setting("data/shards", "folder or URL of shards with a manifest")
+    train_split: str = setting("train", "the split that is trained on")
+    validation_split: str = setting("val", "the split that is validated on")
+    where: str = setting("", 'filter of the training clips, such as "face_px >= 96 and yaw_deg < 30"; empty: all')
+    repeats: dict[str, float] = setting({}, "how often a corpus's clips come; default 1, 0 leaves it out")
+    shards_until: int = setting(0, "only shards numbered below; 0: those there when the run begins", at_least=0)
+    bad_share: float = setting(0.01, "share of a corpus's clips that may be damaged; one always may", at_least=0)
+    accept_changes: bool = setting(False, "resume although the data, or how examples are drawn, have changed")
+    cache: str = setting("", "folder on this node for a copy of what is read from remote shards; empty: none")
+    cache_gb: float = setting(100.0, "the most that all processes of the node keep in the cache", unit="GB")
+    steps: int = setting(100_000, "length of the run", unit="steps", at_least=1)
+    global_batch: int = setting(32, "examples per optimizer step, over all processes", unit="examples", at_least=1)
+    max_micro_batch: int = setting(32, "the most examples that fit one process at once", unit="examples", at_least=1)
+    seed: int = setting(0, "of weights, examples and noise")
+    init_from: str = setting("", "a model, checkpoint or run folder whose fitting weights a new run starts with")
+    precision: str = setting("fp32", "of forward and backward; weights and moments are always fp32", choices=PRECISIONS)
+    loss_scale: float = setting(
+        65536.0, "fp16: first factor of the loss; halved when gradients overflow", at_least=1, at_most=MOST_LOSS_SCALE
+    )
+    loss_scale_steps: int = setting(
+        2000, "fp16: the loss scale is doubled after so many steps without an overflow", unit="steps", at_least=1
+    )
+    zero_stage: int = setting(
+        0,
+        "DeepSpeed ZeRO divides among the ranks: 0 nothing, 1 moments, 2 + gradients, 3 + weights",
+        choices=(0, 1, 2, 3),
+    )
+    offload_optimizer: bool = setting(False, "moments and the optimizer's step in the machine's memory; ZeRO 1 to 3")
+    ema_decay: float = setting(0.999, "of the averaged weights, which are validated and exported", at_least=0, below=1)
+    max_skipped_steps: int = setting(
+        10, f"non-finite steps of the last {RECENT_STEPS}; one more stops the run", at_least=0, below=RECENT_STEPS
+    )
+    workers: int = setting(2, "processes that make batches, per rank", at_least=0)
+    log_every: int = setting(10, "how often TensorBoard gets values", unit="steps", at_least=1)
+    validate_every: int = setting(1000, "how often the model is validated", unit="steps", at_least=1)
+    checkpoint_every: int = setting(1000, "how often a checkpoint is written", unit="steps", at_least=1)
+    failed_checkpoint: str = setting(
+        "go_on", "what to do when a checkpoint cannot be written, as on a full disk", choices=FAILED_CHECKPOINT
+    )
+    keep_last: int = setting(2, "checkpoints that are kept", unit="checkpoints", at_least=1)
+    keep_every: int = setting(
+        0, "checkpoints at multiples of this are kept for good; 0: none", unit="steps", at_least=0
+    )
+    watchdog_s: float = setting(
+        1800.0,
+        "without progress for so long, every rank writes its stacks and the run ends; 0: never",
+        unit="s",
+        at_least=0,
+    )
+    deepspeed: dict[str, Any] = setting({}, "further DeepSpeed keys, added to those made from ours")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'")
-        if self.zero_stage not in (0, 1, 2, 3):
-            raise ValueError(f"zero_stage must be 0, 1, 2 or 3, not {self.zero_stage}")
+        super().__post_init__()
         if self.offload_optimizer and not self.zero_stage:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
-        if self.failed_checkpoint not in FAILED_CHECKPOINT:
-            known = " or ".join(FAILED_CHECKPOINT)
-            raise ValueError(f"failed_checkpoint must be {known}, not '{self.failed_checkpoint}'")
-        if not 1 <= self.loss_scale <= MOST_LOSS_SCALE:
-            raise ValueError(f"loss_scale must lie in [1, 2^24], not be {self.loss_scale}")
-        if not self.watchdog_s >= 0:
-            raise ValueError(f"watchdog_s must be 0 or more, not {self.watchdog_s}")
-        for name in (
-            "steps",
-            "global_batch",
-            "max_micro_batch",
-            "log_every",
-            "validate_every",
-            "checkpoint_every",
-            "keep_last",
-            "loss_scale_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not 0 <= self.max_skipped_steps < RECENT_STEPS:
-            raise ValueError(f"max_skipped_steps must lie in [0, {RECENT_STEPS}), not be {self.max_skipped_steps}")
-        for name in ("workers", "keep_every", "shards_until", "bad_share"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
 
     def manifest(self) -> Manifest:
         """The shards' manifest, with what reads them. Pins the shards that there are, unless that is done."""

@@ -26,6 +26,7 @@ from mytalk.face.landmarks import MOUTH
 from mytalk.face.region import regions
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig
+from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
@@ -48,20 +49,20 @@ class FrameWindows(Windows):
 
 
 @dataclass
-class ReferenceConfig:
+class ReferenceConfig(Settings):
     """Which frames of the target's clip show the person's lips."""
 
-    count: int = 3  # default: as IP_LAP
-    gap_frames: int = 10  # between the target and any reference: a nearer one shows the answer
-    by: str = "time"  # any so far away; or of CANDIDATES as many, those that differ most in `pose`, or in `mouth`
+    part = "references"
 
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"references.count must be 1 or more, not {self.count}")
-        if self.gap_frames < 0:
-            raise ValueError(f"references.gap_frames must be 0 or more, not {self.gap_frames}")
-        if self.by not in BY:
-            raise ValueError(f"references.by must be one of {', '.join(BY)}, not '{self.by}'")
+    count: int = setting(3, "references of an example; the default is IP_LAP's", unit="frames", at_least=1)
+    gap_frames: int = setting(
+        10, "the least between target and reference: a nearer one shows the answer", unit="frames", at_least=0
+    )
+    by: str = setting(
+        "time",
+        f"any so far away; or of {CANDIDATES} such frames those that differ most in pose, or in mouth",
+        choices=BY,
+    )
 
 
 @dataclass

@@ -20,6 +20,7 @@ from data_pipeline.shards.layout import SYNC_OFFSET
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
 from mytalk.command import UserError
+from mytalk.settings import Settings, setting
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,21 @@ class SamplingConfig:
 
 
 @dataclass
-class WindowConfig:
-    """How much of a clip an example holds, in frames of 25 Hz."""
+class WindowConfig(Settings):
+    """How much of a clip an example of motion holds, in frames of 25 Hz."""
 
-    min_frames: int = 24
-    max_frames: int = 250
-    source_frames: int = 75
+    part = "window"
+
+    min_frames: int = setting(24, "the shortest stretch of a clip in an example", unit="frames", at_least=1)
+    max_frames: int = setting(250, "the longest", unit="frames")
+    source_frames: int = setting(75, "of the other stretch, which shows the person", unit="frames", at_least=1)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_frames <= self.max_frames:
+        super().__post_init__()
+        if not self.min_frames <= self.max_frames:
             raise ValueError(
                 f"window.min_frames {self.min_frames} must lie between 1 and window.max_frames {self.max_frames}"
             )
-        if self.source_frames < 1:
-            raise ValueError(f"window.source_frames must be 1 or more, not {self.source_frames}")
 
 
 class Window(NamedTuple):

@@ -15,7 +15,7 @@ W width, D features, 3 = RGB, 2 = (x, y).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,40 +38,41 @@ from mytalk.networks.appearance_inputs import (
     rims,
     soften,
 )
+from mytalk.settings import Settings, setting
 
 FUSIONS = ("attention", "concat", "add")
 NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
 
 
 @dataclass
-class AppearanceConfig:
-    """Size of the generator and of its discriminator. The defaults are the paper's siblings' (latent-diffusion f4)."""
+class AppearanceConfig(Settings):
+    """Size of generator and discriminator. The defaults are those of the paper's siblings (latent-diffusion f4)."""
 
-    size_px: int = 256  # the whole crop as the network would see it; divides 256
-    # height and width, in crop px, of what it sees of the crop, round the region
-    window_px: list[int] = field(default_factory=lambda: [256, 256])
-    stem: int = 1  # pixels that a first layer folds into features, each way; 4 is fast
-    # per level, each of which halves the resolution of the one before
-    channels: list[int] = field(default_factory=lambda: [256, 512, 1024])
-    # residual blocks per level, of each encoder and of the decoder
-    blocks: list[int] = field(default_factory=lambda: [2, 2, 4])
-    heads: int = 8  # of FusionNet's attention
-    fusion: str = "attention"  # or, as ablations, concat, add: the references' mean beside or upon the frame's map
-    appearance_encoders: int = 2  # 1, as an ablation: lips and the rest share an encoder
-    discriminator_channels: int = 64
+    part = "model"
+
+    size_px: int = setting(256, "the whole crop as the network would see it; divides 256", unit="px", at_least=1)
+    window_px: list[int] = setting(
+        [256, 256], "height and width of what it sees of the crop, round the region", unit="px of the crop"
+    )
+    stem: int = setting(1, "pixels that a first layer folds into features, each way; 4 is fast", unit="px", at_least=1)
+    channels: list[int] = setting(
+        [256, 512, 1024], "per level, each at half the resolution of the one before; multiples of 4", at_least=4
+    )
+    blocks: list[int] = setting([2, 2, 4], "residual blocks per level, of each encoder and of the decoder", at_least=0)
+    heads: int = setting(8, "of FusionNet's attention; divides the last of channels", at_least=1)
+    fusion: str = setting(
+        "attention", "or, as ablations, the references' mean beside or upon the frame's map", choices=FUSIONS
+    )
+    appearance_encoders: int = setting(2, "1, as an ablation: lips and the rest share an encoder", choices=(1, 2))
+    discriminator_channels: int = setting(64, "of its first level; a multiple of 4", at_least=4)
 
     def __post_init__(self) -> None:
-        if self.fusion not in FUSIONS:
-            raise ValueError(f"model.fusion must be one of {', '.join(FUSIONS)}, not '{self.fusion}'")
-        if self.appearance_encoders not in (1, 2):
-            raise ValueError(f"model.appearance_encoders must be 1 or 2, not {self.appearance_encoders}")
-        if self.size_px < 1 or CROP_PX % self.size_px:
+        super().__post_init__()
+        if CROP_PX % self.size_px:
             raise ValueError(f"model.size_px must divide {CROP_PX}, not be {self.size_px}")
         if not self.channels or len(self.channels) != len(self.blocks):
             raise ValueError(f"model.channels {self.channels} and model.blocks {self.blocks} must be of one length")
-        if self.stem < 1 or self.heads < 1 or min(self.blocks) < 0:
-            raise ValueError("model.stem and model.heads must be 1 or more, model.blocks 0 or more")
-        if any(width < 4 or width % 4 for width in (*self.channels, self.discriminator_channels)):
+        if any(width % 4 for width in (*self.channels, self.discriminator_channels)):
             raise ValueError("model.channels and model.discriminator_channels must be multiples of 4")
         if self.channels[-1] % self.heads:
             raise ValueError(f"the last of model.channels {self.channels} must be a multiple of model.heads")

@@ -22,26 +22,27 @@ from mytalk.face import pose
 from mytalk.face.landmarks import COUNT
 from mytalk.networks import weights
 from mytalk.networks.conformer import Block
+from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
 MEASURED = "verification_auc"  # the fact beside the weights that tells whether it knows people apart
 
 
 @dataclass
-class IdentityConfig:
-    """Size of the extractor."""
+class IdentityConfig(Settings):
+    """Size of the identity encoder."""
 
-    width: int = 512
-    heads: int = 8
-    layers: int = 6
-    hidden: int = 2048
-    kernel: int = 13
-    embedding: int = 256
+    part = "model"
+
+    width: int = setting(512, "features of each frame; a multiple of 2 x heads", at_least=1)
+    heads: int = setting(8, "of attention", at_least=1)
+    layers: int = setting(6, "of the encoder", at_least=1)
+    hidden: int = setting(2048, "width inside the feed-forward blocks", at_least=1)
+    kernel: int = setting(13, "of the convolutions over time; odd", unit="frames", at_least=1)
+    embedding: int = setting(256, "size of a person's embedding", at_least=1)
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "layers", "hidden", "kernel", "embedding"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be 1 or more, not {getattr(self, name)}")
+        super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
         if self.kernel % 2 == 0:

@@ -25,40 +25,39 @@ from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRA
 from mytalk.networks import diffusion, identity, speech_features, weights
 from mytalk.networks.conformer import Block
 from mytalk.networks.identity import IdentityEncoder
+from mytalk.settings import Settings, setting
 
 EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
+UPPER_FACES = ("pose", "landmarks")
 
 
 @dataclass
-class MotionConfig:
-    """Size of the motion model. The defaults are the paper's siblings' (GAIA); configs/demo is far smaller."""
+class MotionConfig(Settings):
+    """Size of the motion model. The defaults are those of the paper's siblings (GAIA); configs/demo is far smaller."""
 
-    width: int = 768
-    heads: int = 12
-    layers: int = 12
-    hidden: int = 2048
-    kernel: int = 13
-    speech_layers: int = 4
-    identity_layers: int = 6
-    unit_px: float = 16.0  # px of lower-face motion that count as 1 in the diffusion process
-    upper_face: str = "pose"  # what is seen of the clean side: its slow pose and mean shape, or all "landmarks"
-    slow_frames: float = 12.0  # sigma of the smoothing of the pose
-    source_speech: bool = True  # whether the identity condition includes the speech of the source
-    extractor_width: int = 0  # width of the frozen identity encoder's features in the condition; 0: without them
+    part = "model"
+
+    width: int = setting(768, "features of each frame; a multiple of 2 x heads", at_least=1)
+    heads: int = setting(12, "of attention", at_least=1)
+    layers: int = setting(12, "of the denoiser", at_least=1)
+    hidden: int = setting(2048, "width inside the feed-forward blocks", at_least=1)
+    kernel: int = setting(13, "of the convolutions over time; odd", unit="frames", at_least=1)
+    speech_layers: int = setting(4, "of the speech encoder", at_least=0)
+    identity_layers: int = setting(6, "of the encoder of the source stretch", at_least=0)
+    unit_px: float = setting(16.0, "lower-face motion that counts as 1 in the diffusion process", unit="px", above=0)
+    upper_face: str = setting(
+        "pose", "what is seen of the clean side: its slow pose and mean shape, or all landmarks", choices=UPPER_FACES
+    )
+    slow_frames: float = setting(12.0, "sigma of the smoothing of the pose", unit="frames", above=0)
+    source_speech: bool = setting(True, "whether the identity condition includes the speech of the source")
+    extractor_width: int = setting(
+        0, "width of the frozen identity encoder's features in the condition; 0: none", at_least=0
+    )
 
     def __post_init__(self) -> None:
-        if self.upper_face not in ("pose", "landmarks"):
-            raise ValueError(f"model.upper_face must be pose or landmarks, not '{self.upper_face}'")
-        for name in ("unit_px", "slow_frames"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"model.{name} must be above 0, not {getattr(self, name)}")
-        sizes = ("width", "heads", "layers", "hidden", "kernel", "speech_layers", "identity_layers", "extractor_width")
-        for name in sizes:
-            least = 0 if name in ("speech_layers", "identity_layers", "extractor_width") else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"model.{name} must be {least} or more, not {getattr(self, name)}")
+        super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
         if self.kernel % 2 == 0:

@@ -24,6 +24,7 @@ from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
 from mytalk.networks import speech_features, weights
 from mytalk.networks.conformer import FeedForward
 from mytalk.networks.identity import to_head
+from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
 MEASURED = "two_way_accuracy"  # the fact beside the weights that tells whether a score means anything
@@ -31,19 +32,16 @@ REACH_FRAMES = 15  # offsets are looked for so far on either side, as in `syncne
 
 
 @dataclass
-class SyncConfig:
-    """Size of both encoders."""
+class SyncConfig(Settings):
+    """Size of both encoders of SyncNet."""
 
-    window_frames: int = 5  # 0.2 s, as Chung & Zisserman's
-    width: int = 256
-    hidden: int = 512
-    layers: int = 4  # feed-forward blocks before the window's frames are joined, and again after
-    embedding: int = 256
+    part = "model"
 
-    def __post_init__(self) -> None:
-        for name in ("window_frames", "width", "hidden", "layers", "embedding"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be 1 or more, not {getattr(self, name)}")
+    window_frames: int = setting(5, "frames of an embedding: 0.2 s, as Chung & Zisserman's", unit="frames", at_least=1)
+    width: int = setting(256, "features of each frame", at_least=1)
+    hidden: int = setting(512, "width inside the feed-forward blocks", at_least=1)
+    layers: int = setting(4, "feed-forward blocks before the window's frames are joined, and again after", at_least=1)
+    embedding: int = setting(256, "size of an embedding", at_least=1)
 
 
 class WindowEncoder(nn.Module):

@@ -303,7 +303,7 @@ def test_a_torn_checkpoint_is_never_loaded(filmed_shards, tmp_path, command):
     ("settings", "said"),
     [
         (["model.widht=64"], "did you mean 'model.width'"),
-        (["precision=fp8"], "precision must be one of fp32, bf16, fp16"),
+        (["precision=fp8"], "precision must be fp32, bf16 or fp16"),
         (["zero_stage=5"], "zero_stage must be 0, 1, 2 or 3"),
         (["model.width=30"], "must be a multiple of"),
         (["window.min_frames=90"], "window.min_frames 90"),

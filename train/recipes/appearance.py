@@ -20,6 +20,7 @@ from mytalk.face.landmarks import MOUTH
 from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
+from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
@@ -35,27 +36,21 @@ class AppearanceTrainConfig(LoopConfig):
     """Keys of `python -m train appearance` beyond those of every recipe."""
 
     run: str = "runs/appearance"
-    pictured_people: int = 2
+    pictured_people: int = setting(2, "people of the validation split drawn in TensorBoard", at_least=1)
     references: ReferenceConfig = field(default_factory=ReferenceConfig)
-    mouth_weight: float = 1.0  # of L1 in the box round the mouth
-    adversarial_weight: float = 0.5  # times the ratio of gradients (latent-diffusion)
-    discriminator_lr: float = 0.0  # 0: optimizer.lr is both players'
-    adversarial_from_step: int = 0  # the generator plays against the discriminator from this step on
+    mouth_weight: float = setting(1.0, "of L1 in the box round the mouth, beside L1 in the region", at_least=0)
+    adversarial_weight: float = setting(0.5, "times the ratio of gradients (latent-diffusion)", at_least=0)
+    discriminator_lr: float = setting(0.0, "its learning rate; 0: optimizer.lr is both players'", at_least=0)
+    adversarial_from_step: int = setting(
+        0, "from which the generator plays against the discriminator", unit="steps", at_least=0
+    )
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pictured_people < 1:
-            raise ValueError(f"pictured_people must be 1 or more, not {self.pictured_people}")
-        for name in ("mouth_weight", "adversarial_weight", "discriminator_lr", "adversarial_from_step"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train appearance`."""
     words = "Train the generator that paints a lower face from landmarks and reference frames."
-    return cli.arguments("appearance", words, "shards=data/shards run=runs/mine steps=500")
+    return cli.arguments("appearance", words, "shards=data/shards run=runs/mine steps=500", AppearanceTrainConfig)
 
 
 def run(args: argparse.Namespace) -> int:

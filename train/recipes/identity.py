@@ -27,6 +27,7 @@ from mytalk import config
 from mytalk.intervals import against_chance, proven
 from mytalk.networks import identity
 from mytalk.networks.identity import MEASURED, IdentityConfig, IdentityEncoder
+from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
@@ -42,28 +43,23 @@ class IdentityTrainConfig(LoopConfig):
     """Keys of `python -m train identity` beyond those of every recipe."""
 
     run: str = "runs/identity"
-    min_frames: int = MIN_FRAMES  # of a clip, in an example
-    max_frames: int = MAX_FRAMES
-    verification_people: int = 200  # of the validation split, and
-    verification_clips: int = 10  # of each, between whose pairs people are told apart: evenly over all there are
-    required_auc: float = 0.75  # of verification; below it no loss and no score may use the model
-    scale: float = 16.0  # CosFace's s; the larger, the more people it can tell apart
-    margin: float = 0.2  # CosFace's m, by which the right person's cosine must win
+    min_frames: int = setting(MIN_FRAMES, "the shortest stretch of a clip in an example", unit="frames", at_least=1)
+    max_frames: int = setting(MAX_FRAMES, "the longest", unit="frames")
+    verification_people: int = setting(
+        200, "people of the validation split whose clips are compared; one alone cannot validate", at_least=2
+    )
+    verification_clips: int = setting(10, "clips of each of them, evenly over all", unit="clips", at_least=2)
+    required_auc: float = setting(
+        0.75, "verification AUC below which no loss and no score may use the model", above=CHANCE, at_most=1
+    )
+    scale: float = setting(16.0, "CosFace's s; the larger, the more people can be told apart", above=0)
+    margin: float = setting(0.2, "CosFace's m, by which the right person's cosine must win", at_least=0, below=1)
     model: IdentityConfig = field(default_factory=IdentityConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.min_frames <= self.max_frames:
+        if not self.min_frames <= self.max_frames:
             raise ValueError(f"min_frames {self.min_frames} must lie between 1 and max_frames {self.max_frames}")
-        for name in ("verification_people", "verification_clips"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be 2 or more, not {getattr(self, name)}")
-        if not CHANCE < self.required_auc <= 1:
-            raise ValueError(f"required_auc must lie in (0.5, 1], not be {self.required_auc}")
-        if self.scale <= 0:
-            raise ValueError(f"scale must be above 0, not {self.scale}")
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin must lie in [0, 1), not {self.margin}")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -72,6 +68,7 @@ def arguments() -> argparse.ArgumentParser:
         "identity",
         "Train the landmark ID extractor, which the motion model knows people by, from shards.",
         "shards=data/shards run=runs/myidentity steps=300",
+        IdentityTrainConfig,
     )
 
 

@@ -20,6 +20,7 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.networks import diffusion, identity, motion, weights
 from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
@@ -32,25 +33,21 @@ class MotionTrainConfig(LoopConfig):
     """Keys of `python -m train motion` beyond those of every recipe."""
 
     run: str = "runs/motion"
-    pictured_clips: int = 2
-    sampling_steps: int = 30
-    voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
-    identity: str = ""  # folder of a trained ID extractor (run/model of train identity); empty: none
-    identity_condition: bool = True  # whether its features of the source condition the denoiser
-    identity_loss: float = 0.1  # weight of 1 - cos of its embeddings of source and generated landmarks
+    pictured_clips: int = setting(2, "validation clips drawn in TensorBoard", unit="clips", at_least=0)
+    sampling_steps: int = setting(30, "of the diffusion sampler, in those pictures", unit="steps", at_least=1)
+    voice_stretch: float = setting(
+        0.1, "augmentation: frequencies of a training voice are stretched by up to +- this share", at_least=0, below=0.5
+    )
+    identity: str = setting("", "model folder of a trained identity encoder (run/model of train identity); empty: none")
+    identity_condition: bool = setting(True, "whether its features of the source condition the denoiser")
+    identity_loss: float = setting(
+        0.1, "weight of 1 - cos between its embeddings of source and result; 0: no identity loss", at_least=0
+    )
     window: WindowConfig = field(default_factory=WindowConfig)
     model: MotionConfig = field(default_factory=MotionConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.voice_stretch < 0.5:
-            raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
-        if self.sampling_steps < 1:
-            raise ValueError(f"sampling_steps must be 1 or more, not {self.sampling_steps}")
-        if self.pictured_clips < 0:
-            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
-        if self.identity_loss < 0:
-            raise ValueError(f"identity_loss must be 0 or more, not {self.identity_loss}")
         if self.model.extractor_width:
             raise ValueError("model.extractor_width follows from identity=FOLDER; leave it out")
 
@@ -61,6 +58,7 @@ def arguments() -> argparse.ArgumentParser:
         "motion",
         "Train the speech-to-motion diffusion model from shards.",
         "shards=data/shards run=runs/mine steps=500",
+        MotionTrainConfig,
     )
 
 

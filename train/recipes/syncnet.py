@@ -20,6 +20,7 @@ from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
 from mytalk.networks import syncnet
 from mytalk.networks.syncnet import SyncConfig, SyncNet
+from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
@@ -38,26 +39,22 @@ class SyncTrainConfig(LoopConfig):
     """Keys of `python -m train syncnet` beyond those of every recipe."""
 
     run: str = "runs/syncnet"
-    frames: int = FRAMES  # of a clip, in an example
-    min_shift_frames: int = 3  # speech nearer than this to the mouth's moment is neither true nor false
-    scale: float = 8.0  # what cosines are multiplied with in the softmax
-    voice_stretch: float = 0.1  # augmentation: frequencies of a training voice are stretched by up to +- this
-    required_accuracy: float = 0.75  # two-way, on people who are not trained on; below it no score may use the model
-    pictured_clips: int = 2
+    frames: int = setting(FRAMES, "length of an example; window_frames + min_shift_frames or more", unit="frames")
+    min_shift_frames: int = setting(
+        3, "speech nearer than this to the mouth's moment is neither true nor false", unit="frames", at_least=1
+    )
+    scale: float = setting(8.0, "what cosines are multiplied with in the softmax", above=0)
+    voice_stretch: float = setting(
+        0.1, "augmentation: frequencies of a training voice are stretched by up to +- this share", at_least=0, below=0.5
+    )
+    required_accuracy: float = setting(
+        0.75, "two-way accuracy in validation below which no score may use the model", above=CHANCE, at_most=1
+    )
+    pictured_clips: int = setting(2, "validation clips drawn in TensorBoard", unit="clips", at_least=0)
     model: SyncConfig = field(default_factory=SyncConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.voice_stretch < 0.5:
-            raise ValueError(f"voice_stretch must lie in [0, 0.5), not {self.voice_stretch}")
-        if self.pictured_clips < 0:
-            raise ValueError(f"pictured_clips must be 0 or more, not {self.pictured_clips}")
-        if not CHANCE < self.required_accuracy <= 1:
-            raise ValueError(f"required_accuracy must lie in (0.5, 1], not be {self.required_accuracy}")
-        if self.min_shift_frames < 1:
-            raise ValueError(f"min_shift_frames must be 1 or more, not {self.min_shift_frames}")
-        if self.scale <= 0:
-            raise ValueError(f"scale must be above 0, not {self.scale}")
         if self.frames < self.least_frames:
             raise ValueError(f"frames must be {self.least_frames} or more for a false pair, not {self.frames}")
 
@@ -73,6 +70,7 @@ def arguments() -> argparse.ArgumentParser:
         "syncnet",
         "Train SyncNet, which scores how well speech and lips fit, from shards.",
         "shards=data/shards run=runs/mysync steps=300",
+        SyncTrainConfig,
     )
 
 

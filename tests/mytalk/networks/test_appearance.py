@@ -360,7 +360,7 @@ def test_no_example_knows_another():
         ({"channels": [8]}, "one length"),
         ({"channels": [8, 18]}, "multiples of 4"),
         ({"heads": 3}, "multiple of model.heads"),
-        ({"fusion": "sum"}, "attention, concat, add"),
+        ({"fusion": "sum"}, "attention, concat or add"),
         ({"appearance_encoders": 3}, "1 or 2"),
     ],
 )
