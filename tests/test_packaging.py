@@ -119,7 +119,7 @@ def test_no_test_uses_a_private_name_of_ours():
 
 
 # A room is a sub-package: what it may import of its own package. Commands stand above the rooms, nothing imports them.
-PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals"}
+PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
 ENGINE = {"train.config", "train.recipe", "train.run_folder"}
 ROOMS = {
     "data_pipeline.storage": set[str](),
@@ -285,7 +285,7 @@ for name in sys.argv[2].split(","):
         ),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",
-            "mytalk.command,mytalk.config,mytalk.atomic,mytalk.progress,launch,"
+            "mytalk.command,mytalk.config,mytalk.settings,mytalk.atomic,mytalk.progress,launch,"
             "data_pipeline.__main__,train.__main__,eval.__main__,mytalk.__main__",
             id="the commands' own help needs nothing heavy",
         ),
