@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
-import io
 import json
 import os
 import re
@@ -21,12 +20,10 @@ import yaml
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mytalk import atomic, command, config, progress
+from mytalk import atomic, command, config
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 from train.config import LoopConfig
-
-# Configs
 
 
 @dataclass
@@ -197,8 +194,6 @@ def test_every_config_that_ships_loads():
     assert "configs/demo/motion.yaml" in loaded
     assert config.load(schemas["motion"], ROOT / "tests" / "helpers" / "tiny_motion.yaml").steps == 12
 
-
-# Commands
 
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__main__.py") if path.parent.name != "benchmarks")
 
@@ -410,9 +405,6 @@ def test_a_real_command_end_to_end(command, tmp_path):
     assert "UserError: no config file" in told.stderr
 
 
-# Atomic files
-
-
 def temporaries(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(atomic.TEMPORARY)]
 
@@ -484,70 +476,3 @@ def test_sweep_removes_what_was_left_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "kept"]
     assert (tmp_path / "kept" / ".tmp-deeper").exists()
     atomic.sweep(tmp_path / "nowhere")
-
-
-# Progress
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that stands still until the test moves it."""
-
-    class Clock:
-        now_s = 1000.0
-
-    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now_s)
-    return Clock
-
-
-def test_progress_in_a_log_is_plain_lines_now_and_then(clock):
-    out = io.StringIO()
-    made = progress.Progress("extract", 80, "clips", log_every_s=10, stream=out)
-    for _ in range(30):
-        clock.now_s += 0.5
-        made.step()
-    made.finish("all well")
-    lines = out.getvalue().splitlines()
-    assert lines[0] == "extract 20/80 25% 2 clips/s ETA 0:30"
-    assert lines[1] == "extract 30/80 37% 2 clips/s in 0:15 all well"
-    assert len(lines) == 2
-    assert "\x1b" not in out.getvalue()
-    assert "\r" not in out.getvalue()
-
-
-def test_progress_on_a_terminal_is_one_line_with_an_eta(clock):
-    out = Terminal()
-    made = progress.Progress("train", 4000, "steps", done=1000, stream=out)
-    clock.now_s += 0.1
-    made.step(10)
-    assert out.getvalue() == "", "at most five times a second"
-    clock.now_s += 0.9
-    made.step(90, "loss 0.5")
-    made.finish()
-    first, last = out.getvalue().split("\r\x1b[K")[1:]
-    assert first == "train 1100/4000 27% 100 steps/s ETA 0:29 loss 0.5"
-    assert last == "train 1100/4000 27% 100 steps/s in 0:01\n"
-
-
-def test_progress_without_a_rate_or_a_total(clock):
-    out = Terminal()
-    made = progress.Progress("read", 0, "files", stream=out)
-    clock.now_s += 1
-    made.step(0)
-    made.finish()
-    assert "read 0/0 0% 0 files/s ETA -:--" in out.getvalue()
-    assert [progress.clock(s) for s in (0, 59.4, 61, 3600, 90061, -3)] == [
-        "0:00",
-        "0:59",
-        "1:01",
-        "1:00:00",
-        "25:01:01",
-        "0:00",
-    ]

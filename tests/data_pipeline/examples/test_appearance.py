@@ -1,0 +1,132 @@
+"""Examples of the appearance model: a frame, and references from elsewhere in its clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from data_pipeline.examples import appearance as appearance_examples
+from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.sample.windows import SamplingConfig
+from data_pipeline.shards.manifest import Manifest
+from mytalk.command import UserError
+from mytalk.face.landmarks import MOUTH, OUTER_LIP
+from tests.helpers import talkers
+from tests.helpers.appearance_models import TINY, referred, tiny_settings
+from train.recipes.appearance import AppearanceRecipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return talkers.write(tmp_path_factory.mktemp("seen"), {"train": 3, "val": 2, "unseen": 1}, 1, 40, video=True)
+
+
+@pytest.fixture(scope="module")
+def recipe(shards) -> AppearanceRecipe:
+    return AppearanceRecipe(tiny_settings(shards))
+
+
+def test_a_slot_holds_the_same_whoever_makes_it(recipe):
+    together = recipe.examples([3, 4, 5])
+    fresh = AppearanceRecipe(recipe.settings).examples
+    for index, slot in enumerate((3, 4, 5)):
+        alone = fresh([slot])
+        for field in dataclasses.fields(AppearanceBatch):
+            ours, theirs = getattr(together, field.name), getattr(alone, field.name)
+            if isinstance(ours, torch.Tensor):
+                assert torch.equal(ours[index : index + 1], theirs), field.name
+        assert together.keys_B[index] == alone.keys_B[0]
+    assert len({frame for slot in range(20) for frame in fresh([slot]).starts_B.tolist()}) > 5
+
+
+def test_references_keep_their_distance_from_the_target(recipe):
+    examples: AppearanceExamples = recipe.examples
+    for slot in range(200):
+        row, frame, chosen = referred(examples, slot)
+        assert len(set(chosen)) == examples.references.count
+        assert min(abs(reference - frame) for reference in chosen) >= examples.references.gap_frames
+    wide = AppearanceExamples(examples.manifest, SamplingConfig(), examples.model, ReferenceConfig(3, 1000))
+    for slot in range(50):
+        row, frame, chosen = referred(wide, slot)
+        away = [abs(reference - frame) for reference in chosen]
+        assert min(away) >= (int(wide.windows.frames[row]) - 1) // 2, "as far as the clip allows"
+
+
+@pytest.mark.parametrize("by", ["pose", "mouth"])
+def test_references_may_be_those_that_differ_most(recipe, by):
+    """Of the frames drawn, the three most unlike the target: turned heads for pose, open mouths for mouth."""
+    examples = AppearanceExamples(recipe.examples.manifest, SamplingConfig(), TINY, ReferenceConfig(3, 5, by))
+    random, found, asked = np.random.default_rng(0), 0, 0
+    for slot in range(30):
+        example = examples.windows.example(slot)
+        count = int(examples.windows.frames[example.window.row])
+        landmarks = np.repeat(random.normal(128, 40, (1, 478, 2)), count, 0).astype(np.float32)
+        turned, opened = np.arange(count) % 4 == 1, np.arange(count) % 4 == 2
+        landmarks[turned] = (landmarks[turned] - 128) @ np.array([[0.98, 0.2], [-0.2, 0.98]], np.float32) + 128
+        landmarks[opened[:, None] & np.isin(np.arange(478), MOUTH)[None]] += 9
+        wanted = turned if by == "pose" else opened
+        if wanted[example.window.start]:
+            continue
+        chosen = examples.reference_frames(slot, example, landmarks)
+        found += wanted[chosen].sum()
+        asked += len(chosen)
+        assert min(abs(np.array(chosen) - example.window.start)) >= 5
+        assert chosen == examples.reference_frames(slot, example, landmarks)
+    assert found / asked > 0.7, "a quarter, drawn blindly"
+
+
+def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
+    """Examples of clips of these lengths, of which only places can be asked for."""
+    count = len(frames)
+    held = {"key": [str(i) for i in range(count)], "split": [split] * count, "frames": list(frames)}
+    made = Manifest(Path("nowhere"), {}, pa.table({**held, "shard": [0] * count, "video_size": [1] * count}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(appearance_examples, "refuse_without_frames", lambda *_: None)
+        return AppearanceExamples(made, SamplingConfig(), TINY, ReferenceConfig())
+
+
+def test_no_reference_is_the_target_however_short_the_clip():
+    """A clip of one frame, which has no other, is left out."""
+    examples = of_lengths(2, 1, 3, 1, 4)
+    assert len(examples) == 3
+    assert {examples.windows.example(slot).window.row for slot in range(60)} == {0, 2, 4}
+    for slot in range(60):
+        _, frame, chosen = referred(examples, slot)
+        assert frame not in chosen
+    with pytest.raises(UserError, match="no clip of split 'train' is as long as is needed"):
+        of_lengths(1, 1)
+
+
+def test_a_batch_shows_the_clips_own_frame(recipe):
+    """The mouth's own colour, known from the synthetic talkers, stands where the landmarks of the batch say."""
+    batch = recipe.examples([7])
+    x, y = batch.landmarks_BN2[0, OUTER_LIP].mean(0).round().long().tolist()
+    row, frame, _ = referred(recipe.examples, 7)
+    shown = (batch.frame_B3HW[0, :, y, x] + 1) * 127.5
+    from data_pipeline.shards import reader
+
+    landmarks = reader.read_landmarks(recipe.examples.manifest, row)[frame]
+    pixels = reader.read_video(recipe.examples.manifest, row, [frame])[0]
+    mouth_x, mouth_y = landmarks[OUTER_LIP].mean(0).round().astype(int)
+    step = recipe.settings.model.step_px
+    near = pixels[mouth_y - step : mouth_y + step, mouth_x - step : mouth_x + step].reshape(-1, 3)
+    assert (near.min(0) - 12 <= shown.numpy()).all()
+    assert (shown.numpy() <= near.max(0) + 12).all()
+
+
+def test_shards_without_frames_are_refused_in_one_line(talker_shards, tmp_path):
+    with pytest.raises(UserError, match="needs frames") as told:
+        AppearanceRecipe(tiny_settings(talker_shards))
+    assert "\n" not in str(told.value)
+    motion_alone = talkers.write(tmp_path, {"train": 2, "val": 1}, 1, video=True)
+    for path in motion_alone.glob("frames-*.tar"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"frames-000000\.tar is missing"):
+        AppearanceRecipe(tiny_settings(motion_alone))

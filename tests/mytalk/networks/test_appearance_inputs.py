@@ -1,0 +1,115 @@
+"""The inputs of the appearance generator: windows, dots and masks, against closed forms and pillow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mytalk.face import region
+from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, INNER_LIP, MOUTH, OUTER_LIP
+from mytalk.networks import appearance_inputs as inputs
+from tests.helpers.appearance_models import TINY, filled, talking
+
+
+@given(st.integers(0, 10_000), st.sampled_from([16, 64, 256]))
+@settings(max_examples=20, deadline=None)
+def test_polygon_mask_agrees_with_pillow_but_for_the_rim(seed, size_px):
+    """Star-shaped polygons, some reaching outside the picture."""
+    random = np.random.default_rng(seed)
+    angle = (np.arange(9) + 0.3 * random.random(9)) / 9 * 2 * np.pi
+    radius = 40 + 80 * random.random(9)
+    polygon = 128 + 40 * random.standard_normal(2) + np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
+    made = inputs.polygon_mask(torch.from_numpy(polygon)[None], size_px)[0, 0].numpy() > 0
+    scaled = polygon * size_px / CROP_PX
+    assert not (made & ~filled(scaled, size_px, 1)).any()
+    assert not (~made & filled(scaled, size_px, -1)).any()
+
+
+def test_polygon_mask_is_even_odd_at_pixel_middles():
+    square = torch.tensor([[[64.0, 64.0], [128.0, 64.0], [128.0, 192.0], [64.0, 192.0]]])
+    made = inputs.polygon_mask(square, 16)[0, 0]
+    expected = torch.zeros(16, 16)
+    expected[4:12, 4:8] = 1
+    assert torch.equal(made, expected)
+    bow = torch.tensor([[[0.0, 0.0], [256.0, 256.0], [256.0, 0.0], [0.0, 256.0]]])
+    row = inputs.polygon_mask(bow, 64)[0, 0, 20]
+    assert row[:20].all()
+    assert not row[21:43].any(), "between its wings"
+    assert row[44:].all()
+    twice = torch.cat([square, square], 1)
+    assert not inputs.polygon_mask(twice, 16).any(), "twice round is outside"
+
+
+def test_draw_puts_dots_where_they_belong_in_the_channel_of_their_kind():
+    landmarks = torch.full((1, COUNT, 2), -50.0)
+    other = next(index for index in CLEAN if index not in MOUTH)
+    places = {INNER_LIP[3]: (40.5, 60.5), OUTER_LIP[5]: (100.5, 20.5), other: (200.5, 220.5)}
+    for index, place in places.items():
+        landmarks[0, index] = torch.tensor(place)
+    made = inputs.draw(landmarks, 256)[0]
+    for channel, (x, y) in enumerate(places.values()):
+        column, row = int(x), int(y)
+        expected = torch.zeros(256, 256)
+        expected[row, column] = 1
+        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            expected[row + dy, column + dx] = 0.5
+        for dy, dx in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            expected[row + dy, column + dx] = 1.5 - 2**0.5
+        torch.testing.assert_close(made[channel], expected)
+
+
+def test_draw_shows_less_than_a_pixel_and_adds_nothing_up():
+    landmarks = torch.full((3, COUNT, 2), 100.0)
+    landmarks[1] += 0.25
+    landmarks[2, 1:] = -50
+    made = inputs.draw(landmarks, 128)
+    assert (made[0] - made[1]).abs().max() > 0.05
+    assert torch.equal(made[0].amax(0), made[2].amax(0)), "478 dots on one place look like one"
+    assert made.max() <= 1
+
+
+def test_draw_leaves_out_what_lies_outside():
+    landmarks = torch.full((1, COUNT, 2), 300.0)
+    landmarks[0, 0] = torch.tensor([-0.5, 255.9])
+    made = inputs.draw(landmarks, 256)[0]
+    assert made[1].count_nonzero() == made.count_nonzero() == 1
+    assert made[1, 255, 0] > 0
+
+
+def test_the_window_lies_round_the_region_inside_the_crop():
+    regions = region.regions(talking())
+    low, high = inputs.corners(regions, TINY), inputs.corners(regions, TINY) + np.array([192, 128])
+    assert low.min() >= 0
+    assert high.max() <= CROP_PX
+    middle = (regions.min(1) + regions.max(1)) / 2
+    inner = (low[:, 1] > 0) & (high[:, 1] < CROP_PX)
+    assert np.abs(((low + high) / 2 - middle)[inner]).max(initial=0) <= TINY.step_px / 2
+    assert (inputs.corners(regions - 300, TINY) == 0).all()
+    assert (inputs.corners(regions + 300, TINY) == [64, 128]).all()
+
+
+def test_cut_is_the_area_mean_of_the_window():
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (2, 256, 256, 3)).astype(np.uint8)
+    corner = np.array([[64, 4], [0, 128]])
+    made = inputs.cut(frames, corner, TINY)
+    assert made.shape == (2, 3, 32, 48)
+    expected = frames[1, 128 + 8 : 128 + 12, 20:24].astype(float).mean((0, 1)) / 127.5 - 1
+    np.testing.assert_allclose(made[1, :, 2, 5], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size_px", [32, 128, 256])
+def test_the_soft_mask_is_whole_in_the_region_and_nothing_far_from_it(size_px):
+    mask = torch.zeros(1, 1, size_px, size_px)
+    mask[..., size_px // 2 :, size_px // 4 : size_px // 2] = 1
+    soft = inputs.soften(mask, size_px)
+    assert (soft[mask > 0] == 1).all()
+    reach = 2 * round(10 * size_px / 256)
+    far = torch.nn.functional.max_pool2d(mask, 2 * reach + 1, 1, reach) == 0
+    assert not soft[far].any()
+    if reach > 2:
+        edge = soft[0, 0, -1, size_px // 2 : size_px // 2 + reach]
+        assert (edge.diff() < 0).all(), "it falls all the way"
