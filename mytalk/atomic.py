@@ -17,7 +17,7 @@ TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; readers never loo
 def file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file for writing that takes the place of `path` when the block ends without an error.
 
-    The parent folder is made. After a kill at any byte, `path` is the old file, or absent.
+    The parent folder is created. After a kill at any byte, `path` is the old file, or absent.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def append(path: str | os.PathLike, data: bytes, sync: bool = True) -> None:
                 left = left[handle.write(left) :]
             if sync:
                 os.fsync(handle.fileno())
-    except OSError:  # a network disk may say so as late as when the file is closed
+    except OSError:  # a network disk may report a failure only when the file is closed
         if size is not None:
             with contextlib.suppress(OSError):
                 os.truncate(path, size)

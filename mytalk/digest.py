@@ -1,4 +1,4 @@
-"""SHA-256 of files: what names shards, weights and checkpoints in manifests and reports."""
+"""SHA-256 of files, by which manifests and reports name shards, weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 
 def sha256_of(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, hex."""
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(path, "rb") as handle:
         while block := handle.read(1 << 20):
-            made.update(block)
-    return made.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What the machine gives a process: cores, a port, and a folder to itself."""
+"""Resources of the machine: cores, a free port, and a lock on a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free now, and not among those that systems deal out unasked.
+    """A TCP port of the loopback interface that is free now and outside the range that systems assign by themselves.
 
     It is bound seconds later, by another process. Raises UserError where none is free.
     """
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def sole_user(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder's lock file `<what>.lock`; it goes with the process, however that ends.
+    """Hold a folder's lock file `<what>.lock`; it is released when the process ends, however it ends.
 
     Raises UserError where another process holds it.
     """

@@ -42,7 +42,7 @@ class Progress:
         self._print(note, last=True)
 
     def say(self, text: str) -> None:
-        """Print a line of its own, without tearing the moving one."""
+        """Print a line above the moving one."""
         self.stream.write(f"\r\x1b[K{text}\n" if self.on_terminal else f"{text}\n")
         self.stream.flush()
 

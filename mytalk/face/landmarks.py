@@ -69,7 +69,7 @@ CLEAN = sorted(set(range(COUNT)) - set(NOISED))
 
 
 def without_mouth(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """A copy whose noised points all lie at 0: given this, no mistake in a model can show it the true mouth."""
+    """A copy whose noised points all lie at 0, so that no mistake in a model can reveal the true mouth."""
     erased = landmarks_TN2.copy()
     erased[:, NOISED] = 0.0
     return erased

@@ -62,12 +62,12 @@ class FaceDetector:
         """
         # Its parts log as they first run, the last of them at the first face.
         with contextlib.nullcontext() if self._seen_face else _quiet():
-            found = self._mesh.process(np.ascontiguousarray(frame_HW3)).multi_face_landmarks
-        self._seen_face = self._seen_face or bool(found)
-        if not found:
+            faces = self._mesh.process(np.ascontiguousarray(frame_HW3)).multi_face_landmarks
+        self._seen_face = self._seen_face or bool(faces)
+        if not faces:
             return None
         height, width = frame_HW3.shape[:2]
-        points = np.array([(p.x, p.y) for p in found[0].landmark], np.float32)
+        points = np.array([(p.x, p.y) for p in faces[0].landmark], np.float32)
         assert points.shape == (COUNT, 2)
         return points * np.array([width, height], np.float32)
 
@@ -78,11 +78,11 @@ def _quiet() -> Iterator[None]:
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nowhere)

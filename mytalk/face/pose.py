@@ -17,7 +17,7 @@ import torch
 from mytalk.face.landmarks import CROP_PX, RIGID
 
 NOSE_BRIDGE, TEMPLES = (6, 8, 9, 168), (127, 356)
-FEATURES = 5  # of a pose, as the network sees it
+FEATURES = 5  # of a pose, as the network takes it
 RIGID_RADIUS_PX = 64.0  # root mean square distance of the rigid points from their centre, in the head's frame
 
 

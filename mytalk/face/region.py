@@ -23,7 +23,7 @@ def regions(landmarks_TN2: np.ndarray) -> np.ndarray:
 
     From below the nose to below the chin, cheek to cheek (paper). It is the clip's mean lower face in the
     head's frame, enlarged to hold any position of the jaw, and moved with each frame's pose: the outline of
-    the frame's own jaw would tell how far its mouth is open.
+    the frame's own jaw would show how far its mouth is open.
     """
     landmarks = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None]
     everywhere = torch.ones(landmarks.shape[:2])

@@ -1,4 +1,4 @@
-"""Stretches of a video that show one face without a break: extraction and dubbing find them the same way.
+"""Runs of frames that show one face without a cut: the same rule for extraction and dubbing.
 
 Shape suffixes: T frames, N landmarks, 2 = (x, y) in px.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-JUMP = 0.5  # of the face's side, between two frames: no head moves so fast, it is another shot
+JUMP = 0.5  # of the face's side, between two frames: no head moves so fast, so it is a cut
 ZOOM = 1.4  # ratio of face sides between two frames, likewise
 
 

@@ -188,7 +188,7 @@ class _DecoderOfThread(threading.local):
             decoder: Any = av.CodecContext.create("h264", "r")
             decoder.extradata = track.avcc
             decoder.thread_count = 1
-            most_px = (track.width + 64) * (track.height + 64)  # coded in whole blocks; a picture may say any size
+            most_px = (track.width + 64) * (track.height + 64)  # coded in whole blocks; a picture may state any size
             # "aggressive": a picture must end where its bits do, as x264's do; finds most of what "explode" leaves.
             decoder.options = {"err_detect": "explode+aggressive", "max_pixels": str(most_px)}
             self.decoder = decoder, VideoReformatter()
@@ -233,12 +233,12 @@ def _boxes(head: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
         yield kind, start, at
 
 
-def _named(head: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
+def _named(head: bytes, start: int, stop: int, wanted_kind: bytes) -> tuple[int, int]:
     """(start, end) of the content of the first box of that kind."""
     for kind, begin, end in _boxes(head, start, stop):
-        if kind == wanted:
+        if kind == wanted_kind:
             return begin, end
-    raise _corrupt(f"no {wanted.decode()}")
+    raise _corrupt(f"no {wanted_kind.decode()}")
 
 
 def _table(head: bytes, boxes: dict[bytes, tuple[int, int]], kind: bytes, columns: int, wide: bool = False):
@@ -247,10 +247,10 @@ def _table(head: bytes, boxes: dict[bytes, tuple[int, int]], kind: bytes, column
     if stop - start < 8:
         raise _corrupt(f"no {kind.decode()}")
     (count,) = struct.unpack_from(">I", head, start + 4)
-    kept = np.dtype(">i8" if wide else ">u4")  # an offset above 2^63 becomes negative, and is refused as such
-    if start + 8 + count * columns * kept.itemsize > stop:
+    number = np.dtype(">i8" if wide else ">u4")  # an offset above 2^63 becomes negative, which is refused
+    if start + 8 + count * columns * number.itemsize > stop:
         raise _corrupt(f"{kind.decode()} of {count} entries in {stop - start} bytes")
-    return np.frombuffer(head, kept, count * columns, start + 8).astype(np.int64).reshape(count, columns)
+    return np.frombuffer(head, number, count * columns, start + 8).astype(np.int64).reshape(count, columns)
 
 
 def _sample_entry(head: bytes, boxes: dict[bytes, tuple[int, int]]) -> tuple[int, int, bytes]:
@@ -295,14 +295,14 @@ def _sample_offsets(head: bytes, boxes: dict, sizes_S: np.ndarray, size_bytes: i
     first = runs[:, 0] - 1
     if not len(runs) or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= len(offsets_C):
         raise _corrupt("chunks out of order")
-    held_C = np.repeat(runs[:, 1], np.diff(np.append(first, len(offsets_C))))
-    if held_C.sum() != len(sizes_S) or (runs[:, 2] != 1).any():
+    in_chunk_C = np.repeat(runs[:, 1], np.diff(np.append(first, len(offsets_C))))
+    if in_chunk_C.sum() != len(sizes_S) or (runs[:, 2] != 1).any():
         raise _corrupt("chunks do not hold the pictures")
-    if (held_C == 0).any() or ((offsets_C < 0) | (offsets_C > size_bytes)).any():
+    if (in_chunk_C == 0).any() or ((offsets_C < 0) | (offsets_C > size_bytes)).any():
         raise _corrupt("a chunk outside the file, or empty")
     before_S = np.cumsum(sizes_S) - sizes_S
-    begins_C = np.cumsum(held_C) - held_C  # number of each chunk's first picture
-    offsets_S = np.repeat(offsets_C - before_S[begins_C], held_C) + before_S
+    begins_C = np.cumsum(in_chunk_C) - in_chunk_C  # number of each chunk's first picture
+    offsets_S = np.repeat(offsets_C - before_S[begins_C], in_chunk_C) + before_S
     if (offsets_S + sizes_S > size_bytes).any():
         raise _corrupt("a picture outside the file")
     return offsets_S

@@ -26,10 +26,10 @@ from av.video.reformatter import VideoReformatter
 
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 
-VERSION = av.__version__  # of PyAV, which brings its own FFmpeg
-MOST_HZ = 120  # a header that says more often means its timebase: its time stamps are asked instead
+VERSION = av.__version__  # of PyAV, which contains its own FFmpeg
+MOST_HZ = 120  # a header with a higher rate often states its timebase: the time stamps are used instead
 LONGEST_STILL_S = 10  # one frame on screen for longer means broken time stamps, not a film
-MISSING_END_S = Fraction(3, 20)  # a stream that ends this much before its header says was cut short
+MISSING_END_S = Fraction(3, 20)  # a stream that ends this much before the end in its header was cut short
 JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller step is no gap
 
 # Errors of the machine, not of a file's content: they pass through as OSError.
@@ -63,7 +63,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file's header says: stored size in px, mean frame rate, seconds, audio rate (None: no audio)."""
+    """The header of a file: stored size in px, mean frame rate, seconds, audio rate (None: no audio)."""
 
     width: int
     height: int
@@ -119,31 +119,31 @@ def read_frames(
 
     Decoding is by time: picture i is the one on screen at i / fps seconds, that is the latest whose time
     stamp is not after it (time stamps count as equal within their own rounding, at most 1 ms). The last
-    picture stays for its duration, and an output frame is made when at least half of it is covered. So 30
+    picture stays for its duration, and an output frame exists when at least half of it is covered. So 30
     or 29.97 fps and variable rates keep their sync. Pictures come upright: rotation and non-square pixels
-    in the header are undone. A picture shown twice is the same array twice: do not write into it.
+    in the header are undone. A repeated picture is the same array: do not write into it.
 
     Raises MediaError: unreadable, no_video, truncated, corrupt, timestamps. OSError for the machine's.
     """
     rate = Fraction(fps).limit_denominator(1_000_000)
     index = 0  # of the next output frame
-    shown: _Picture | None = None
+    current: _Picture | None = None
     for following in _pictures(path):
-        if shown is not None:
+        if current is not None:
             while index / rate + following.rounding_s < following.time_s:
                 if stop is not None and index >= stop:
                     return
                 if index >= start:
-                    yield shown.rgb()
+                    yield current.rgb()
                 index += 1
-        shown = following
-    if shown is None:
+        current = following
+    if current is None:
         raise MediaError("no_video", f"{path}: no picture can be decoded")
-    while (index + Fraction(1, 2)) / rate <= shown.time_s + shown.duration_s + shown.rounding_s:
+    while (index + Fraction(1, 2)) / rate <= current.time_s + current.duration_s + current.rounding_s:
         if stop is not None and index >= stop:
             return
         if index >= start:
-            yield shown.rgb()
+            yield current.rgb()
         index += 1
 
 
@@ -205,7 +205,7 @@ class _Picture:
     _rgb: np.ndarray | None = None
 
     def rgb(self) -> np.ndarray:
-        """As it is to be seen: RGB, square pixels, turned as the header asks."""
+        """RGB with square pixels, rotated as the header asks."""
         if self._rgb is None:
             width = max(round(self.frame.width * self.aspect), 1)
             frame = self.to_rgb.reformat(self.frame, width=width, format="rgb24", threads=1)
@@ -238,7 +238,7 @@ def _pictures(path) -> Iterator[_Picture]:
                     raise MediaError("timestamps", f"{path}: no picture for {float(time_s - before_s):.1f} s")
                 duration_s = frame.duration * tick_s if frame.duration else usual_s
                 if not 0 < stated_hz <= MOST_HZ:
-                    duration_s = time_s - before_s  # as the one before: what the file says is the header's mistake
+                    duration_s = time_s - before_s  # as before: the stated duration repeats the header's mistake
                 rounding_s = min(tick_s / 2, Fraction(1, 1000))
                 yield _Picture(frame, time_s, duration_s, rounding_s, aspect, to_rgb)
                 before_s = time_s
@@ -261,7 +261,7 @@ def _opened(path) -> Iterator[Any]:
     path.stat()  # a missing file is the machine's error, with its name
     try:
         if _boxes_past_end(path):
-            raise MediaError("truncated", f"{path}: the file is shorter than its boxes say")
+            raise MediaError("truncated", f"{path}: the file is shorter than its boxes state")
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
@@ -295,7 +295,7 @@ def _audio_stream(container, path) -> Any:
 def _packets(container, stream, path) -> Iterator[Any]:
     """Packets of `stream` and the closing flush; raises MediaError (truncated) where it ends too early.
 
-    A stream is over where its header says so. Where only the container states a duration (Matroska), that
+    The header states where a stream ends. Where only the container states a duration (Matroska), that
     is the end of the longest stream, counted from 0, so all of them are watched.
     """
     if stream.duration is not None:
@@ -344,7 +344,7 @@ def _boxes_past_end(path: Path) -> bool:
             if length == 0:
                 return False  # "to the end of the file"
             if length < 8:
-                return False  # not a box: the demuxer will say what is wrong
+                return False  # not a box: the demuxer reports what is wrong
             at += length
         return 0 < at != size_bytes and at > size_bytes
 
@@ -360,13 +360,13 @@ def _mono(frame) -> Any:
     elif samples.dtype.kind == "i":
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     mono = samples.astype(np.float32).mean(axis=0, keepdims=True)
-    made = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="flt", layout="mono")
-    made.sample_rate = frame.sample_rate
-    return made
+    mono_frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="flt", layout="mono")
+    mono_frame.sample_rate = frame.sample_rate
+    return mono_frame
 
 
 def _resampled(resampler, frame) -> list[np.ndarray]:
-    return [made.to_ndarray().reshape(-1) for made in resampler.resample(frame)]
+    return [resampled.to_ndarray().reshape(-1) for resampled in resampler.resample(frame)]
 
 
 def _laid_out(runs: list[tuple[float, np.ndarray]], rate: int) -> np.ndarray:

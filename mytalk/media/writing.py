@@ -38,15 +38,15 @@ def write_video(
 ) -> None:
     """Write RGB uint8 (H, W, 3) frames and mono audio (S,) as H.264 + AAC mp4, atomically.
 
-    `rate` is one of AAC_HZ. Colours are stored at half the resolution (4:2:0), which every player takes; where
-    H or W is odd, which 4:2:0 cannot hold, at the full one (4:4:4). `metadata` are tags of the container, of
+    `rate` is one of AAC_HZ. Colours are stored at half the resolution (4:2:0), which every player supports; where
+    H or W is odd, which 4:2:0 cannot represent, at full resolution (4:4:4). `metadata` are tags of the container, of
     the names that mp4 knows: title, comment, copyright and the like; `read_tags` reads them.
     """
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
         container.metadata.update(metadata or {})
         video: Any = container.add_stream("libx264", rate=rate_fps, options=dict(DUB_CODEC))
-        video.codec_context.colorspace = BT_601  # else players guess, by the picture's size
+        video.codec_context.colorspace = BT_601  # otherwise players guess from the picture's size
         sound: Any = None
         if audio is not None:
             sound = container.add_stream("aac", rate=rate, layout="mono")
@@ -75,7 +75,7 @@ def encode_frames(
     target = io.BytesIO()
 
     def again(*_) -> io.BytesIO:
-        """What is written so far: to put the index first, the muxer opens its own output for reading."""
+        """The bytes written so far: to put the index first, the muxer opens its own output for reading."""
         return io.BytesIO(target.getvalue())
 
     with av.open(target, "w", format="mp4", options={"movflags": "faststart"}, io_open=again) as container:

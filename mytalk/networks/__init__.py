@@ -1,1 +1,1 @@
-"""The networks, what they are made of, and how a trained one lies on disk."""
+"""The networks, their building blocks, and the format of a trained one on disk."""

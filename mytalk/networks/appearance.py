@@ -1,9 +1,9 @@
 """Stage 2, landmarks to pixels: a generator that paints the lower face of a frame (paper, Sec. 3.3).
 
-It sees three things: the landmarks to be painted, as a picture of dots; the frame with its lower face blacked
+It has three inputs: the landmarks to be painted, as a picture of dots; the frame with its lower face blacked
 out; and a set of reference frames of the person that show nothing but their lower face. Each has an encoder.
-FusionNet lets the two appearance maps meet; the landmark features go round it into the decoder, so that how
-the mouth is shaped comes from the landmarks alone.
+FusionNet combines the two appearance maps; the landmark features bypass it into the decoder, so that the shape
+of the mouth comes from the landmarks alone.
 
 Outside the region the frame is kept, so only a window round it is read and painted. Points and polygons are
 in crop px (the crop is 256 x 256) where nothing else is said; "window px" are those of the network's pictures.
@@ -103,7 +103,7 @@ class AppearanceConfig(Settings):
 
 
 def groups(channels: int) -> nn.GroupNorm:
-    """GroupNorm with at least 4 channels a group: no example knows another."""
+    """GroupNorm with at least 4 channels a group: examples of a batch do not influence each other."""
     return nn.GroupNorm(math.gcd(channels // 4, 32), channels)
 
 
@@ -142,11 +142,11 @@ class Encoder(nn.Module):
 
     def forward(self, picture_B3HW: torch.Tensor) -> list[torch.Tensor]:
         x = self.stem(picture_B3HW.contiguous(memory_format=torch.channels_last))
-        found = []
+        features = []
         for level in self.levels:
             x = level(x)
-            found.append(x)
-        return found
+            features.append(x)
+        return features
 
 
 def positions(height: int, width: int, features: int, like: torch.Tensor) -> torch.Tensor:
@@ -161,7 +161,7 @@ def positions(height: int, width: int, features: int, like: torch.Tensor) -> tor
 
 
 class Fusion(nn.Module):
-    """FusionNet on the coarsest maps: the frame's takes from the references' what it needs.
+    """FusionNet on the coarsest maps: the frame's map attends to those of the references.
 
     By cross-attention (our default; the paper draws a box): queries are the frame's places, keys and values
     the places of all references, in any number and order; residual; 1 x 1 convolution. References of batch 1 are
@@ -176,7 +176,8 @@ class Fusion(nn.Module):
             self.asked, self.offered = nn.LayerNorm(width), nn.LayerNorm(width)
             self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
             self.value, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
-            with torch.no_grad():  # alike, so that at first every place looks at its own place in the references
+            # Equal, so that at first every position attends to the same position in the references.
+            with torch.no_grad():
                 self.key.weight.copy_(self.query.weight)
         self.mix = nn.Conv2d(2 * width if self.kind == "concat" else width, width, 1)
 
@@ -212,7 +213,7 @@ def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
 
 
 def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
-    """The frame where it is seen; else the references' mean where that is; else the mean of what is near."""
+    """The frame outside the mask; inside, the references' mean, or where there is none the mean of nearby pixels."""
     known_B1HW = ((masked_B3HW > BLACK) | (shown_B3HW > BLACK)).any(1, keepdim=True).to(masked_B3HW.dtype)
     seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
     base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
@@ -233,11 +234,11 @@ def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
 
 
 class Decoder(nn.Module):
-    """The fused maps beside the landmark features, up to a picture. Each level has both (the paper draws one).
+    """Fused maps and landmark features, up to a picture. Each level has both (the paper draws one).
 
-    It says for every pixel how much of it is kept of a base picture (see `base_picture`), and what colour the rest
-    is (our default): what stands still is there, sharp, from the first steps of training on. At the lips nothing
-    is kept, so that no reference's mouth can pass for the one that is to be painted.
+    For every pixel it predicts the share taken from a base picture (see `base_picture`) and the colour of the rest
+    (our default): pixels that do not move are sharp from the first steps of training on. At the lips nothing is
+    taken from the base picture, so that no reference's mouth is shown instead of the painted one.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -287,7 +288,7 @@ class Generator(nn.Module):
     def forward(
         self, landmark_image_B3HW: torch.Tensor, lips_BR3HW: torch.Tensor, masked_B3HW: torch.Tensor
     ) -> torch.Tensor:
-        """(B, 3, H, W) in [-1, 1], of which what lies outside the soft mask is thrown away."""
+        """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded."""
         return self.paint(landmark_image_B3HW, self.encode_lips(lips_BR3HW), masked_B3HW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
@@ -331,15 +332,15 @@ class Discriminator(nn.Module):
 class Painter:
     """Paints the frames of a clip with one person's references, which are encoded once.
 
-    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN2` what was detected in
-    them; any number, of any of their clips.
+    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN2` their landmarks;
+    any number, of any of their clips.
     """
 
     def __init__(self, generator: Generator, references_RHW3: np.ndarray, reference_landmarks_RN2: np.ndarray):
         self.generator, self.config = generator, generator.config
         self.device = next(generator.parameters()).device
         with torch.no_grad():
-            lips_R3HW, inside_R1HW, _ = self._seen(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
+            lips_R3HW, inside_R1HW, _ = self._windows(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
             self.lips = generator.encode_lips(keep_region(lips_R3HW, inside_R1HW)[None])
 
     @torch.no_grad()
@@ -349,30 +350,30 @@ class Painter:
         """Give frames the lower face of `landmarks_BN2`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
 
         `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
-        over 20 px round it, and over 8 px towards a side of the window that lies inside the crop: what reaches
-        beyond it ends in no edge. Where it is 0, painted is the frame bit for bit.
+        over 20 px round it, and over 8 px towards a side of the window that lies inside the crop, so that no
+        edge shows there. Where it is 0, painted is the frame bit for bit.
         """
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
-        frame_B3HW, inside_B1HW, corner_B2 = self._seen(frames_BHW3, regions_BV2)
+        frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         image_B3HW = landmark_dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
-        made_B3HW = self.generator.paint(image_B3HW, self.lips, black_out(frame_B3HW, inside_B1HW)).float()
+        painted_B3HW = self.generator.paint(image_B3HW, self.lips, black_out(frame_B3HW, inside_B1HW)).float()
         if config.step_px > 1:
-            made_B3HW = F.interpolate(made_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+            painted_B3HW = F.interpolate(painted_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
         soft_B1HW = soften(region_mask(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
-        made_BHW3 = ((made_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+        window_BHW3 = ((painted_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
         painted_BHW3, mask_BHW = frames_BHW3.copy(), np.zeros(frames_BHW3.shape[:3], np.float32)
         for i, (x, y) in enumerate(corner_B2):
             there = (i, slice(y, y + height), slice(x, x + width))
             own = frames_BHW3[there].astype(np.float32)
-            painted_BHW3[there] = np.rint(blend(made_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
+            painted_BHW3[there] = np.rint(blend(window_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
             mask_BHW[there] = soft_BHW1[i, ..., 0]
         return painted_BHW3, mask_BHW
 
-    def _seen(self, frames_BHW3: np.ndarray, region_BV2: np.ndarray):
-        """Windows (B, 3, H, W), their regions' masks (B, 1, H, W), and where they lie (B, 2)."""
+    def _windows(self, frames_BHW3: np.ndarray, region_BV2: np.ndarray):
+        """Windows (B, 3, H, W), their regions' masks (B, 1, H, W), and their corners in the crop (B, 2)."""
         corner_B2 = corners(region_BV2, self.config)
         frame_B3HW = torch.from_numpy(cut(frames_BHW3, corner_B2, self.config)).to(self.device)
         region = self._points(region_BV2, corner_B2, self.config.step_px)

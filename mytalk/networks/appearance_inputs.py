@@ -1,4 +1,4 @@
-"""What the appearance generator sees, and how its painting is blended: windows, dots, masks.
+"""The inputs of the appearance generator, and the masks that blend its painting: windows, dots, masks.
 
 Points and polygons are in crop px where nothing else is said; "window px" are those of the network's pictures.
 
@@ -36,16 +36,16 @@ def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
 def cut(
     frames_BHW3: np.ndarray, corner_B2: np.ndarray, config: AppearanceConfig, out_B3HW: np.ndarray | None = None
 ) -> np.ndarray:
-    """The windows of uint8 crops as the network sees them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
+    """The windows of uint8 crops as the network takes them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
 
-    They are written to `out_B3HW` where it is given.
+    Written to `out_B3HW` where that is passed.
     """
     height, width = config.window_px
     step, shape = config.step_px, config.shape
     out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
     for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
         window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
-        window_3HW = window_3HW.contiguous()  # turning bytes and then converting is twice as fast as both at once
+        window_3HW = window_3HW.contiguous()  # permuting bytes and then converting is twice as fast as both at once
         if step > 1:
             window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
         target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
@@ -73,7 +73,7 @@ def draw(landmarks_BN2: torch.Tensor, size_px: int) -> torch.Tensor:
 
     Unconnected filled dots of radius 1 px, as the paper draws them, with a soft rim, so that a shift by less
     than a pixel shows. Inner lips, outer lips and all other points have a channel each (our default): in one,
-    nearly closed lips cannot be told apart.
+    nearly closed lips cannot be distinguished.
     """
     return landmark_dots(landmarks_BN2 * (size_px / CROP_PX), (size_px, size_px))
 
@@ -122,7 +122,7 @@ def soften(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
     """A mask with a Gaussian edge: still 1 wherever it was 1, 0 beyond 20 px (at 256) from there.
 
     Widened by the edge's half and blurred (IP_LAP: 21 px, sigma 11), so that no blacked-out pixel of the
-    frame shines through the edge.
+    frame shows through the edge.
     """
     half = round(EDGE_PX // 2 * size_px / CROP_PX)
     if half == 0:
@@ -148,5 +148,5 @@ def keep_region(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def blend(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
-    """What is seen in the end: the painting where the soft mask is 1, the frame where it is 0."""
+    """The result: the painting where the soft mask is 1, the frame where it is 0."""
     return frames + soft * (painted - frames)

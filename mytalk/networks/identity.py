@@ -1,4 +1,4 @@
-"""The landmark ID extractor: who is this, told from how a face is built and how it moves (paper, Sec. 3.2).
+"""The landmark identity encoder: who a person is, from the shape and the motion of the face (paper, Sec. 3.2).
 
 One frozen network, two uses in stage 1: its features of the source landmarks condition every block of the
 denoiser, and the identity loss compares its embedding of the source with that of the generated landmarks. The
@@ -25,7 +25,7 @@ from mytalk.networks.conformer import Block
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
-MEASURED = "verification_auc"  # the fact beside the weights that tells whether it knows people apart
+MEASURED = "verification_auc"  # the fact of a model's folder that shows whether it distinguishes people
 
 
 @dataclass
@@ -50,7 +50,7 @@ class IdentityConfig(Settings):
 
 
 def to_head(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Clips in crop px -> in the head's frame of each clip's own rigid shape: what the extractor takes."""
+    """Clips in crop px -> in the head's frame of each clip's own rigid shape: the input of the encoder."""
     return pose.fit(landmarks_BTN2, pose.rigid_shape(landmarks_BTN2, mask_BT)).to_head(landmarks_BTN2)
 
 
@@ -60,7 +60,7 @@ class IdentityEncoder(nn.Module):
     def __init__(self, config: IdentityConfig):
         super().__init__()
         self.config = config
-        self.mean_face_F = nn.Parameter(torch.zeros(2 * COUNT))  # what faces are told from, see `centre`
+        self.mean_face_F = nn.Parameter(torch.zeros(2 * COUNT))  # subtracted from the input, see `centre`
         self.shape_in = nn.Linear(2 * COUNT, config.width)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.hidden, config.kernel) for _ in range(config.layers)
@@ -69,11 +69,11 @@ class IdentityEncoder(nn.Module):
 
     @torch.no_grad()
     def centre(self, mean_N2: torch.Tensor) -> None:
-        """Begin from this mean face (head frame, px), which is taken off first: people differ by little from it.
+        """Set the mean face (head frame, px) that is subtracted from the input: people differ little from it.
 
-        As a bias after the first weights it would not do: the face is a hundred times what people differ by, so
-        that a step of those weights would move all people alike, and does until they look the same. Nor would
-        bf16 hold the difference.
+        A bias after the first weights does not replace it: the face is a hundred times larger than the differences
+        between people, so a step of those weights moves all people alike, until they look the same. Nor can bf16
+        represent the difference.
         """
         self.mean_face_F.copy_(mean_N2.flatten() / UNIT_PX)
 
@@ -102,13 +102,13 @@ def save_model(
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> IdentityEncoder:
-    """The extractor of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
+    """The encoder of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     return weights.load(folder, "identity", IdentityConfig, IdentityEncoder, device)
 
 
 def standing(folder: str | Path) -> tuple[bool, str]:
-    """Whether a folder's extractor was shown to be above chance on people it was not trained on, and that in words.
+    """Whether a folder's encoder is proven above chance on people it was not trained on, and a text that says so.
 
-    The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no extractor.
+    The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no encoder.
     """
     return weights.standing(folder, "identity", MEASURED)

@@ -28,7 +28,7 @@ from mytalk.networks.identity import IdentityEncoder
 from mytalk.settings import Settings, setting
 
 EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
-WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not say
+WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not state it
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 UPPER_FACES = ("pose", "landmarks")
 
@@ -69,7 +69,7 @@ class Prepared:
     """Landmarks of a batch in the head's frame, ready for the network. No weights are involved."""
 
     motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
-    seen_BTF: torch.Tensor  # what is seen of the clean side, see `seen`
+    seen_BTF: torch.Tensor  # features of the clean side, see `clean_features`
     source_BUF: torch.Tensor  # the source stretch: residual of every landmark
     shape_BF: torch.Tensor  # the person's mean face
     mean_BK2: torch.Tensor
@@ -85,7 +85,7 @@ def prepare(
     source_mask_BU: torch.Tensor,
     config: MotionConfig,
 ) -> Prepared:
-    """Bring a clip and its source to the person's head frame and take the person's mean face off.
+    """Bring a clip and its source to the person's head frame and subtract the person's mean face.
 
     The mean is the source's, so the clip's own mouth enters `motion_BTK2` alone.
     """
@@ -97,9 +97,10 @@ def prepare(
     mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
     head_BTN2 = clip_pose.to_head(landmarks_BTN2)
     residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
+    upper_BTF = residual_BTN2[:, :, CLEAN].flatten(2)
     return Prepared(
         motion_BTK2=residual_BTN2[:, :, NOISED],
-        seen_BTF=seen(residual_BTN2[:, :, CLEAN].flatten(2), clip_pose.features(landmarks_BTN2), mask_BT, config),
+        seen_BTF=clean_features(upper_BTF, clip_pose.features(landmarks_BTN2), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
         shape_BF=mean_BN2.flatten(1) / SHAPE_UNIT_PX,
         mean_BK2=mean_BN2[:, NOISED],
@@ -109,12 +110,14 @@ def prepare(
     )
 
 
-def seen(upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor, config: MotionConfig) -> torch.Tensor:
-    """What the network sees of the clean side: the upper face and the pose, (B, T, 2 C + 5).
+def clean_features(
+    upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor, config: MotionConfig
+) -> torch.Tensor:
+    """The features of the clean side that the network gets: upper face and pose, (B, T, 2 C + 5).
 
     With `upper_face: landmarks` all of it, as the paper draws it. A face mesh moves as one, though: from the
-    clean points of MediaPipe's the original mouth's opening can be read (see docs/decisions.md), and a model
-    trained on them lip-reads instead of listening. So by default the network sees the clip's mean upper face
+    clean points of MediaPipe the original mouth's opening can be read (see docs/decisions.md), and a model
+    trained on them lip-reads instead of listening. So by default the network gets the clip's mean upper face
     and the pose smoothed over half a second, which is slower than speech.
     """
     if config.upper_face == "landmarks":
@@ -177,9 +180,8 @@ class MotionModel(nn.Module):
     def __init__(self, config: MotionConfig):
         super().__init__()
         self.config = config
-        self.extractor: IdentityEncoder | None = (
-            None  # frozen identity encoder; loaded by `load_model`, held by the recipe in training
-        )
+        # The frozen identity encoder: set by `load_model`; in training the recipe holds it.
+        self.extractor: IdentityEncoder | None = None
         self.window_frames = WINDOW_FRAMES  # the longest it was trained on, set by `load_model`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
@@ -202,7 +204,7 @@ class MotionModel(nn.Module):
         self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `speech_features.log_mel`."""
-        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
             mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
         x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
         for block in self.speech_blocks:

@@ -30,7 +30,7 @@ def mel_filters() -> torch.Tensor:
 
 @functools.cache
 def mel_edges_hz() -> torch.Tensor:
-    """Where the filters begin, peak and end: filter i spans edges i, i + 1, i + 2. (82,) float64."""
+    """The edges of the filters: filter i spans edges i, i + 1, i + 2. (82,) float64."""
     top_mel = 2595.0 * math.log10(1.0 + SAMPLE_HZ / 2 / 700.0)
     edges_mel = torch.linspace(0.0, top_mel, BANDS + 2, dtype=torch.float64)
     return 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)

@@ -2,8 +2,8 @@
 
 Two encoders, one for windows of lip landmarks and one for windows of speech of the same length, whose embeddings
 lie near each other where both are of one moment. The idea and the scores are Chung & Zisserman's (2016), the
-distance over offsets and the confidence those of their `syncnet_python`; that the mouth is seen as landmarks
-instead of pixels, and the networks, are our own.
+distance over offsets and the confidence those of their `syncnet_python`. Landmarks instead of pixels for the mouth,
+and the networks, are our own.
 
 Shape suffixes: B batch, T video frames (25 Hz), W windows (T - w + 1), N landmarks (478), F features, D embedding,
 S audio samples (640 T), O offsets, 2 = (x, y).
@@ -27,8 +27,8 @@ from mytalk.networks.identity import to_head
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
-MEASURED = "two_way_accuracy"  # the fact beside the weights that tells whether a score means anything
-REACH_FRAMES = 15  # offsets are looked for so far on either side, as in `syncnet_python`
+MEASURED = "two_way_accuracy"  # the fact of a model's folder that shows whether a score means anything
+REACH_FRAMES = 15  # offsets are searched this far on either side, as in `syncnet_python`
 
 
 @dataclass
@@ -87,8 +87,8 @@ class SyncNet(nn.Module):
         return self.lips(lip_motion(landmarks_BTN2, mask_BT).flatten(2))
 
     def speech(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:
-        """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `audio.log_mel`."""
-        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need their digits
+        """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `speech_features.log_mel`."""
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
             mel_BMC = speech_features.log_mel(audio_BS, voice_B)
         return self.voice(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
 
@@ -119,7 +119,7 @@ class SyncScore:
 
     distance: float  # mean over windows at the best offset
     confidence: float  # median over offsets minus that
-    offset_frames: int  # of the speech before the mouth; the field's sign
+    offset_frames: int  # the speech is this many frames ahead of the mouth
     windows: int  # with both mouth and speech at offset 0
 
 
@@ -146,8 +146,9 @@ def distances(
     means = []
     for offset in range(-reach_frames, reach_frames + 1):
         before, after = max(0, offset), max(0, -offset)
-        seen_WD, heard_WD = mouth_WD[before : len(mouth_WD) - after], speech_WD[after : len(speech_WD) - before]
-        means.append((seen_WD - heard_WD).norm(dim=-1).mean())
+        paired_mouth_WD = mouth_WD[before : len(mouth_WD) - after]
+        paired_speech_WD = speech_WD[after : len(speech_WD) - before]
+        means.append((paired_mouth_WD - paired_speech_WD).norm(dim=-1).mean())
     return torch.stack(means).double().cpu().numpy()
 
 
@@ -156,7 +157,7 @@ def score(
 ) -> SyncScore:
     """The score of a clip: landmarks (T, 478, 2) in crop px, speech (T * 640,). Raises as `distances` does.
 
-    A positive offset says that the speech runs that many frames ahead of the mouth (as `syncnet_python` counts it).
+    A positive offset means that the speech is that many frames ahead of the mouth (the sign of `syncnet_python`).
     """
     of_offset_O = distances(model, landmarks_TN2, audio_S, reach_frames)
     best = int(of_offset_O.argmin())
@@ -181,7 +182,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SyncNe
 
 
 def standing(folder: str | Path) -> tuple[bool, str]:
-    """Whether a folder's SyncNet was shown to be above chance on people it was not trained on, and that in words.
+    """Whether a folder's SyncNet is proven above chance on people it was not trained on, and a text that says so.
 
     The measure is the two-way accuracy over people, chance 0.5. Raises UserError where there is no SyncNet.
     """

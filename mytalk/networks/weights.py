@@ -1,4 +1,4 @@
-"""A trained network on disk: a folder of config.json (what it is, its sizes) and model.safetensors.
+"""A trained network on disk: a folder of config.json (kind of network, sizes, facts) and model.safetensors.
 
 Nothing is unpickled. A folder that holds another model, an unknown setting, or weights of another size is
 refused in one line.
@@ -40,27 +40,27 @@ def save(
 
 
 def describe(folder: str | Path, kind: str) -> dict[str, Any]:
-    """What config.json of a folder says, checked to be of a model `kind` of this format. Raises UserError."""
+    """The content of a folder's config.json, checked to be of a model `kind` of this format. Raises UserError."""
     folder = Path(folder)
     try:
-        said = json.loads((folder / CONFIG).read_text())
+        described = json.loads((folder / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise absent(folder, kind) from None
     except ValueError:
         raise UserError(f"{folder / CONFIG} is not JSON; copy or export the model again") from None
-    if not isinstance(said, dict) or not isinstance(said.get("config"), dict):
+    if not isinstance(described, dict) or not isinstance(described.get("config"), dict):
         raise UserError(f"{folder / CONFIG} describes no model; name another folder")
-    if said.get("model") != kind or said.get("format") != FORMAT:
+    if described.get("model") != kind or described.get("format") != FORMAT:
         article = "an" if kind[0] in "aeiou" else "a"
         raise UserError(
-            f"{folder} holds model '{said.get('model')}' format {said.get('format')}, not {article} {kind} model of "
-            f"format {FORMAT}; name another folder"
+            f"{folder} holds model '{described.get('model')}' format {described.get('format')}, not {article} {kind} "
+            f"model of format {FORMAT}; name another folder"
         )
-    return said
+    return described
 
 
 def absent(folder: Path, kind: str) -> UserError:
-    """What to say of a folder without a model: that it is one deeper, or how to train one."""
+    """The error for a folder without a model: it is one folder deeper, or how to train one."""
     if (folder / "model" / CONFIG).is_file():
         return UserError(f"no model in {folder}, which is the folder of a run; name {folder / 'model'}")
     return UserError(f"no model in {folder}: {CONFIG} is missing; train one with: python -m train {kind}")
@@ -69,7 +69,7 @@ def absent(folder: Path, kind: str) -> UserError:
 def load(
     folder: str | Path, kind: str, config_class: Any, network: Callable[[Any], Network], device: str | torch.device
 ) -> Network:
-    """The network of a folder, in evaluation mode: `network(config)` with the weights put in.
+    """The network of a folder, in evaluation mode: `network(config)` with its weights loaded.
 
     Raises UserError where the folder holds no such model, a damaged one, or weights that do not fit its config.
     """
@@ -103,9 +103,10 @@ def digest(folder: str | Path) -> str:
 
 
 def standing(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
-    """Whether a model was shown to be above chance on people it was not trained on, and that in words.
+    """Whether a model is proven above chance on people it was not trained on, and a text that says so.
 
-    `measure` names the fact of its validation that tells. Raises UserError where the folder holds no such model.
+    `measure` names the fact of its validation that is compared with chance. Raises UserError where the folder holds
+    no such model.
     """
     facts = describe(folder, kind).get("facts")
     validation = facts.get("validation") if isinstance(facts, dict) else None

@@ -301,7 +301,7 @@ def test_validation_keeps_to_the_pinned_shards(shards, tmp_path, name):
 
 
 def test_the_mean_face_of_damaged_shards_is_that_of_the_others(shards, hurt):
-    """One damaged clip does not keep an ID extractor from being trained."""
+    """One damaged clip does not keep an identity encoder from being trained."""
     whole, damaged = recipe_of("identity", shards), recipe_of("identity", hurt)
     assert damaged.mean_face_N2.isfinite().all()
     assert 0 < (damaged.mean_face_N2 - whole.mean_face_N2).abs().max() < 2

@@ -46,7 +46,7 @@ def gradients(recipe, modules: dict[str, torch.nn.Module], parts: int) -> dict[s
 
 @pytest.fixture(scope="module")
 def extractor(tmp_path_factory):
-    """A small ID extractor, which the motion recipe freezes."""
+    """A small identity encoder, which the motion recipe freezes."""
     folder = tmp_path_factory.mktemp("identity")
     sizes = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
     torch.manual_seed(0)

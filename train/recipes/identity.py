@@ -66,7 +66,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m train identity`."""
     return cli.arguments(
         "identity",
-        "Train the landmark ID extractor, which the motion model knows people by, from shards.",
+        "Train the landmark identity encoder, which the motion model knows people by, from shards.",
         "shards=data/shards run=runs/myidentity steps=300",
         IdentityTrainConfig,
     )

@@ -75,16 +75,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def of_extractor(settings: MotionTrainConfig) -> str:
-    """What a user should know of the ID extractor: that none is named, or that it was not shown to tell people apart.
+    """A line for the user: no identity encoder is named, or it is not proven to distinguish people.
 
-    Empty where there is nothing to say. Raises UserError where the folder holds no extractor.
+    Empty where neither holds. Raises UserError where the folder holds no encoder.
     """
     if not (settings.identity_condition or settings.identity_loss):
         return ""
     if not settings.identity:
-        return "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+        return "motion: no identity encoder is named, so its condition and loss are off; name one with identity=FOLDER"
     shown, words = identity.standing(settings.identity)
-    return "" if shown else f"motion: warning: ID extractor {settings.identity}: {words}"
+    return "" if shown else f"motion: warning: identity encoder {settings.identity}: {words}"
 
 
 def require_proven(settings: MotionTrainConfig) -> None:
@@ -93,15 +93,15 @@ def require_proven(settings: MotionTrainConfig) -> None:
         shown, words = identity.standing(settings.identity)
         if not shown:
             raise UserError(
-                f"identity_loss cannot use ID extractor {settings.identity}: {words}; train it better (python -m train "
-                "identity), or go without its loss: identity_loss=0"
+                f"identity_loss cannot use identity encoder {settings.identity}: {words}; train it longer "
+                "(python -m train identity), or set identity_loss=0"
             )
 
 
 class MotionRecipe(Recipe):
     """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
 
-    With a trained ID extractor, which stays as it is, its features condition the denoiser, and its loss is added.
+    With a trained identity encoder, which stays as it is, its features condition the denoiser, and its loss is added.
     """
 
     name = "motion"

@@ -1,4 +1,4 @@
-"""The ID extractor's recipe: its examples, CosFace, verification against counts, and what is said of chance."""
+"""The identity encoder's recipe: its examples, CosFace, verification against counts, and what is said of chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frozen ID extractor in stage 1: its features condition the denoiser, its loss is added, it never learns."""
+"""The frozen identity encoder in stage 1: its features condition the denoiser, its loss is added, it never learns."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
 def test_a_run_says_what_its_extractor_is_worth(extractor_folder, tmp_path):
     """None, one of which nothing is known, one at chance, one above; silent where none is wanted or all is well."""
     assert of_extractor(MotionTrainConfig()) == (
-        "motion: no ID extractor is named, so its condition and loss are off; name one with identity=FOLDER"
+        "motion: no identity encoder is named, so its condition and loss are off; name one with identity=FOLDER"
     )
     assert of_extractor(MotionTrainConfig(identity_condition=False, identity_loss=0)) == ""
     for facts, said in (
-        (None, f"motion: warning: ID extractor {tmp_path}: NOT MEASURED"),
+        (None, f"motion: warning: identity encoder {tmp_path}: NOT MEASURED"),
         (found([0.4, 0.6, 0.8]), "AT CHANCE: 0.60"),
         (found([0.8, 0.9, 0.91]), ""),
     ):
@@ -187,7 +187,7 @@ def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, li
     tiny = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
     typed = ["--config", tiny, f"shards={talker_shards}", f"run={tmp_path}"]
     assert train_motion.run(train_motion.arguments().parse_args(typed)) == 0
-    assert capsys.readouterr().out.count("no ID extractor is named") == lines
+    assert capsys.readouterr().out.count("no identity encoder is named") == lines
 
 
 def test_the_folder_tells_the_longest_window(recipe, tmp_path):
