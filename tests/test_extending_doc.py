@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 
 import pytest
@@ -56,3 +57,33 @@ def test_the_corpus_of_the_page_gives_people_ranges_and_facts(tmp_path, monkeypa
     assert manifest.column("identity").tolist() == ["videos/ann", "videos/cat"]
     assert manifest.column("language").tolist() == ["en", "de"]
     assert manifest.column("stop_frame").tolist() == [42, 50]
+
+
+SSH = """#!/bin/bash
+echo "$1: $2" >> "$RECORD"
+exec /bin/bash -c "$2"
+"""
+
+
+def test_the_launcher_of_the_page_gives_each_rank_its_place_and_passes_its_exit_code_on(tmp_path, monkeypatch):
+    """A stand-in of ssh runs the command on this machine."""
+    ssh, record = tmp_path / "ssh", tmp_path / "record"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    (tmp_path / "hosts.py").write_text(block("A launcher"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("RECORD", str(record))
+    monkeypatch.chdir(ROOT)
+    import hosts
+
+    typed = ["--hosts", "one", "two", "--", "train"]
+    assert hosts.run(hosts.arguments().parse_args([*typed, "--help"])) == 0
+    assert hosts.run(hosts.arguments().parse_args([*typed, "no-such-recipe"])) == 2
+    first, second = sorted(line for line in record.read_text().splitlines() if line.endswith("--help"))
+    assert first.startswith("one: ")
+    assert second.startswith("two: ")
+    for line, rank in ((first, 0), (second, 1)):
+        assert (
+            f"env RANK={rank} WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=one MASTER_PORT=29500 " in line
+        )
