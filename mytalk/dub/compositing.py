@@ -16,12 +16,12 @@ import numpy as np
 from mytalk import media
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
+from mytalk.networks.appearance_inputs import RIM_PX
 
 if TYPE_CHECKING:
     from mytalk.networks.appearance import Painter
 
 BATCH_FRAMES = 16
-RIM_PX = 8  # of the crop, over which the mask fades: a mouth that leaves the crop shows no edge
 
 
 def dubbed_frames(
@@ -101,7 +101,7 @@ def _box(mask_PP: np.ndarray, crop_23: np.ndarray, shape: tuple[int, ...]) -> tu
 
 @functools.cache
 def _rim(side_px: int) -> np.ndarray:
-    """(side, side) float32: 0 along the crop's border, 1 from RIM_PX inwards."""
+    """(side, side) float32: 0 along the crop's border, 1 from RIM_PX inwards, so a mouth cut there shows no edge."""
     from_end = np.minimum(np.arange(side_px), np.arange(side_px)[::-1])
     ramp = np.clip(from_end / RIM_PX, 0, 1).astype(np.float32)
     return np.minimum.outer(ramp, ramp)

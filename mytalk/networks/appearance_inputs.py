@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
-RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window
+RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window or of the crop
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 
