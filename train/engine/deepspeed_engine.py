@@ -154,7 +154,7 @@ def make_engine(
     if config.zero_stage == 3:  # DeepSpeed's own norm, a pass over the gradients and messages, has no switch there
         nothing = torch.zeros((), device=engine.device)
         engine.optimizer._get_norm_groups = lambda: [nothing]
-    for flat in _flat_parameters(engine):
+    for flat in layout(engine).flat_parameters():
         optimizer.state[flat] = {
             "step": torch.zeros((), device=flat.device),
             "exp_avg": torch.zeros_like(flat),
@@ -178,45 +178,102 @@ def _of_interest(record: logging.LogRecord) -> bool:
     return "untested optimizer" not in record.getMessage()
 
 
-def fragments(engine: Any) -> Iterator[Fragment]:
-    """This rank's share of the network: over all ranks every element of every parameter comes once."""
-    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
-    state, optimizer, stage = engine.basic_optimizer.state, engine.optimizer, engine.zero_optimization_stage()
+class Layout:
+    """Where a ZeRO stage keeps a rank's share of a network and of its gradients. This one is stage 0: all is whole."""
 
-    def views(name: str, start: int, flat: torch.Tensor, offset: int, numel: int) -> Fragment:
-        moments = (state[flat][key].detach().view(-1).narrow(0, offset, numel) for key in MOMENTS)
-        return Fragment(name, start, flat.detach().view(-1).narrow(0, offset, numel), *moments)
+    def __init__(self, engine: Any):
+        self.engine, self.optimizer = engine, engine.optimizer
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    if stage == 0:
-        for parameter in _flat_parameters(engine):
-            start, stop = share(parameter.numel(), dist.get_rank(), dist.get_world_size())
+    def flat_parameters(self) -> list[torch.Tensor]:
+        """The fp32 tensors that the optimizer itself steps on."""
+        return [p for group in self.engine.basic_optimizer.param_groups for p in group["params"]]
+
+    def shares(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor, int, int]]:
+        """(parameter, start in it, fp32 tensor, offset in it, numel): over all ranks every element comes once."""
+        for parameter in self.flat_parameters():
+            start, stop = share(parameter.numel(), self.rank, self.world_size)
             if stop > start:
-                yield views(names[id(parameter)], start, parameter, start, stop - start)
-    elif stage in (1, 2):
-        for group, flat in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups):
+                yield parameter, start, parameter, start, stop - start
+
+    def gradients(self) -> list[torch.Tensor]:
+        """This rank's share of the reduced gradients, flat; what pads a partition is left out or zero."""
+        gradients = []
+        for parameter in self.flat_parameters():
+            if parameter.grad is not None:
+                start, stop = share(parameter.numel(), self.rank, self.world_size)
+                gradients.append(parameter.grad.detach().view(-1)[start:stop])
+        return gradients
+
+    def offloaded_gradients(self) -> list[torch.Tensor]:
+        """The same where the optimizer is in the machine's memory (stages 1 to 3)."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # they may be still on their way from the GPU
+        return [flat.grad.detach() for flat in self.flat_parameters() if flat.grad is not None]
+
+
+class OptimizerShards(Layout):
+    """Stages 1 and 2: each rank has one fp32 partition of every flattened group."""
+
+    def flat_parameters(self) -> list[torch.Tensor]:
+        return list(self.optimizer.single_partition_of_fp32_groups)
+
+    def shares(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor, int, int]]:
+        for group, flat in zip(self.optimizer.bit16_groups, self.flat_parameters()):
             for parameter in group:
                 mapping = parameter._hp_mapping
                 if mapping is not None:
                     ours, flats = mapping.lp_fragment_address, mapping.hp_fragment_address
-                    yield views(names[id(parameter)], ours.start, flat, flats.start, flats.numel)
-    else:
-        for group, flat in zip(optimizer.fp16_groups, optimizer.fp32_partitioned_groups_flat):
+                    yield parameter, ours.start, flat, flats.start, flats.numel
+
+    def gradients(self) -> list[torch.Tensor]:
+        if self.optimizer.cpu_offload:
+            return self.offloaded_gradients()
+        groups = range(len(self.optimizer.bit16_groups))
+        return [piece.detach().view(-1) for index in groups for piece in self.optimizer.averaged_gradients[index]]
+
+
+class WeightShards(Layout):
+    """Stage 3: each rank has an even, padded part of every parameter."""
+
+    def flat_parameters(self) -> list[torch.Tensor]:
+        return list(self.optimizer.fp32_partitioned_groups_flat)
+
+    def shares(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor, int, int]]:
+        for group, flat in zip(self.optimizer.fp16_groups, self.flat_parameters()):
             for parameter in group:
-                _, offset, padded = optimizer.grad_position[optimizer.get_param_id(parameter)]
-                start = padded * dist.get_rank()
+                _, offset, padded = self.optimizer.grad_position[self.optimizer.get_param_id(parameter)]
+                start = padded * self.rank
                 numel = min(padded, parameter.ds_numel - start)  # the last ranks hold padding
                 if numel > 0:
-                    yield views(names[id(parameter)], start, flat, offset, numel)
+                    yield parameter, start, flat, offset, numel
+
+    def gradients(self) -> list[torch.Tensor]:
+        if self.optimizer.offload_optimizer:
+            return self.offloaded_gradients()
+        gradients = []
+        for index, group in enumerate(self.optimizer.fp16_groups):
+            for parameter, piece in zip(group, self.optimizer.averaged_gradients[index]):
+                numel = parameter.ds_numel - parameter.partition_numel() * self.rank
+                gradients.append(piece.detach().view(-1)[: max(numel, 0)])
+        return gradients
 
 
-def _flat_parameters(engine: Any) -> list[torch.Tensor]:
-    """The fp32 tensors that the optimizer itself steps on."""
-    stage = engine.zero_optimization_stage()
-    if stage == 0:
-        return [p for group in engine.basic_optimizer.param_groups for p in group["params"]]
-    if stage in (1, 2):
-        return list(engine.optimizer.single_partition_of_fp32_groups)
-    return list(engine.optimizer.fp32_partitioned_groups_flat)
+LAYOUTS: dict[int, type[Layout]] = {0: Layout, 1: OptimizerShards, 2: OptimizerShards, 3: WeightShards}
+
+
+def layout(engine: Any) -> Layout:
+    """Where the stage of an engine keeps its tensors."""
+    return LAYOUTS[engine.zero_optimization_stage()](engine)
+
+
+def fragments(engine: Any) -> Iterator[Fragment]:
+    """This rank's share of the network: over all ranks every element of every parameter comes once."""
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    state = engine.basic_optimizer.state
+    for parameter, start, flat, offset, numel in layout(engine).shares():
+        moments = (state[flat][key].detach().view(-1).narrow(0, offset, numel) for key in MOMENTS)
+        yield Fragment(names[id(parameter)], start, flat.detach().view(-1).narrow(0, offset, numel), *moments)
 
 
 def share(numel: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -228,27 +285,9 @@ def gradient_square_sum(engine: Any) -> torch.Tensor:
     """Sum of squares of this rank's share of the reduced gradients, float64: call after the last backward.
 
     Summed over the ranks this is the squared norm of the global gradient; it is not finite if any gradient is
-    not. Every stage partitions without overlap; what pads a partition is left out or zero.
+    not. Every stage partitions without overlap.
     """
-    optimizer, stage = engine.optimizer, engine.zero_optimization_stage()
-    gradients: list[torch.Tensor] = []
-    if stage == 0:
-        for parameter in _flat_parameters(engine):
-            if parameter.grad is not None:
-                start, stop = share(parameter.numel(), dist.get_rank(), dist.get_world_size())
-                gradients.append(parameter.grad.detach().view(-1)[start:stop])
-    elif optimizer.cpu_offload if stage in (1, 2) else optimizer.offload_optimizer:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # they may be still on their way from the GPU
-        gradients = [flat.grad.detach() for flat in _flat_parameters(engine) if flat.grad is not None]
-    elif stage in (1, 2):
-        for index in range(len(optimizer.bit16_groups)):
-            gradients += [piece.detach().view(-1) for piece in optimizer.averaged_gradients[index]]
-    else:
-        for index, group in enumerate(optimizer.fp16_groups):
-            for parameter, piece in zip(group, optimizer.averaged_gradients[index]):
-                numel = parameter.ds_numel - parameter.partition_numel() * dist.get_rank()
-                gradients.append(piece.detach().view(-1)[: max(numel, 0)])
+    gradients = layout(engine).gradients()
     if not gradients:
         return torch.zeros((), dtype=torch.float64, device=engine.device)
     norms = torch.stack(torch._foreach_norm(gradients))
@@ -272,13 +311,13 @@ def load_moments(
         for piece in owned:
             for kind in MOMENTS:
                 getattr(piece, kind).copy_(stretch(kind, piece.name, piece.start, piece.stop))
-    for flat in _flat_parameters(engine):
+    for flat in layout(engine).flat_parameters():
         state[flat]["step"].fill_(steps)
 
 
 def adam_steps(engine: Any) -> int:
     """How many steps Adam has taken: the t of its bias correction."""
-    steps = {int(engine.basic_optimizer.state[flat]["step"]) for flat in _flat_parameters(engine)}
+    steps = {int(engine.basic_optimizer.state[flat]["step"]) for flat in layout(engine).flat_parameters()}
     assert len(steps) <= 1, "every flat group steps together"
     return steps.pop() if steps else 0
 
