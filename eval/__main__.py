@@ -1,4 +1,4 @@
-"""`python -m eval COMMAND`: measure what a model makes of people it has never seen."""
+"""`python -m eval COMMAND`: measure a model on people it has never seen."""
 
 import sys
 

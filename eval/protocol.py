@@ -1,32 +1,41 @@
-"""What stands beside the numbers of a report: how they were made, and digests of what from."""
+"""The provenance of a report's numbers: the protocol they were measured by, and digests of data and models.
+
+The texts are part of the protocol on disk: with another wording, folders that were scored before do not resume.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import intervals
-from eval.metrics import METRICS, Metric
-from eval.plan import MIN_SCORED_FRAMES, Settings, Task
+from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
+from eval.metrics.metric import Metric
+from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
+from mytalk import intervals
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
+from mytalk.face.detector import DEFAULT, module_of
 from mytalk.face.landmarks import FRAME_HZ
 
-SHUFFLED = (
-    "the same model, noise and head, but the speech of another clip with another sound (of another person where there "
-    "is one), cut or repeated to length"
-)
 SHOWN_TO_MODEL = (
     "upper-face landmarks and head pose of the scored clip with its lower face erased, and another clip of the same "
     f"person; a person's only clip gives its beginning instead, which is not scored (at least {MIN_SCORED_FRAMES} "
     "frames must remain)"
 )
-EXTRACTOR = "identity"  # mytalk.networks.motion.EXTRACTOR, whose module loads torch
-EXTRACTOR_WORDS = "ID extractor inside the motion model's folder, which conditions it (python -m train identity)"
+IDENTITY_ENCODER = "identity"  # mytalk.networks.motion.EXTRACTOR, whose module loads torch
+MODELS = {
+    "motion": "speech to motion (python -m train motion)",
+    "motion_extractor": "ID extractor inside the motion model's folder, which conditions it (python -m train identity)",
+    "appearance": "motion to frames (python -m train appearance)",
+    "syncnet": "judge of sync, trained on landmarks and speech of the training people (python -m train syncnet)",
+    "identity": "judge of identity, trained on landmarks of the training people (python -m train identity)",
+}
+SAME_NETWORK = "; the encoder is the same network that conditioned the motion model, so no independent judge"
 
 
 @dataclass(frozen=True)
@@ -34,33 +43,52 @@ class Kind:
     """A kind of report: its name, its rows and metrics by definition, and whatever else decides its numbers."""
 
     name: str
-    methods: dict[str, str]
-    metrics: dict[str, Metric]
+    rows: dict[str, str]
+    metrics: Mapping[str, Metric]
     facts: dict[str, Any]
 
 
-METHODS = {
-    "mytalk": "lower face generated from the clip's own speech",
-    "shuffled_audio": SHUFFLED,
-    "frozen_mouth": "the clip's true mean lower face in the head's frame, moved with the head",
-}
+def landmarks(model: Path) -> Kind:
+    """The report of `score`: landmarks that a motion model generates."""
+    from eval.rows.landmarks import ROWS
 
-
-def kind(model: Path) -> Kind:
-    """The report of a motion model's landmarks."""
-    models = {"": "speech to motion (python -m train motion)"}
+    models = {"": MODELS["motion"]}
     if conditioned(model):
-        models["extractor"] = EXTRACTOR_WORDS
+        models["extractor"] = MODELS["motion_extractor"]
     facts = {"models": models, "truth": "detected landmarks of the shards", "shown_to_model": SHOWN_TO_MODEL}
-    return Kind("landmarks, same audio", METHODS, METRICS, facts)
+    return Kind("landmarks, same audio", ROWS, LANDMARK_METRICS, facts)
+
+
+def videos(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
+    """The report of `benchmark` with the models of these digests.
+
+    Raises ModuleNotFoundError without the detector's package.
+    """
+    from eval.rows.videos import REFERENCES, ROWS
+
+    detector_module = module_of(detector)
+    metrics = dict(VIDEO_METRICS)
+    if "identity_weights" in digests and digests["identity_weights"] == digests.get("motion_extractor_weights"):
+        for name, metric in metrics.items():
+            if metric.needs == "identity":
+                metrics[name] = replace(metric, definition=metric.definition + SAME_NETWORK)
+    facts: dict[str, Any] = {
+        "models": {name: words for name, words in MODELS.items() if f"{name}_weights" in digests},
+        "truth": "detected landmarks and frames of the shards",
+        "detector": f"{detector_module.NAME}; {detector} {detector_module.version()}; on the decoded mp4 of every row",
+        "encoder": "every row is an mp4 of mytalk.media.write_video (H.264 and AAC), read again",
+        "shown_to_model": SHOWN_TO_MODEL,
+        "references": f"up to {REFERENCES} frames of the source stretch, never of the scored clip",
+    }
+    return Kind("dubbed video, same audio", ROWS, metrics, facts)
 
 
 def conditioned(model: Path) -> bool:
-    """Whether a motion model's folder holds the ID extractor that conditions it."""
-    return (model / EXTRACTOR).is_dir()
+    """Whether a motion model's folder holds the identity encoder that conditions it."""
+    return (model / IDENTITY_ENCODER).is_dir()
 
 
-def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Task]) -> dict[str, Any]:
+def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[ScoringTask]) -> dict[str, Any]:
     """The report's `protocol`: everything but the data and weights that decides its numbers."""
     rows = [task.scored.row for task in tasks]
     return {
@@ -74,12 +102,12 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Task])
         "fps": FRAME_HZ,
         **kind.facts,
         "aggregation": intervals.METHOD,
-        "methods": kind.methods,
-        "metrics": {name: asdict(metric) for name, metric in kind.metrics.items()},
+        "methods": kind.rows,
+        "metrics": {name: metric.stated() for name, metric in kind.metrics.items()},
     }
 
 
-def _without_others(manifest: Manifest, settings: Settings, tasks: list[Task]) -> int:
+def _without_others(manifest: Manifest, settings: Settings, tasks: list[ScoringTask]) -> int:
     """Clips whose shuffled speech can only be of their own person: all of them where the split has one person."""
     people = set(manifest.column("identity")[manifest.rows(settings.split)].tolist())
     return len(tasks) if len(people) == 1 else 0
@@ -88,26 +116,24 @@ def _without_others(manifest: Manifest, settings: Settings, tasks: list[Task]) -
 def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str, str]:
     """The report's `digests`, SHA-256 each: manifest table, list of shards, every model's config and weights.
 
-    `models` maps a prefix of the digests' names to (kind of model, its folder). The ID extractor of a motion model
-    is a model of its own. Raises UserError where a folder holds no model.
+    `models` maps a prefix of the digests' names to (kind of model, its folder). The identity encoder inside a motion
+    model is a model of its own. Raises UserError where a folder holds no model.
     """
     models = dict(models)
     for prefix, (kind, folder) in list(models.items()):
         if kind == "motion" and conditioned(folder):
-            models[f"{prefix}extractor_"] = ("identity", folder / EXTRACTOR)
-    made = {
+            models[f"{prefix}extractor_"] = ("identity", folder / IDENTITY_ENCODER)
+    digest_by_name = {
         "manifest": manifest.digest,
         "shards": hashlib.sha256(json.dumps(manifest.header["shards"], sort_keys=True).encode()).hexdigest(),
     }
     for prefix, (kind, folder) in models.items():
-        for what, name in (("config", "config.json"), ("weights", "model.safetensors")):
+        for part, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():
-                if what == "config":
-                    from mytalk.networks.weights import (
-                        absent,  # which loads torch; a finished report is shown without it
-                    )
+                if part == "config":
+                    from mytalk.networks import weights  # loads torch; a finished report is shown without it
 
-                    raise absent(folder, kind)
+                    raise weights.absent(folder, kind)
                 raise UserError(f"no model in {folder}: {name} is missing; train one with: python -m train {kind}")
-            made[f"{prefix}{what}"] = sha256_of(folder / name)
-    return made
+            digest_by_name[f"{prefix}{part}"] = sha256_of(folder / name)
+    return digest_by_name

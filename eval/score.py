@@ -1,6 +1,6 @@
 """`python -m eval score`: how well landmarks generated for unseen people follow their speech.
 
-Writes OUT/report.json (see eval/report.py), OUT/clips.jsonl with every clip's scores, and OUT/openings.png.
+Writes OUT/report.json (see eval/report/check.py), OUT/clips.jsonl with every clip's scores, and OUT/openings.png.
 The same command, typed again, continues; under `torchrun -m eval score ...` the processes share the clips.
 """
 
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import options, plan, protocol, records, report, summary, work
+from eval import options, parallel, protocol
+from eval.report import build, check
+from eval.score_file import ClipScore
+from eval.tasks import Settings, plan_tasks
 from mytalk import atomic, command
 
 PICTURE = "openings.png"
@@ -19,50 +23,49 @@ PICTURE = "openings.png"
 def arguments() -> argparse.ArgumentParser:
     """The command's arguments."""
     example = "python -m eval score --shards shards --model runs/motion/model --out runs/scores"
-    made = command.parser("python -m eval score", __doc__, example)
-    made.add_argument("--model", type=Path, required=True, help="folder of a motion model")
-    return options.add(made)
+    parser = command.parser("python -m eval score", __doc__, example)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a motion model")
+    return options.add(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, or find it done; print the table and the gate."""
+    """Score, unless it is done; print the table and the gate."""
     settings = options.settings(args)
     manifest = Manifest.load(args.shards)
-    tasks = plan.tasks(manifest, settings)
-    belongs = {
-        "protocol": protocol.block(protocol.kind(args.model), manifest, settings, tasks),
+    tasks = plan_tasks(manifest, settings)
+    provenance = {
+        "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks),
         "digests": protocol.digests(manifest, {"": ("motion", args.model)}),
     }
-    job = work.Job("score", args.out, tasks, belongs, beside=(PICTURE,), force=args.force)
-    foreign = work.foreign(job)
-    made = None if foreign else report.read(args.out)
-    if made is None:
-        made = _score_all(job, manifest, settings, args.model)
-    return options.conclude(made, args, report.NAME)
+    job = parallel.ScoringJob("score", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)
+    report = None if parallel.other_scores(job) else check.read(args.out)
+    if report is None:
+        report = _score_all(job, manifest, settings, args.model)
+    return options.conclude(report, args, check.NAME)
 
 
-def _score_all(job: work.Job, manifest: Manifest, settings: plan.Settings, model_folder: Path):
-    def scorer(device) -> work.Scorer:
-        from eval import clip
+def _score_all(job: parallel.ScoringJob, manifest: Manifest, settings: Settings, model_folder: Path) -> dict[str, Any]:
+    def scorer(device) -> parallel.Scorer:
+        from eval.rows import landmarks
         from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
-        return lambda task: clip.score(manifest, settings, task, model)
+        return lambda task: landmarks.score(manifest, settings, task, model)
 
-    def finish(scores: dict[str, records.ClipScore], environment: dict[str, str]) -> None:
+    def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         _write_picture(job.out, list(scores.values()))
-        report.write(job.out, summary.build(job.belongs, job.tasks, scores, environment))
+        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment))
 
-    work.run(job, scorer, finish)
-    made = report.read(job.out)
-    assert made is not None, "the first process wrote it"
-    return made
+    parallel.run(job, scorer, finish)
+    report = check.read(job.out)
+    assert report is not None, "the first process wrote it"
+    return report
 
 
-def _write_picture(out: Path, scores: list[records.ClipScore]) -> None:
-    from eval import pictures
+def _write_picture(out: Path, scores: list[ClipScore]) -> None:
+    from eval.report import plots
 
     shown = [score for score in scores if score.openings_px]
     if shown:
         with atomic.file(out / PICTURE) as handle:
-            pictures.openings(shown).save(handle, format="PNG")
+            plots.openings_picture(shown).save(handle, format="PNG")

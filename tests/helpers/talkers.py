@@ -15,9 +15,10 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 from webdataset.writer import TarWriter
 
-from data_pipeline.shards import manifest_update, members
+from data_pipeline.shards import checksums, manifest_update, members, reader
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
+from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
 from mytalk.face.region import BELOW_NOSE, JAW
@@ -152,3 +153,14 @@ def write(
     table = table.set_column(table.column_names.index("split"), "split", splits)
     manifest_update.save(folder, table, header)
     return folder
+
+
+def overwrite(manifest: Manifest, row: int, landmarks_TN2: np.ndarray) -> None:
+    """Put other landmarks into a clip's place in its shard."""
+    path, offset, size = reader.landmarks_range(manifest, row, 0, len(landmarks_TN2))
+    data = landmarks_TN2.astype("<f2").tobytes()
+    assert len(data) == size
+    with open(path, "r+b") as handle:
+        handle.seek(offset)
+        handle.write(data)
+    checksums.write(path, path.with_suffix(".crc"))

@@ -1,0 +1,37 @@
+"""Every metric of a report: one file a family, and one line here for each.
+
+From these lists come the protocol's definitions, the columns of tables, and what is omitted without an evaluator.
+The order is that of reports. Nothing here loads torch before a metric is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.metrics import detection, identity, lips, pixels, sync
+from eval.metrics.metric import Comparison, Metric
+
+LANDMARK_METRICS: dict[str, Metric] = lips.LANDMARK_METRICS  # of generated landmarks (`score`)
+VIDEO_METRICS: dict[str, Metric] = {  # of dubbed videos (`benchmark`)
+    **lips.METRICS,
+    **sync.METRICS,
+    **pixels.METRICS,
+    **identity.METRICS,
+    **detection.METRICS,
+}
+
+
+def measure(metrics: Mapping[str, Metric], compared: Any) -> dict[str, float]:
+    """Every one of `metrics`, computed from what it compares. Raises Miss."""
+    return {name: metric.compute(compared) for name, metric in metrics.items()}
+
+
+def measure_video(row: Comparison) -> dict[str, float]:
+    """Every metric of a dubbed row whose evaluator is loaded. Raises Miss."""
+    possible = {
+        name: metric
+        for name, metric in VIDEO_METRICS.items()
+        if metric.needs is None or getattr(row.evaluators, metric.needs) is not None
+    }
+    return measure(possible, row)

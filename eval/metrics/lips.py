@@ -1,0 +1,179 @@
+"""Lips: how far they are from the true ones, and whether the mouth opens when the true one does.
+
+In `score` both sides share the crop and the head's pose (only the lower face is generated), so nothing is aligned.
+In `benchmark` the landmarks are detected again, so both sides are first brought to the head's frame. Every distance
+is in px of a crop of 256 px.
+
+Shape suffixes: T frames, N landmarks (478), 2 = (x, y) in px at 256.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.metrics.metric import Comparison, Metric, Miss
+from mytalk.face.landmarks import MOUTH, face_height, opening
+
+# Shards keep fp16, whose step is 0.125 px between 128 and 256 px. An opening that varies less is rounding.
+STILL_PX = 0.125
+STILL = "truth_still"  # reason of a miss
+
+
+@dataclass(frozen=True)
+class LipPair:
+    """True landmarks and a row's, with the head's scale per frame, up to a common factor (see `openings`).
+
+    Raises ValueError where shapes differ or the row is not finite.
+    """
+
+    truth_TN2: np.ndarray
+    result_TN2: np.ndarray
+    scale_T: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.truth_TN2.shape != self.result_TN2.shape:
+            raise ValueError(f"{self.result_TN2.shape} landmarks cannot be measured against {self.truth_TN2.shape}")
+        if not np.isfinite(self.result_TN2).all():
+            raise ValueError("the generated landmarks are not finite")
+
+    def openings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth openings of truth and row, (T,) px each."""
+        return openings(self.truth_TN2, self.scale_T), openings(self.result_TN2, self.scale_T)
+
+
+def at_mean_size(lengths_T: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
+    """Lengths in px as they would be if the head kept its mean size. `scale_T`: from crop px to a fixed head."""
+    return np.asarray(lengths_T, np.float64) * scale_T / np.mean(scale_T)
+
+
+def openings(landmarks_TN2: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
+    """Mouth opening per frame at the clip's mean head size: (T,) px.
+
+    Without `scale_T`, a face that nears the camera with its mouth held still would seem to open it.
+    """
+    return at_mean_size(opening(landmarks_TN2), scale_T)
+
+
+def lmd_px(pair: LipPair) -> float:
+    """Landmark distance of the lips, px: mean Euclidean distance over the 40 lip points and all frames.
+
+    Source: LMD of Chen et al., "Lip Movements Generation at a Glance" (ECCV 2018), over the lips only.
+    """
+    truth, result = (np.asarray(side, np.float64)[:, MOUTH] for side in (pair.truth_TN2, pair.result_TN2))
+    return float(np.linalg.norm(truth - result, axis=-1).mean())
+
+
+def opening_error_px(pair: LipPair) -> float:
+    """Mean absolute difference of the openings, px. It punishes the exaggeration that sync scores reward."""
+    truth_T, result_T = pair.openings()
+    return float(np.abs(truth_T - result_T).mean())
+
+
+def opening_error_pct(pair: LipPair) -> float:
+    """The opening error in percent of the true face's mean height."""
+    return 100 * opening_error_px(pair) / float(at_mean_size(face_height(pair.truth_TN2), pair.scale_T).mean())
+
+
+def opening_correlation(pair: LipPair) -> float:
+    """Pearson correlation of the openings over time. Raises Miss where the true mouth does not move."""
+    return correlation(*pair.openings())
+
+
+def correlation(truth_T: np.ndarray, result_T: np.ndarray) -> float:
+    """Pearson correlation of two openings in px over time.
+
+    A generated mouth that does not move follows nothing: 0, by definition. A true mouth that does not move
+    cannot be followed: raises Miss. Still: a standard deviation under 0.125 px.
+    """
+    truth_T, result_T = (np.asarray(values, np.float64) for values in (truth_T, result_T))
+    if truth_T.std() < STILL_PX:
+        raise Miss(STILL, f"the true mouth opening varies by less than {STILL_PX} px")
+    if result_T.std() < STILL_PX:
+        return 0.0
+    truth, result = truth_T - truth_T.mean(), result_T - result_T.mean()
+    return float(np.dot(truth, result) / (np.linalg.norm(truth) * np.linalg.norm(result)))
+
+
+def aligned(truth_TN2: np.ndarray, result_TN2: np.ndarray) -> LipPair:
+    """Both sides in the head's frame, at the truth's mean size in px: what is left is how the face moves.
+
+    Each frame is brought there by a similarity from its own rigid points to the truth's rigid shape, so moving,
+    turning or scaling a side (in any frame, however) changes nothing.
+    """
+    import torch
+
+    from mytalk.face import pose
+
+    truth, result = (torch.from_numpy(np.asarray(side, np.float64))[None] for side in (truth_TN2, result_TN2))
+    rigid_BR2 = pose.rigid_shape(truth, torch.ones(truth.shape[:2], dtype=torch.float64))
+    truth_pose, result_pose = pose.fit(truth, rigid_BR2), pose.fit(result, rigid_BR2)
+    per_px = truth_pose.turn_BT.abs().mean()
+    truth_TN2 = (truth_pose.to_head(truth) / per_px)[0].numpy()
+    result_TN2 = (result_pose.to_head(result) / per_px)[0].numpy()
+    return LipPair(truth_TN2, result_TN2, np.ones(len(truth_TN2)))
+
+
+def detected_lips(row: Comparison) -> LipPair:
+    """Truth and row, aligned, over the frames in which a face was detected again."""
+    detected_T = row.video.detected_T
+    return aligned(row.truth.landmarks_TN2[detected_T], row.video.landmarks_TN2[detected_T])
+
+
+LANDMARK_METRICS = {  # of `score`
+    "lmd_px": Metric(
+        lmd_px,
+        "distance between generated and true landmark, mean over the 40 lip points and the frames; "
+        "crop and head pose are shared, so nothing is aligned",
+        "px at 256",
+        "lower",
+    ),
+    "opening_error_px": Metric(
+        opening_error_px,
+        "absolute difference of the mouth openings (mean distance of three inner-lip pairs, at the clip's mean "
+        "head size), mean over the frames",
+        "px at 256",
+        "lower",
+    ),
+    "opening_error_pct": Metric(
+        opening_error_pct,
+        "opening_error_px as a share of the true face height (forehead top to chin, the clip's mean)",
+        "% of face height",
+        "lower",
+    ),
+    "opening_correlation": Metric(
+        opening_correlation,
+        f"Pearson correlation of the mouth openings over a clip's frames; 0 where the generated opening varies "
+        f"by less than {STILL_PX} px (standard deviation)",
+        "-1 to 1",
+        "higher",
+    ),
+}
+_ALIGNED = (
+    "each side first brought to the head's frame by its own rigid points (the truth's rigid shape, the truth's mean "
+    "size); frames without a re-detected face are left out"
+)
+METRICS = {  # of `benchmark`
+    "lmd_px": Metric(
+        lambda row: lmd_px(row.once(detected_lips)),
+        f"distance between re-detected and true landmark, mean over the 40 lip points and the frames; {_ALIGNED}",
+        "px at 256",
+        "lower",
+    ),
+    "opening_error_px": Metric(
+        lambda row: opening_error_px(row.once(detected_lips)),
+        "absolute difference of the mouth openings (mean distance of three inner-lip pairs), mean over the frames; "
+        f"{_ALIGNED}",
+        "px at 256",
+        "lower",
+    ),
+    "opening_correlation": Metric(
+        lambda row: opening_correlation(row.once(detected_lips)),
+        "Pearson correlation of the re-detected and the true mouth opening over the frames; 0 where the re-detected "
+        f"one varies by less than {STILL_PX} px (standard deviation), so a frozen mouth has what the detector's jitter "
+        f"gives it; {_ALIGNED}",
+        "-1 to 1",
+        "higher",
+    ),
+}

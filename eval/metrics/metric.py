@@ -1,0 +1,89 @@
+"""What a metric is, and what it compares: one row of a report on one clip, with the truth.
+
+Shape suffixes: T frames, N landmarks (478), U source frames, H height, W width, 2 = (x, y) in px at 256, 3 = RGB,
+S audio samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mytalk.networks.identity import IdentityEncoder
+    from mytalk.networks.syncnet import SyncNet
+
+Value = TypeVar("Value")
+
+
+class Miss(Exception):
+    """A clip that cannot be scored. `reason` is a short snake_case code."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number for one row of a clip: its function, and what a report's protocol says about it.
+
+    `compute` gets what is compared (a Comparison, or a LipPair in `score`) and may raise Miss. A changed definition
+    or unit is another protocol: folders scored before it do not resume.
+    """
+
+    compute: Callable[[Any], float]
+    definition: str
+    unit: str
+    better: str  # lower, higher
+    needs: str | None = None  # the evaluator model it is computed with, a field of Evaluators
+
+    def stated(self) -> dict[str, str]:
+        """The metric's entry in a protocol."""
+        return {"definition": self.definition, "unit": self.unit, "better": self.better}
+
+
+@dataclass(frozen=True)
+class Evaluators:
+    """The trained evaluator models; where one is None, the metrics that need it are omitted."""
+
+    syncnet: SyncNet | None = None
+    identity: IdentityEncoder | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The clip that a row is compared with: frames, landmarks, speech; and landmarks of its person elsewhere."""
+
+    frames_THW3: np.ndarray
+    landmarks_TN2: np.ndarray
+    audio_S: np.ndarray
+    source_UN2: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectedVideo:
+    """A row's decoded video: frames, landmarks detected in them (gaps filled), and where a face was detected."""
+
+    frames_THW3: np.ndarray
+    landmarks_TN2: np.ndarray
+    detected_T: np.ndarray  # bool
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One row of one clip, what it is compared with, and the evaluators that may look at it."""
+
+    truth: Truth
+    video: DetectedVideo
+    evaluators: Evaluators = field(default_factory=Evaluators)
+    _results: dict[Callable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, function: Callable[[Comparison], Value]) -> Value:
+        """`function(self)`, computed once for all the metrics that share it."""
+        if function not in self._results:
+            self._results[function] = function(self)
+        return self._results[function]

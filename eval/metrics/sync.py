@@ -1,0 +1,50 @@
+"""Sync: how well a row's lips fit the clip's true speech, measured by the landmark SyncNet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eval.metrics.metric import Comparison, Metric, Miss
+
+if TYPE_CHECKING:
+    from mytalk.networks.syncnet import SyncScore
+
+TOO_SHORT = "too_short_for_sync"
+
+
+def sync_score(row: Comparison) -> SyncScore:
+    """The row's lips against the true speech at every offset. Raises Miss for a clip shorter than the offsets reach."""
+    from mytalk.networks import syncnet
+
+    assert row.evaluators.syncnet is not None, "without it the metrics of sync are omitted"
+    try:
+        return syncnet.score(row.evaluators.syncnet, row.video.landmarks_TN2, row.truth.audio_S)
+    except ValueError as error:
+        raise Miss(TOO_SHORT, str(error)) from error
+
+
+_TRUE_SPEECH = "against the clip's true speech in every row, by the landmark SyncNet of the digests"
+METRICS = {
+    "sync_confidence": Metric(
+        lambda row: float(row.once(sync_score).confidence),
+        f"median minus minimum over the offsets of the mean distance between lips and speech, {_TRUE_SPEECH}; frames "
+        "without a re-detected face are filled linearly. Above ground_truth is exaggeration, not quality",
+        "distance of unit embeddings",
+        "higher",
+        needs="syncnet",
+    ),
+    "sync_distance": Metric(
+        lambda row: float(row.once(sync_score).distance),
+        f"minimum over the offsets of the mean distance between lips and speech, {_TRUE_SPEECH}",
+        "distance of unit embeddings",
+        "lower",
+        needs="syncnet",
+    ),
+    "sync_offset_frames": Metric(
+        lambda row: float(abs(row.once(sync_score).offset_frames)),
+        f"absolute offset of that minimum, {_TRUE_SPEECH}",
+        "frames of 25 Hz",
+        "lower",
+        needs="syncnet",
+    ),
+}

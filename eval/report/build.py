@@ -1,0 +1,53 @@
+"""From the scores of clips to the blocks of a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.report import check, verdicts
+from eval.score_file import ClipScore
+from eval.tasks import ScoringTask
+from mytalk import intervals
+from mytalk.command import UserError
+
+
+def build(
+    provenance: dict[str, Any],
+    tasks: list[ScoringTask],
+    scores: dict[str, ClipScore],
+    environment: dict[str, str],
+    refused: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The report of all `tasks` from their `scores` by key. `refused`: omitted metric -> the reason.
+
+    Raises UserError where every clip is a miss.
+    """
+    ordered = [scores[task.key] for task in tasks]
+    scored = [score for score in ordered if score.reason is None]
+    misses = [score for score in ordered if score.reason is not None]
+    if not scored:
+        raise UserError(f"no clip could be scored; the first, {misses[0].key}: {misses[0].message}")
+    total, refused = len({task.person for task in tasks}), refused or {}
+    methods = {
+        name: {
+            metric: intervals.over_people([(s.person, s.methods[name][metric]) for s in scored], total)
+            for metric in provenance["protocol"]["metrics"]
+            if metric not in refused
+        }
+        for name in provenance["protocol"]["methods"]
+    }
+    ordering = verdicts.ordering(methods)
+    return {
+        "format": check.FORMAT,
+        "methods": methods,
+        "gate": verdicts.gate(methods),
+        **({"ordering": ordering} if ordering else {}),
+        **({"refused": refused} if refused else {}),
+        "coverage": {
+            "people": {"scored": len({score.person for score in scored}), "total": total},
+            "clips": {"scored": len(scored), "total": len(tasks)},
+            "misses": [{"key": s.key, "person": s.person, "reason": s.reason, "message": s.message} for s in misses],
+        },
+        **provenance,
+        "environment": environment,
+    }

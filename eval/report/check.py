@@ -1,0 +1,115 @@
+"""The report: `report.json`, refused unless every number in it can be traced (invariant 7).
+
+    methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
+    refused = {<metric>: reason}: metrics omitted: model missing, or at chance (absent where there are none)
+    coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}]}
+    gate = {rule, above: {<baseline>: true or false}, passed}
+    ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
+        confidence (absent where that was not measured)
+    protocol, digests: how the numbers were measured, and from what
+
+`n` of `total` people were scored, in `clips` clips.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from eval.report import verdicts
+from mytalk import atomic
+from mytalk.command import UserError
+
+FORMAT = 1
+NAME = "report.json"
+SCORE_KEYS = {"mean", "ci95", "n", "total", "clips"}
+
+
+class UntraceableReport(ValueError):
+    """A report with a number that cannot be traced to a protocol, digests and coverage."""
+
+
+def write(folder: Path, report: dict[str, Any]) -> None:
+    """Write `report.json` atomically. Raises UntraceableReport, and then writes nothing."""
+    check(report)
+    atomic.write_json(folder / NAME, report)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The report of a folder, None without one. Raises UserError for a file that is no report."""
+    try:
+        report = json.loads((folder / NAME).read_text())
+        check(report)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{folder / NAME} is not a report of this format ({error}); name another folder, or replace it with --force"
+        ) from None
+    return report
+
+
+def provenance(report: dict[str, Any]) -> dict[str, Any]:
+    """How a report's numbers were measured, and from what."""
+    return {"protocol": report["protocol"], "digests": report["digests"]}
+
+
+def check(report: dict[str, Any]) -> None:
+    """Raises UntraceableReport, naming the place, where a number lacks what it rests on or contradicts it."""
+    _require(report.get("format") == FORMAT, f"format is not {FORMAT}")
+    for name in ("methods", "coverage", "protocol", "digests"):
+        _require(bool(report.get(name)), f"'{name}' is missing")
+    _check_digests(report["digests"], report["protocol"].get("models", {"": ""}))
+    _check_coverage(report["coverage"])
+    _check_refused(report)
+    for method, scores in report["methods"].items():
+        _require(method in report["protocol"].get("methods", {}), f"methods.{method} has no definition")
+        measured = set(report["protocol"].get("metrics", {})) - set(report.get("refused", {}))
+        for metric, score in scores.items():
+            _check_score(f"methods.{method}.{metric}", metric, score, report)
+        _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
+    _require(report.get("gate") == verdicts.gate(report["methods"]), "gate is not what the scores give")
+    _require(report.get("ordering") == verdicts.ordering(report["methods"]), "ordering is not what the scores give")
+
+
+def _check_digests(digests: dict[str, str], models: dict[str, Any]) -> None:
+    """`models`: the names before a digest's, as the protocol lists them; a lone model has none."""
+    names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
+    required = {"manifest", "shards"} | names
+    _require(required <= set(digests), f"digests of {', '.join(sorted(required - set(digests)))}")
+    unknown = sorted(set(digests) - required)
+    _require(not unknown, f"digests of {', '.join(unknown)}, which the protocol does not name")
+    for name, digest in digests.items():
+        _require(len(digest) == 64 and set(digest) <= set("0123456789abcdef"), f"digests.{name} is no SHA-256")
+
+
+def _check_refused(report: dict[str, Any]) -> None:
+    for metric, reason in report.get("refused", {}).items():
+        _require(metric in report["protocol"].get("metrics", {}), f"refused.{metric} is no metric of the protocol")
+        _require(bool(reason), f"refused.{metric} has no reason")
+
+
+def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[str, Any]) -> None:
+    stated = report["protocol"].get("metrics", {}).get(metric, {})
+    _require(bool(stated.get("definition")) and bool(stated.get("unit")), f"{place} has no definition or unit")
+    _require(set(score) == SCORE_KEYS, f"{place} must hold {', '.join(sorted(SCORE_KEYS))}")
+    numbers = [score["mean"], *(score["ci95"] or [])]
+    _require(len(numbers) in (1, 3) and all(math.isfinite(number) for number in numbers), f"{place} is not finite")
+    people, clips = report["coverage"]["people"], report["coverage"]["clips"]
+    _require((score["ci95"] is None) == (score["n"] == 1), f"{place}: one person has no interval, more have one")
+    _require(score["n"] == people["scored"] and score["total"] == people["total"], f"{place} contradicts coverage")
+    _require(score["clips"] == clips["scored"], f"{place}.clips contradicts coverage")
+
+
+def _check_coverage(coverage: dict[str, Any]) -> None:
+    people, clips, misses = coverage["people"], coverage["clips"], coverage["misses"]
+    _require(0 < people["scored"] <= people["total"], "coverage.people does not add up")
+    _require(clips["scored"] + len(misses) == clips["total"], "coverage.clips and misses do not add up")
+    _require(all(miss["key"] and miss["reason"] for miss in misses), "coverage.misses: every miss has a reason")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise UntraceableReport(what)

@@ -1,0 +1,225 @@
+"""`report.html`: the benchmark as one page that needs no other file, no network and no script.
+
+`page.html.j2` is the page; here is what it shows, taken from the report and the saved videos. Every number is the
+report's, rounded. The template escapes all text.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval.report import plots, text, verdicts
+from eval.report.pictured import PicturedClip, pictured_clips
+from eval.score_file import ClipScore
+from mytalk import atomic
+from mytalk.intervals import person_means
+
+NAME = "report.html"
+CLIPS_BYTES = 4_500_000  # of all playable clips before base64: the page stays under 8 MB
+FLOOR = "ground_truth"
+STRIP_NAMES = {"source": "source", "ground_truth": "truth", "mytalk": "mytalk", "shuffled_audio": "shuffled_audio"}
+WHO = {
+    "unseen": "People of the split unseen, which training leaves out,",
+    "val": "People of the split val, on whom no weight is trained but by whom training is watched,",
+    "train": "People of the split train, whom the models were trained on, so that this says nothing about others,",
+}
+ROLES = {
+    "ground_truth": "the clip itself: the floor of codec and detector",
+    "mytalk": "dubbed with its own speech",
+    "shuffled_audio": "dubbed with another clip\N{RIGHT SINGLE QUOTATION MARK}s speech",
+    "frozen_mouth": "its mean mouth, painted",
+}
+
+
+def write(out: Path, report: dict[str, Any], scores: list[ClipScore]) -> None:
+    """Write the page of a report into its folder, atomically. Raises UserError, OSError."""
+    atomic.write_bytes(out / NAME, html(report, scores, pictured_clips(out, scores)).encode())
+
+
+def html(report: dict[str, Any], scores: list[ClipScore], pictured: list[PicturedClip]) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    protocol, metrics = report["protocol"], report["protocol"]["metrics"]
+    return environment.get_template("page.html.j2").render(
+        **_heading(report),
+        protocol=protocol,
+        verdicts=_verdicts(report),
+        floor=FLOOR,
+        methods=report["methods"],
+        roles={name: ROLES.get(name, "") for name in report["methods"]},
+        measured=text.measured(report),
+        columns=columns(report["methods"]),
+        cells=_cells(report),
+        panels=_panels(report, scores),
+        people=_people(pictured),
+        coverage=text.coverage(report["coverage"]),
+        misses=[[m[name] for name in ("key", "person", "reason", "message")] for m in report["coverage"]["misses"]],
+        definitions=[[name, m["unit"], m["better"], m["definition"]] for name, m in metrics.items()],
+        settings=_settings(report),
+        digests=report["digests"],
+    )
+
+
+# The head of the page -------------------------------------------------------------------------------------
+
+
+def _heading(report: dict[str, Any]) -> dict[str, str]:
+    protocol, covered = report["protocol"], report["coverage"]
+    date = report.get("environment", {}).get("date")
+    return {
+        "people_and_clips": f"{covered['people']['scored']} people of split {protocol['split']}, "
+        f"{covered['clips']['scored']} clips",
+        "made": ", ".join(filter(None, [date, f"seed {protocol['seed']}"])),
+        "who": WHO[protocol["split"]],
+        "other_speech": _other_speech(protocol),
+        "source": _source(protocol),
+    }
+
+
+def _other_speech(protocol: dict[str, Any]) -> str:
+    if protocol["shuffled_is_same_person"]:
+        return "the speech of another clip of the same person, since the split has nobody else"
+    return (
+        "the speech of another clip (somebody else\N{RIGHT SINGLE QUOTATION MARK}s, unless all others sound the same)"
+    )
+
+
+def _source(protocol: dict[str, Any]) -> str:
+    same, clips = protocol["source_is_same_clip"], protocol["clips"]
+    if not same:
+        return "another clip of the person"
+    beginning = "the beginning of the clip itself, which is not scored"
+    return beginning if same == clips else f"another clip of the person ({same} of {clips} times {beginning})"
+
+
+def _verdicts(report: dict[str, Any]) -> list[dict[str, str]]:
+    """A tag, its colour and a sentence for each verdict, for what is omitted, and for the coverage."""
+    methods, passed = report["methods"], report["gate"]["passed"]
+    gate = verdicts.gate_in_words(methods).removeprefix(f"gate: {'PASS' if passed else 'FAIL'}: ")
+    items = [("Gate: pass", "pass", gate) if passed else ("Gate: FAIL", "fail", gate)]
+    if "ordering" in report:
+        colour = "pass" if report["ordering"]["holds"] else "neutral"
+        items.append(("Sync ordering", colour, verdicts.ordering_in_words(methods).removeprefix("ordering: ")))
+    items += [("Refused", "neutral", f"{', '.join(names)}: {why}") for why, names in text.refused(report).items()]
+    items.append(("Coverage", "neutral", text.coverage(report["coverage"])))
+    return [{"tag": tag, "colour": colour, "text": words} for tag, colour, words in items]
+
+
+# Scores ---------------------------------------------------------------------------------------------------
+
+
+def columns(methods: dict[str, Any]) -> list[str]:
+    """The rows of a report as columns of the table: the dubbed ones, then the clip itself."""
+    return [*(name for name in methods if name != FLOOR), *([FLOOR] if FLOOR in methods else [])]
+
+
+def digits(entries: list[dict[str, Any]]) -> int:
+    """Decimals with which a metric is printed: the larger its numbers, the fewer."""
+    largest = max(abs(entry["mean"]) for entry in entries)
+    return 3 if largest < 2 else 2 if largest < 20 else 1
+
+
+def best(methods: dict[str, Any], metric: str, better: str) -> set[str]:
+    """The dubbed rows whose mean is best, none where all are alike; the ground truth does not compete."""
+    means = {name: scores[metric]["mean"] for name, scores in methods.items() if name != FLOOR}
+    top = max(means.values()) if better == "higher" else min(means.values())
+    winners = {name for name, mean in means.items() if mean == top}
+    return winners if len(winners) < len(means) else set()
+
+
+def _cells(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Every metric's cells, in the order of the columns."""
+    methods, names = report["methods"], columns(report["methods"])
+    cells = {}
+    for metric, stated in text.measured(report).items():
+        places = digits([methods[name][metric] for name in names])
+        winners = best(methods, metric, stated["better"])
+        cells[metric] = [
+            {
+                "mean": _number(methods[name][metric]["mean"], places),
+                "ci95": _interval(methods[name][metric]["ci95"], places),
+                "best": name in winners,
+                "floor": name == FLOOR,
+            }
+            for name in names
+        ]
+    return cells
+
+
+def _interval(ci95: list[float] | None, places: int) -> str:
+    return "no interval" if ci95 is None else f"[{_number(ci95[0], places)}, {_number(ci95[1], places)}]"
+
+
+def _number(value: float, places: int) -> str:
+    digits_ = f"{value:.{places}f}"
+    return (digits_[1:] if float(digits_) == 0 and digits_.startswith("-") else digits_).replace("-", "\N{MINUS SIGN}")
+
+
+def _panels(report: dict[str, Any], scores: list[ClipScore]) -> dict[str, Markup]:
+    """A drawing of each metric: the mean of every row, its interval, and the people."""
+    scored, panels = [score for score in scores if score.reason is None], {}
+    for metric in text.measured(report):
+        rows = []
+        for name, entries in report["methods"].items():
+            people = person_means((score.person, score.methods[name][metric]) for score in scored)
+            rows.append((name, entries[metric], list(people.values())))
+        spoken = "; ".join(f"{name} {entry['mean']:.3g}" for name, entry, _ in rows)
+        panels[metric] = Markup(plots.intervals(f"{metric}, means: {spoken}", rows))
+    return panels
+
+
+# Pictures -------------------------------------------------------------------------------------------------
+
+
+def _people(pictured: list[PicturedClip]) -> list[dict[str, Any]]:
+    """What the page shows of each pictured clip; those whose video no longer fits have no `mp4`."""
+    left_bytes, people = CLIPS_BYTES, []
+    for clip in pictured:
+        fits = len(clip.mp4) <= left_bytes
+        left_bytes -= len(clip.mp4) if fits else 0
+        score = clip.score
+        correlations = [f"{name} {score.methods[name]['opening_correlation']:.2f}" for name in plots.COMPARED]
+        label = f"Mouth opening of {score.person} over time"
+        people.append(
+            {
+                "score": score,
+                "moments": len(clip.moments),
+                "strips": [
+                    {"row": name, "name": STRIP_NAMES[name], "jpeg": _data("image/jpeg", jpeg)}
+                    for name, jpeg in clip.strips.items()
+                ],
+                "curves": Markup(plots.curves(label, score.openings_px, clip.moments)),
+                "correlations": ", ".join(correlations),
+                "mp4": _data("video/mp4", clip.mp4) if fits else None,
+                "poster": _data("image/jpeg", clip.poster),
+            }
+        )
+    return people
+
+
+def _data(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# How the numbers were made --------------------------------------------------------------------------------
+
+
+def _settings(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Everything but rows and metrics that decides the numbers."""
+    protocol = {name: value for name, value in report["protocol"].items() if name not in ("methods", "metrics")}
+    return [(name, _in_words(value)) for name, value in {**protocol, **report.get("environment", {})}.items()]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {words}" for name, words in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "all" if value is None else str(value)

@@ -1,0 +1,112 @@
+"""The pictures of a page: filmstrips and a playable clip of each pictured clip, from its saved videos.
+
+Shape suffixes: T frames, H height, W width, S audio samples, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eval.rows.saved import SOURCE, VIDEOS
+from eval.score_file import ClipScore
+from mytalk import media
+from mytalk.command import UserError
+from mytalk.dub import dubbing
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
+
+TRUTH, RESULT = "ground_truth", "mytalk"
+STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
+MOMENTS = 8
+TILE_PX, GAP_PX = 192, 8  # the crop leaves a margin round the face, which a filmstrip does not need
+LONGEST_CLIP_FRAMES = 10 * FRAME_HZ
+
+
+@dataclass(frozen=True)
+class PicturedClip:
+    """A clip's filmstrips and the frames they show, and truth and result next to each other as a video."""
+
+    score: ClipScore
+    strips: dict[str, bytes]  # row -> JPEG
+    moments: list[int]
+    mp4: bytes
+    poster: bytes  # a frame of the video, before it plays (JPEG)
+
+
+def pictured_clips(out: Path, scores: Iterable[ClipScore]) -> list[PicturedClip]:
+    """The pictured clips whose videos are saved. Raises OSError, UserError for damaged ones."""
+    clips = []
+    for score in scores:
+        folder = out / VIDEOS / score.key
+        if score.openings_px and folder.is_dir():
+            try:
+                clips.append(_pictured(folder, score))
+            except (media.MediaError, FileNotFoundError) as error:
+                raise UserError(
+                    f"{folder} is damaged ({error}); remove it and type the same command again: the page then goes "
+                    "without it"
+                ) from None
+    return clips
+
+
+def moments(opening_T: np.ndarray) -> list[int]:
+    """Frames to show: of equal stretches of the clip in turn the one with the widest and the narrowest mouth."""
+    edges = np.linspace(0, len(opening_T), min(MOMENTS, len(opening_T)) + 1).round().astype(int)
+    pick = (np.argmax, np.argmin)
+    return [int(a + pick[i % 2](opening_T[a:b])) for i, (a, b) in enumerate(pairwise(edges))]
+
+
+def strip(frames_THW3: np.ndarray, picked: list[int]) -> bytes:
+    """Frames in a row, the crop's margin cut away, as JPEG."""
+    edge = (CROP_PX - TILE_PX) // 2
+    picture = Image.new("RGB", ((TILE_PX + GAP_PX) * len(picked) - GAP_PX, TILE_PX), (128, 128, 128))
+    for place, index in enumerate(picked):
+        tile = Image.fromarray(frames_THW3[index]).crop((edge, edge, edge + TILE_PX, edge + TILE_PX))
+        picture.paste(tile, (place * (TILE_PX + GAP_PX), 0))
+    return _jpeg(picture)
+
+
+def side_by_side(left_HW3: np.ndarray, right_HW3: np.ndarray) -> np.ndarray:
+    """Two pictures with a grey bar between them."""
+    return np.concatenate([left_HW3, np.full((len(left_HW3), GAP_PX, 3), 128, np.uint8), right_HW3], axis=1)
+
+
+def side_by_side_mp4(left_THW3: np.ndarray, right_THW3: np.ndarray, speech_S: np.ndarray) -> bytes:
+    """Two videos as one mp4 with the speech, marked as synthetic; its first 10 s."""
+    left_THW3 = left_THW3[:LONGEST_CLIP_FRAMES]
+    frames = (side_by_side(left, right) for left, right in zip(left_THW3, right_THW3))
+    speech_S = speech_S[: len(left_THW3) * SAMPLES_PER_FRAME]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        media.write_video(path, frames, FRAME_HZ, speech_S, metadata=dubbing.MARK)
+        return path.read_bytes()
+
+
+def _pictured(folder: Path, score: ClipScore) -> PicturedClip:
+    frames = {name: np.stack(list(media.read_frames(folder / f"{name}.mp4"))) for name in STRIPS}
+    curve = score.openings_px["truth"]
+    for name, row_THW3 in frames.items():
+        if name != SOURCE and len(row_THW3) != len(curve):
+            raise media.MediaError("other_length", f"{name}.mp4 has {len(row_THW3)} frames, not {len(curve)}")
+    picked = moments(np.array(curve))
+    spread = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
+    return PicturedClip(
+        score,
+        {name: strip(row_THW3, spread if name == SOURCE else picked) for name, row_THW3 in frames.items()},
+        picked,
+        side_by_side_mp4(frames[TRUTH], frames[RESULT], media.read_audio(folder / f"{TRUTH}.mp4")),
+        _jpeg(Image.fromarray(side_by_side(frames[TRUTH][picked[0]], frames[RESULT][picked[0]]))),
+    )
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, "JPEG", quality=84)
+    return target.getvalue()

@@ -1,0 +1,77 @@
+"""The two verdicts of a report, computed from its scores alone.
+
+The gate: does the model follow speech better than chance, beyond what other people could have shown? Swapped speech
+keeps everything but the words, so what it still reaches comes from the upper face that the model sees. A mouth that
+never moves keeps everything but the motion.
+
+The ordering: sync confidence as a plausibility check. Real speech should fit its mouth best, another person's worst.
+No pass or fail rests on it: methods trained on a sync network score too high, so a dubbed row above the ground truth
+is exaggeration, not quality. It is reported whichever way it falls.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from mytalk.intervals import shown
+
+GATE_METRIC, MODEL, BASELINES = "opening_correlation", "mytalk", ("shuffled_audio", "frozen_mouth")
+GATE_RULE = f"{GATE_METRIC} of {MODEL}: the low end of its ci95 lies above the high end of each baseline's"
+ORDERING_METRIC, EXPECTED = "sync_confidence", ("ground_truth", "mytalk", "shuffled_audio")
+ORDERING_RULE = (
+    f"{ORDERING_METRIC} of {' > '.join(EXPECTED)}: of each neighbouring pair, whether the first's ci95 lies above, "
+    "below or overlaps the second's"
+)
+PAIR_WORDS = {"above": "above", "below": "BELOW", "overlaps": "overlap", "no_interval": "no interval"}
+
+
+def gate(methods: dict[str, Any]) -> dict[str, Any]:
+    """The gate's block of a report, computed from its `methods`. Without an interval nothing is apart."""
+    above = {name: _apart(methods, GATE_METRIC, MODEL, name) == "above" for name in BASELINES}
+    return {"rule": GATE_RULE, "above": above, "passed": all(above.values())}
+
+
+def gate_in_words(methods: dict[str, Any]) -> str:
+    """One line: PASS or FAIL, and the numbers it rests on."""
+    verdict = "PASS" if gate(methods)["passed"] else "FAIL"
+    rows = [f"{name} {shown(methods[name][GATE_METRIC])}" for name in (MODEL, *BASELINES)]
+    line = f"gate: {verdict}: {GATE_METRIC} {rows[0]} against {' and '.join(rows[1:])}; intervals must lie apart"
+    if methods[MODEL][GATE_METRIC]["ci95"] is None:
+        line += "; one person gives no interval"
+    return line
+
+
+def ordering(methods: dict[str, Any]) -> dict[str, Any] | None:
+    """The ordering's block of a report, computed from its `methods`; None where the metric was omitted."""
+    if any(ORDERING_METRIC not in methods.get(name, {}) for name in EXPECTED):
+        return None
+    pairs = {f"{a} > {b}": _apart(methods, ORDERING_METRIC, a, b) for a, b in pairwise(EXPECTED)}
+    by_mean = sorted(EXPECTED, key=lambda name: -methods[name][ORDERING_METRIC]["mean"])
+    holds = all(state == "above" for state in pairs.values())
+    return {"rule": ORDERING_RULE, "pairs": pairs, "found": by_mean, "holds": holds}
+
+
+def ordering_in_words(methods: dict[str, Any]) -> str:
+    """One line: whether the order is the expected one, the numbers, and which intervals lie apart."""
+    block = ordering(methods)
+    assert block is not None, "asked only where sync confidence was measured"
+    numbers = ", ".join(f"{name} {shown(methods[name][ORDERING_METRIC])}" for name in EXPECTED)
+    if block["holds"]:
+        verdict = "as expected, every interval apart"
+    elif block["found"] == list(EXPECTED):
+        verdict = "means as expected, but not every interval is apart"
+    else:
+        verdict = f"not as expected: {' > '.join(block['found'])}"
+    pairs = "; ".join(f"{pair}: {PAIR_WORDS[state]}" for pair, state in block["pairs"].items())
+    return f"ordering: {verdict}: {ORDERING_METRIC} {numbers} ({pairs})"
+
+
+def _apart(methods: dict[str, Any], metric: str, first: str, second: str) -> str:
+    """Where the first row's interval lies: above, below or overlaps the second's, or no_interval."""
+    a, b = methods[first][metric]["ci95"], methods[second][metric]["ci95"]
+    if a is None or b is None:
+        return "no_interval"
+    if a[0] > b[1]:
+        return "above"
+    return "below" if a[1] < b[0] else "overlaps"

@@ -1,0 +1,72 @@
+"""What a clip is scored with, read from the shards.
+
+Shape suffixes: T frames, N landmarks (478), U source frames, S audio samples, H height, W width, 2 = (x, y) in px of
+the crop, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from eval.metrics.metric import Miss
+from eval.tasks import ScoringTask, Settings, Window, other_speech
+
+NO_SOURCE, NO_OTHER_SPEECH = "no_source", "no_other_speech"
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """A clip's true landmarks and speech, those of its person's source window, and another clip's speech."""
+
+    truth_TN2: np.ndarray
+    audio_S: np.ndarray
+    source_UN2: np.ndarray
+    source_audio_S: np.ndarray
+    other_audio_S: np.ndarray
+
+
+def read_inputs(manifest: Manifest, settings: Settings, task: ScoringTask) -> ClipInputs:
+    """Read what a clip is scored with. Raises Miss, ClipError, OSError."""
+    if task.source is None:
+        raise Miss(NO_SOURCE, "its person has no other clip, and it is too short to be source and scored")
+    audio_S = _audio(manifest, task.scored)
+    return ClipInputs(
+        truth_TN2=_landmarks(manifest, task.scored),
+        audio_S=audio_S,
+        source_UN2=_landmarks(manifest, task.source),
+        source_audio_S=_audio(manifest, task.source),
+        other_audio_S=_other_audio(manifest, settings, task, audio_S),
+    )
+
+
+def read_frames(manifest: Manifest, window: Window) -> np.ndarray:
+    """Frames of a window, (T, H, W, 3) uint8. Raises ClipError, OSError."""
+    return reader.read_video(manifest, window.row, range(window.start, window.stop))
+
+
+def swapped(audio_S: np.ndarray, other_S: np.ndarray) -> np.ndarray | None:
+    """Another clip's speech, cut or repeated to the clip's length; None where the sound is the clip's own."""
+    shared = min(len(audio_S), len(other_S))
+    if np.array_equal(audio_S[:shared], other_S[:shared]):
+        return None
+    return np.resize(other_S, len(audio_S))
+
+
+def _landmarks(manifest: Manifest, window: Window) -> np.ndarray:
+    return reader.read_landmarks(manifest, window.row, window.start, window.stop)
+
+
+def _audio(manifest: Manifest, window: Window) -> np.ndarray:
+    return reader.read_audio(manifest, window.row, window.start, window.stop)
+
+
+def _other_audio(manifest: Manifest, settings: Settings, task: ScoringTask, audio_S: np.ndarray) -> np.ndarray:
+    for row in other_speech(manifest, settings, task):
+        other_S = swapped(audio_S, reader.read_audio(manifest, row))
+        if other_S is not None:
+            return other_S
+    raise Miss(NO_OTHER_SPEECH, "no other clip of the split has another sound")

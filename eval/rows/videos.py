@@ -1,0 +1,185 @@
+"""The rows of `benchmark`: one clip dubbed by the code that dubs a user's video, detected again, and measured.
+
+Shape suffixes: T frames, U source frames, R references, S audio samples, F frames of a span, N landmarks (478),
+H height, W width, 2 = (x, y) in px, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.reader import ClipError
+from eval.metrics import lips, measure_video
+from eval.metrics.detection import LEAST_DETECTED
+from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
+from eval.rows import saved
+from eval.rows.inputs import ClipInputs, read_frames, read_inputs
+from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
+from eval.score_file import ClipScore
+from eval.tasks import ScoringTask, Settings, noise_seed
+from mytalk import atomic, media
+from mytalk.command import UserError
+from mytalk.dub import dubbing
+from mytalk.dub.first_pass import FirstPass, find_face_spans
+from mytalk.dub.person import PersonReference
+from mytalk.face.landmarks import FRAME_HZ
+from mytalk.face.track import find_faces
+
+if TYPE_CHECKING:
+    from mytalk.dub.dubbing import Models
+    from mytalk.face.detector import Detector
+
+NO_FACE, NOT_WHOLE = "no_face", "face_not_throughout"
+LOST, OTHER_LENGTH = "face_lost", "other_length"
+REFERENCES = 25  # pictures of the person from the source window, as many as `dub` takes
+CURVES = ("mytalk", "shuffled_audio")
+ROWS = {  # by definition, as the protocol states them
+    "ground_truth": "the clip's own frames, written and read twice as a dubbed row is: what codec and detector cost",
+    "mytalk": "the clip dubbed with its own speech",
+    "shuffled_audio": f"the clip dubbed by {SHUFFLED}",
+    "frozen_mouth": "the clip with its mean lower face in the head's frame, moved with the head, painted by the same "
+    "generator",
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that scores a clip: where it is read, where its videos are saved, models, evaluators, detector."""
+
+    manifest: Manifest
+    settings: Settings
+    out: Path
+    models: Models
+    evaluators: Evaluators
+    detector: Detector
+
+
+def score(bench: Bench, task: ScoringTask) -> ClipScore:
+    """The metrics of every row on one clip. Failing in one row it is a miss in all. Raises OSError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=atomic.TEMPORARY, dir=bench.out) as folder:
+            return _score(bench, task, Path(folder))
+    except (Miss, ClipError, media.MediaError) as error:
+        return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
+
+
+def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
+    inputs = read_inputs(bench.manifest, bench.settings, task)
+    assert task.source is not None, "read_inputs refuses a task without a source"
+    frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
+    source = source_of(inputs, source_UHW3)
+    seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
+    files = write(folder, frames_THW3, inputs, source, bench.models, bench.detector, seed, steps)
+    truth = Truth(frames_THW3, inputs.truth_TN2, inputs.audio_S, inputs.source_UN2)
+    videos = {name: _detected(name, path, bench.detector, len(frames_THW3)) for name, path in files.items()}
+    scores = {name: measure_video(Comparison(truth, video, bench.evaluators)) for name, video in videos.items()}
+    if not task.pictured:
+        return ClipScore(task.key, task.person, methods=scores)
+    media.write_video(folder / f"{saved.SOURCE}.mp4", source_UHW3, FRAME_HZ, inputs.source_audio_S)
+    saved.save(folder, bench.out, task.key)
+    return ClipScore(task.key, task.person, methods=scores, openings_px=_curves(truth, videos))
+
+
+def source_of(inputs: ClipInputs, frames_UHW3: np.ndarray) -> PersonReference:
+    """What is shown of the person, all of it from the source window, whose frames these are."""
+    picked = np.unique(np.linspace(0, len(frames_UHW3) - 1, REFERENCES).round().astype(int))
+    return PersonReference(
+        landmarks_UN2=inputs.source_UN2,
+        audio_S=inputs.source_audio_S,
+        frames_RHW3=frames_UHW3[picked],
+        frame_landmarks_RN2=inputs.source_UN2[picked],
+    )
+
+
+def write(
+    folder: Path,
+    frames_THW3: np.ndarray,
+    inputs: ClipInputs,
+    source: PersonReference,
+    models: Models,
+    detector: Detector,
+    seed: int,
+    steps: int,
+) -> dict[str, Path]:
+    """Make every row's mp4 in `folder`; row -> file. Raises Miss, MediaError, OSError.
+
+    The clip is first written as the video that is dubbed. The ground truth is read from that and written once more,
+    so that it has been through the codec as often as the dubbed rows.
+    """
+    files = {name: folder / f"{name}.mp4" for name in ROWS}
+    video = folder / "dubbed_from.mp4"
+    media.write_video(video, frames_THW3, FRAME_HZ, inputs.audio_S)
+    media.write_video(files["ground_truth"], media.read_frames(video), FRAME_HZ, inputs.audio_S)
+    faces = _first_pass(video, detector)
+    own_S, other_S = inputs.audio_S, inputs.other_audio_S
+    generated = {
+        "mytalk": (dubbing.write_motion(faces, own_S, models, source, seed, steps), own_S),
+        "shuffled_audio": (dubbing.write_motion(faces, other_S, models, source, seed, steps), other_S),
+        "frozen_mouth": ([frozen_mouth(span.landmarks_FN2) for span in faces.spans], own_S),
+    }
+    for name, (landmarks, speech_S) in generated.items():
+        if not all(np.isfinite(span_FN2).all() for span_FN2 in landmarks):
+            raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
+        dubbing.render(faces, landmarks, models, source, speech_S, files[name])
+    video.unlink()
+    return files
+
+
+def _first_pass(video: Path, detector: Detector) -> FirstPass:
+    """The first pass of dubbing. Frames that it would not dub show the true mouth, so the clip is a miss then."""
+    try:
+        faces = find_face_spans(video, detector)
+    except UserError as error:
+        raise Miss(NO_FACE, str(error)) from error
+    dubbed = sum(span.stop - span.start for span in faces.spans)
+    if dubbed < faces.frames:
+        raise Miss(NOT_WHOLE, f"{faces.frames - dubbed} of {faces.frames} frames show no face that could be dubbed")
+    return faces
+
+
+def detect(video: Path, detector: Detector) -> DetectedVideo:
+    """Decode a file from its first frame to its last and detect the face again. Raises MediaError, OSError."""
+    frames_THW3 = np.stack(list(media.read_frames(video)))
+    track = find_faces(frames_THW3, detector)
+    return DetectedVideo(frames_THW3, filled(track.landmarks_TN2, track.found_T), track.found_T)
+
+
+def filled(landmarks_TN2: np.ndarray, detected_T: np.ndarray) -> np.ndarray:
+    """Landmarks of frames without a face, interpolated linearly between their neighbours'.
+
+    Before the first detection and after the last they repeat it. With no face at all they stay as they are.
+    """
+    if detected_T.all() or not detected_T.any():
+        return landmarks_TN2
+    known = np.flatnonzero(detected_T)
+    place_T = np.interp(np.arange(len(detected_T)), known, np.arange(len(known)))  # among the frames with a face
+    below_T = np.floor(place_T).astype(int)
+    weight_T11 = (place_T - below_T)[:, None, None]
+    above_T = np.minimum(below_T + 1, len(known) - 1)
+    known_KN2 = landmarks_TN2[known]
+    return (known_KN2[below_T] * (1 - weight_T11) + known_KN2[above_T] * weight_T11).astype(landmarks_TN2.dtype)
+
+
+def _detected(name: str, path: Path, detector: Detector, frames: int) -> DetectedVideo:
+    video = detect(path, detector)
+    if len(video.detected_T) != frames:
+        raise Miss(OTHER_LENGTH, f"{name} has {len(video.detected_T)} frames, the clip {frames}")
+    share = float(video.detected_T.mean())
+    if share < LEAST_DETECTED:
+        raise Miss(LOST, f"a face is detected in {100 * share:.0f} % of the frames of {name}")
+    return video
+
+
+def _curves(truth: Truth, videos: dict[str, DetectedVideo]) -> dict[str, list[float]]:
+    """Openings over time of the truth and two rows, over all frames at the truth's mean head size, px."""
+    curves = {}
+    for name in CURVES:
+        pair = lips.aligned(truth.landmarks_TN2, videos[name].landmarks_TN2)
+        curves["truth"], curves[name] = pair.openings()
+    return {name: values.round(3).tolist() for name, values in curves.items()}

@@ -1,0 +1,206 @@
+"""The benchmark's page, against an HTML parser and a browser."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.shards.manifest import SPLITS
+from eval.metrics import VIDEO_METRICS
+from eval.report import page
+from eval.report import pictured as pictures
+from eval.rows import saved
+from mytalk import media
+from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from tests.helpers.small_report import DIGEST, FRAMES, NASTY, built, scores
+
+VOID = {"meta", "img", "br", "line", "circle", "polyline"}
+
+
+class Parsed(HTMLParser):
+    """Tags that are closed in order, references, and every table's cells."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.seen: set[str] = set()
+        self.cells: list[list[str]] = []
+        self.ids = 0
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "poster", "data", "action")]
+        if tag == "img":
+            assert dict(attrs)["alt"]
+        if tag == "th":
+            assert dict(attrs)["scope"] in ("row", "col")
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in VOID, tag
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory) -> Path:
+    """A folder with the videos of the pictured clips, in which one cannot be found."""
+    out = tmp_path_factory.mktemp("out")
+    random = np.random.default_rng(0)
+    speech_S = 0.1 * random.standard_normal(FRAMES * SAMPLES_PER_FRAME)
+    for score in [s for s in scores() if s.openings_px][1:]:
+        made = out / "made"
+        made.mkdir()
+        for name in pictures.STRIPS:
+            level = random.integers(0, 256, (FRAMES, 1, 1, 3), dtype=np.uint8)
+            media.write_video(made / f"{name}.mp4", np.tile(level, (1, 256, 256, 1)), 25, speech_S)
+        saved.save(made, out, score.key)
+        shutil.rmtree(made)
+    return out
+
+
+@pytest.fixture(scope="module")
+def written(pictured) -> str:
+    made = built({"sync_offset_frames": NASTY})
+    page.write(pictured, made, scores())
+    return (pictured / page.NAME).read_text()
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written) -> None:
+    parsed = Parsed(written)
+    assert all(reference.startswith("data:") for reference in parsed.references)
+    assert not re.search(r"https?:|@import|url\(", written)
+    assert not parsed.seen & {"script", "link", "iframe", "object", "form"}
+    assert len(parsed.references) == 2 * (len(pictures.STRIPS) + 2), "two people: filmstrips, a poster and a clip each"
+    assert len(written) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "not_says"),
+    [
+        ({}, ["which training leaves out", "shown another clip of the person, never"], ["nobody else", "beginning"]),
+        ({"split": "val"}, ["by whom training is watched"], ["leaves out"]),
+        ({"split": "train"}, ["whom the models were trained on"], ["leaves out"]),
+        ({"source_is_same_clip": 2}, ["2 of 6 times the beginning of the clip itself, which is not scored"], []),
+        ({"source_is_same_clip": 6}, ["is shown the beginning of the clip itself"], ["another clip of the person"]),
+        ({"shuffled_is_same_person": 6}, ["another clip of the same person, since the split has nobody else"], []),
+    ],
+)
+def test_the_page_says_whose_clips_and_speech_the_settings_gave(change, says, not_says) -> None:
+    made = built()
+    made["protocol"].update(change)
+    heading = page.html(made, scores(), []).split("</header>")[0]
+    assert all(words in heading for words in says)
+    assert not any(words in heading for words in not_says)
+    assert set(page.WHO) == set(SPLITS)
+
+
+def test_every_number_of_the_table_is_the_reports(written) -> None:
+    made, parsed = built({"sync_offset_frames": NASTY}), Parsed(written)
+    start = next(i for i, row in enumerate(parsed.cells) if row and row[0] == "metric")
+    names = parsed.cells[start][1:]
+    assert names == ["mytalk", "shuffled_audio", "frozen_mouth", "ground_truth"]
+    shown = {row[0].split()[0]: row[1:] for row in parsed.cells[start + 1 : start + 1 + len(VIDEO_METRICS) - 1]}
+    assert set(shown) == set(VIDEO_METRICS) - {"sync_offset_frames"}
+    for metric, cells in shown.items():
+        for name, cell in zip(names, cells):
+            mean, low, high = (float(text) for text in re.findall(r"\d+\.\d+", cell))
+            entry = made["methods"][name][metric]
+            assert [mean, low, high] == pytest.approx([entry["mean"], *entry["ci95"]], abs=5.1e-4)
+
+
+def test_the_best_dubbed_row_is_marked_and_never_the_ground_truth(written) -> None:
+    rows_ = re.findall(r'<tr><th scope="row">.*?</tr>', written.split("</table>")[0], re.S)
+    assert len(rows_) == len(VIDEO_METRICS) - 1
+    for row in rows_:
+        cells = re.findall(r"<td.*?</td>", row)
+        marked = ["<strong>" in cell for cell in cells]
+        assert sum(marked) == 1
+        assert marked.index(True) == (2 if "lower is better" in row else 0)
+        assert "floor" in cells[3]
+
+
+def test_rows_that_are_all_alike_have_no_best_one() -> None:
+    methods = {name: {"a": {"mean": 1.0}} for name in ("ground_truth", "mytalk", "frozen_mouth")}
+    assert page.best(methods, "a", "higher") == set()
+    methods["mytalk"]["a"]["mean"] = 2.0
+    assert page.best(methods, "a", "higher") == {"mytalk"}
+    assert page.best(methods, "a", "lower") == {"frozen_mouth"}
+
+
+def test_text_from_outside_is_escaped(written) -> None:
+    assert NASTY not in written
+    parsed = Parsed(written)
+    assert any(NASTY in cell for row in parsed.cells for cell in row), "the miss names its person"
+    assert written.count("&lt;b&gt;&amp;&#34;x") > 4
+
+
+def test_refused_and_missed_are_on_the_page(written) -> None:
+    assert "sync_offset_frames: &lt;b&gt;" in written
+    assert "1 face_lost" in written
+    assert DIGEST in written
+    assert "Gate: pass" in written
+
+
+def test_the_clip_plays_truth_beside_result_with_the_speech(written, tmp_path) -> None:
+    data = re.findall(r"data:video/mp4;base64,([^\"]+)", written)
+    assert len(data) == 2
+    (tmp_path / "clip.mp4").write_bytes(base64.b64decode(data[0]))
+    found = media.probe(tmp_path / "clip.mp4")
+    assert (found.width, found.height, found.audio_hz) == (256 + pictures.GAP_PX + 256, 256, 16_000)
+    assert found.duration_s == pytest.approx(FRAMES / 25)
+    assert "synthetic" in media.read_tags(tmp_path / "clip.mp4")["comment"]
+
+
+def test_clips_that_do_not_fit_are_left_out_of_the_page(pictured, monkeypatch) -> None:
+    shown = pictures.pictured_clips(pictured, scores())
+    monkeypatch.setattr(page, "CLIPS_BYTES", len(shown[0].mp4))
+    assert page.html(built(), scores(), shown).count("<video") == 1
+    assert "<video" not in page.html(built(), scores(), [])
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(chromium() is None, reason="needs chromium")
+def test_a_browser_opens_the_page_without_a_complaint_and_can_play_its_clips(written, tmp_path) -> None:
+    said = "document.body.dataset.seconds = [...document.querySelectorAll('video')].map(v => v.duration).join()"
+    script = f"<script>addEventListener('load', () => setTimeout(() => {{ {said} }}, 500))</script>"
+    (tmp_path / "page.html").write_text(written.replace("</body>", f"{script}</body>"))
+    browser = chromium()
+    assert browser is not None
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}/u"]
+    done = subprocess.run(
+        [browser, *flags, "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "CONSOLE" not in done.stderr
+    seconds = re.search(r'data-seconds="([^"]*)"', done.stdout)
+    assert seconds is not None
+    assert [float(text) for text in seconds[1].split(",")] == pytest.approx([FRAMES / 25] * 2, abs=0.1)

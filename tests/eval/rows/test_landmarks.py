@@ -1,0 +1,94 @@
+"""The rows of `score`: no truth reaches the model, the frozen mouth, and clips that cannot be scored."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
+from eval.metrics import LANDMARK_METRICS, lips, measure
+from eval.metrics.metric import Miss
+from eval.rows import inputs, landmarks
+from eval.rows.landmarks import frozen_mouth, generated, head_scale
+from eval.tasks import Settings, plan_tasks
+from mytalk.face.landmarks import COUNT, NOISED, without_mouth
+from mytalk.networks.motion import SourceStretch, generate, load_model
+from tests.helpers import talkers
+from tests.helpers.faces import WAVE, opened, still, turning
+
+SETTINGS = Settings(sampler_steps=3)
+
+
+def test_the_frozen_mouth_is_constant_on_a_moving_head_and_keeps_the_upper_face() -> None:
+    truth = turning(opened(WAVE))
+    frozen = frozen_mouth(truth)
+    scale = head_scale(truth)
+    assert lips.openings(truth, scale).std() > 1
+    assert lips.openings(frozen, scale).std() < 1e-4
+    assert np.array_equal(np.delete(frozen, NOISED, axis=1), np.delete(truth, NOISED, axis=1))
+    assert measure(LANDMARK_METRICS, lips.LipPair(truth, frozen, scale))["opening_correlation"] == 0
+
+
+def test_the_frozen_mouth_of_a_still_clip_is_the_clip() -> None:
+    assert np.allclose(frozen_mouth(turning(still(30))), turning(still(30)))
+
+
+def test_the_head_scale_sees_no_mouth() -> None:
+    truth = turning(opened(WAVE))
+    assert np.array_equal(head_scale(truth), head_scale(without_mouth(truth)))
+
+
+def test_garbage_in_the_scored_mouth_changes_no_generated_landmark(shards, model, tmp_path) -> None:
+    folder = talkers.write(tmp_path / "shards", {"unseen": 2})
+    network = load_model(model)
+    manifest = Manifest.load(folder)
+    random = np.random.default_rng(0)
+    for task in plan_tasks(manifest, SETTINGS):
+        truth, before = landmarks.landmarks(manifest, SETTINGS, task, network)
+        garbage = truth.copy()
+        garbage[:, NOISED] = random.uniform(0, 256, garbage[:, NOISED].shape)
+        talkers.overwrite(manifest, task.scored.row, garbage)
+        _, after = landmarks.landmarks(manifest, SETTINGS, task, network)
+        assert np.array_equal(before["mytalk"], after["mytalk"])
+        assert np.array_equal(before["shuffled_audio"], after["shuffled_audio"])
+        assert not np.array_equal(before["frozen_mouth"], after["frozen_mouth"]), "the garbage is really there"
+        assert not np.array_equal(before["mytalk"], before["shuffled_audio"]), "the speech decides"
+        talkers.overwrite(manifest, task.scored.row, truth)
+
+
+def test_generate_itself_reads_no_true_mouth(shards, model) -> None:
+    """`generated` erases the mouth first; without that the outcome must be the same."""
+    network, manifest = load_model(model), Manifest.load(shards)
+    row = int(manifest.rows("unseen")[0])
+    truth, audio = reader.read_landmarks(manifest, row), reader.read_audio(manifest, row)
+    source, source_audio = reader.read_landmarks(manifest, row + 1), reader.read_audio(manifest, row + 1)
+    erased = generated(network, truth, source, source_audio, audio, seed=1, steps=3)
+    assert np.array_equal(erased, generate(network, truth, SourceStretch(source, source_audio), audio, seed=1, steps=3))
+
+
+def test_a_still_truth_and_a_person_without_a_source_are_misses(model, tmp_path) -> None:
+    shards = talkers.write(tmp_path / "shards", {"unseen": 2}, clips_each=1)
+    manifest = Manifest.load(shards)
+    network = load_model(model)
+    for task in plan_tasks(manifest, SETTINGS):  # 40 frames: too few for 50 of source
+        assert landmarks.score(manifest, SETTINGS, task, network).reason == inputs.NO_SOURCE
+    first = int(manifest.rows("unseen")[0])
+    truth = reader.read_landmarks(manifest, first)
+    talkers.overwrite(manifest, first, np.repeat(truth[:1], len(truth), axis=0))
+    settings = dataclasses.replace(SETTINGS, source_frames=10)
+    reasons = [landmarks.score(manifest, settings, task, network).reason for task in plan_tasks(manifest, settings)]
+    assert reasons == [lips.STILL, None]
+
+
+def test_a_lone_clip_has_no_other_speech_and_a_model_of_nans_misses(model, tmp_path) -> None:
+    manifest = Manifest.load(talkers.write(tmp_path, {"train": 2, "unseen": 1}, clips_each=1))
+    settings = dataclasses.replace(SETTINGS, source_frames=10)
+    network = load_model(model)
+    task = plan_tasks(manifest, settings)[0]
+    assert landmarks.score(manifest, settings, task, network).reason == inputs.NO_OTHER_SPEECH
+    truth = reader.read_landmarks(manifest, task.scored.row)
+    with pytest.raises(Miss, match="not finite"):
+        landmarks.measured(task, truth, {"mytalk": np.full((len(truth), COUNT, 2), np.nan)})

@@ -1,0 +1,24 @@
+"""The protocol's texts and digests."""
+
+from __future__ import annotations
+
+from data_pipeline.shards.manifest import Manifest
+from eval import protocol
+from mytalk.networks import motion
+
+
+def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films, models, stand_ins) -> None:
+    same = protocol.digests(
+        Manifest.load(films),
+        {
+            "motion_": ("motion", models["motion"]),
+            "identity_": ("identity", models["motion"] / motion.EXTRACTOR),
+        },
+    )
+    assert same["identity_weights"] == same["motion_extractor_weights"]
+    definition = protocol.videos(same).metrics["identity_cosine"].definition
+    assert "the same network that conditioned the motion model" in definition
+
+
+def test_the_name_of_the_identity_encoder_is_that_of_the_motion_model() -> None:
+    assert protocol.IDENTITY_ENCODER == motion.EXTRACTOR

@@ -1,0 +1,126 @@
+"""Stand-ins for detector and painter, and what a benchmark of them needs.
+
+In a coded film the brightness of a disc in the middle tells how far the mouth is open. The detector reads it, the
+painter writes it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from eval.__main__ import COMMANDS
+from mytalk import command as commands
+from mytalk.face.landmarks import CROP_PX, opening
+from mytalk.networks import identity, motion, syncnet
+from tests.helpers.faces import opened
+
+IDENTITY = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
+MOTION = motion.MotionConfig(
+    width=16, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1, extractor_width=IDENTITY.width
+)
+SYNC = syncnet.SyncConfig(width=8, hidden=8, layers=1, embedding=8)
+GREY, PER_PX = 40, 6  # brightness of a closed mouth, and of each px of opening
+STEPS = "2"
+
+
+def coded(landmarks_TN2: np.ndarray, person: int = 0) -> np.ndarray:
+    """Frames whose disc is as bright as the mouth is open."""
+    made = np.full((len(landmarks_TN2), CROP_PX, CROP_PX, 3), 128, np.uint8)
+    made[:, 100:220, 60:200] = (GREY + PER_PX * opening(landmarks_TN2)).round().clip(0, 255)[:, None, None, None]
+    return made
+
+
+class Reader:
+    """A detector that reads the code; a black frame shows no face."""
+
+    def reset(self) -> None:
+        pass
+
+    def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
+        level = float(frame_HW3[130:190, 90:170].mean())
+        return None if level < GREY / 2 else opened(np.array([(level - GREY) / PER_PX]))[0].astype(np.float32)
+
+
+class Writer:
+    """A painter that writes the code."""
+
+    shown: ClassVar[list[np.ndarray]] = []
+    dark: ClassVar[set[int]] = set()  # calls, each of up to 16 frames, that paint no face
+
+    def __init__(self, generator, references_RHW3, reference_landmarks_RN2):
+        self.shown.append(references_RHW3)
+        self.calls = 0
+
+    def paint(self, frames_BHW3, landmarks_BN2, regions_BV2):
+        painted = coded(landmarks_BN2)
+        if self.calls in self.dark:
+            painted[:] = 0
+        self.calls += 1
+        mask = np.zeros(frames_BHW3.shape[:3], np.float32)
+        mask[:, 90:230, 50:210] = 1
+        return painted, mask
+
+
+def write_models(folder: Path) -> dict[str, Path]:
+    """Folders of tiny models with random weights, by name."""
+    torch.manual_seed(0)
+    writer, extractor = motion.MotionModel(MOTION), identity.IdentityEncoder(IDENTITY)
+    torch.nn.init.normal_(writer.out.weight, std=0.2)
+    motion.save_model(writer.state_dict(), MOTION, folder / "motion", extractor)
+    for name in ("appearance", "syncnet"):
+        (folder / name).mkdir()
+    for name in ("config.json", "model.safetensors"):  # the painter is a stand-in
+        (folder / "appearance" / name).write_text("{}")
+    evaluator("identity", folder / "identity", [0.7, 0.9])
+    evaluator("syncnet", folder / "syncnet", [0.7, 0.9])
+    return {name: folder / name for name in ("motion", "appearance", "syncnet", "identity")}
+
+
+def evaluator(name: str, folder: Path, ci95: list[float]) -> None:
+    """Write a SyncNet or an identity encoder that is as good as this on unseen people, by its facts."""
+    facts = {"mean": sum(ci95) / 2, "ci95": ci95, "people": 5, "chance": 0.5}
+    if name == "syncnet":
+        torch.manual_seed(1)
+        state = syncnet.SyncNet(SYNC).state_dict()
+        syncnet.save_model(state, SYNC, folder, {"validation": {syncnet.MEASURED: facts}})
+    else:
+        torch.manual_seed(2)
+        state = identity.IdentityEncoder(IDENTITY).state_dict()
+        identity.save_model(state, IDENTITY, folder, {"validation": {identity.MEASURED: facts}})
+
+
+class Midday(datetime):
+    """The same day in every report."""
+
+    @classmethod
+    def now(cls, tz=None) -> datetime:
+        return datetime(2026, 6, 1, 12, tzinfo=tz)
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """Make detector, painter and date those above."""
+    import mytalk.face.mediapipe_mesh
+    import mytalk.networks.appearance
+
+    patch.setattr("eval.benchmark.datetime", Midday)
+    patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
+    patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
+    patch.setattr(mytalk.networks.appearance, "Painter", Writer)
+    patch.setattr(mytalk.networks.appearance, "load_model", lambda folder, device: None)
+
+
+def typed(shards: Path, models: dict[str, Path], out: Path, *more: str) -> list[str]:
+    """The arguments after `python -m eval`."""
+    named = [word for name, folder in models.items() for word in (f"--{name}", str(folder))]
+    return ["benchmark", "--shards", str(shards), *named, "--out", str(out), "--steps", STEPS, *more]
+
+
+def benchmark(shards: Path, models: dict[str, Path], out: Path, *more: str) -> int:
+    """The command in this process; its exit code."""
+    return commands.main("python -m eval", "", COMMANDS, typed(shards, models, out, *more))
