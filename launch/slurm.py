@@ -2,8 +2,8 @@
 
 srun starts the ranks, one task each, without a launcher in between: what Slurm signals is the training itself. It
 catches USR1, which Slurm sends before the time is up, writes a checkpoint and ends with 75; the script then requeues
-the job, and the same command continues. Scoring (`eval`) needs none of that: what a clip gave is on disk when the
-clip is done, so any signal may end it, and the same command continues.
+the job, and the same command continues. Scoring (`eval`) needs none of that: the scores of a clip are on disk when
+the clip is done, so any signal may end it, and the same command continues.
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ from dataclasses import dataclass
 from launch.words import at_least, check_words, is_training
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
+from mytalk.machine import PORTS
 
 TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,@+-]*")
 KEY = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 # sbatch takes any unambiguous beginning of an option, so these are refused by their beginnings as well.
-OURS = (
+RESERVED = (
     *("job-name", "nodes", "ntasks", "ntasks-per-node", "tasks-per-node", "gpus-per-node", "cpus-per-task", "time"),
     *("partition", "account", "chdir", "output", "open-mode", "signal", "requeue", "no-requeue"),
     *("array", "wrap", "parsable", "test-only"),
 )
 MAX_SIGNAL_S = 65535  # sbatch --signal
 EARLY_S = 60  # Slurm may send the signal so much earlier
-FIRST_PORT, PORTS = 20000, 10000  # below what Linux gives to outgoing connections (from 32768)
 
-# Of one rank. exec: a shell in between would die of the signal, and the rank with it.
+# The script of one rank. exec: a shell in between would die of the signal, and the rank with it.
 RANK = """
 export RANK="$SLURM_PROCID" WORLD_SIZE="$SLURM_NTASKS" LOCAL_RANK="$SLURM_LOCALID"
 exec "$@"
 """
-# Before it, where training comes: TERM and USR1 are ignored until it catches them, and again when it has ended. The
-# first rank to end with 75 makes srun send TERM to those that are still putting their things away, and their code
-# must stay 75.
-LATER = """
+# Before it, for training: TERM and USR1 are ignored until training catches them, and again when it has ended. The
+# first rank to end with 75 makes srun send TERM to those that are still closing, and their code must stay 75.
+IGNORE_EARLY_SIGNALS = """
 trap "" TERM USR1"""
 
 SCRIPT = """\
@@ -115,7 +114,7 @@ def arguments() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What the script needs to know. Only `job_of` makes one from what a user typed: it checks."""
+    """What the script needs to know. `job_of` makes it from the command line, checked."""
 
     name: str
     nodes: int
@@ -133,7 +132,7 @@ class SlurmJob:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Refuse what cannot be submitted; print or submit the rest."""
+    """Print or submit the job; UserError for what cannot be submitted."""
     job = job_of(args)
     text = script(job, args.words)
     if args.dry_run:
@@ -179,10 +178,10 @@ def job_of(args: argparse.Namespace) -> SlurmJob:
 
 def seconds(time: str) -> int:
     """Seconds of `[D-]HH:MM:SS`."""
-    found = TIME.fullmatch(time)
-    if found is None:
+    match = TIME.fullmatch(time)
+    if match is None:
         raise UserError(f"--time must look like 12:00:00 or 2-00:00:00, not {time!r}")
-    days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
@@ -198,7 +197,7 @@ def option(typed: str) -> tuple[str, str | None]:
     key, equals, value = typed.partition("=")
     if KEY.fullmatch(key) is None or len(key) < 2:
         raise UserError(f"--sbatch takes KEY=VALUE with the long name of an option, such as gres=gpu:4, not {typed!r}")
-    if any(ours.startswith(key) for ours in OURS):
+    if any(option.startswith(key) for option in RESERVED):
         raise UserError(
             f"--sbatch {key} would change what the script relies on; see --help for the option that sets it"
         )
@@ -233,16 +232,16 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
         ("open-mode", "append"),
     ]
     given = [(key, value) for key, value in options if value is not None]
-    # Told again, since srun follows neither the job's --cpus-per-task (from 22.05 on) nor, with sbatch
+    # Repeated here, since srun follows neither the job's --cpus-per-task (from 22.05 on) nor, with sbatch
     # --export=NONE, its environment.
     srun = ["srun", "--kill-on-bad-exit=1", "--label", "--export=ALL"]
     if job.cpus_per_rank is not None:
         srun.append(f"--cpus-per-task={job.cpus_per_rank}")
-    rank = LATER + RANK if is_training(words) else RANK
+    rank = IGNORE_EARLY_SIGNALS + RANK if is_training(words) else RANK
     return SCRIPT.format(
-        directives="\n".join(directive(*one) for one in [*given, ("requeue", None), *job.more]),
-        first_port=FIRST_PORT,
-        ports=PORTS,
+        directives="\n".join(directive(*option) for option in [*given, ("requeue", None), *job.more]),
+        first_port=PORTS.start,
+        ports=len(PORTS),
         ranks_per_node=job.ranks_per_node,
         threads=job.cpus_per_rank or 1,
         typed=" ".join(
@@ -260,7 +259,7 @@ def quoted(word: str) -> str:
 
 
 def submit(job: SlurmJob, text: str, training: bool) -> int:
-    """Give the script to sbatch; tell the job's number, its log, and how to follow, interrupt and stop it."""
+    """Give the script to sbatch; print the job's number, its log, and how to follow, interrupt and stop it."""
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise UserError(
@@ -268,13 +267,13 @@ def submit(job: SlurmJob, text: str, training: bool) -> int:
         )
     os.makedirs(job.log, exist_ok=True)  # Slurm would not, and the job would fail without a word
     done = subprocess.run([sbatch, "--parsable"], input=os.fsencode(text), capture_output=True, check=False)
-    said, complained = (stream.decode(errors="replace").strip() for stream in (done.stdout, done.stderr))
+    output, errors = (stream.decode(errors="replace").strip() for stream in (done.stdout, done.stderr))
     if done.returncode != 0:
-        reason = (complained or said or f"exit code {done.returncode}").splitlines()[-1]
+        reason = (errors or output or f"exit code {done.returncode}").splitlines()[-1]
         raise UserError(f"sbatch did not take the job: {reason}")
-    if complained:
-        print(complained, file=sys.stderr)
-    number = said.splitlines()[-1].partition(";")[0] if said else ""  # NUMBER or NUMBER;CLUSTER
+    if errors:
+        print(errors, file=sys.stderr)
+    number = output.splitlines()[-1].partition(";")[0] if output else ""  # NUMBER or NUMBER;CLUSTER
     if not number.isdecimal():
         raise UserError(f"sbatch took the job but gave no number; look for {job.name} in squeue")
     log = shlex.quote(os.path.join(job.log, f"slurm-{number}.out"))
