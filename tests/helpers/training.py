@@ -57,7 +57,7 @@ def train(folder: Path, world_size: int, jobs: list) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-20000:]
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ from webdataset.writer import ShardWriter, TarWriter
 
 from data_pipeline import split
 from data_pipeline.columns import column
+from data_pipeline.examples import syncnet
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
-from data_pipeline.sample import windows
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
@@ -872,7 +872,7 @@ def test_windows_want_a_column_and_get_its_frames(talker_shards, tmp_path):
     shutil.copytree(talker_shards, folder)
     column.add(folder, "pair", doubled, 2)
 
-    class WithPair(windows.SpeechWindows):
+    class WithPair(syncnet.SpeechWindows):
         members = ("landmarks", "audio", "pair")
 
     manifest = Manifest.load(folder)

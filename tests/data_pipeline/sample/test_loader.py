@@ -914,7 +914,7 @@ WRONG = [
     (["--world-size", "0"], "--world-size"),
     (["--start", "9", "--stop", "3"], "--start 9"),
     (["--min-frames", "90", "--max-frames", "10"], "window.min_frames 90"),
-    (["--recipe", "syncnet", "--max-frames", "0"], "window.min_frames 0"),
+    (["--recipe", "syncnet", "--max-frames", "0"], "window.min_frames must be 1 or more"),
     (["--recipe", "identity", "--max-frames", "3"], "window.max_frames 3"),
     (["--config", "no.yaml"], "no.yaml"),
     (["--config", "{torn}"], "not YAML"),

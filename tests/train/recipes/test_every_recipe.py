@@ -27,7 +27,9 @@ def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split)
     manifest_update.save(shards, made.table.set_column(place, "crop_px", manifest.pa.array(crop_px)), made.header)
     schema, recipe = RECIPES[name]
     tiny = ROOT / "tests" / "helpers" / f"tiny_{name}.yaml"
-    with pytest.raises(UserError, match=r"is a crop of 128 px and training needs 256; extract again") as told:
+    with pytest.raises(
+        UserError, match=r"is a crop of 128 px and training needs 256; extract its videos again"
+    ) as told:
         recipe(config.load(schema, tiny, [f"shards={shards}"]))
     assert made.column("key")[row] in str(told.value)
 
