@@ -4,14 +4,10 @@ import os
 import sys
 import traceback
 
+from data_pipeline.examples import RECIPES
 from mytalk import command
 
-COMMANDS = {
-    "syncnet": ("train.recipes.syncnet", "the judge of whether speech and lips fit"),
-    "identity": ("train.recipes.identity", "the extractor that knows people by their landmarks"),
-    "motion": ("train.recipes.motion", "the speech-to-motion diffusion model"),
-    "appearance": ("train.recipes.appearance", "the generator that paints faces from landmarks"),
-}
+COMMANDS = {name: (f"train.recipes.{name}", line) for name, line in RECIPES.items()}
 
 if __name__ == "__main__":
     argv = sys.argv[1:]

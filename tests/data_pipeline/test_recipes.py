@@ -1,0 +1,27 @@
+"""One list of recipes, which every command reads or repeats."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from data_pipeline.examples import RECIPES
+from launch import pipeline
+from tests.helpers import train_matrix
+from train.__main__ import COMMANDS
+
+
+def test_train_pipeline_and_test_matrix_know_the_recipes_of_the_list():
+    """`launch` imports nothing of ours, so it repeats the names, in the order of the list."""
+    assert list(COMMANDS) == list(RECIPES)
+    assert list(pipeline.RECIPES) == list(RECIPES)
+    assert set(train_matrix.RECIPES) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_the_list_can_be_planned_and_trained(name):
+    assert callable(importlib.import_module(f"data_pipeline.examples.{name}").planned_windows)
+    trained = importlib.import_module(f"train.recipes.{name}")
+    assert callable(trained.arguments)
+    assert callable(trained.run)
