@@ -11,7 +11,7 @@ COMMANDS = {
         "videos to shards of landmarks, audio and crops, with a manifest",
     ),
     "index": ("data_pipeline.index.command", "a manifest over tars that others made, and over folders of ours, merged"),
-    "column": ("data_pipeline.columns.column", "add features of every clip to the shards, in tars of their own"),
+    "column": ("data_pipeline.columns.command", "add features of every clip to the shards, in tars of their own"),
     "split": ("data_pipeline.split", "assign people to train, val and unseen"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),
     "show": ("data_pipeline.show", "a clip as one picture: what the model sees of it"),

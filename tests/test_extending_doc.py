@@ -6,9 +6,12 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 
+import numpy as np
 import pytest
 
+from tests.helpers import faces
 from tests.helpers.checkout import ROOT
 
 PAGE = ROOT / "docs" / "extending.md"
@@ -87,3 +90,40 @@ def test_the_launcher_of_the_page_gives_each_rank_its_place_and_passes_its_exit_
         assert (
             f"env RANK={rank} WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=one MASTER_PORT=29500 " in line
         )
+
+
+def test_the_column_of_the_page_is_written_beside_the_shards_and_read_back(talker_shards, tmp_path, monkeypatch):
+    from data_pipeline.columns import command as columns
+    from data_pipeline.shards import reader
+    from data_pipeline.shards.manifest import Manifest
+    from data_pipeline.shards.reader import ReadRequest
+
+    (tmp_path / "loudness.py").write_text(block("A shard column"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(columns.COLUMNS, "loudness", "loudness")
+    shards = tmp_path / "shards"
+    shutil.copytree(talker_shards, shards)
+    assert columns.run(columns.arguments().parse_args([str(shards), "loudness"])) == 0
+    manifest = Manifest.load(shards)
+    frames = int(manifest.at(0, "frames"))
+    (values_TD,) = reader.read(manifest, [ReadRequest(0, "loudness", 0, frames)])
+    audio_S = reader.read_audio(manifest, 0)
+    loudness_T = np.sqrt(np.square(audio_S.reshape(frames, -1)).mean(axis=1))
+    np.testing.assert_allclose(values_TD[:, 0], loudness_T, rtol=2e-3, atol=1e-4)
+
+
+def test_the_metric_of_the_page_is_measured_and_stated_in_the_protocol(tmp_path, monkeypatch):
+    from eval import metrics
+    from eval.metrics.metric import Comparison, DetectedVideo, Truth
+
+    (tmp_path / "amplitude.py").write_text(block("A metric"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import amplitude
+
+    monkeypatch.setattr(metrics, "VIDEO_METRICS", amplitude.METRICS)
+    wave_T = 8 + 4 * np.sin(np.arange(40) / 3)
+    frames, audio_S = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40 * 640, np.float32)
+    truth = Truth(frames, faces.opened(wave_T), audio_S, faces.opened(wave_T))
+    row = Comparison(truth, DetectedVideo(frames, faces.opened(wave_T / 2), np.ones(40, bool)))
+    assert metrics.measure_video(row) == {"amplitude_ratio": pytest.approx(0.5)}
+    assert "true one" in amplitude.METRICS["amplitude_ratio"].stated()["definition"]

@@ -9,12 +9,10 @@ Shape suffixes: B batch, T frames, S audio samples, D values per frame.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
 import re
-import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,14 +22,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.shards import manifest_update, reader
+from data_pipeline.shards import manifest_update
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.manifest_update import place_names, set_column
-from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
 from data_pipeline.shards.reader import ClipError
-from mytalk import atomic, command
+from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.machine import sole_user
 from mytalk.progress import Progress
@@ -46,42 +43,6 @@ class Added:
     clips: int
     made: int
     damaged: list[str]
-
-
-def arguments() -> argparse.ArgumentParser:
-    made = command.parser(
-        "python -m data_pipeline column",
-        "Add a column of features to shards: one tar beside each, with a row of fp16 values for every frame, and\n"
-        "its place in the manifest. Nothing that is there is touched. mel: log-mel energies of the speech, the\n"
-        "four mel frames of a video frame side by side; where an A/V offset is annotated it is put right, to whole\n"
-        "frames, when they are read. Stopped at any moment, the same command continues; shards added later get theirs.",
-        "python -m data_pipeline column data/hdtf mel",
-    )
-    made.add_argument("shards", type=Path, help="folder that extract or index wrote")
-    made.add_argument("name", choices=("mel",), help="which features")
-    return made
-
-
-def run(args: argparse.Namespace) -> int:
-    from mytalk.networks.speech_features import BANDS, MEL_PER_FRAME
-
-    added = add(args.shards, args.name, mel, MEL_PER_FRAME * BANDS, of="audio")
-    print(f"{args.name:<8} {added.clips} clips, {added.made} of them made now, {MEL_PER_FRAME * BANDS} values a frame")
-    if added.damaged:
-        told = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
-        print(f"{told}; examples that bring the column take other clips", file=sys.stderr)
-    return command.EXIT_DONE
-
-
-def mel(manifest: Manifest, row: int) -> np.ndarray:
-    """Log-mel energies of a clip's speech as it lies there, 4 x 80 values a frame: (T, 320). Raises ClipError."""
-    import torch
-
-    from mytalk.networks.speech_features import log_mel
-
-    frames = int(manifest.at(row, "frames"))
-    audio_S = from_pcm(reader.read_member(manifest, row, "audio")[WAV_HEADER_BYTES:])
-    return log_mel(torch.from_numpy(audio_S)[None])[0].reshape(frames, -1).numpy()
 
 
 def add(folder: Path, name: str, make: Make, width: int, of: str = "") -> Added:

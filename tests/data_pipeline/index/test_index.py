@@ -28,12 +28,13 @@ from webdataset.tariterators import base_plus_ext
 from webdataset.writer import ShardWriter, TarWriter
 
 from data_pipeline import split
-from data_pipeline.columns import column
-from data_pipeline.examples import syncnet
+from data_pipeline.columns import column, mel
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
+from data_pipeline.sample import windows
+from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
@@ -872,11 +873,11 @@ def test_windows_want_a_column_and_get_its_frames(talker_shards, tmp_path):
     shutil.copytree(talker_shards, folder)
     column.add(folder, "pair", doubled, 2)
 
-    class WithPair(syncnet.SpeechWindows):
+    class WithPair(windows.Windows):
         members = ("landmarks", "audio", "pair")
 
     manifest = Manifest.load(folder)
-    drawn = WithPair(manifest, SamplingConfig(), ("frames",), 1, 5, 20)
+    drawn = WithPair(manifest, SamplingConfig(), ("frames",), Purpose.WINDOW, 5, 20)
     for slot in range(8):
         example = drawn.example(slot)
         landmarks, audio, pair = reader.read(manifest, drawn.requests(example))
@@ -1055,7 +1056,7 @@ def test_stock_webdataset_decodes_our_shards_and_our_columns_in_equal_order(film
 def test_features_of_the_speech_are_shifted_with_it(talker_shards, tmp_path):
     """Annotated after the column was made: frame t gives the values of t + 2; motion examples bring them along."""
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
-    column.add(folder, "mel", column.mel, 320, of="audio")
+    column.add(folder, "mel", mel.values, 320, of="audio")
     plain = Manifest.load(folder)
     offsets = pa.array([2.0] * len(plain))
     manifest_update.save(folder, Manifest.load(folder).table.append_column("sync_offset", offsets), plain.header)
