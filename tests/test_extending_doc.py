@@ -127,3 +127,26 @@ def test_the_metric_of_the_page_is_measured_and_stated_in_the_protocol(tmp_path,
     row = Comparison(truth, DetectedVideo(frames, faces.opened(wave_T / 2), np.ones(40, bool)))
     assert metrics.measure_video(row) == {"amplitude_ratio": pytest.approx(0.5)}
     assert "true one" in amplitude.METRICS["amplitude_ratio"].stated()["definition"]
+
+
+def test_the_fact_of_the_page_is_a_column_and_a_key_of_the_clip(tmp_path, monkeypatch):
+    import pyarrow as pa
+
+    from data_pipeline.shards import facts, manifest, manifest_update, reader
+    from tests.helpers import stub_extract
+
+    (tmp_path / "loudness_fact.py").write_text(block("A fact of the manifest"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loudness = importlib.import_module("loudness_fact")
+    monkeypatch.setattr(facts, "FACTS", [*facts.FACTS, facts.Fact(loudness.loudness_db, pa.float64(), "dB")])
+    schema = manifest.SCHEMA.append(pa.field("loudness_db", pa.float64()))  # as importing the list with the line does
+    for module in (manifest, manifest_update):
+        monkeypatch.setattr(module, "SCHEMA", schema)
+    videos = stub_extract.corpus(tmp_path / "videos")
+    code, output = stub_extract.run(videos, tmp_path / "out", "--min-face-px", "16")
+    assert code == 0, output
+    clips = manifest.Manifest.load(tmp_path / "out")
+    assert clips.names[-1] == "loudness_db"
+    levels_db = clips.column("loudness_db")
+    assert ((levels_db > -30) & (levels_db < -10)).all()  # noise of 0.1: -20 dB
+    assert json.loads(reader.read_member(clips, 0, "facts"))["loudness_db"] == levels_db[0]

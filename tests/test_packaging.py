@@ -123,6 +123,7 @@ PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
 ENGINE = {"train.config", "train.recipe", "train.run_folder"}
 ROOMS = {
     "data_pipeline.storage": set[str](),
+    "data_pipeline.shards": {"data_pipeline.storage"},
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
     "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
@@ -141,7 +142,7 @@ ROOMS = {
 }
 # Formats and what is read from them need no detector: faces are found once, by extraction.
 FACE_FINDING = {f"mytalk.face.{name}" for name in ("detector", "detectors", "mediapipe_mesh", "shots", "track")}
-WITHOUT_FACES = ("storage", "sample", "examples", "columns", "index")
+WITHOUT_FACES = ("storage", "shards", "sample", "examples", "columns", "index")
 MOST_FILES = 12
 
 

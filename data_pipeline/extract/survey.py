@@ -11,25 +11,25 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_pipeline.extract import spans
 from data_pipeline.extract.sources import Source, key_of
-from data_pipeline.shards import members
+from data_pipeline.shards import facts, members
+from data_pipeline.shards.facts import ClipData
 from data_pipeline.shards.writer import Clip
 from mytalk import media
 from mytalk.digest import sha256_of
 from mytalk.face import crop
 from mytalk.face.detector import Detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
+from mytalk.face.shots import face_boxes
 from mytalk.face.track import FaceTrack, find_faces
 
 NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
-BLUR_EVERY_FRAMES = 5
-NOSE_DEPTH = 1.1  # nose tip's distance from the head's turning axis, in half widths of the face
-EYE_LEFT, EYE_RIGHT, NOSE_TIP, SIDE_LEFT, SIDE_RIGHT = 33, 263, 1, 234, 454
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def _find_faces(
     return FaceTrack(np.concatenate(points), np.concatenate(found), width, height), np.concatenate(inside)
 
 
-def spans_of(found: Survey, limits: Limits) -> list[spans.Span]:
+def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
     """The spans of a surveyed source, kept and rejected."""
     return spans.judge(
-        found.landmarks_TN2,
-        found.found_T,
-        found.audio_S,
+        surveyed.landmarks_TN2,
+        surveyed.found_T,
+        surveyed.audio_S,
         SAMPLES_PER_FRAME,
         round(limits.min_seconds * FRAME_HZ),
         round(limits.max_seconds * FRAME_HZ),
@@ -107,86 +107,55 @@ def spans_of(found: Survey, limits: Limits) -> list[spans.Span]:
     )
 
 
-def why_nothing(found: Survey, judged_spans: list[spans.Span]) -> str:
+def why_nothing(surveyed: Survey, source_spans: list[spans.Span]) -> str:
     """The reason of a source without a kept span: that of its longest."""
-    if not found.found_T.any():
+    if not surveyed.found_T.any():
         return NO_FACE
-    if not judged_spans:
+    if not source_spans:
         return NO_SOUND
-    return max(judged_spans, key=lambda span: span.stop - span.start).state
+    return max(source_spans, key=lambda span: span.stop - span.start).state
 
 
-def clips(path: Path, source: Source, corpus: str, found: Survey, kept: list[spans.Span]) -> Iterator[Clip]:
+def clips(path: Path, source: Source, corpus: str, surveyed: Survey, kept: list[spans.Span]) -> Iterator[Clip]:
     """Second pass: the clips of the kept spans, in order."""
     frames = media.read_frames(path, FRAME_HZ, stop=kept[-1].stop)
     index = 0
     for span in kept:
-        landmarks_TN2 = found.landmarks_TN2[span.start : span.stop]
+        landmarks_TN2 = surveyed.landmarks_TN2[span.start : span.stop]
         crop_23 = crop.canonical(landmarks_TN2, CROP_PX)
-        pictures = []
+        crops = []
         while index < span.stop:
             frame = next(frames)
             if index >= span.start:
-                pictures.append(crop.warp(frame, crop_23, CROP_PX))
+                crops.append(crop.warp(frame, crop_23, CROP_PX))
             index += 1
-        facts = {
-            "corpus": corpus,
-            "source": source.path,
-            "identity": source.identity,
-            "start_frame": span.start,
-            "stop_frame": span.stop,
-            "source_fps": round(found.fps, 4),
-            "source_width": found.width,
-            "source_height": found.height,
-            "source_sha256": found.sha256,
-            "crop": crop_23.reshape(-1).tolist(),
-            "crop_px": CROP_PX,
-            "detected_share": round(found.detected_share, 4),
-            **_pose(landmarks_TN2),
-            "blur": _blur(pictures),
-            **source.facts,
-        }
         count = span.stop - span.start
-        audio_S = found.audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]
+        audio_S = surveyed.audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]
         audio_S = np.pad(audio_S, (0, count * SAMPLES_PER_FRAME - len(audio_S)))
+        _, side_T = face_boxes(landmarks_TN2)
+        clip_data = ClipData(landmarks_TN2, side_T, audio_S, crops, surveyed.detected_share)
         yield Clip(
             key_of(corpus, source.path, span.start),
             count,
-            facts,
+            {**_origin(source, corpus, surveyed, span, crop_23), **facts.measured(clip_data), **source.facts},
             members.landmarks_npy(crop.apply(landmarks_TN2, crop_23)),
             members.audio_wav(audio_S),
-            media.encode_frames(pictures),
+            media.encode_frames(crops),
         )
 
 
-def _pose(landmarks_TN2: np.ndarray) -> dict[str, float]:
-    """Medians over the clip: face side in source px, yaw and roll in degrees (estimates from the plane).
-
-    Roll is the slope of the line of the eyes. Yaw is read off the nose tip's place between the sides of
-    the face, positive towards the image's right: sin(yaw) = offset / (half width * NOSE_DEPTH).
-    """
-    _, side_T = spans.face_boxes(landmarks_TN2)
-    eyes_T2 = landmarks_TN2[:, EYE_RIGHT] - landmarks_TN2[:, EYE_LEFT]
-    along_T2 = eyes_T2 / np.maximum(np.linalg.norm(eyes_T2, axis=1, keepdims=True), 1e-6)
-    middle_T2 = (landmarks_TN2[:, SIDE_LEFT] + landmarks_TN2[:, SIDE_RIGHT]) / 2
-    across_T2 = landmarks_TN2[:, SIDE_RIGHT] - landmarks_TN2[:, SIDE_LEFT]
-    half_T = np.maximum((across_T2 * along_T2).sum(axis=1) / 2, 1e-6)
-    offset_T = ((landmarks_TN2[:, NOSE_TIP] - middle_T2) * along_T2).sum(axis=1)
-    yaw_T = np.degrees(np.arcsin(np.clip(offset_T / (half_T * NOSE_DEPTH), -1, 1)))
-    roll_T = np.degrees(np.arctan2(along_T2[:, 1], along_T2[:, 0]))
+def _origin(source: Source, corpus: str, surveyed: Survey, span: spans.Span, crop_23: np.ndarray) -> dict[str, Any]:
+    """The facts that say where a clip comes from: its source, its frames there, and its crop's transform."""
     return {
-        "face_px": round(float(np.median(side_T)), 2),
-        "yaw_deg": round(float(np.median(yaw_T)), 2),
-        "roll_deg": round(float(np.median(roll_T)), 2),
+        "corpus": corpus,
+        "source": source.path,
+        "identity": source.identity,
+        "start_frame": span.start,
+        "stop_frame": span.stop,
+        "source_fps": round(surveyed.fps, 4),
+        "source_width": surveyed.width,
+        "source_height": surveyed.height,
+        "source_sha256": surveyed.sha256,
+        "crop": crop_23.reshape(-1).tolist(),
+        "crop_px": CROP_PX,
     }
-
-
-def _blur(pictures: list[np.ndarray]) -> float:
-    """Sharpness of the crops: median variance of the Laplacian of grey; low is blurred."""
-    import cv2
-
-    values = []
-    for picture in pictures[::BLUR_EVERY_FRAMES]:
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        values.append(float(cv2.Laplacian(grey, cv2.CV_64F).var()))
-    return round(float(np.median(values)), 2)

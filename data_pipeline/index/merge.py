@@ -150,7 +150,8 @@ class Books:
         """Rows of a folder with our shard's number, and columns of the types of ours. Raises UserError."""
         columns = {}
         for field in SCHEMA:
-            columns[field.name] = table[field.name].cast(field.type)
+            there = field.name in table.column_names  # not a fact that is newer than the folder
+            columns[field.name] = table[field.name].cast(field.type) if there else pa.nulls(len(table), field.type)
         columns["shard"] = pa.array(np.full(len(table), shard, np.int32))
         for name in table.column_names:
             if name in columns:

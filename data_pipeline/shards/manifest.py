@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipeline.shards.facts import FACTS
 from data_pipeline.shards.layout import MEMBERS, sums_name, tar_name
 from data_pipeline.storage.store import Store
 from mytalk.command import UserError
@@ -60,11 +61,7 @@ SCHEMA = pa.schema(
         ("source_sha256", pa.string()),
         ("crop", pa.list_(pa.float64(), 6)),
         ("crop_px", pa.int32()),
-        ("detected_share", pa.float64()),
-        ("face_px", pa.float64()),
-        ("yaw_deg", pa.float64()),
-        ("roll_deg", pa.float64()),
-        ("blur", pa.float64()),
+        *((fact.name, fact.type) for fact in FACTS),
     ]
 )
 

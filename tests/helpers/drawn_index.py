@@ -118,7 +118,8 @@ def _rows(row_n: np.ndarray, frames_n: np.ndarray, places: dict[str, np.ndarray]
         "blur": random.uniform(0, 300, count),
         "duplicate_group": identity,
     }
-    return pa.table([_typed(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+    missing = {field.name: pa.nulls(count, field.type) for field in SCHEMA if field.name not in columns}  # newer facts
+    return pa.table([_typed({**columns, **missing}[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
 def _padded(number_n: np.ndarray, width: int) -> pa.Array:
