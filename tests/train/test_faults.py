@@ -219,7 +219,7 @@ def test_on_a_full_disk_training_goes_on_and_saves_when_there_is_room(whole, fil
         checkpoint.load(checkpoint.newest(run))
 
 
-def test_or_it_stops_in_one_line_and_the_same_command_continues(whole, filmed_shards, tmp_path, command):
+def test_on_a_full_disk_training_may_stop_and_the_same_command_continues(whole, filmed_shards, tmp_path, command):
     with small_disk(tmp_path / "small", "8m") as remount:
         run = tmp_path / "small" / "run"
         typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={run}", "steps=30"]
@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_named_and_stays_as_initialised(whole):
     assert "not found: " in told["summary"]
 
 
-def test_an_extractor_lends_its_weights_to_a_classifier_and_a_generator_to_its_own_player(whole):
+def test_an_exported_network_initialises_the_player_it_came_from(whole):
     told = report(whole / "identity-again")
     assert all(name.startswith("identity/encoder.") for name in told["taken"])
     assert told["not_found"] == ["identity/people_PE"]

@@ -199,7 +199,7 @@ def test_the_optimizer_in_the_machines_memory_changes_nothing(harmed, stage):
     np.testing.assert_allclose(loss(harmed / f"offload-z{stage}"), loss(harmed / "whole"), rtol=1e-5)
 
 
-def test_and_may_be_left_on_the_way(harmed):
+def test_optimizer_offload_may_be_switched_off_on_resuming(harmed):
     """Three steps with it on two ranks, three without on one."""
     np.testing.assert_allclose(loss(harmed / "offload-left"), loss(harmed / "whole"), rtol=1e-5)
 
@@ -232,7 +232,7 @@ def test_a_step_that_is_not_finite_is_skipped_by_all_ranks_and_counted(harmed, s
     assert checkpoint.read_facts(run / "checkpoints" / "step-000006")["adam_steps"] == {"odd": STEPS - 1}
 
 
-def test_too_many_stop_the_run(harmed):
+def test_too_many_skipped_steps_stop_the_run(harmed):
     """The fourth is one too many; what was saved before is there, and which steps they were is in it."""
     assert len(loss(harmed / "lost")) == 6
     assert saved(harmed / "lost") == [1, 2, 3, 4, 5]
@@ -259,7 +259,7 @@ def test_a_checkpoint_that_one_rank_cannot_write_is_given_up_by_all(harmed):
     np.testing.assert_allclose(loss(run), loss(harmed / "whole"), rtol=1e-5)
 
 
-def test_or_the_run_stops_and_continues_when_there_is_room(harmed):
+def test_a_checkpoint_that_cannot_be_written_may_stop_the_run_which_then_continues(harmed):
     assert len(loss(harmed / "unwritten-stop")) == STEPS
     for name in ("unwritten-stop", "unwritten-last"):
         assert saved(harmed / name) == list(range(1, STEPS + 1))
