@@ -1,15 +1,17 @@
-"""Shards of synthetic talkers to measure reading on: no detector, no speech, but bytes as extraction writes them.
+"""Synthetic talkers, for benchmarks and tests: no detector, no speech, but shards with bytes as extraction writes them.
 
-Landmarks and audio are noise round a face and a loudness; the video is flat faces with a sensor's noise, which x264
-makes as large as extracted clips. Shape suffixes: T frames, N landmarks, S audio samples, H height, W width, 3 = RGB.
+Landmarks and audio are noise round a face and a loudness, with which the mouth opens; the video is flat faces, with a
+sensor's noise where x264 should make it as large as extracted clips.
+Shape suffixes: T frames, N landmarks, S audio samples, H height, W width, 3 = RGB.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,70 +25,85 @@ from data_pipeline.shards import manifest, manifest_update, members
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
 from mytalk import atomic, media
-from mytalk.face.landmarks import CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP
+from mytalk.face.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
+from mytalk.face.region import BELOW_NOSE, JAW
 from mytalk.progress import Progress
-from tests.helpers import talkers
 
 CLIPS_PER_PERSON, CLIPS_PER_SHARD, FRAMES = 4, 20, 5 * FRAME_HZ
 NOISE_LEVELS = 1.2  # of the sensor, of 255: then a frame takes some 2 kB, as in docs/log.md
 DEFAULT_CODEC = {"crf": "18"}  # x264 as it is: key pictures 250 frames apart, B pictures
+LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
 
 
-def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Flat faces whose mouths follow the landmarks, seen through a noisy sensor: (T, 256, 256, 3) uint8."""
+def base_face(random: np.random.Generator) -> np.ndarray:
+    """(478, 2) px: points of a sunflower disc, the lips on two ellipses."""
+    n = np.arange(COUNT)
+    radius, angle = 80 * np.sqrt((n + 0.5) / COUNT), n * 2.399963
+    face = np.stack([128 + radius * np.cos(angle), 120 + radius * np.sin(angle)], axis=-1)
+    for ring, width, height in ((OUTER_LIP, 26, 10), (INNER_LIP, 20, 4)):
+        around = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
+        face[ring] = np.stack([128 + width * np.cos(around), 165 + height * np.sin(around)], axis=-1)
+    return face + random.normal(0, 1.5, face.shape)
+
+
+def outlined(face_N2: np.ndarray) -> np.ndarray:
+    """The face with a jaw from cheek to cheek, a line below the nose and level eyes, as a face mesh has them."""
+    face_N2, angle = face_N2.copy(), np.linspace(np.pi - 0.2, 0.2, len(JAW))
+    face_N2[JAW] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
+    face_N2[BELOW_NOSE] = [[150, 146], [128, 146], [106, 146]]
+    face_N2[[33, 263]] = [[92, 100], [164, 100]]
+    return face_N2
+
+
+def clip(random: np.random.Generator, face: np.ndarray, gain_px: float, frames: int):
+    """Landmarks (T, 478, 2) and audio (T * 640,) of one clip."""
+    knots = random.random(frames // 4 + 3)
+    envelope = np.interp(np.arange(frames), np.arange(len(knots)) * 4, knots)
+    landmarks = np.repeat(face[None], frames, axis=0)
+    landmarks[:, LOWER, 1] += gain_px * envelope[:, None]
+    sway = np.cumsum(random.normal(0, 0.3, (frames, 1, 2)), axis=0)
+    loudness = np.repeat(envelope, SAMPLES_PER_FRAME)
+    audio = 0.3 * loudness * random.standard_normal(len(loudness))
+    jitter = random.normal(0, 0.4, landmarks.shape)  # as a detector has
+    return landmarks + sway + jitter, np.clip(audio, -1, 1)
+
+
+def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator, noise_levels: float = 0.0) -> np.ndarray:
+    """Flat faces whose mouths follow the landmarks, in drawn colours: (T, 256, 256, 3) uint8.
+
+    `noise_levels` is the standard deviation of the sensor's noise, of 255.
+    """
     ground, skin, lips, mouth = (tuple(colour) for colour in random.integers(40, 216, (4, 3)).tolist())
-    noise_K = [random.normal(0, NOISE_LEVELS, (CROP_PX, CROP_PX, 1)).astype(np.float32) for _ in range(8)]
-    shown = []
+    noise_K = [random.normal(0, noise_levels, (CROP_PX, CROP_PX, 1)).astype(np.float32) for _ in range(8)]
+    frames = []
     for number, face_N2 in enumerate(landmarks_TN2):
         picture = Image.new("RGB", (CROP_PX, CROP_PX), ground)
         draw = ImageDraw.Draw(picture)
         draw.ellipse([*(face_N2.min(0) - 4).tolist(), *(face_N2.max(0) + 4).tolist()], fill=skin)
         for ring, colour in ((OUTER_LIP, lips), (INNER_LIP, mouth)):
             draw.polygon([tuple(point) for point in face_N2[ring].tolist()], fill=colour)
-        shown.append((np.asarray(picture) + noise_K[number % 8]).astype(np.uint8))
-    return np.stack(shown)
+        frames.append((np.asarray(picture) + noise_K[number % 8]).astype(np.uint8))
+    return np.stack(frames)
 
 
-def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) -> None:
-    """Shards of `clips` talkers in `folder`; in `files`, each clip's landmarks and video as files of their own.
+# Shards ----------------------------------------------------------------------------------------------
 
-    KEY.npy; KEY.mp4, as x264's defaults make it; KEY-as-in-shard.mp4. Without `files` the clips have no video.
-    """
-    folder.mkdir()
-    if files is not None:
-        files.mkdir()
-    parts, progress = [], Progress("drawing talkers", clips, "clips")
-    for shard, first in enumerate(range(0, clips, CLIPS_PER_SHARD)):
-        drawn = []
-        for number in range(first, min(first + CLIPS_PER_SHARD, clips)):
-            person, random = number // CLIPS_PER_PERSON, np.random.default_rng([7, number])
-            face_N2 = talkers.outlined(talkers.base_face(np.random.default_rng([8, person])))
-            landmarks_TN2, audio_S = talkers.clip(random, face_N2, gain_px=12, frames=frames)
-            key = f"{person:04d}-{number:06d}"
-            facts = _facts(f"talkers/{person:04d}", key, frames)
-            data = {
-                "landmarks.npy": members.landmarks_npy(landmarks_TN2),
-                "audio.wav": members.audio_wav(audio_S),
-                "facts.json": members.facts_json(facts),
-            }
-            drawn.append(({"key": key, "frames": frames, "facts": facts}, data))
-            if files is not None:
-                seen_THW3 = pictures(landmarks_TN2, random)
-                data["frames.mp4"] = media.encode_frames(seen_THW3)
-                (files / f"{key}.npy").write_bytes(data["landmarks.npy"])
-                (files / f"{key}-as-in-shard.mp4").write_bytes(data["frames.mp4"])
-                (files / f"{key}.mp4").write_bytes(media.encode_frames(seen_THW3, codec=DEFAULT_CODEC))
-            progress.step()
-        parts.append(_shard(folder, shard, drawn, COLUMNS if files is not None else COLUMNS[:1]))
-    progress.finish()
-    table, header = manifest_update.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": "benchmarks"})
-    splits = pa.array(["train"] * len(table))
-    manifest_update.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
+Sample = tuple[str, dict[str, Any], dict[str, bytes]]  # split, row of the manifest, members
 
 
-def _facts(identity: str, key: str, frames: int) -> dict[str, Any]:
-    return {
-        "corpus": "talkers",
+def sample(
+    split: str,
+    corpus: str,
+    identity: str,
+    key: str,
+    landmarks_TN2: np.ndarray,
+    audio_S: np.ndarray,
+    video: bytes | None = None,
+) -> Sample:
+    """A clip as `write_shards` takes it, with the facts of a video that was easy to extract."""
+    frames = len(landmarks_TN2)
+    facts = {
+        "corpus": corpus,
         "source": f"{key}.mp4",
         "identity": identity,
         "start_frame": 0,
@@ -103,24 +120,73 @@ def _facts(identity: str, key: str, frames: int) -> dict[str, Any]:
         "roll_deg": 0.0,
         "blur": 100.0,
     }
+    data = {
+        "landmarks.npy": members.landmarks_npy(landmarks_TN2),
+        "audio.wav": members.audio_wav(audio_S),
+        "facts.json": members.facts_json(facts),
+    }
+    if video is not None:
+        data["frames.mp4"] = video
+    return split, {"key": key, "frames": frames, "facts": facts}, data
 
 
-def _shard(folder: Path, shard: int, drawn: list[tuple[dict, dict[str, bytes]]], columns: Sequence[str]) -> dict:
+def write_shards(folder: Path, samples: Iterable[Sample], per_shard: int, made_by: str) -> None:
+    """Shards of clips, `per_shard` each, with a manifest; a frames column where the clips have video."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts, split_of, rest = [], {}, iter(samples)
+    while clips := list(itertools.islice(rest, per_shard)):
+        parts.append(_write_shard(folder, len(parts), clips))
+        split_of |= {row["key"]: split for split, row, _ in clips}
+    table, header = manifest_update.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": made_by})
+    splits = pa.array([split_of[key] for key in table["key"].to_pylist()])
+    manifest_update.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
+
+
+def _write_shard(folder: Path, shard: int, clips: list[Sample]) -> dict:
     """Write a shard's columns; returns its part."""
-    at: dict[str, tuple[int, int]] = {}
+    columns = COLUMNS if "frames.mp4" in clips[0][2] else COLUMNS[:1]
+    places: dict[str, tuple[int, int]] = {}
     for column in columns:
-        extensions = [extension for held, extension in MEMBERS.values() if held == column]
+        extensions = [extension for of, extension in MEMBERS.values() if of == column]
         path = tar_path(folder, column, shard)
         with open(path, "wb") as handle, TarWriter(handle, mtime=0, encoder=False) as writer:
-            for row, data in drawn:
+            for _, row, data in clips:
                 writer.write({"__key__": row["key"], **{extension: data[extension] for extension in extensions}})
         with tarfile.open(path) as tar:
-            at |= {info.name: (info.offset_data, info.size) for info in tar}
-    for row, _ in drawn:
+            places |= {info.name: (info.offset_data, info.size) for info in tar}
+    for _, row, _ in clips:
         for member, (_, extension) in MEMBERS.items():
-            row[f"{member}_offset"], row[f"{member}_size"] = at.get(f"{row['key']}.{extension}", (0, 0))
+            row[f"{member}_offset"], row[f"{member}_size"] = places.get(f"{row['key']}.{extension}", (0, 0))
     described = {column: shards.describe(folder, column, shard) for column in columns}
-    return {"shard": shard, "clips": [row for row, _ in drawn], "columns": described}
+    return {"shard": shard, "clips": [row for _, row, _ in clips], "columns": described}
+
+
+def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) -> None:
+    """Shards of `clips` talkers in `folder`; in `files`, each clip's landmarks and video as files of their own.
+
+    KEY.npy; KEY.mp4, as x264's defaults make it; KEY-as-in-shard.mp4. Without `files` the clips have no video.
+    """
+    progress = Progress("drawing talkers", clips, "clips")
+
+    def samples() -> Iterator[Sample]:
+        for number in range(clips):
+            person, random = number // CLIPS_PER_PERSON, np.random.default_rng([7, number])
+            face_N2 = outlined(base_face(np.random.default_rng([8, person])))
+            landmarks_TN2, audio_S = clip(random, face_N2, gain_px=12, frames=frames)
+            key, video = f"{person:04d}-{number:06d}", None
+            if files is not None:
+                pixels_THW3 = pictures(landmarks_TN2, random, NOISE_LEVELS)
+                video = media.encode_frames(pixels_THW3)
+                (files / f"{key}.npy").write_bytes(members.landmarks_npy(landmarks_TN2))
+                (files / f"{key}-as-in-shard.mp4").write_bytes(video)
+                (files / f"{key}.mp4").write_bytes(media.encode_frames(pixels_THW3, codec=DEFAULT_CODEC))
+            yield sample("train", "talkers", f"talkers/{person:04d}", key, landmarks_TN2, audio_S, video)
+            progress.step()
+
+    if files is not None:
+        files.mkdir()
+    write_shards(folder, samples(), CLIPS_PER_SHARD, "benchmarks")
+    progress.finish()
 
 
 # Indexes ---------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def painting():
     The head is so small that no region comes near the sides of its window.
     """
     landmarks = talking(12)
-    frames = talkers.pictures(landmarks, 0)
+    frames = talkers.pictures(landmarks, np.random.default_rng([8, 0]))
     frames = (frames.astype(int) + np.random.default_rng(0).integers(-9, 9, frames.shape)).clip(0, 255).astype(np.uint8)
     painter = Painter(generator(), frames[6:], landmarks[6:])
     return painter, frames[:4], landmarks[:4], region.regions(landmarks)[:4]
