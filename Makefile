@@ -34,8 +34,7 @@ settings: $(VENV)/.test  ## write docs/settings.md from the config dataclasses
 golden: $(VENV)/.test  ## record the golden losses anew, after a change that is meant to move them
 	MYTALK_WRITE_GOLDEN=1 $(RUN) -m pytest tests/train/test_loop.py -k golden
 
-bench: $(VENV)/.test  ## measure the shard format, the stream and training: some twenty minutes and 2 GB of disk
-	$(RUN) -m benchmarks.shards
+bench: $(VENV)/.test  ## measure the stream and training: some twenty minutes and 2 GB of disk
 	$(RUN) -m benchmarks.stream
 	$(RUN) -m benchmarks.train
 

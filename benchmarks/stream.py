@@ -19,14 +19,15 @@ import tempfile
 import time
 import wave
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import first_batch, talkers
+from benchmarks import first_batch, harness, talkers
+from benchmarks.harness import Row
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.sample.batches import Batch, Examples
@@ -39,7 +40,6 @@ from mytalk.face.landmarks import COUNT, FRAME_HZ, SAMPLES_PER_FRAME
 from mytalk.machine import cores
 from mytalk.media import mp4
 from mytalk.networks.appearance import AppearanceConfig
-from mytalk.progress import Progress
 
 MICRO_BATCH, WINDOW = 8, WindowConfig(min_frames=50, max_frames=50, source_frames=75)
 SLOTS = 256  # whose places the floors know beforehand; they come round again
@@ -57,18 +57,6 @@ class Contestant:
     make: Callable[[list[int]], Any]
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Row:
-    """A line of the table. `ratios` are one a round; more is better for us."""
-
-    what: str
-    ours: str
-    rival: str
-    ratios: list[float]
-    cpu_ratio: float | None
-    goal: float
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -103,27 +91,11 @@ def run(args: argparse.Namespace) -> int:
         rows += motion_rows(Manifest.load(folder / "long"), args)
         rows += appearance_rows(manifest, folder / "files", args)
         rows += first_rows(folder, *((SHARDS, ROUNDS_OF_FIRST) if args.seconds >= 1 else (200, (1, 1, 1))))
-    rounds = len(rows[0].ratios)
-    print(
-        f"{args.clips} clips, {args.seconds:g} s each in {rounds} turns, {cores()} cores; one process and one "
-        f"thread of torch each, micro-batches of {MICRO_BATCH}; medians over the rounds (least to most)\n"
+    conditions = (
+        f"{args.clips} clips, {args.seconds:g} s each in {len(rows[0].values)} turns, {cores()} cores; one process and "
+        f"one thread of torch each, micro-batches of {MICRO_BATCH}; medians over the rounds (least to most)"
     )
-    print("\n".join(table(rows)))
-    if args.out:
-        args.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    return command.EXIT_DONE
-
-
-def table(rows: list[Row]) -> list[str]:
-    lines = [
-        "| what | ours | the other's | ratio | ratio by CPU time | goal |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cpu = "-" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}"
-        ratio = f"**{np.median(row.ratios):.2f}** ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
-        lines.append(f"| {row.what} | {row.ours} | {row.rival} | {ratio} | {cpu} | {row.goal:g} |")
-    return lines
+    return harness.report(conditions, rows, args.out)
 
 
 # Turns -----------------------------------------------------------------------------------------------
@@ -132,27 +104,25 @@ def table(rows: list[Row]) -> list[str]:
 def take_turns(contestants: list[Contestant], args: argparse.Namespace, what: str) -> None:
     """Every contestant makes batches of the same slots, in turn, for `--seconds` in all."""
     rounds = ROUNDS if args.seconds >= 1 else LEAST_ROUNDS
-    progress = Progress(what, rounds, "rounds")
     for contestant in contestants:  # warms up: files are opened, sums read, decoders made
         contestant.make(list(range(MICRO_BATCH)))
-    for _ in range(rounds):
-        for contestant in contestants:
-            made, wall, cpu = 0, time.perf_counter(), time.process_time()
-            while time.perf_counter() - wall < args.seconds / rounds:
-                first = made % SLOTS
-                contestant.make(list(range(first, first + MICRO_BATCH)))
-                made += MICRO_BATCH
-            contestant.wall_s.append((time.perf_counter() - wall) / made)
-            contestant.cpu_s.append((time.process_time() - cpu) / made)
-        progress.step()
-    progress.finish()
+    for number in harness.turns(what, len(contestants), rounds):
+        contestant = contestants[number]
+        examples, wall, cpu = 0, time.perf_counter(), time.process_time()
+        while time.perf_counter() - wall < args.seconds / rounds:
+            first = examples % SLOTS
+            contestant.make(list(range(first, first + MICRO_BATCH)))
+            examples += MICRO_BATCH
+        contestant.wall_s.append((time.perf_counter() - wall) / examples)
+        contestant.cpu_s.append((time.process_time() - cpu) / examples)
 
 
 def row_of(what: str, ours: Contestant, rival: Contestant, goal: float) -> Row:
     """The table's line of two contestants, in examples a second."""
     ratios = [theirs / own for own, theirs in zip(ours.wall_s, rival.wall_s)]
     own_rate, rate = (f"{1 / np.median(one.wall_s):.0f}" for one in (ours, rival))
-    return Row(what, own_rate, rate, ratios, float(np.median(rival.cpu_s) / np.median(ours.cpu_s)), goal)
+    cpu_ratio = float(np.median(rival.cpu_s) / np.median(ours.cpu_s))
+    return Row(what, own_rate, rate, ratios, f"{goal:g}", cpu_ratio)
 
 
 def assert_same(ours: Batch, theirs: Batch) -> None:
@@ -420,13 +390,11 @@ def first_rows(folder: Path, shards: int, rounds_of_first: tuple[int, ...]) -> l
                 f"{np.median(sums_s):.2f} s ({parts}); {median['memory_mb']:.0f} MB; imports {median['imports']:.2f}",
                 f"{FIRST_BATCH_S:g} s",
                 [FIRST_BATCH_S / taken_s for taken_s in sums_s],
-                None,
-                1,
+                "1",
             )
         )
     return rows
 
 
 if __name__ == "__main__":
-    debug = "--debug" in sys.argv
-    sys.exit(command.guarded("python -m benchmarks.stream", lambda: run(arguments().parse_args()), debug))
+    harness.end("python -m benchmarks.stream", lambda: run(arguments().parse_args()))

@@ -133,7 +133,9 @@ def sample(
 def write_shards(folder: Path, samples: Iterable[Sample], per_shard: int, made_by: str) -> None:
     """Shards of clips, `per_shard` each, with a manifest; a frames column where the clips have video."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts, split_of, rest = [], {}, iter(samples)
+    parts: list[dict[str, Any]] = []
+    split_of: dict[str, str] = {}
+    rest = iter(samples)
     while clips := list(itertools.islice(rest, per_shard)):
         parts.append(_write_shard(folder, len(parts), clips))
         split_of |= {row["key"]: split for split, row, _ in clips}

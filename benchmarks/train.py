@@ -36,12 +36,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import talkers
+from benchmarks import harness, talkers
+from benchmarks.harness import Row
 from data_pipeline.sample import loader
 from data_pipeline.sample.batch_plan import divide
 from mytalk import command, config
 from mytalk.machine import cores, free_port
-from mytalk.progress import Progress
 from train import loop
 from train.config import LoopConfig
 from train.engine import deepspeed_engine, distributed
@@ -118,18 +118,6 @@ class Turn:
     writing: bool  # a checkpoint still is, at the end
 
 
-@dataclass
-class Row:
-    """A line of the table. `values` are one a round."""
-
-    what: str
-    ours: str
-    other: str
-    values: list[float]
-    goal: str = "-"
-    cpu_ratio: float | None = None
-
-
 def arguments() -> argparse.ArgumentParser:
     made = command.parser(
         "python -m benchmarks.train",
@@ -184,13 +172,8 @@ def run(args: argparse.Namespace) -> int:
         base, measured = base_job(args, Path(name)), mfu_jobs(args, Path(name))
         write_shards(Path(name), [base, *measured])
         rows = list(measure(args, base, measured, Path(name), device["count"], peak_tflops))
-    print(
-        f"{device['name']}, {cores()} cores; one thread of torch a process; {args.rounds} rounds; {described(base)}\n"
-    )
-    print("\n".join(table(rows)))
-    if args.out:
-        args.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    return command.EXIT_DONE
+    conditions = f"{device['name']}, {cores()} cores; one thread of torch a process; {args.rounds} rounds"
+    return harness.report(f"{conditions}; {described(base)}", rows, args.out)
 
 
 def measure(
@@ -211,18 +194,6 @@ def measure(
             yield from processes_rows(base, stage, folder, fewer)
     for job in measured if "mfu" in args.parts else ():
         yield from mfu_rows(job, folder, max(1, args.rounds // 2), peak_tflops)
-
-
-def table(rows: list[Row]) -> list[str]:
-    lines = ["| what | ours | beside | median of the rounds | by CPU time | goal |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        cpu = "-" if row.cpu_ratio is None else f"{row.cpu_ratio:.3f}"
-        least, middle, most = np.percentile(row.values, (0, 50, 100)) if row.values else (math.nan,) * 3
-        lines.append(
-            f"| {row.what} | {row.ours} | {row.other} | **{middle:.3f}** ({least:.3f} to {most:.3f}) | {cpu} "
-            f"| {row.goal} |"
-        )
-    return lines
 
 
 # Jobs and shards -------------------------------------------------------------------------------------
@@ -355,7 +326,6 @@ def take_turns(
 
     Each has a step left to do then, see `finish`; a job must have as many steps as `lasting` says.
     """
-    progress = Progress(what, rounds, "rounds")
     for contestant, job in of:
         contestant.tell(asdict(job))
     for contestant, _ in of:
@@ -363,11 +333,8 @@ def take_turns(
     turns: list[list[Turn]] = [[] for _ in of]
     for contestant, _ in of:
         contestant.turn(first)
-    for number in range(rounds):
-        for index in list(range(len(of)))[:: -1 if number % 2 else 1]:
-            turns[index].append(of[index][0].turn(steps))
-        progress.step()
-    progress.finish()
+    for index in harness.turns(what, len(of), rounds):
+        turns[index].append(of[index][0].turn(steps))
     return turns
 
 
@@ -533,14 +500,14 @@ def contestant() -> NoReturn:
         while line := sys.stdin.readline():
             said = json.loads(line)
             job = Job(**{**said, "settings": tuple(said["settings"])})
-            tell(PLAYS[job.play](job, Gate(tell, joined.device), joined))
+            tell(PLAYS[job.play](job, Turnstile(tell, joined.device), joined))
             gc.collect()  # engines are rings of references
     finally:
         distributed.leave()
     os._exit(command.EXIT_DONE)  # nothing is left to do: taking the libraries down would take a second
 
 
-class Gate:
+class Turnstile:
     """Where a contestant stands still until its turn, and what its turns take."""
 
     def __init__(self, tell: Callable[[dict[str, Any]], None], device: torch.device):
@@ -602,7 +569,7 @@ class Gated(Recipe):
     """A recipe whose steps wait at a gate, once their first batch is there; without what a run does at its end."""
 
     recipe: Recipe
-    gate: Gate
+    gate: Turnstile
     accumulation: int
     calls: int = field(default=0)
 
@@ -631,19 +598,19 @@ class Gated(Recipe):
         pass
 
 
-def gated(job: Job, gate: Gate, joined: Ranks) -> tuple[LoopConfig, Recipe]:
+def gated(job: Job, gate: Turnstile, joined: Ranks) -> tuple[LoopConfig, Recipe]:
     made = job.config()
     accumulation = divide(made.global_batch, made.max_micro_batch, joined.world_size).accumulation
     return made, Gated(RECIPES[job.recipe][1](made), gate, accumulation)
 
 
-def play_loop(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
+def play_loop(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     """The project's loop."""
     made, recipe = gated(job, gate, joined)
     return {"code": loop.train(recipe, made, joined)}
 
 
-def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
+def play_bare(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     """DeepSpeed as its manual has it: engine, backward, step. The same network, data, Adam, and clipping.
 
     In bf16 it runs under autocast, as ours: weights are fp32 for both.
@@ -675,7 +642,7 @@ def play_bare(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     return {"losses": torch.stack(losses).view(-1, batching.accumulation).mean(1).tolist()}
 
 
-def play_flops(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
+def play_flops(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     """Floating-point operations of one micro-batch: every player's loss and its backward.
 
     By torch's count of matrix products and convolutions. Attention is counted as plain products, and what a fused
@@ -727,7 +694,7 @@ def convolution_backward_flops(
     return (wanted[0] + wanted[1]) * conv_flop_count(x, weight, given, transposed)
 
 
-def play_peak(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
+def play_peak(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     """Operations a second of the fastest of many products of two large matrices, in the run's precision."""
     cuda = joined.device.type == "cuda"
     size, repeats = (8192, 10) if cuda else (1024, 1)
@@ -744,14 +711,14 @@ def play_peak(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
     return {"flops_s": 2 * size**3 / min(taken), "size": size}
 
 
-def play_device(job: Job, gate: Gate, joined: Ranks) -> dict[str, Any]:
+def play_device(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     """Where contestants compute, and how many at once; asked of a process that ends, so that this one holds no GPU."""
     cuda = joined.device.type == "cuda"
     name = torch.cuda.get_device_name(joined.device) if cuda else "CPU"
     return {"cuda": cuda, "name": name, "count": torch.cuda.device_count() if cuda else cores()}
 
 
-PLAYS: dict[str, Callable[[Job, Gate, Ranks], dict[str, Any]]] = {
+PLAYS: dict[str, Callable[[Job, Turnstile, Ranks], dict[str, Any]]] = {
     "loop": play_loop,
     "bare": play_bare,
     "flops": play_flops,
@@ -761,5 +728,4 @@ PLAYS: dict[str, Callable[[Job, Gate, Ranks], dict[str, Any]]] = {
 
 
 if __name__ == "__main__":
-    debug = "--debug" in sys.argv
-    sys.exit(command.guarded("python -m benchmarks.train", lambda: run(arguments().parse_args()), debug))
+    harness.end("python -m benchmarks.train", lambda: run(arguments().parse_args()))

@@ -49,9 +49,9 @@ def train(folder: Path, world_size: int, jobs: list) -> None:
     """Train jobs (tests/helpers/train_matrix.py) in one process group of `world_size`."""
     file = folder / f"jobs-{world_size}-{len(jobs)}.json"
     file.write_text(json.dumps(jobs))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
     done = subprocess.run(
-        [*launch, "-m", "tests.helpers.train_matrix", str(file)],
+        [sys.executable, *(launcher if world_size > 1 else ()), "-m", "tests.helpers.train_matrix", str(file)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
