@@ -188,7 +188,7 @@ def test_a_rank_that_stands_still_is_ended_by_its_launcher(filmed_shards, tmp_pa
     os.kill(ranks[0], signal.SIGSTOP)
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
-    assert "rank 1: no progress for 15 s (rank 1, process " in said
+    assert "rank 1: error: no progress for 15 s (rank 1, process " in said
     assert "rank 0 of 2 did not end and is being stopped" in said
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
 
