@@ -261,7 +261,7 @@ def _opened(path) -> Iterator[Any]:
     path.stat()  # a missing file is the machine's error, with its name
     try:
         if _boxes_past_end(path):
-            raise MediaError("truncated", f"{path}: the file is shorter than its boxes state")
+            raise MediaError("truncated", f"{path}: the file is shorter than its boxes say")
         with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
