@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.talkers import Sample, base_face, clip, outlined, pictures, sample, write_shards
+from benchmarks.talkers import LOWER, Sample, base_face, clip, outlined, pictures, sample, write_shards
 from data_pipeline.shards import checksums, reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 
-__all__ = ["base_face", "clip", "outlined", "overwrite", "pictures", "write"]
+__all__ = ["LOWER", "base_face", "clip", "outlined", "overwrite", "pictures", "write"]
 
 
 def write(
