@@ -45,7 +45,7 @@ def logged(run: Path, steps: int) -> bool:
     return metrics.exists() and metrics.read_text().count("\n") >= steps
 
 
-def train(folder: Path, world_size: int, jobs: list) -> None:
+def train_group(folder: Path, world_size: int, jobs: list) -> None:
     """Train jobs (tests/helpers/train_matrix.py) in one process group of `world_size`."""
     file = folder / f"jobs-{world_size}-{len(jobs)}.json"
     file.write_text(json.dumps(jobs))
@@ -58,6 +58,12 @@ def train(folder: Path, world_size: int, jobs: list) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-20000:]
+
+
+def train(folder: Path, world_size: int, jobs: list) -> None:
+    """Train jobs in process groups of `world_size`, a dozen in each: DeepSpeed keeps state of every engine it made."""
+    for first in range(0, len(jobs), 12):
+        train_group(folder, world_size, jobs[first : first + 12])
 
 
 @dataclass(frozen=True)
