@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 from dataclasses import dataclass, fields
 from typing import Any
 
 from data_pipeline.examples import RECIPES
 from data_pipeline.examples.settings import RunSettings
+from data_pipeline.examples.windows import PLANNED
 from data_pipeline.sample.batch_plan import divide
 from data_pipeline.sample.mixture import shares
 from data_pipeline.sample.order import examples_of_epoch
@@ -71,9 +71,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     division = _division(args, settings)
     sampling = _sampling(args, settings)
     manifest = Manifest.load(args.shards)
-    windows: Windows = importlib.import_module(f"data_pipeline.examples.{args.recipe}").planned_windows(
-        manifest, sampling, settings
-    )
+    windows = PLANNED[args.recipe](manifest, sampling, settings)
     selection, epoch = windows.selection, examples_of_epoch(windows.selection, sampling.repeats)
     slots, damaged = _slots(manifest, windows, division, args.rank)
     ranks = [

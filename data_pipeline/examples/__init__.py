@@ -1,7 +1,7 @@
 """Training examples, one file a recipe, and the list of recipes.
 
-`python -m train NAME` runs train/recipes/NAME.py; `python -m data_pipeline plan --recipe NAME` asks
-data_pipeline/examples/NAME.py for its windows. Nothing is imported here, so that `--help` is quick.
+`python -m train NAME` runs train/recipes/NAME.py; `python -m data_pipeline plan --recipe NAME` lists its windows
+(windows.py). Nothing is imported here, so that `--help` is quick.
 """
 
 RECIPES = {  # name -> what it trains; in this order, since motion uses the identity encoder

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.examples.settings import RunSettings
+from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.slot_random import Purpose
-from data_pipeline.sample.windows import Example, SamplingConfig, Windows
+from data_pipeline.sample.windows import Example, SamplingConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.reader import ClipError, ReadRequest
+from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH
@@ -30,22 +30,6 @@ from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
-
-
-class FrameWindows(Windows):
-    """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it."""
-
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig):
-        super().__init__(manifest, sampling, ("frames",), Purpose.WINDOW, 1, 1, least_frames=2)
-
-    def usable(self, least_frames: int) -> np.ndarray:
-        """Validation leaves out clips without video; training refuses them, and the user filters them out."""
-        enough = super().usable(least_frames)
-        return enough & (self.manifest.column("video_size") > 0) if self.sampling.once else enough
-
-    def requests(self, example: Example) -> list[ReadRequest]:
-        row = example.window.row
-        return [ReadRequest(row, "landmarks", 0, int(self.frames[row]))]
 
 
 @dataclass
@@ -171,8 +155,3 @@ def refuse_without_frames(manifest: Manifest, selection: Selection) -> None:
         raise UserError(
             f"{manifest.folder}: the appearance model needs frames and {name} is missing; extract again, or bring them"
         )
-
-
-def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:
-    """The windows of a training run, for `plan`. No setting changes them."""
-    return FrameWindows(manifest, sampling)

@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.examples.settings import RunSettings, window_config
+from data_pipeline.examples.windows import IdentityWindows
 from data_pipeline.sample.batches import Batch, Examples, padded_landmarks
-from data_pipeline.sample.slot_random import Purpose
-from data_pipeline.sample.windows import Example, SamplingConfig, Windows
+from data_pipeline.sample.windows import Example, SamplingConfig
 from data_pipeline.shards.manifest import Manifest
-
-MIN_FRAMES, MAX_FRAMES = 24, 75  # of a clip, in an example
 
 
 @dataclass
@@ -28,14 +25,6 @@ class IdentityBatch(Batch):
     landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     person_B: torch.Tensor  # int64, place in the sorted list of the split's people
-
-
-class IdentityWindows(Windows):
-    """Slot -> window of a clip, of `min_frames` to `max_frames`: landmarks."""
-
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig, min_frames: int, max_frames: int):
-        columns = ("identity", "frames")
-        super().__init__(manifest, sampling, columns, Purpose.IDENTITY_WINDOW, min_frames, max_frames)
 
 
 class IdentityExamples(Examples[IdentityBatch]):
@@ -57,14 +46,6 @@ class IdentityExamples(Examples[IdentityBatch]):
             mask_BT=mask_BT,
             person_B=torch.tensor([self.number[int(self.person_of[example.window.row])] for example in examples]),
         )
-
-
-def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> IdentityWindows:
-    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
-    defaults = {"min_frames": MIN_FRAMES, "max_frames": MAX_FRAMES}
-    sizes = {name: settings.get(name, default) for name, default in defaults.items()}
-    window = window_config(**{**sizes, **settings.sizes})
-    return IdentityWindows(manifest, sampling, window.min_frames, window.max_frames)
 
 
 def people_digest(people: list[str]) -> str:

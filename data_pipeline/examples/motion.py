@@ -12,118 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.examples.settings import RunSettings, window_config
+from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.batches import Batch, Examples, padded, padded_audio, padded_landmarks
 from data_pipeline.sample.slot_random import Purpose
-from data_pipeline.sample.windows import Example, SamplingConfig, Window, WindowConfig, Windows, draw_voice
+from data_pipeline.sample.windows import Example, SamplingConfig, WindowConfig, draw_voice
 from data_pipeline.shards.manifest import Manifest
-from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED
 from mytalk.networks.diffusion import T_MIN
-
-SORTED_ROWS = 1 << 19  # rows that are sorted at once
-MIN_SOURCE_FRAMES = 10  # outside the target, in a person's only clip; with fewer the target is shortened
-
-
-class SourcedWindows(Windows):
-    """Slot -> window of a clip, and a source window of the same person.
-
-    The source is drawn from the person's other clips. For a person of one clip it comes from that clip, outside the
-    target: from a source that shows the true mouth with its speech, the model would learn to look it up. `features`
-    names an added column's member that is read as well. Raises UserError where a person's only clip has one frame.
-    """
-
-    members: tuple[str, ...] = ("landmarks", "audio")
-
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig, window: WindowConfig, features: str = ""):
-        if features:
-            manifest.later(features)  # an unknown name is refused with the known ones
-            self.members = ("landmarks", "audio", features)
-        columns = ("identity", "frames")
-        super().__init__(manifest, sampling, columns, Purpose.WINDOW, window.min_frames, window.max_frames)
-        self.source_frames = window.source_frames
-        self.person_of, self.people = manifest.codes("identity")
-        rows_n = self.selection.rows_n
-        person_n = self.person_of[rows_n]
-        self._by_person, self._first = grouped(rows_n, person_n, len(self.people))
-        only_clips = rows_n[(np.diff(self._first) == 1)[person_n]]
-        for row in only_clips[self.lengths[only_clips] < 2]:
-            raise UserError(
-                f"{manifest.folder}: clip {manifest.at(row, 'key')}, its person's only one in split "
-                f"'{sampling.split}', has one frame, which cannot be target and source; extract longer clips, or "
-                "leave it out with a filter"
-            )
-
-    def rows_of(self, row: int) -> np.ndarray:
-        """The selected clips of the person whom a clip shows."""
-        person = self.person_of[row]
-        return self._by_person[self._first[person] : self._first[person + 1]]
-
-    def first_rows(self) -> list[tuple[str, int]]:
-        """The people by name, and the first selected clip of each."""
-        people = np.flatnonzero(np.diff(self._first)).tolist()
-        return sorted((self.people[person], int(self._by_person[self._first[person]])) for person in people)
-
-    def example(self, slot: int, attempt: int = 0) -> Example:
-        target = self.target(super().example(slot, attempt).window)
-        return Example(target, self.source(slot, target))
-
-    def target(self, window: Window) -> Window:
-        """A window as a target: in a person's only clip it may be shortened, see `shorten_target`."""
-        if len(self.rows_of(window.row)) > 1:
-            return window
-        row, first, last = self.whole(window.row)
-        start, stop = shorten_target(window.start - first, window.stop - first, last - first, self.source_frames)
-        return Window(row, first + start, first + stop)
-
-    def source(self, slot: int, target: Window) -> Window:
-        """The source window of a slot. In a person's only clip it lies on the longer free side of the target."""
-        random = self.random(slot, Purpose.SOURCE)
-        clips = self.rows_of(target.row)
-        others = clips[clips != target.row]
-        if len(others):
-            row, first, last = self.whole(int(others[int(random.integers(len(others)))]))
-        else:
-            row, first, last = self.whole(target.row)
-            if target.start - first >= last - target.stop:
-                last = target.start
-            else:
-                first = target.stop
-        length = min(self.source_frames, last - first)
-        begin = first + int(random.integers(last - first - length + 1))
-        return Window(row, begin, begin + length)
-
-
-def shorten_target(start: int, stop: int, frames: int, source_frames: int) -> tuple[int, int]:
-    """The target [start, stop) of a person's only clip, cut where it leaves too little of the clip for a source.
-
-    Unchanged while MIN_SOURCE_FRAMES are free on its longer side (or all that a source needs: `source_frames`, or a
-    third of the clip); else that side grows to what a source needs. Needs two frames.
-    """
-    needed = min(source_frames, max(1, frames // 3))
-    if max(start, frames - stop) >= min(MIN_SOURCE_FRAMES, needed):
-        return start, stop
-    return (needed, stop) if start >= frames - stop else (start, frames - needed)
-
-
-def grouped(values_n: np.ndarray, group_n: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values in the order of their groups, and where each group begins, (groups + 1,). A counting sort.
-
-    Done in pieces, so that ten million values need no more memory than themselves once more.
-    """
-    pieces = [slice(at, at + SORTED_ROWS) for at in range(0, len(group_n), SORTED_ROWS)]
-    counts = sum((np.bincount(group_n[piece], minlength=groups) for piece in pieces), np.zeros(groups, np.int64))
-    first = np.concatenate([[0], np.cumsum(counts)])
-    sorted_n, free = np.empty_like(values_n), first[:-1].copy()
-    for piece in pieces:
-        order = np.argsort(group_n[piece], kind="stable")
-        group = group_n[piece][order]
-        begins = np.flatnonzero(np.diff(group, prepend=-1))
-        lengths = np.diff(np.append(begins, len(group)))
-        within = np.arange(len(group)) - np.repeat(begins, lengths)
-        sorted_n[free[group] + within] = values_n[piece][order]
-        free[group[begins]] += lengths
-    return sorted_n, first
 
 
 @dataclass
@@ -195,8 +90,3 @@ class MotionExamples(Examples[MotionBatch]):
             t_B[i] = T_MIN + (1 - T_MIN) * random.random()
             random.standard_normal(dtype=np.float32, out=noise_BTK2[i, :length].numpy())
         return t_B, noise_BTK2
-
-
-def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SourcedWindows:
-    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
-    return SourcedWindows(manifest, sampling, window_config(**{**settings.get("window", {}), **settings.sizes}))

@@ -14,22 +14,11 @@ from typing import Any
 
 import torch
 
-from data_pipeline.examples.settings import RunSettings, window_config
+from data_pipeline.examples.windows import SpeechWindows
 from data_pipeline.sample.batches import Batch, Examples, padded_audio, padded_landmarks
 from data_pipeline.sample.slot_random import Purpose
-from data_pipeline.sample.windows import Example, SamplingConfig, Windows, draw_voice
+from data_pipeline.sample.windows import Example, SamplingConfig, draw_voice
 from data_pipeline.shards.manifest import Manifest
-
-FRAMES = 64  # of a clip, in an example
-
-
-class SpeechWindows(Windows):
-    """Slot -> `frames` of a clip, or all of a shorter one: landmarks and speech."""
-
-    members: tuple[str, ...] = ("landmarks", "audio")
-
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int):
-        super().__init__(manifest, sampling, ("frames",), Purpose.SYNC_WINDOW, frames, frames)
 
 
 @dataclass
@@ -60,10 +49,3 @@ class SyncExamples(Examples[SyncBatch]):
             audio_BS=padded_audio(speech, self.windows.longest),
             voice_B=torch.tensor(voices),
         )
-
-
-def planned_windows(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SpeechWindows:
-    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
-    frames = settings.sizes.get("max_frames", settings.get("frames", FRAMES))
-    window_config(min_frames=frames, max_frames=frames)
-    return SpeechWindows(manifest, sampling, frames)

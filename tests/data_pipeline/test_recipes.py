@@ -7,6 +7,7 @@ import importlib
 import pytest
 
 from data_pipeline.examples import RECIPES
+from data_pipeline.examples.windows import PLANNED
 from launch import pipeline
 from tests.helpers import train_matrix
 from train.__main__ import COMMANDS
@@ -21,7 +22,7 @@ def test_train_pipeline_and_test_matrix_know_the_recipes_of_the_list():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_of_the_list_can_be_planned_and_trained(name):
-    assert callable(importlib.import_module(f"data_pipeline.examples.{name}").planned_windows)
+    assert callable(PLANNED[name])
     trained = importlib.import_module(f"train.recipes.{name}")
     assert callable(trained.arguments)
     assert callable(trained.run)

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data_pipeline.examples.identity import MAX_FRAMES, MIN_FRAMES, IdentityBatch, IdentityExamples, people_digest
+from data_pipeline.examples.identity import IdentityBatch, IdentityExamples, people_digest
+from data_pipeline.examples.windows import MAX_FRAMES, MIN_FRAMES
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError, ReadRequest

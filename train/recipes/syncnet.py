@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_pipeline.examples.syncnet import FRAMES, SyncBatch, SyncExamples
+from data_pipeline.examples.syncnet import SyncBatch, SyncExamples
+from data_pipeline.examples.windows import FRAMES
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config

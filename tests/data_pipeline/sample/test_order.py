@@ -17,7 +17,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.examples.motion import MIN_SOURCE_FRAMES, MotionExamples, shorten_target
+from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.examples.windows import MIN_SOURCE_FRAMES, shorten_target
 from data_pipeline.sample import loader, windows
 from data_pipeline.sample.batch_plan import micro_batches
 from data_pipeline.sample.order import Order
