@@ -18,7 +18,7 @@ import numpy as np
 from mytalk import atomic
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 
-# The frames column: a key picture every 5 frames, no B pictures. Measured by benchmarks/shards.py on 256 px crops:
+# The frames column: a key picture every 5 frames, no B pictures. docs/log.md has figures ("shard format, measured"):
 # about half the bytes of all-intra at a better PSNR, as fast for a window of 5 frames, 1.5 to 1.7 times as slow for
 # scattered ones. One every 12 frames saves 30 % more bytes and decodes scattered frames 1.4 times as slow. JPEG q90
 # decodes them nearly twice as fast and takes 5 times the bytes.
