@@ -154,19 +154,19 @@ def _condemned(task: ShardTask, item: int) -> ShardTask:
 def _close(out: Path, listed: list[sources.Source], frames: int, started: float, workers: int) -> int:
     """Balance the ledgers, write them and the manifest, print the sums."""
     parts = [json.loads(layout.part_path(out, n).read_text()) for n in sorted({source.shard for source in listed})]
-    ledger = ledgers.balance((source.path for source in listed), parts)
-    if ledger.clips:
+    counts = ledgers.balance((source.path for source in listed), parts)
+    if counts.clips:
         table, header = manifest_update.from_parts(parts, json.loads((out / "protocol.json").read_text()))
         manifest_update.commit(out, table, header)
     ledgers.write(out, parts)
-    print(ledgers.table(ledger))
+    print(ledgers.table(counts))
     if frames:
         seconds = time.monotonic() - started
         print(
             f"frames   {frames} in {seconds:.0f} s: {frames / seconds:.1f} a second, "
             f"{frames / seconds / workers:.1f} a second and core"
         )
-    if not ledger.clips:
+    if not counts.clips:
         print(f"nothing was extracted; the reasons are in {out / ledgers.FILE}", file=sys.stderr)
         return command.EXIT_NOT_DONE
     return command.EXIT_DONE

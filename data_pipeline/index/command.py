@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.index import third_party
-from data_pipeline.index.merge import LEDGER, Books, Unit, named
-from data_pipeline.index.third_party import Rules, Unusable
+from data_pipeline.index.merge import LEDGER, IndexBuilder, ShardSource, named
+from data_pipeline.index.third_party import FieldMapping, Unusable
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
 from data_pipeline.shards.manifest import HEADER, Manifest
@@ -55,7 +55,7 @@ def arguments() -> argparse.ArgumentParser:
         "sources", nargs="+", metavar="SOURCE", help="tars, patterns of tars, and folders with a manifest"
     )
     made.add_argument("--config", type=Path, help="YAML with the options below as keys; options go before it")
-    defaults = Rules()
+    defaults = FieldMapping()
     for name in ("landmarks", "audio", "video", "facts"):
         told = f"extension of a clip's {name} (default {getattr(defaults, name)})"
         made.add_argument(f"--{name}", metavar="EXT", help=told)
@@ -79,15 +79,15 @@ def run(args: argparse.Namespace) -> int:
     with sole_user(out, "index"):
         for folder in (out, out / PARTS, out / SUMS):
             atomic.sweep(folder)
-        held, rules = _list(out, asked, any(isinstance(one, Unit) for one in order))
-        if rules is None and asked != Rules():
+        held, rules = _list(out, asked, any(isinstance(one, ShardSource) for one in order))
+        if rules is None and asked != FieldMapping():
             raise UserError("member names, identity and corpus are told of tars, and no tar is named; leave them out")
         folders = dict.fromkeys(
             [*(u.folder for u in held if u.folder), *(one for one in order if isinstance(one, str))]
         )
         of_folders = {name: Manifest.load(out / name) for name in folders}
         units = _appended(held, order, of_folders)
-        heads = _scanned(out, [unit for unit in units if unit.tar], rules or Rules(), max(args.workers, 1))
+        heads = _scanned(out, [unit for unit in units if unit.tar], rules or FieldMapping(), max(args.workers, 1))
         for unit in held:
             if unit.tar and "reason" in heads[unit]:
                 why = heads[unit]["message"]
@@ -103,15 +103,17 @@ def run(args: argparse.Namespace) -> int:
 # What is asked for -----------------------------------------------------------------------------------
 
 
-def _rules(args: argparse.Namespace) -> Rules:
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Rules)}
+def _rules(args: argparse.Namespace) -> FieldMapping:
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(FieldMapping)}
     try:
-        return dataclasses.replace(config.load(Rules, args.config), **{k: v for k, v in given.items() if v is not None})
+        return dataclasses.replace(
+            config.load(FieldMapping, args.config), **{k: v for k, v in given.items() if v is not None}
+        )
     except ValueError as error:
         raise UserError(f"{error}; see: python -m data_pipeline index --help") from None
 
 
-def _sources(args: argparse.Namespace, out: Path) -> list[Unit | str]:
+def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
     """Tars and (by name) folders in the order in which they are named, each once. Raises UserError."""
     order: list[Path] = []
     for source in args.sources:
@@ -134,10 +136,12 @@ def _sources(args: argparse.Namespace, out: Path) -> list[Unit | str]:
         if how:
             raise UserError(f"{path} is compressed ({how}) and reading byte ranges needs plain tars; unpack it first")
     beside = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
-    made: list[Unit | str] = []
+    made: list[ShardSource | str] = []
     for path in order:
         name = named(path, out)
-        made.append(name if path.is_dir() else Unit(name, "" if beside.get(path) == name else beside.get(path, "")))
+        made.append(
+            name if path.is_dir() else ShardSource(name, "" if beside.get(path) == name else beside.get(path, ""))
+        )
     return list(dict.fromkeys(made))
 
 
@@ -157,7 +161,7 @@ def _tars(source: str) -> list[Path]:
 # What is listed --------------------------------------------------------------------------------------
 
 
-def _list(out: Path, rules: Rules, tars: bool) -> tuple[list[Unit], Rules | None]:
+def _list(out: Path, rules: FieldMapping, tars: bool) -> tuple[list[ShardSource], FieldMapping | None]:
     """What OUT was made of, in the order of its shards, and the rules of its tars; None where it has none.
 
     Raises UserError where OUT holds something else, or `tars` are to be added by other rules.
@@ -170,18 +174,20 @@ def _list(out: Path, rules: Rules, tars: bool) -> tuple[list[Unit], Rules | None
         raise UserError(f"{out / HEADER} is damaged; remove {out} and type the same command") from None
     if kept is None:
         raise UserError(f"{out} holds shards that index did not make; name another folder")
-    before = None if kept["rules"] is None else Rules(**kept["rules"])
-    for field in dataclasses.fields(Rules) if tars and before is not None else ():
+    before = None if kept["rules"] is None else FieldMapping(**kept["rules"])
+    for field in dataclasses.fields(FieldMapping) if tars and before is not None else ():
         was, now = getattr(before, field.name), getattr(rules, field.name)
         if was != now:
             raise UserError(
                 f"{out} was made with {field.name} = {was}, now {now}; index these into a folder of their own, and "
                 "name that folder as a source"
             )
-    return [Unit(**row) for row in kept["shards"]], before or (rules if tars else None)
+    return [ShardSource(**row) for row in kept["shards"]], before or (rules if tars else None)
 
 
-def _appended(held: list[Unit], order: list[Unit | str], of_folders: dict[str, Manifest]) -> list[Unit]:
+def _appended(
+    held: list[ShardSource], order: list[ShardSource | str], of_folders: dict[str, Manifest]
+) -> list[ShardSource]:
     """The list with what is new behind it. Raises UserError where a tar on it now has another beside it."""
     units = dict.fromkeys(held)
     frames_of = {unit.tar: unit.frames for unit in held if unit.tar}
@@ -191,7 +197,7 @@ def _appended(held: list[Unit], order: list[Unit | str], of_folders: dict[str, M
             raise UserError(f"{unit.folder} has no shard {unit.shard} any more; bring it back, or name another OUT")
     for one in order:
         if isinstance(one, str):
-            units.update(dict.fromkeys(Unit(folder=one, shard=shard) for shard in there[one]))
+            units.update(dict.fromkeys(ShardSource(folder=one, shard=shard) for shard in there[one]))
         elif frames_of.get(one.tar, one.frames) != one.frames:
             was = frames_of[one.tar] or "none"
             raise UserError(f"{one.tar} was indexed with --frames-tars {was}; name that one, or another OUT")
@@ -210,7 +216,9 @@ def _shards(made: Manifest) -> list[int]:
 # Tars ------------------------------------------------------------------------------------------------
 
 
-def _scanned(out: Path, units: Sequence[Unit], rules: Rules, workers: int) -> dict[Unit, dict[str, Any]]:
+def _scanned(
+    out: Path, units: Sequence[ShardSource], rules: FieldMapping, workers: int
+) -> dict[ShardSource, dict[str, Any]]:
     """What is known of each tar, which is read where nothing is. Raises UserError for a pair that differs, OSError."""
     heads = {unit: _known(out, unit, rules) for unit in units}
     todo = [unit for unit, head in heads.items() if head is None]
@@ -235,11 +243,11 @@ def _stem(name: str) -> str:
     return f"{readable or 'tar'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:10]}"
 
 
-def _part_path(out: Path, unit: Unit) -> Path:
+def _part_path(out: Path, unit: ShardSource) -> Path:
     return out / PARTS / f"{_stem(unit.tar)}.jsonl"
 
 
-def _asked(out: Path, unit: Unit, rules: Rules) -> dict[str, Any]:
+def _asked(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any]:
     """By what a part is known: the rules, and size and time of the unit's files. Raises UserError where one is gone."""
     files = {}
     for name in filter(None, (unit.tar, unit.frames)):
@@ -251,7 +259,7 @@ def _asked(out: Path, unit: Unit, rules: Rules) -> dict[str, Any]:
     return {"format": FORMAT, "rules": dataclasses.asdict(rules), "unit": unit.listed(), "files": files}
 
 
-def _known(out: Path, unit: Unit, rules: Rules) -> dict[str, Any] | None:
+def _known(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any] | None:
     """The head of a tar's part, if it was made by these rules and no file of it has changed since."""
     asked = _asked(out, unit, rules)
     try:
@@ -266,13 +274,13 @@ def _known(out: Path, unit: Unit, rules: Rules) -> dict[str, Any] | None:
     return head
 
 
-def _samples(out: Path, unit: Unit) -> list[dict[str, Any]]:
+def _samples(out: Path, unit: ShardSource) -> list[dict[str, Any]]:
     """What was found in a tar, a sample each."""
     with open(_part_path(out, unit)) as handle:
         return [json.loads(line) for line in handle][1:]
 
 
-def _scan(out: Path, unit: Unit, rules: Rules) -> dict[str, Any]:
+def _scan(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any]:
     """Read a tar, and keep what was found in it: a head, and a line a sample. A damaged one's head has a reason."""
     asked = _asked(out, unit, rules)
     head: dict[str, Any] = {**asked, "columns": {}}
@@ -306,14 +314,14 @@ def _summed(out: Path, name: str) -> dict[str, Any]:
 
 def _close(
     out: Path,
-    units: Sequence[Unit],
-    heads: dict[Unit, dict[str, Any]],
+    units: Sequence[ShardSource],
+    heads: dict[ShardSource, dict[str, Any]],
     of_folders: dict[str, Manifest],
-    rules: Rules | None,
+    rules: FieldMapping | None,
     unsplit: bool,
 ) -> int:
     """Put the table together, balance the books, write both and print the sums."""
-    books = Books(out, of_folders)
+    books = IndexBuilder(out, of_folders)
     for unit in units:
         if unit.folder:
             books.merge(unit)

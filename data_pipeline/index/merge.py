@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.index import third_party
-from data_pipeline.index.third_party import Rules
+from data_pipeline.index.third_party import FieldMapping
 from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
 from data_pipeline.shards.manifest import SCHEMA, Manifest
@@ -28,7 +28,7 @@ KEPT, REJECTED, MERGED = "kept", "rejected", "merged"
 
 
 @dataclass(frozen=True)
-class Unit:
+class ShardSource:
     """What becomes one shard. A tar, and the tar of its videos where that is another; or a shard of a folder of ours.
 
     Names are relative to OUT where the file lies below OUT's parent, else absolute.
@@ -44,27 +44,27 @@ class Unit:
         return {name: value for name, value in vars(self).items() if value != "" and (self.folder or name != "shard")}
 
 
-class Books:
+class IndexBuilder:
     """Tables and ledger of an index, as they grow shard by shard. A unit that is listed is the shard of its place."""
 
     def __init__(self, out: Path, of_folders: dict[str, Manifest]):
         self.out, self.of_folders = out, of_folders
-        self.units: list[Unit] = []
+        self.units: list[ShardSource] = []
         self.tables: list[pa.Table] = []
         self.shards: list[dict[str, Any]] = []
         self.members: dict[str, Any] = {}
         self.lines: list[dict[str, Any]] = []
-        self.damaged: list[tuple[Unit, dict[str, Any]]] = []
+        self.damaged: list[tuple[ShardSource, dict[str, Any]]] = []
         self.states: collections.Counter[str] = collections.Counter()
         self.found = 0
-        self._owner: dict[str, Unit] = {}  # of each key
+        self._owner: dict[str, ShardSource] = {}  # of each key
         self._kinds: dict[str, tuple[str, str]] = {}  # of columns that extract does not know: kind, where from
         for name, made in of_folders.items():
             self.members = merged_members(self.members, made.header.get("members", {}), name)
 
     # A tar
 
-    def judge(self, unit: Unit, head: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+    def judge(self, unit: ShardSource, head: dict[str, Any], samples: list[dict[str, Any]]) -> None:
         """Take what was found in a tar: each sample is kept, or rejected with a reason; or the whole tar is."""
         if "reason" in head:
             self.damaged.append((unit, head))
@@ -95,7 +95,7 @@ class Books:
             self.shards.append({"shard": shard, **head["columns"]})
             self.tables.append(self._extended(pa.Table.from_pylist(rows, schema=SCHEMA), unit, rows))
 
-    def _extended(self, table: pa.Table, unit: Unit, rows: list[dict[str, Any]]) -> pa.Table:
+    def _extended(self, table: pa.Table, unit: ShardSource, rows: list[dict[str, Any]]) -> pa.Table:
         """With a column for each further fact. The first clip that has one says of which kind it is."""
         for name in dict.fromkeys(name for row in rows for name in row["extra"]):
             if name not in self._kinds and len(self._kinds) >= third_party.MOST_EXTRA:
@@ -111,7 +111,7 @@ class Books:
 
     # A shard of a folder
 
-    def merge(self, unit: Unit) -> None:
+    def merge(self, unit: ShardSource) -> None:
         """Take a shard of a folder of ours. Raises UserError for a key that is there already."""
         shard, made = len(self.units), self.of_folders[unit.folder]
         self.units.append(unit)
@@ -135,18 +135,18 @@ class Books:
             {"folder": unit.folder, "shard": shard, "of": unit.shard, "state": MERGED, "clips": len(table)}
         )
 
-    def _moved(self, unit: Unit, name: str, told: dict[str, Any]) -> dict[str, Any]:
+    def _moved(self, unit: ShardSource, name: str, told: dict[str, Any]) -> dict[str, Any]:
         """What a header says of a tar, with file and checksums named from OUT."""
         file = self.of_folders[unit.folder].shard_file(name, unit.shard)
         made = {**told, "file": self._from_out(unit, file.name)}
         return made if file.sums is None else {**made, "crc": self._from_out(unit, file.sums)}
 
-    def _from_out(self, unit: Unit, name: str) -> str:
+    def _from_out(self, unit: ShardSource, name: str) -> str:
         if "://" in name or os.path.isabs(name):
             return name
         return named(self.out / unit.folder / name, self.out)
 
-    def _of_ours(self, table: pa.Table, unit: Unit, shard: int) -> pa.Table:
+    def _of_ours(self, table: pa.Table, unit: ShardSource, shard: int) -> pa.Table:
         """Rows of a folder with our shard's number, and columns of the types of ours. Raises UserError."""
         columns = {}
         for field in SCHEMA:
@@ -183,7 +183,7 @@ class Books:
             table = table.drop_columns([name for name in ("duplicate_group",) if name in table.column_names])
         return table
 
-    def header(self, unsplit: bool, rules: Rules | None) -> dict[str, Any]:
+    def header(self, unsplit: bool, rules: FieldMapping | None) -> dict[str, Any]:
         """What the shards are and how they were made. The split is as the first folder that has one states it."""
         protocol: dict[str, Any] = {"frame_hz": FRAME_HZ, "sample_hz": SAMPLE_HZ}
         if rules is not None:

@@ -59,7 +59,7 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
-class Rules:
+class FieldMapping:
     """How others name what a clip is made of. Extensions are those of webdataset: all after the key's dot."""
 
     landmarks: str = "landmarks.npy"
@@ -191,7 +191,7 @@ def _walk(path: Path) -> Iterator[Found]:
 # From a sample to a clip -----------------------------------------------------------------------------
 
 
-def judged(path: Path, frames: Path | None, rules: Rules) -> list[dict[str, Any]]:
+def judged(path: Path, frames: Path | None, rules: FieldMapping) -> list[dict[str, Any]]:
     """Each sample of a tar as a row of the manifest (without shard), or as {"key", "reason", "message"}.
 
     `frames`: the tar that holds the videos, with equal keys in equal order, where that is another one. A row holds the
@@ -233,7 +233,7 @@ def safe_key(key: str) -> str:
         return ""
 
 
-def _row(handle: IO[bytes], path: Path, sample: Sample, other: Sample, rules: Rules) -> dict[str, Any]:
+def _row(handle: IO[bytes], path: Path, sample: Sample, other: Sample, rules: FieldMapping) -> dict[str, Any]:
     """Raises Unusable."""
     key = safe_key(sample.key)
     if not key:
@@ -333,7 +333,7 @@ def _facts(handle: IO[bytes], file: Found) -> dict[str, Any]:
     return stated
 
 
-def _person(path: Path, key: str, stated: dict[str, Any], rules: Rules) -> str:
+def _person(path: Path, key: str, stated: dict[str, Any], rules: FieldMapping) -> str:
     pattern = rules.pattern()
     if pattern is not None:
         found = pattern.search(key)

@@ -18,11 +18,11 @@ KEPT = "kept"  # the state of a span that became a clip; other states are the ru
 
 
 class LedgerError(AssertionError):
-    """The books do not balance: something was lost or counted twice."""
+    """The counts do not add up: something was lost or counted twice."""
 
 
 @dataclass
-class Ledger:
+class ExtractionCounts:
     """Counts of a whole extraction. `rejected` is by reason, `spans` by state, frames at 25 fps."""
 
     sources: int = 0
@@ -39,15 +39,15 @@ class Ledger:
         return self.kept_frames / FRAME_HZ / 3600
 
 
-def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> Ledger:
-    """The ledger of all parts against the list of sources.
+def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> ExtractionCounts:
+    """The counts of all parts, checked against the list of sources.
 
     Raises LedgerError unless every listed source ends in exactly one state with a reason where rejected,
     the sources that have a kept span are the extracted ones, kept spans and clips correspond one to one,
     and no two clips share a key.
     """
     listed = list(listed)
-    ledger = Ledger(sources=len(listed))
+    counts = ExtractionCounts(sources=len(listed))
     seen: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     for part in parts:
@@ -57,33 +57,33 @@ def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> Ledger:
         for row in part["sources"]:
             seen[row["source"]] += 1
             for span in row["spans"]:
-                ledger.spans[span["state"]] += 1
+                counts.spans[span["state"]] += 1
                 frames = span["stop"] - span["start"]
                 if span["state"] == KEPT:
                     kept[row["source"], span["start"], frames] += 1
-                    ledger.kept_frames += frames
+                    counts.kept_frames += frames
                 else:
-                    ledger.rejected_frames += frames
+                    counts.rejected_frames += frames
             has_clip = any(span["state"] == KEPT for span in row["spans"])
             if row["state"] == EXTRACTED and has_clip:
-                ledger.extracted += 1
+                counts.extracted += 1
             elif row["state"] == REJECTED and not has_clip and row.get("reason"):
-                ledger.rejected[row["reason"]] += 1
+                counts.rejected[row["reason"]] += 1
             else:
                 raise LedgerError(f"source {row['source']} is in no proper state: {row['state']}")
         if clips != kept:
             raise LedgerError(f"shard {part['shard']}: {kept.total()} kept spans, {clips.total()} clips")
-        ledger.clips += len(part["clips"])
+        counts.clips += len(part["clips"])
     missing = [path for path in listed if path not in seen]
     if missing:
         raise LedgerError(f"{len(missing)} sources without a state, the first is {missing[0]}")
-    if seen.total() != ledger.sources or ledger.sources != ledger.extracted + ledger.rejected.total():
-        raise LedgerError(f"{ledger.sources} sources listed, {seen.total()} in the ledger")
-    if ledger.clips != ledger.spans[KEPT]:
-        raise LedgerError(f"{ledger.spans[KEPT]} spans kept, {ledger.clips} clips")
-    if len(keys) != ledger.clips:
+    if seen.total() != counts.sources or counts.sources != counts.extracted + counts.rejected.total():
+        raise LedgerError(f"{counts.sources} sources listed, {seen.total()} in the ledger")
+    if counts.clips != counts.spans[KEPT]:
+        raise LedgerError(f"{counts.spans[KEPT]} spans kept, {counts.clips} clips")
+    if len(keys) != counts.clips:
         raise LedgerError(f"{keys.most_common(1)[0][0]} is the key of more than one clip")
-    return ledger
+    return counts
 
 
 def write(out: Path, parts: Iterable[dict[str, Any]]) -> None:
@@ -97,16 +97,16 @@ def write(out: Path, parts: Iterable[dict[str, Any]]) -> None:
                     handle.write(json.dumps({"span_of": row["source"], **span}, sort_keys=True) + "\n")
 
 
-def table(ledger: Ledger) -> str:
+def table(counts: ExtractionCounts) -> str:
     """The closing lines: sources and spans by state, clips and hours."""
-    reasons = "".join(f", {n} {reason}" for reason, n in sorted(ledger.rejected.items()))
-    states = "".join(f", {n} {state}" for state, n in sorted(ledger.spans.items()) if state != KEPT)
+    reasons = "".join(f", {n} {reason}" for reason, n in sorted(counts.rejected.items()))
+    states = "".join(f", {n} {state}" for state, n in sorted(counts.spans.items()) if state != KEPT)
     return (
-        f"sources  {ledger.sources} = {ledger.extracted} extracted + {ledger.rejected.total()} rejected"
+        f"sources  {counts.sources} = {counts.extracted} extracted + {counts.rejected.total()} rejected"
         f"{_in_brackets(reasons)}\n"
-        f"spans    {ledger.spans.total()} = {ledger.spans[KEPT]} kept + "
-        f"{ledger.spans.total() - ledger.spans[KEPT]} rejected{_in_brackets(states)}\n"
-        f"clips    {ledger.clips}, {ledger.hours:.3g} hours"
+        f"spans    {counts.spans.total()} = {counts.spans[KEPT]} kept + "
+        f"{counts.spans.total() - counts.spans[KEPT]} rejected{_in_brackets(states)}\n"
+        f"clips    {counts.clips}, {counts.hours:.3g} hours"
     )
 
 

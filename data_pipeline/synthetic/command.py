@@ -30,7 +30,7 @@ BROKEN = ("truncated", "no_audio", "no_face", "not_a_video")
 
 
 @dataclass(frozen=True)
-class Clip:
+class DrawnClip:
     """One file to write: its path in the corpus, whom it shows, and what is wrong with it."""
 
     path: str
@@ -52,27 +52,27 @@ class Corpus:
     broken: bool
     format: int = FORMAT
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> list[DrawnClip]:
         """Every file of the corpus in the order of truth.jsonl."""
         planned = [
-            Clip(f"p{identity:03d}/c{number:02d}.mp4", identity, number)
+            DrawnClip(f"p{identity:03d}/c{number:02d}.mp4", identity, number)
             for identity in range(self.identities)
             for number in range(self.clips_per_identity)
         ]
         if self.broken:
-            planned.append(Clip(f"p000/c_{OTHER_FPS}fps.mp4", 0, self.clips_per_identity, OTHER_FPS))
+            planned.append(DrawnClip(f"p000/c_{OTHER_FPS}fps.mp4", 0, self.clips_per_identity, OTHER_FPS))
             # Shown by people who appear nowhere else, so that a broken file never leaks a usable identity.
             planned += [
-                Clip(f"broken/{fault}.mp4", self.identities + i, 0, FPS, fault) for i, fault in enumerate(BROKEN)
+                DrawnClip(f"broken/{fault}.mp4", self.identities + i, 0, FPS, fault) for i, fault in enumerate(BROKEN)
             ]
         return planned
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnTruth:
     """What a worker reports of one clip: its truth and what drawing and encoding took (0 frames: not drawn)."""
 
-    clip: Clip
+    clip: DrawnClip
     truth: dict[str, Any]
     frames: int
     wall_s: float
@@ -179,7 +179,7 @@ def _described(out: Path, corpus: Corpus) -> dict[str, Any]:
     return described
 
 
-def _draw(out: Path, corpus: Corpus, clips: list[Clip], workers: int) -> list[Drawn]:
+def _draw(out: Path, corpus: Corpus, clips: list[DrawnClip], workers: int) -> list[DrawnTruth]:
     """Draw the clips whose files are missing, and find the truth of all."""
     frames = sum(round(corpus.seconds * clip.fps) for clip in clips)
     progress = Progress("drawing", frames, "frames")
@@ -191,7 +191,7 @@ def _draw(out: Path, corpus: Corpus, clips: list[Clip], workers: int) -> list[Dr
     return drawn
 
 
-def draw(out: Path, corpus: Corpus, clip: Clip) -> Drawn:
+def draw(out: Path, corpus: Corpus, clip: DrawnClip) -> DrawnTruth:
     """Write one file unless it is there, and return its truth."""
     from data_pipeline.synthetic import broken, performance
 
@@ -204,24 +204,24 @@ def draw(out: Path, corpus: Corpus, clip: Clip) -> Drawn:
             atomic.write_bytes(
                 path, broken.content(clip.fault, corpus.seed, clip.identity, corpus.seconds, corpus.size, clip.fps)
             )
-        return Drawn(clip, base | {"reason": clip.fault, "why": broken.WHY[clip.fault]}, 0, 0.0, 0.0)
+        return DrawnTruth(clip, base | {"reason": clip.fault, "why": broken.WHY[clip.fault]}, 0, 0.0, 0.0)
     done = performance.perform(corpus.seed, clip.identity, clip.number, corpus.seconds, clip.fps)
     base |= {"identity": path.parent.name, "seed": corpus.seed, "fps": clip.fps, "size": corpus.size}
     base |= {"frames": len(done.times_T)} | performance.truth(done, corpus.size)
     if there:
-        return Drawn(clip, base, 0, 0.0, 0.0)
+        return DrawnTruth(clip, base, 0, 0.0, 0.0)
     atomic.write_bytes(path, performance.film(corpus.seed, clip.identity, done, corpus.size))
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
-    return Drawn(clip, base, len(done.times_T), wall_s, cpu_s)
+    return DrawnTruth(clip, base, len(done.times_T), wall_s, cpu_s)
 
 
-def _write_truth(out: Path, corpus: Corpus, drawn: list[Drawn]) -> None:
+def _write_truth(out: Path, corpus: Corpus, drawn: list[DrawnTruth]) -> None:
     truth = {one.clip: one.truth for one in drawn}
     lines = [json.dumps(truth[clip], allow_nan=False, separators=(",", ":")) for clip in corpus.clips()]
     atomic.write_bytes(out / "truth.jsonl", ("\n".join(lines) + "\n").encode())
 
 
-def _record_rate(out: Path, described: dict[str, Any], drawn: list[Drawn]) -> dict[str, Any]:
+def _record_rate(out: Path, described: dict[str, Any], drawn: list[DrawnTruth]) -> dict[str, Any]:
     """Add the drawing rate to corpus.json; one taken over more frames stays."""
     frames = sum(one.frames for one in drawn)
     if frames == 0 or frames < described.get("drawing", {}).get("frames", 0):
@@ -234,7 +234,7 @@ def _record_rate(out: Path, described: dict[str, Any], drawn: list[Drawn]) -> di
     return _recorded(out, described, {"drawing": rate})
 
 
-def _record_faces(out: Path, described: dict[str, Any], clips: list[Clip], workers: int) -> dict[str, Any]:
+def _record_faces(out: Path, described: dict[str, Any], clips: list[DrawnClip], workers: int) -> dict[str, Any]:
     """Add the share of frames in which face mesh finds a face to corpus.json; says so where it cannot."""
     from data_pipeline.synthetic import found_faces
 

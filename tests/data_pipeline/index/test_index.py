@@ -260,9 +260,9 @@ def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys)
 def test_books_that_do_not_balance_are_refused(tmp_path):
     tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0)), ("b", {"wav": b""})])
     indexed(tmp_path / "out", tar, *OPTIONS)
-    books = merge.Books(tmp_path / "out", {})
+    books = merge.IndexBuilder(tmp_path / "out", {})
     head, *found = [json.loads(line) for line in next((tmp_path / "out" / "parts").iterdir()).read_text().splitlines()]
-    books.judge(merge.Unit("../tars/a.tar"), head, found)
+    books.judge(merge.ShardSource("../tars/a.tar"), head, found)
     table = books.united(False)
     books.balance(table)
     with pytest.raises(merge.LedgerError):
@@ -396,7 +396,7 @@ def test_whatever_bytes_change_the_walk_ends_in_rows_or_a_reason(tmp_path_factor
     for _ in range(data.draw(st.integers(1, 8))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     tar.write_bytes(changed)
-    rules = third_party.Rules("lm.npy", "wav", "mp4", "meta.json")
+    rules = third_party.FieldMapping("lm.npy", "wav", "mp4", "meta.json")
     try:
         found = third_party.judged(tar, None, rules)
     except third_party.Unusable:
