@@ -643,7 +643,7 @@ def person(tmp_path_factory) -> Path:
     folder, name = tmp_path_factory.mktemp("person"), "p000/c00.mp4"
     (folder / name).parent.mkdir()
     corpus = drawn.Corpus(identities=1, clips_per_identity=1, seed=3, seconds=2, size=256, broken=False)
-    drawn.draw(folder, corpus, drawn.Clip(name, 0, 0, fps=30))
+    drawn.draw(folder, corpus, drawn.DrawnClip(name, 0, 0, fps=30))
     return folder / name
 
 
