@@ -9,7 +9,6 @@ import argparse
 import bisect
 import difflib
 import io
-import math
 import numbers
 import re
 from itertools import pairwise
@@ -22,44 +21,44 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
-from mytalk import atomic, command
+from mytalk import atomic, command, plot
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
 from mytalk.face.region import regions
 from mytalk.networks import appearance_inputs as inputs
 
 MOMENTS = 8
-TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 106, 28
+TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 124, 28
 TITLE_PX, WAVE_PX, CURVE_PX, AXIS_PX = 78, 110, 140, 46
 WIDTH_PX = LEFT_PX + MOMENTS * (TILE_PX + GAP_PX) - GAP_PX + RIGHT_PX
-NEAR = 2000  # keys to either side of an unknown one that are compared with it
+TIME_AXIS_PX = (LEFT_PX, WIDTH_PX - RIGHT_PX)  # the first and the last px of the axis of time
+NEAR = 2000  # keys on either side of an unknown one that are compared with it
 MOUTH_WIDE = 1.5  # side of the mouth's picture over the widest extent of the lips in the clip
-QUIET = 0.05  # speech whose peak is lower is drawn as low as it is
-TICKS_S, TICKS_PX = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60), (1, 2, 5, 10, 20, 50, 100)
+QUIET = 0.05  # speech with a lower peak is not enlarged to fill its row
 INK, FAINT, GRID, PAPER = (35, 35, 35), (110, 110, 110), (222, 222, 222), (255, 255, 255)
 # Light blue and yellow stay apart for colour-blind readers, and from skin.
 DOTS, LIPS, SPEECH, CURVE = (90, 205, 255), (255, 225, 0), (70, 110, 170), (200, 90, 20)
 CHANNELS = [LIPS, (255, 120, 40), DOTS]  # of the generator's dots: inner lips, outer lips, all others
-FACTS = {  # column of the manifest -> how it is said
+FACTS = {  # column of the manifest -> how it is written
     "face_px": "face {:.0f} px",
     "yaw_deg": "yaw {:+.0f}°",
     "roll_deg": "roll {:+.0f}°",
-    "sync_offset": "sync offset {:+.1f} frames, put right",
+    "sync_offset": "sync offset {:+.1f} frames, corrected",
     "sync_confidence": "sync confidence {:.1f}",
 }
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline show",
         "Draw what the model sees of a clip as one picture: moments with their landmarks, the mouth, the dots and\n"
         "the blacked-out frame that the appearance generator gets, and below them the speech and how far the\n"
         "mouth is open, on one axis of time.",
         "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png",
     )
-    made.add_argument("shards", help="folder or URL of shards with a manifest")
-    made.add_argument("key", help="the clip, as the manifest names it")
-    made.add_argument("-o", "--out", type=Path, metavar="FILE", help="picture to write (default: KEY.png, here)")
-    return made
+    parser.add_argument("shards", help="folder or URL of shards with a manifest")
+    parser.add_argument("key", help="the clip, as the manifest names it")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="picture to write (default: KEY.png, here)")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,7 +80,7 @@ def row_of(manifest: Manifest, key: str) -> int:
     rows = np.flatnonzero(keys == key)
     if not len(rows):
         known = sorted(str(name) for name in keys)
-        at = bisect.bisect(known, key)  # of millions, those that begin alike are near enough, and soon compared
+        at = bisect.bisect(known, key)  # of millions, only those that begin alike are compared
         near = difflib.get_close_matches(key, known[max(at - NEAR, 0) : at + NEAR], n=3, cutoff=0.5)
         hint = (
             f"did you mean {' or '.join(near)}?" if near else f"the first is {keys[0]}" if len(keys) else "it is empty"
@@ -106,7 +105,9 @@ def sheet(manifest: Manifest, row: int) -> Image.Image:
     height = TITLE_PX + len(strips) * (TILE_PX + GAP_PX) + WAVE_PX + CURVE_PX + AXIS_PX
     picture = Image.new("RGB", (WIDTH_PX, height), PAPER)
     draw = ImageDraw.Draw(picture)
-    _title(draw, manifest, row, frames, shown_KHW3 is not None)
+    key, facts = title(manifest, row, frames, shown_KHW3 is not None)
+    _fitted(draw, 8, key, 28, INK)
+    _fitted(draw, 45, facts, 18, FAINT)
     y = TITLE_PX
     for label, tiles in strips:
         _label(draw, y + TILE_PX // 2, label)
@@ -116,8 +117,7 @@ def sheet(manifest: Manifest, row: int) -> Image.Image:
                 _stamp(draw, LEFT_PX + at * (TILE_PX + GAP_PX), y, f"{moments[at] / FRAME_HZ:.2f} s")
         y += TILE_PX + GAP_PX
     _wave(draw, y, audio_S)
-    _curve(draw, y + WAVE_PX, opening(landmarks_TN2))
-    _axis(draw, y, frames, moments)
+    _curve(draw, y + WAVE_PX, opening(landmarks_TN2), moments)
     return picture
 
 
@@ -166,16 +166,18 @@ def _dotted(
 ) -> Image.Image:
     """A square of a frame (left, top and side in crop px) as a tile, with its landmarks as dots of tile px."""
     left, top, side = square_3.tolist()
-    finer = 3  # drawn larger and reduced, for round dots between pixels
-    big_px = TILE_PX * finer
+    enlarged = 3  # drawn larger, then reduced: dots are round, and may lie between pixels
+    big_px = TILE_PX * enlarged
     scale = big_px / side
-    back = (1 / scale, 0, left, 0, 1 / scale, top)  # from the tile to the crop
-    big = Image.fromarray(frame_HW3).transform((big_px, big_px), Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
+    to_crop = (1 / scale, 0, left, 0, 1 / scale, top)
+    big = Image.fromarray(frame_HW3).transform(
+        (big_px, big_px), Image.Transform.AFFINE, to_crop, Image.Resampling.BICUBIC
+    )
     draw = ImageDraw.Draw(big)
     others = [] if lips_alone else [index for index in range(len(landmarks_N2)) if index not in set(MOUTH)]
     for indices, colour in ((others, DOTS), (MOUTH, LIPS)):
         for x, y in ((landmarks_N2[indices] - (left, top)) * scale).tolist():
-            reach = radius_px * finer
+            reach = radius_px * enlarged
             draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
     return big.resize((TILE_PX, TILE_PX), Image.Resampling.BOX)
 
@@ -199,23 +201,22 @@ def _frames(manifest: Manifest, row: int, moments: np.ndarray) -> np.ndarray | N
         return None
     if frames_KHW3.shape[1:3] == (CROP_PX, CROP_PX):
         return frames_KHW3
-    same = [Image.fromarray(frame).resize((CROP_PX, CROP_PX), Image.Resampling.LANCZOS) for frame in frames_KHW3]
-    return np.stack([np.asarray(frame) for frame in same])
+    resized = [Image.fromarray(frame).resize((CROP_PX, CROP_PX), Image.Resampling.LANCZOS) for frame in frames_KHW3]
+    return np.stack([np.asarray(frame) for frame in resized])
 
 
 # Words and curves
 
 
-def _title(draw: ImageDraw.ImageDraw, manifest: Manifest, row: int, frames: int, filmed: bool) -> None:
-    """The key; below it who, from where, and the facts that are there."""
+def title(manifest: Manifest, row: int, frames: int, has_video: bool) -> tuple[str, str]:
+    """The key; and below it the person, where the clip is from, and the facts that the manifest has."""
     values = {name: _fact(manifest, row, name) for name in ("identity", "corpus", "split", *FACTS)}
-    said = [f"person {values['identity']}", f"corpus {values['corpus']}", f"split {values['split'] or 'none yet'}"]
-    said.append(f"{frames} frames, {frames / FRAME_HZ:.2f} s")
-    said += [form.format(values[name]) for name, form in FACTS.items() if isinstance(values[name], numbers.Real)]
-    if not filmed:
-        said.append("these shards hold no frames")
-    _fitted(draw, 8, _text(manifest.column("key")[row]), 28, INK)
-    _fitted(draw, 45, "   ·   ".join(map(_text, said)), 18, FAINT)
+    facts = [f"person {values['identity']}", f"corpus {values['corpus']}", f"split {values['split'] or 'none yet'}"]
+    facts.append(f"{frames} frames, {frames / FRAME_HZ:.2f} s")
+    facts += [form.format(values[name]) for name, form in FACTS.items() if isinstance(values[name], numbers.Real)]
+    if not has_video:
+        facts.append("these shards hold no frames")
+    return _text(manifest.column("key")[row]), "   ·   ".join(map(_text, facts))
 
 
 def _fitted(draw: ImageDraw.ImageDraw, y: int, text: str, size: int, colour: tuple[int, int, int]) -> None:
@@ -231,7 +232,7 @@ def _fitted(draw: ImageDraw.ImageDraw, y: int, text: str, size: int, colour: tup
 
 def _label(draw: ImageDraw.ImageDraw, y: int, text: str) -> None:
     font = ImageFont.load_default(17)
-    draw.multiline_text((LEFT_PX - 12, y), text, fill=INK, font=font, anchor="rm", align="right")
+    draw.multiline_text((LEFT_PX - 30, y), text, fill=INK, font=font, anchor="rm", align="right")
 
 
 def _stamp(draw: ImageDraw.ImageDraw, x: int, y: int, text: str) -> None:
@@ -245,7 +246,7 @@ def _wave(draw: ImageDraw.ImageDraw, top: int, audio_S: np.ndarray) -> None:
     peak = float(np.abs(audio_S).max(initial=0.0))
     _label(draw, top + WAVE_PX // 2, f"speech\npeak {peak:.2f}")
     middle, reach = top + WAVE_PX / 2, (WAVE_PX / 2 - 8) / max(peak, QUIET)
-    x0, x1 = _axis_px()
+    x0, x1 = TIME_AXIS_PX
     edges = np.linspace(0, len(audio_S), x1 - x0 + 1).round().astype(int)
     draw.line([(x0, middle), (x1, middle)], fill=GRID)
     for x, (start, stop) in enumerate(pairwise(edges), x0):
@@ -256,44 +257,19 @@ def _wave(draw: ImageDraw.ImageDraw, top: int, audio_S: np.ndarray) -> None:
             )
 
 
-def _curve(draw: ImageDraw.ImageDraw, top: int, opening_T: np.ndarray) -> None:
-    """How far the mouth is open, each frame in the middle of its 40 ms."""
+def _curve(draw: ImageDraw.ImageDraw, top: int, opening_T: np.ndarray, moments: np.ndarray) -> None:
+    """How far the mouth is open, each frame in the middle of its 40 ms; and where the moments above were taken."""
     _label(draw, top + CURVE_PX // 2, "mouth\nopening\n(px at 256)")
-    highest = max(float(opening_T.max()), 1.0)
-    step = next((tick for tick in TICKS_PX if highest / tick <= 5), TICKS_PX[-1])
-    scale_px = step * math.ceil(highest / step)
-    x0, x1 = _axis_px()
-    y0, room = top + CURVE_PX - 1, CURVE_PX - 14
-    font = ImageFont.load_default(13)
-    for value in range(0, scale_px + 1, step):
-        y = y0 - value / scale_px * room
-        draw.line([(x0, y), (x1, y)], fill=GRID)
-        draw.text((x1 + 3, y), str(value), fill=FAINT, font=font, anchor="lm")
-    x_T = x0 + (np.arange(len(opening_T)) + 0.5) / len(opening_T) * (x1 - x0)
-    y_T = y0 - opening_T / scale_px * room
-    draw.line(list(zip(x_T.tolist(), y_T.tolist())), fill=CURVE, width=3, joint="curve")
-
-
-def _axis(draw: ImageDraw.ImageDraw, top: int, frames: int, moments: np.ndarray) -> None:
-    """Seconds below speech and curve, and where the moments above were taken."""
-    x0, x1 = _axis_px()
-    bottom, duration_s = top + WAVE_PX + CURVE_PX, frames / FRAME_HZ
-    for moment in moments.tolist():
-        x = x0 + (moment + 0.5) / frames * (x1 - x0)
-        draw.line([(x, top + 4), (x, bottom)], fill=FAINT)
-        draw.polygon([(x - 5, top), (x + 5, top), (x, top + 8)], fill=FAINT)
-    step = next((tick for tick in TICKS_S if duration_s / tick <= 12), TICKS_S[-1])
-    font = ImageFont.load_default(16)
-    draw.line([(x0, bottom), (x1, bottom)], fill=INK)
-    for index in range(int(duration_s / step + 1e-9) + 1):
-        x = x0 + index * step / duration_s * (x1 - x0)
-        draw.line([(x, bottom), (x, bottom + 6)], fill=INK)
-        draw.text((x, bottom + 9), f"{index * step:g} s", fill=INK, font=font, anchor="ma")
-
-
-def _axis_px() -> tuple[int, int]:
-    """The first and the last px of the axis of time."""
-    return LEFT_PX, WIDTH_PX - RIGHT_PX
+    bottom, frames = top + CURVE_PX, len(opening_T)
+    x = plot.axis(0, frames / FRAME_HZ, 12, *TIME_AXIS_PX)
+    y = plot.rounded_axis(0, max(float(opening_T.max()), 1.0), 5, bottom, top + 14)
+    plot.draw_levels(draw, x, y, GRID, FAINT, ImageFont.load_default(13))
+    plot.draw_below(draw, x, bottom, "s", INK, ImageFont.load_default(16))
+    x_T = x.px((np.arange(frames) + 0.5) / FRAME_HZ)
+    for at in x_T[moments].tolist():
+        draw.line([(at, top - WAVE_PX + 4), (at, bottom)], fill=FAINT)
+        draw.polygon([(at - 5, top - WAVE_PX), (at + 5, top - WAVE_PX), (at, top - WAVE_PX + 8)], fill=FAINT)
+    plot.draw_curve(draw, x_T, y.px(opening_T), CURVE, 3)
 
 
 # What the manifest says

@@ -84,8 +84,6 @@ PRIVATE_NAMES_IN_TESTS = {  # used all the same, and why
     "tests/data_pipeline/storage/test_store.py": {
         *("_registry", "_told", "_of_thread", "_write", "_system", "_systems", "_where", "_path")
     },
-    # where a plot puts a value
-    "tests/data_pipeline/test_show.py": {"_fitted", "_axis_px", "_fact"},
 }
 
 

@@ -5,7 +5,6 @@ In SVG, colours come from the page's style sheet: an element of class `of-ROW` h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from eval.score_file import ClipScore
+from mytalk import plot
 from mytalk.face.landmarks import FRAME_HZ
 
 WIDTH, LINE, TOP, AXIS = 340, 24, 6, 26  # of an interval panel; TOP above the rows, AXIS below
@@ -36,74 +36,56 @@ CURVES = {
 def intervals(label: str, rows: list[tuple[str, dict[str, Any], list[float]]]) -> str:
     """A panel of one metric: a line a row of (name, entry of the report, people's means). `label` is read aloud."""
     values = [v for _, entry, people in rows for v in (entry["mean"], *(entry["ci95"] or ()), *people)]
-    step, ticks = nice(min(values), max(values), 4)
-    low, high = ticks[0], ticks[-1]
-    height = TOP + LINE * len(rows) + AXIS
-
-    def x(value: float) -> float:
-        return NAMES + (value - low) / (high - low) * (WIDTH - NAMES - 14)
-
+    x = plot.rounded_axis(min(values), max(values), 4, NAMES, WIDTH - 14)
     bottom = TOP + LINE * len(rows)
     parts = [
-        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{TOP}" y2="{bottom}"/>'
-        f'<text class="tick" x="{x(t):.1f}" y="{bottom + 16}" text-anchor="middle">{number(t, step)}</text>'
-        for t in ticks
+        f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{bottom}"/>'
+        f"{_tick(at, bottom + 16, 'middle', tick)}"
+        for at, tick in x.ticks()
     ]
     for index, (name, entry, people) in enumerate(rows):
         y = TOP + LINE * (index + 0.5)
-        drawn = [f'<circle class="person" cx="{x(v):.1f}" cy="{y:.1f}" r="2.6"/>' for v in people]
+        marks = [f'<circle class="person" cx="{x.px(v):.1f}" cy="{y:.1f}" r="2.6"/>' for v in people]
         if entry["ci95"]:
-            a, b = (x(end) for end in entry["ci95"])
-            drawn.append(f'<line class="interval" x1="{a:.1f}" x2="{b:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(f'<circle class="mean" cx="{x(entry["mean"]):.1f}" cy="{y:.1f}" r="4.4"/>')
+            a, b = map(x.px, entry["ci95"])
+            marks.append(f'<line class="interval" x1="{a:.1f}" x2="{b:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        marks.append(f'<circle class="mean" cx="{x.px(entry["mean"]):.1f}" cy="{y:.1f}" r="4.4"/>')
         title = f'<text class="name" x="0" y="{y + 4:.1f}">{escape(name)}</text>'
-        parts.append(f'<g class="of-{escape(name)}">{title}{"".join(drawn)}</g>')
-    return _svg(WIDTH, height, label, parts)
+        parts.append(f'<g class="of-{escape(name)}">{title}{"".join(marks)}</g>')
+    return _svg(WIDTH, bottom + AXIS, label, parts)
 
 
 def curves(label: str, openings_px: dict[str, list[float]], marks: Iterable[int] = ()) -> str:
     """Openings over time, px over seconds, the first the broadest; `marks` are frames to point at."""
-    frames = max(len(curve) for curve in openings_px.values())
-    step, ticks = nice(0, max(max(curve) for curve in openings_px.values()), 4)
     bottom = CURVE_HEIGHT - CURVE_BOTTOM
-
-    def x(frame: float) -> float:
-        return CURVE_LEFT + frame / max(frames - 1, 1) * (CURVE_WIDTH - CURVE_LEFT - 8)
-
-    def y(value: float) -> float:
-        return bottom - value / ticks[-1] * (bottom - CURVE_TOP)
-
+    x, y = _axes(openings_px, (CURVE_LEFT, CURVE_WIDTH - 8), (bottom, CURVE_TOP), 4)
     parts = [
-        f'<line class="grid" x1="{CURVE_LEFT}" x2="{CURVE_WIDTH - 8}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="tick" x="{CURVE_LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{number(t, step)}</text>'
-        for t in ticks
+        f'<line class="grid" x1="{CURVE_LEFT}" x2="{CURVE_WIDTH - 8}" y1="{level:.1f}" y2="{level:.1f}"/>'
+        f"{_tick(CURVE_LEFT - 6, level + 4, 'end', tick)}"
+        for level, tick in y.ticks()
     ]
-    parts += [f'<line class="mark" x1="{x(m):.1f}" x2="{x(m):.1f}" y1="{CURVE_TOP}" y2="{bottom}"/>' for m in marks]
-    for second in range((frames - 1) // FRAME_HZ + 1):
-        at = x(second * FRAME_HZ)
-        unit = " s" if second == 0 else ""
-        parts.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{second}{unit}</text>')
+    for frame in marks:
+        at = x.px(frame / FRAME_HZ)
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{CURVE_TOP}" y2="{bottom}"/>')
+    parts += [_tick(at, bottom + 17, "middle", tick if float(tick) else f"{tick} s") for at, tick in x.ticks()]
     for name, curve in openings_px.items():
-        points = " ".join(f"{x(i):.1f},{y(value):.1f}" for i, value in enumerate(curve))
+        points = " ".join(f"{x.px(i / FRAME_HZ):.1f},{y.px(value):.1f}" for i, value in enumerate(curve))
         parts.append(f'<polyline class="curve of-{escape(name)}" points="{points}"/>')
     return _svg(CURVE_WIDTH, CURVE_HEIGHT, label, parts)
 
 
-def nice(low: float, high: float, count: int) -> tuple[float, list[float]]:
-    """(step, ticks) of an axis: about `count` steps of 1, 2 or 5 times a power of ten, round both ends."""
-    if high == low:
-        low -= 0.1 * abs(high) or 1.0
-    span = high - low
-    power = 10.0 ** math.floor(math.log10(span / count))
-    step = next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= count)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return step, [tick * step for tick in range(first, max(last, first + 1) + 1)]
+def _axes(
+    openings_px: dict[str, list[float]], x_px: tuple[float, float], y_px: tuple[float, float], steps: int
+) -> tuple[plot.Axis, plot.Axis]:
+    """Axes of seconds and of opening in px, between these px of the drawing."""
+    frames = max(len(curve) for curve in openings_px.values())
+    highest = max(max(curve) for curve in openings_px.values())
+    return plot.axis(0, max(frames - 1, 1) / FRAME_HZ, 12, *x_px), plot.rounded_axis(0, highest, steps, *y_px)
 
 
-def number(value: float, step: float) -> str:
-    """A tick's value with as many digits as its step needs; the minus sign is a real one."""
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def _tick(x: float, y: float, anchor: str, text: str) -> str:
+    minus = text.replace("-", "\N{MINUS SIGN}")
+    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{minus}</text>'
 
 
 def openings_picture(scores: list[ClipScore]) -> Image.Image:
@@ -116,35 +98,22 @@ def openings_picture(scores: list[ClipScore]) -> Image.Image:
         draw.line([(x, 18), (x + 30, 18)], fill=colour, width=width)
         draw.text((x + 38, 9), name, fill=INK, font=font)
         x += 70 + round(draw.textlength(name, font=font))
-    draw.text((x + 20, 9), "mouth opening (px at 256) over time (s)", fill=INK, font=font)
+    draw.text((x + 20, 9), "mouth opening (px at 256)", fill=INK, font=font)
     for index, score in enumerate(scores):
         _panel(draw, font, HEAD_PX + PANEL_PX * index, score)
     return picture
 
 
 def _panel(draw: ImageDraw.ImageDraw, font, top_px: int, score: ClipScore) -> None:
-    step, ticks = nice(0, max(max(curve) for curve in score.openings_px.values()), 5)
-    frames = len(score.openings_px["truth"])
-    x0, x1 = LEFT_PX, WIDTH_PX - RIGHT_PX
-    y0, y1 = top_px + PANEL_PX - BOTTOM_PX, top_px + TOP_PX
-
-    def place(seconds, opening_px):
-        return x0 + seconds * FRAME_HZ / max(frames - 1, 1) * (x1 - x0), y0 - opening_px / ticks[-1] * (y0 - y1)
-
-    for value in ticks:
-        y = place(0, value)[1]
-        draw.line([(x0, y), (x1, y)], fill=GRID)
-        draw.text((x0 - 8, y), number(value, step), fill=INK, font=font, anchor="rm")
-    for second in range((frames - 1) // FRAME_HZ + 1):
-        x = place(second, 0)[0]
-        draw.line([(x, y0), (x, y0 + 4)], fill=INK)
-        draw.text((x, y0 + 5), str(second), fill=INK, font=font, anchor="ma")
-    for name, (colour, width) in CURVES.items():
+    bottom_px = top_px + PANEL_PX - BOTTOM_PX
+    x, y = _axes(score.openings_px, (LEFT_PX, WIDTH_PX - RIGHT_PX), (bottom_px, top_px + TOP_PX), 5)
+    plot.draw_levels(draw, x, y, GRID, INK, font)
+    plot.draw_below(draw, x, bottom_px, "s", INK, font)
+    for name, (colour, width_px) in CURVES.items():
         curve = np.array(score.openings_px[name])
-        x, y = place(np.arange(len(curve)) / FRAME_HZ, curve)
-        draw.line(list(zip(x.tolist(), y.tolist())), fill=colour, width=width, joint="curve")
+        plot.draw_curve(draw, x.px(np.arange(len(curve)) / FRAME_HZ), y.px(curve), colour, width_px)
     correlations = [f"{name} {score.methods[name]['opening_correlation']:.2f}" for name in COMPARED]
-    draw.text((x0, top_px + 8), f"{score.key}    correlation: {', '.join(correlations)}", fill=INK, font=font)
+    draw.text((LEFT_PX, top_px + 8), f"{score.key}    correlation: {', '.join(correlations)}", fill=INK, font=font)
 
 
 def _svg(width: int, height: int, label: str, parts: list[str]) -> str:

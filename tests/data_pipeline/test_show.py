@@ -1,4 +1,4 @@
-"""`show`: a clip as a picture, whose parts are where they belong, or a line that says why not."""
+"""`show` draws a clip: each part of the picture lies where it belongs. What cannot be drawn is an error of one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def near(picture: np.ndarray, colour: tuple[int, int, int], within: int = 40) ->
 
 def below(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The speech's and the opening's part of the picture, between the ends of the axis."""
-    x0, x1 = show._axis_px()
+    x0, x1 = show.TIME_AXIS_PX
     bottom = len(picture) - show.AXIS_PX
     middle = bottom - show.CURVE_PX
     return picture[middle - show.WAVE_PX : middle, x0:x1], picture[middle:bottom, x0:x1]
@@ -181,59 +181,42 @@ def test_shards_without_frames_have_dots_speech_and_curve(talker_shards, filmed_
     assert (behind[facts] != drawn[2][facts]).any()
 
 
-def titles(monkeypatch, manifest: Manifest, row: int) -> list[str]:
-    """What the lines of the title say."""
-    said: list[str] = []
-    monkeypatch.setattr(show, "_fitted", lambda draw, y, text, size, colour: said.append(text))
-    show.sheet(manifest, row)
-    return said
-
-
-def test_the_title_says_who_and_what(monkeypatch, drawn, talker_shards):
+def test_the_title_says_who_and_what(drawn):
     manifest, row, _ = drawn
     frames = int(manifest.column("frames")[row])
-    key, facts = titles(monkeypatch, manifest, row)
+    key, facts = show.title(manifest, row, frames, has_video=True)
     assert key == KEY
-    for said in ("person test/train0", "corpus test", "split train", f"{frames} frames, {frames / FRAME_HZ:.2f} s"):
-        assert said in facts
+    for fact in ("person test/train0", "corpus test", "split train", f"{frames} frames, {frames / FRAME_HZ:.2f} s"):
+        assert fact in facts
     assert "face 160 px" in facts
     assert "yaw +0°" in facts
     assert "sync" not in facts
     assert "no frames" not in facts
-    manifest = Manifest.load(talker_shards)
-    assert "these shards hold no frames" in titles(monkeypatch, manifest, show.row_of(manifest, KEY))[1]
+    assert "these shards hold no frames" in show.title(manifest, row, frames, has_video=False)[1]
 
 
-def test_facts_are_said_where_they_are_there(monkeypatch, drawn):
-    """A column that has a value is said; a missing one and NaN are not."""
+def test_the_title_leaves_out_facts_without_a_value(drawn):
+    """A missing column, a missing value, and NaN."""
     manifest, row, _ = drawn
     table = manifest.table.set_column(
         manifest.table.column_names.index("face_px"), "face_px", pa.array([float("nan")] * len(manifest))
     )
     table = table.append_column("sync_offset", pa.array([-2.0] * len(manifest)))
     table = table.append_column("sync_confidence", pa.array([None] * len(manifest), pa.float64()))
-    facts = titles(monkeypatch, Manifest(manifest.folder, manifest.header, table), row)[1]
+    facts = show.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
     assert "sync offset -2.0 frames" in facts
     assert "confidence" not in facts
     assert "face" not in facts
     assert "nan" not in facts
 
 
-def test_facts_of_others_may_be_text_or_whole_numbers(monkeypatch, drawn):
-    """Text where a number is meant is not said; a whole number is."""
+def test_a_fact_may_be_a_whole_number_and_is_left_out_where_it_is_text(drawn):
     manifest, row, _ = drawn
     table = manifest.table.append_column("sync_confidence", pa.array(["high"] * len(manifest)))
     table = table.append_column("sync_offset", pa.array([3] * len(manifest)))
-    facts = titles(monkeypatch, Manifest(manifest.folder, manifest.header, table), row)[1]
+    facts = show.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
     assert "confidence" not in facts
     assert "sync offset +3.0 frames" in facts
-
-
-@pytest.mark.parametrize("missing", [None, float("nan")])
-def test_a_missing_fact_is_none(missing, drawn):
-    table = pa.table({"x": pa.array([1.5, missing], pa.float64())})
-    manifest = Manifest(drawn[0].folder, {}, table)
-    assert [show._fact(manifest, row, name) for row, name in ((0, "x"), (1, "x"), (0, "y"))] == [1.5, None, None]
 
 
 def test_a_clip_of_three_frames_has_three_moments(drawn, monkeypatch):

@@ -1,13 +1,15 @@
-"""Pictures for TensorBoard: drawn landmarks and curves, with nothing but numpy and pillow."""
+"""Pictures for TensorBoard: landmarks as dots, and curves."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from mytalk.face.landmarks import CROP_PX, MOUTH, opening
+from mytalk import plot
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, opening
 
 TRUTH, RESULT = (90, 200, 120), (255, 150, 60)
+INK, GRID = (190, 190, 190), (60, 60, 60)
 
 
 def landmark_tile(landmarks_N2: np.ndarray, colour: tuple[int, int, int], size_px: int = 192) -> np.ndarray:
@@ -29,16 +31,22 @@ def compare(truth_TN2: np.ndarray, result_TN2: np.ndarray, columns: int = 6) -> 
         for landmarks, colour in ((truth_TN2, TRUTH), (result_TN2, RESULT))
     ]
     curves = {TRUTH: opening(truth_TN2), RESULT: opening(result_TN2)}
-    return np.concatenate([*rows, curve_plot(curves, rows[0].shape[1])], axis=0)
+    return np.concatenate(
+        [*rows, curve_plot(curves, np.arange(len(truth_TN2)) / FRAME_HZ, "s", rows[0].shape[1])], axis=0
+    )
 
 
-def curve_plot(curves: dict[tuple[int, int, int], np.ndarray], width_px: int, height_px: int = 120) -> np.ndarray:
-    """Curves over time on one scale: (height, width, 3) uint8."""
+def curve_plot(
+    curves: dict[tuple[int, int, int], np.ndarray], x_T: np.ndarray, unit: str, width_px: int, height_px: int = 120
+) -> np.ndarray:
+    """Curves, each with its colour, through values at `x_T` (in `unit`): (height, width, 3) uint8."""
     image = Image.new("RGB", (width_px, height_px))
-    draw = ImageDraw.Draw(image)
-    top = max(float(curve.max()) for curve in curves.values()) or 1.0
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    highest = max(float(curve.max()) for curve in curves.values())
+    x = plot.axis(float(x_T[0]), float(x_T[-1]), 8, 34, width_px - 20)
+    y = plot.rounded_axis(0, highest, 4, height_px - 22, 8)
+    plot.draw_levels(draw, x, y, GRID, INK, font)
+    plot.draw_below(draw, x, height_px - 22, unit, INK, font)
     for colour, curve in curves.items():
-        x = np.linspace(4, width_px - 4, len(curve))
-        y = height_px - 6 - (height_px - 12) * curve / top
-        draw.line(list(zip(x.tolist(), y.tolist())), fill=colour, width=2)
+        plot.draw_curve(draw, x.px(x_T), y.px(curve), colour, 2)
     return np.asarray(image)

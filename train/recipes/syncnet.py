@@ -182,6 +182,7 @@ class SyncRecipe(Recipe):
         assert isinstance(model, SyncNet)
         shown = {}
         frames = self.manifest.column("frames")
+        offsets = np.arange(-syncnet.REACH_FRAMES, syncnet.REACH_FRAMES + 1)
         for row, other in list(zip(self.rows, self.rows[1:]))[: self.settings.pictured_clips]:
             both = int(min(frames[row], frames[other]))
             if both < self.settings.model.window_frames + syncnet.REACH_FRAMES:
@@ -189,11 +190,11 @@ class SyncRecipe(Recipe):
             with contextlib.suppress(ClipError):  # a damaged clip has no picture
                 landmarks_TN2 = reader.read_landmarks(self.manifest, row, 0, both)
                 curves = {
-                    colour: syncnet.distances(model, landmarks_TN2, reader.read_audio(self.manifest, heard, 0, both))
-                    for colour, heard in ((pictures.TRUTH, row), (pictures.RESULT, other))
+                    colour: syncnet.distances(model, landmarks_TN2, reader.read_audio(self.manifest, speaker, 0, both))
+                    for colour, speaker in ((pictures.TRUTH, row), (pictures.RESULT, other))
                 }
                 key = self.manifest.at(row, "key")
-                shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, 512)
+                shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, offsets, "frames", 512)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
