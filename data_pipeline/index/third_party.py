@@ -241,7 +241,7 @@ def _row(handle: IO[bytes], path: Path, sample: Sample, other: Sample, rules: Fi
     if sample.twice or other.twice:
         raise Unusable("duplicate_member", f"it has two files .{sample.twice or other.twice}")
     landmarks = _file(sample, rules.landmarks, "no_landmarks")
-    frames = _landmarks(handle, landmarks)
+    frames = landmark_frames(handle, landmarks)
     audio = _file(sample, rules.audio, "no_audio")
     _audio(_bytes(handle, audio, WAV_HEADER_BYTES), audio.size, frames)
     video = _file(other, rules.video, "") if rules.video.lower() in other.files else None
@@ -278,7 +278,7 @@ def _bytes(handle: IO[bytes], file: Found, most: int) -> bytes:
     return handle.read(min(file.size, most))
 
 
-def _landmarks(handle: IO[bytes], file: Found) -> int:
+def landmark_frames(handle: IO[bytes], file: Found) -> int:
     """How many frames the landmarks of a clip have. Raises Unusable."""
     head = io.BytesIO(_bytes(handle, file, NPY_HEAD_BYTES))
     try:

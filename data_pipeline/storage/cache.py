@@ -77,13 +77,14 @@ class Cache:
         """Drop the chunks of `ranges`, so that they are fetched again."""
         for url, offset, size in ranges:
             for number in _numbers(offset, size):
-                self._drop(self._path((url, number)))
+                self._drop(self.chunk_path((url, number)))
 
-    def _path(self, place: Place) -> Path:
+    def chunk_path(self, place: Place) -> Path:
+        """The file of a chunk; it need not exist."""
         return self.folder / (hashlib.sha256(f"{place[0]}\n{place[1]}".encode()).hexdigest()[:40] + SUFFIX)
 
     def _get(self, place: Place) -> bytes | None:
-        path = self._path(place)
+        path = self.chunk_path(place)
         try:
             with open(path, "rb") as handle:
                 held, used_s = handle.read(), os.fstat(handle.fileno()).st_mtime
@@ -93,7 +94,7 @@ class Cache:
             self._warn(error)
             return None
         data, tail = held[:-TAIL_BYTES], held[-TAIL_BYTES:]
-        if tail != _tail(path, data):
+        if tail != chunk_tail(path, data):
             self._drop(path)
             return None
         if time.time() - used_s > TOUCH_S:
@@ -102,7 +103,7 @@ class Cache:
         return data
 
     def _put(self, place: Place, data: bytes) -> None:
-        path, needed = self._path(place), _on_disk(len(data) + TAIL_BYTES)
+        path, needed = self.chunk_path(place), _on_disk(len(data) + TAIL_BYTES)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked() as usage:
@@ -121,7 +122,7 @@ class Cache:
         unfinished = self.folder / UNFINISHED
         try:
             with open(unfinished, "wb") as handle:
-                handle.write(data + _tail(path, data))
+                handle.write(data + chunk_tail(path, data))
             os.replace(unfinished, path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -185,7 +186,7 @@ def _on_disk(size_bytes: int) -> int:
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _tail(path: Path, data: bytes) -> bytes:
+def chunk_tail(path: Path, data: bytes) -> bytes:
     """Length and CRC-32 of a chunk; the name is part of it, so that no chunk passes for another."""
     return struct.pack("<II", len(data), zlib.crc32(data, zlib.crc32(path.name.encode())))
 

@@ -28,13 +28,15 @@ class FaultyServer:
         "short"   a well-formed answer with half of the bytes asked for
         "shift"   a well-formed answer with bytes from elsewhere in the file
 
-    `asked` lists (method, path, Range header or "") of every request, `sent_bytes` counts the bytes of bodies.
+    `asked` lists (method, path, Range header or "") of every request, `queries` holds what stood behind a "?",
+    `sent_bytes` counts the bytes of bodies.
     """
 
     def __init__(self, folder: str | Path, faults: Iterable[Fault] | Callable[[str, str], Fault] = (), stall_s=30.0):
         self.folder, self.stall_s = Path(folder), stall_s
         self.faults = faults if callable(faults) else deque(faults)
         self.asked: list[tuple[str, str, str]] = []
+        self.queries: set[str] = set()
         self.sent_bytes = 0
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -74,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(with_body=True)
 
     def answer(self, with_body: bool) -> None:
-        path = unquote(self.path.split("?")[0]).lstrip("/")
+        quoted, _, query = self.path.partition("?")
+        path = unquote(quoted).lstrip("/")
+        self.faulty.queries.add(query)
         header = self.headers.get("Range", "")
         fault = self.faulty.fault(self.command, path, header)
         file = self.faulty.folder / path

@@ -412,7 +412,7 @@ def test_whatever_an_array_claims_it_is_read_or_gets_a_reason(data):
     for _ in range(data.draw(st.integers(1, 4))):
         header[data.draw(st.integers(0, 79))] = data.draw(st.integers(0, 255))
     try:
-        assert third_party._landmarks(io.BytesIO(header), third_party.Found("a", 0, len(header), "")) == 2
+        assert third_party.landmark_frames(io.BytesIO(header), third_party.Found("a", 0, len(header), "")) == 2
     except third_party.Unusable as unusable:
         np.testing.assert_equal(unusable.reason.startswith("landmarks_"), True)
 

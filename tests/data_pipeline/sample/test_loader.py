@@ -761,7 +761,11 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again_and_replaces_no_clip(
         for path in held[::2]:
             data = bytearray(path.read_bytes())[: -cache_module.TAIL_BYTES]
             data[len(data) // 2] ^= 1
-            tail = cache_module._tail(path, data) if passes_the_cache else path.read_bytes()[-cache_module.TAIL_BYTES :]
+            tail = (
+                cache_module.chunk_tail(path, data)
+                if passes_the_cache
+                else path.read_bytes()[-cache_module.TAIL_BYTES :]
+            )
             path.write_bytes(data + tail)
         before = len(server.asked)
         got = run(RECIPES["motion"](Manifest.load(server.url, quick(server.url, cache)), DRAWN))
