@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract import pool, process, sources
+from data_pipeline import pool
+from data_pipeline.extract import names, process, sources, walk
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.survey import Limits
+from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
 from data_pipeline.shards import ledger as ledgers
 from mytalk import atomic, command, media
@@ -25,14 +27,17 @@ from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
+MOST_IN_A_ROW = 10  # videos that the storage fails to give, before it is asked for
+SAMPLES = 10  # others, spread over the list
+
 
 def arguments() -> argparse.ArgumentParser:
     parser = command.parser(
         "python -m data_pipeline extract",
         "Turn videos into clips: find the face, crop, cut into spans, write shards of two columns, and a\n"
-        "manifest. The person in a video is named by its folder, or as --layout says. Every video and every span\n"
-        "ends in one named state (ledger.jsonl). Stopped at any moment, the same command continues; videos\n"
-        "added later get shards of their own.",
+        "manifest. The person in a video is named by its folder, or as --layout says. Every file, video and span\n"
+        "ends in one named state (ledger.jsonl): a video that cannot be used is rejected and the others go on.\n"
+        "Stopped at any moment, the same command continues; videos added later get shards of their own.",
         "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf",
     )
     parser.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
@@ -53,6 +58,20 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
     parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    parser.add_argument(
+        "--idle-seconds",
+        type=float,
+        default=300,
+        metavar="S",
+        help="reject a video (timeout) when nothing of it was decoded for so long (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--source-seconds",
+        type=float,
+        default=21600,
+        metavar="S",
+        help="reject a video (timeout) that takes longer in all (default: %(default)s)",
+    )
     limits = Limits()
     parser.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
     parser.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
@@ -65,34 +84,45 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     limits = _limits(args)
     out: Path = args.out
-    corpus = args.corpus or args.videos.resolve().name
+    corpus = args.corpus or names.to_text(args.videos.resolve().name)
     if not args.videos.is_dir():
         raise command.UserError(f"no folder {args.videos}; name a folder of videos")
-    files = sources.walk(args.videos, skip=out.resolve())
-    if not files and not (out / sources.FILE).exists():
-        suffixes = " ".join(sorted(sources.SUFFIXES))
-        raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}")
+    found = walk.walk(args.videos, output=out.resolve())
+    if not found.bytes_of and not (out / sources.FILE).exists():
+        suffixes = " ".join(sorted(walk.SUFFIXES))
+        raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}, or in no suffix")
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
-        listed = sources.listed(args.videos, out, _settings(args, corpus, limits), _videos(args, files), dict(files))
-        frames = _extract(args, listed, corpus, limits)
-        return _close(out, listed, frames, started, max(args.workers, 1))
+        settings, videos = _settings(args, corpus, limits), _videos(args, found)
+        listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of)
+        skipped = _skipped(found, missing, listed)
+        frames = _extract(args, listed, found, corpus, limits)
+        return _close(out, listed, found, skipped, frames, started, max(args.workers, 1))
 
 
-def _videos(args: argparse.Namespace, files: list[tuple[str, int]]) -> Iterator[Video]:
+def _videos(args: argparse.Namespace, found: walk.Found) -> Iterator[Video]:
     """The videos of the corpus by its layout."""
-    paths = [path for path, _ in files]
+    paths = list(found.bytes_of)
     if args.layout == "folder":
         return folder.videos(args.videos, paths, args.identity)
     return layouts.load(args.layout)(args.videos, paths)
 
 
+def _skipped(found: walk.Found, missing: list[str], listed: list[sources.Source]) -> dict[str, str]:
+    """Why every path that was found, or that the layout names, is no source."""
+    unlisted = dict.fromkeys(found.bytes_of, walk.UNLISTED)
+    skipped = {**unlisted, **dict.fromkeys(missing, walk.MISSING), **found.skipped}
+    for source in listed:
+        skipped.pop(source.path, None)
+    return skipped
+
+
 def _settings(args: argparse.Namespace, corpus: str, limits: Limits) -> dict[str, Any]:
     """What must stay the same in every run into one folder."""
-    names = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
-    return {**dataclasses.asdict(limits), "crop_px": CROP_PX, **names, "layout": args.layout}
+    named = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
+    return {**dataclasses.asdict(limits), "crop_px": CROP_PX, **named, "layout": args.layout}
 
 
 def make_shard(task: ShardTask, tick) -> dict[str, Any]:
@@ -108,7 +138,9 @@ def _detector(name: str) -> detector.Detector:
     return detector.load(name)
 
 
-def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) -> int:
+def _extract(
+    args: argparse.Namespace, listed: list[sources.Source], found: walk.Found, corpus: str, limits: Limits
+) -> int:
     """Make the shards that are not committed; returns the number of frames that were read."""
     members: dict[int, list[sources.Source]] = {}
     for source in listed:
@@ -116,50 +148,113 @@ def _extract(args, listed: list[sources.Source], corpus: str, limits: Limits) ->
     pending = [shard for shard in sorted(members) if _unfinished(args.out, shard)]
     if not pending:
         return 0
+    if not any(source.path in found.bytes_of for shard in pending for source in members[shard]):
+        raise command.UserError(
+            f"none of the listed videos that are left is in {args.videos}; is that the folder, and is it mounted?"
+        )
     _pin_protocol(args.out, args.detector)
     tasks = [
-        ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector)
+        _without_the_gone(
+            ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector), found
+        )
         for shard in pending
     ]
-    todo = sum(len(task.sources) for task in tasks)
-    progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
-    begun: set[tuple[int, int]] = set()
-    started, ticked, frames = time.monotonic(), 0, 0
+    watch = _Watch(args.videos, listed, todo=sum(len(task.sources) for task in tasks))
+    hooks = pool.Hooks(watch.on_done, watch.on_tick, watch.on_failed, _condemned)
+    pool.run(tasks, make_shard, args.workers, hooks, pool.TimeLimits(args.idle_seconds, args.source_seconds))
+    watch.progress.finish()
+    return watch.frames
 
-    def on_tick(task: ShardTask, item: int, n: int) -> None:
-        nonlocal ticked
-        ticked += n
-        before = len(begun)
-        begun.update((task.shard, i) for i in range(item))  # the items before this one are finished
-        progress.step(len(begun) - before, f"{ticked / max(time.monotonic() - started, 1e-9):.0f} frames/s")
 
-    def on_done(task: ShardTask, part: dict[str, Any]) -> None:
-        nonlocal frames
-        frames += sum(row.get("frames", 0) for row in part["sources"])
-        on_tick(task, len(task.sources), 0)
+class _Watch:
+    """Follows the workers: shows progress and failures, counts frames, and stops when the storage is gone."""
 
-    pool.run(tasks, make_shard, args.workers, _condemned, on_tick, on_done)
-    progress.finish()
-    return frames
+    def __init__(self, videos: Path, listed: list[sources.Source], todo: int):
+        self.videos, self.listed = videos, listed
+        self.progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
+        self.started, self.ticked, self.frames, self.failed_in_a_row = time.monotonic(), 0, 0, 0
+        self.finished: set[tuple[int, int]] = set()  # (shard, position) of sources
+
+    def on_tick(self, task: ShardTask, item: int, n: int) -> None:
+        """Count frames, and the sources before this one as finished."""
+        self.ticked += n
+        self.failed_in_a_row = 0 if n else self.failed_in_a_row
+        before = len(self.finished)
+        self.finished.update((task.shard, i) for i in range(item))
+        rate = self.ticked / max(time.monotonic() - self.started, 1e-9)
+        self.progress.step(len(self.finished) - before, f"{rate:.0f} frames/s")
+
+    def on_done(self, task: ShardTask, part: dict[str, Any]) -> None:
+        """Count what a finished shard holds; name its errors at once."""
+        self.frames += sum(row.get("frames", 0) for row in part["sources"])
+        for row in part["sources"]:
+            if row.get("reason") == process.ERROR:
+                self.progress.say(f"{row['source']}: {row['message']}")
+        self.on_tick(task, len(task.sources), 0)
+
+    def on_failed(self, task: ShardTask, item: int, failure: Failure) -> None:
+        """Name a failure. Raises RunAgain after many in a row, where no other video can be read either."""
+        self.progress.say(f"{task.sources[item].path}: {failure.cause}: {failure.message}")
+        self.failed_in_a_row += failure.cause in (process.STORAGE, pool.TIMEOUT)
+        if self.failed_in_a_row < MOST_IN_A_ROW:
+            return
+        samples = self.listed[:: max(len(self.listed) // SAMPLES, 1)]
+        if not any(_readable(source.file(self.videos)) for source in samples):
+            raise command.RunAgain(
+                f"the last {self.failed_in_a_row} videos could not be read and {self.videos} seems to be gone; "
+                "mount it and type the same command again"
+            )
+        self.failed_in_a_row = 0
+
+
+def _readable(path: Path) -> bool:
+    """Whether a file's first byte can be read."""
+    try:
+        with open(path, "rb") as handle:
+            return bool(handle.read(1))
+    except OSError:
+        return False
 
 
 def _unfinished(out: Path, shard: int) -> bool:
     return manifest_update.finished_part(out, layout.part_path(out, shard), shard) is None
 
 
-def _condemned(task: ShardTask, item: int) -> ShardTask:
-    return dataclasses.replace(task, condemned=task.condemned | {item})
+def _condemned(task: ShardTask, item: int, failure: Failure) -> ShardTask:
+    return dataclasses.replace(task, condemned={**task.condemned, item: failure})
 
 
-def _close(out: Path, listed: list[sources.Source], frames: int, started: float, workers: int) -> int:
+def _without_the_gone(task: ShardTask, found: walk.Found) -> ShardTask:
+    """The task without the sources that have vanished or changed since they were listed."""
+    for position, source in enumerate(task.sources):
+        size = found.bytes_of.get(source.path)
+        if size is None:
+            task = _condemned(task, position, Failure(walk.MISSING, "no longer there"))
+        elif size != source.bytes:
+            message = f"it had {source.bytes} bytes when it was listed and has {size}"
+            task = _condemned(task, position, Failure(process.CHANGED, message))
+    return task
+
+
+def _close(
+    out: Path,
+    listed: list[sources.Source],
+    found: walk.Found,
+    skipped: dict[str, str],
+    frames: int,
+    started: float,
+    workers: int,
+) -> int:
     """Balance the ledgers, write them and the manifest, print the sums."""
     parts = [json.loads(layout.part_path(out, n).read_text()) for n in sorted({source.shard for source in listed})]
-    counts = ledgers.balance((source.path for source in listed), parts)
+    counts = ledgers.balance((source.path for source in listed), parts, found.bytes_of, skipped)
     if counts.clips:
         table, header = manifest_update.from_parts(parts, json.loads((out / "protocol.json").read_text()))
         manifest_update.commit(out, table, header)
-    ledgers.write(out, parts)
+    ledgers.write(out, parts, skipped)
     print(ledgers.table(counts))
+    if counts.rejected[process.ERROR]:
+        print(f"errors   {counts.rejected[process.ERROR]}; tracebacks in {out / process.ERRORS_FILE}")
     if frames:
         seconds = time.monotonic() - started
         print(
@@ -204,6 +299,8 @@ def _limits(args: argparse.Namespace) -> Limits:
         raise command.UserError("--min-seconds must be above 0 and not above --max-seconds")
     if args.sources_per_shard < 1 or args.workers < 0:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
+    if not (args.idle_seconds > 0 and args.source_seconds > 0):
+        raise command.UserError("--idle-seconds and --source-seconds must be above 0")
     if args.identity and args.layout != "folder":
         raise command.UserError(f"--layout {args.layout} names the people itself; leave --identity out")
     return Limits(args.min_seconds, args.max_seconds, args.min_face_px)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -16,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.extract import names
 from data_pipeline.extract.corpora.layouts import Fact, Video
 from data_pipeline.shards.manifest import SCHEMA
 from mytalk import atomic
 from mytalk.command import UserError
 
-SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 FILE = "sources.json"
 FORMAT = 1
 OWN_FACTS = {*SCHEMA.names, "duplicate_group"}
@@ -29,7 +28,7 @@ OWN_FACTS = {*SCHEMA.names, "duplicate_group"}
 
 @dataclass(frozen=True)
 class Source:
-    """A video file: path relative to the corpus (with /), size when listed, who is in it, its shard.
+    """A video file: path relative to the corpus (with /, as text: names.py), size when listed, who is in it, its shard.
 
     `ranges_s`: [start, stop] in seconds of the parts to use, none: all. `facts`: what the corpus says of its clips.
     """
@@ -41,37 +40,13 @@ class Source:
     ranges_s: list[list[float]] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)
 
+    def file(self, videos: Path) -> Path:
+        """Where it lies."""
+        return videos / names.to_path(self.path)
+
     def row(self) -> dict[str, Any]:
         """As sources.json holds it: without ranges and facts where there are none."""
         return {name: value for name, value in asdict(self).items() if value or name not in ("ranges_s", "facts")}
-
-
-def walk(videos: Path, skip: Path | None = None) -> list[tuple[str, int]]:
-    """Video files below `videos` as (relative path, size in bytes), sorted by path.
-
-    Left out: other suffixes, hidden files, unfinished files (`atomic.TEMPORARY`), and the folder `skip`.
-    Links to folders are followed, each folder once. Raises OSError for a folder that cannot be read.
-    """
-    found: list[tuple[str, int]] = []
-    seen: set[tuple[int, int]] = set()
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    for folder, inner, names in os.walk(videos, onerror=stop, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen or (skip is not None and Path(folder).resolve() == skip):
-            inner[:] = []
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in names:
-            if name.startswith((".", atomic.TEMPORARY)) or Path(name).suffix.lower() not in SUFFIXES:
-                continue
-            path = Path(folder, name)
-            if path.is_file():
-                found.append((path.relative_to(videos).as_posix(), path.stat().st_size))
-    return sorted(found)
 
 
 def key_of(corpus: str, path: str, start_frame: int) -> str:
@@ -83,11 +58,11 @@ def key_of(corpus: str, path: str, start_frame: int) -> str:
 
 def listed(
     folder: Path, out: Path, settings: dict[str, Any], videos: Iterable[Video], bytes_of: dict[str, int]
-) -> list[Source]:
+) -> tuple[list[Source], list[str]]:
     """The frozen list with the `videos` that are new appended, saved in `out`; `bytes_of` is the size of every file.
 
-    Videos without a file are counted on stderr and join once they are there. Raises UserError where `out` was made with
-    other settings, where a listed file has changed since, for wrong videos, and where the list is empty.
+    And the paths of videos without a file, which join once they are there. Raises UserError where `out` was made with
+    other settings, for wrong videos, and where the list is empty.
     """
     saved = _load(out) or {"format": FORMAT, "settings": settings, "sources": []}
     for name, value in settings.items():
@@ -95,15 +70,13 @@ def listed(
         if before != value:
             raise UserError(f"{out} was made with {name} = {before}, now {value}; name another folder")
     sources = [Source(**row) for row in saved["sources"]]
-    for source in sources:
-        if bytes_of.get(source.path, source.bytes) != source.bytes:
-            raise UserError(f"{folder / source.path} has changed since it was listed; name another folder")
     known = {source.path for source in sources}
     fresh = [video for video in sorted(videos, key=lambda video: video.path) if video.path not in known]
     there = [video for video in fresh if video.path in bytes_of]
-    if missing := len(fresh) - len(there):
-        first = next(video.path for video in fresh if video.path not in bytes_of)
-        print(f"{missing} videos of the corpus's lists are missing in {folder}, the first is {first}", file=sys.stderr)
+    missing = [video.path for video in fresh if video.path not in bytes_of]
+    if missing:
+        counted = f"{len(missing)} videos of the corpus's lists are missing in {folder}"
+        print(f"{counted}, the first is {missing[0]}", file=sys.stderr)
     first_shard = max((source.shard for source in sources), default=-1) + 1
     for number, video in enumerate(there):
         shard = first_shard + number // settings["sources_per_shard"]
@@ -117,7 +90,7 @@ def listed(
         rows = [source.row() for source in sources]
         kept = {name: value for name, value in settings.items() if (name, value) != ("layout", "folder")}
         atomic.write_json(out / FILE, {"format": FORMAT, "settings": kept, "sources": rows})
-    return sources
+    return sources, missing
 
 
 def _united(video: Video) -> list[list[float]]:

@@ -80,7 +80,7 @@ def _find_faces(
     if not ranges:
         track = find_faces(media.read_frames(path, FRAME_HZ), detector, lambda: tick(1))
         return track, np.ones(len(track.found_T), bool)
-    frames = media.read_frames(path, FRAME_HZ, stop=ranges[-1][1])
+    frames = _alive(media.read_frames(path, FRAME_HZ, stop=ranges[-1][1]), tick)
     points, found, inside, at, width, height = [], [], [], 0, 0, 0
     for start, stop in ranges:
         skipped = sum(1 for _ in itertools.islice(frames, start - at))
@@ -92,6 +92,13 @@ def _find_faces(
         if count:
             width, height = track.width, track.height
     return FaceTrack(np.concatenate(points), np.concatenate(found), width, height), np.concatenate(inside)
+
+
+def _alive(frames: Iterator[np.ndarray], tick: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """The frames; says at each that work goes on, without counting it."""
+    for frame in frames:
+        tick(0)
+        yield frame
 
 
 def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
@@ -116,9 +123,16 @@ def why_nothing(surveyed: Survey, source_spans: list[spans.Span]) -> str:
     return max(source_spans, key=lambda span: span.stop - span.start).state
 
 
-def clips(path: Path, source: Source, corpus: str, surveyed: Survey, kept: list[spans.Span]) -> Iterator[Clip]:
-    """Second pass: the clips of the kept spans, in order."""
-    frames = media.read_frames(path, FRAME_HZ, stop=kept[-1].stop)
+def clips(
+    path: Path,
+    source: Source,
+    corpus: str,
+    surveyed: Survey,
+    kept: list[spans.Span],
+    tick: Callable[[int], None] = lambda n: None,
+) -> Iterator[Clip]:
+    """Second pass: the clips of the kept spans, in order; `tick(0)` at each frame says that work goes on."""
+    frames = _alive(media.read_frames(path, FRAME_HZ, stop=kept[-1].stop), tick)
     index = 0
     for span in kept:
         landmarks_TN2 = surveyed.landmarks_TN2[span.start : span.stop]

@@ -1,10 +1,13 @@
-"""The ledgers of an extraction: every source ends in one state, every span in one, and both add up."""
+"""The ledgers of an extraction: files, sources and spans. Each ends in one state, and all three add up.
+
+A file below the corpus's folder is a source or skipped; a source is extracted or rejected; a span is kept or rejected.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,9 @@ class LedgerError(AssertionError):
 
 @dataclass
 class ExtractionCounts:
-    """Counts of a whole extraction. `rejected` is by reason, `spans` by state, frames at 25 fps."""
+    """Counts of a whole extraction. `skipped` and `rejected` are by reason, `spans` by state, frames at 25 fps."""
 
+    skipped: Counter[str] = field(default_factory=Counter)
     sources: int = 0
     extracted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
@@ -39,15 +43,25 @@ class ExtractionCounts:
         return self.kept_frames / FRAME_HZ / 3600
 
 
-def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> ExtractionCounts:
-    """The counts of all parts, checked against the list of sources.
+def balance(
+    listed: Iterable[str],
+    parts: Iterable[dict[str, Any]],
+    files: Iterable[str] = (),
+    skipped: Mapping[str, str] | None = None,
+) -> ExtractionCounts:
+    """The counts of all parts, checked against the list of sources, and that against the `files` to try.
 
-    Raises LedgerError unless every listed source ends in exactly one state with a reason where rejected,
+    `skipped`: the reason of every path that is no source. Raises LedgerError unless each of the files is listed or
+    skipped and nothing is both, every listed source ends in exactly one state with a reason where rejected,
     the sources that have a kept span are the extracted ones, kept spans and clips correspond one to one,
     and no two clips share a key.
     """
-    listed = list(listed)
-    counts = ExtractionCounts(sources=len(listed))
+    listed, skipped = list(listed), skipped or {}
+    counts = ExtractionCounts(Counter(skipped.values()), len(listed))
+    if both := skipped.keys() & set(listed):
+        raise LedgerError(f"{min(both)} is a source and skipped")
+    if lost := set(files) - skipped.keys() - set(listed):
+        raise LedgerError(f"{min(lost)} is neither a source nor skipped")
     seen: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     for part in parts:
@@ -86,8 +100,8 @@ def balance(listed: Iterable[str], parts: Iterable[dict[str, Any]]) -> Extractio
     return counts
 
 
-def write(out: Path, parts: Iterable[dict[str, Any]]) -> None:
-    """Write OUT/ledger.jsonl: a line per source (state, reason, message), each followed by its spans."""
+def write(out: Path, parts: Iterable[dict[str, Any]], skipped: Mapping[str, str] | None = None) -> None:
+    """Write OUT/ledger.jsonl: a line per source (state, reason, message) and its spans; then the skipped paths."""
     with atomic.file(out / FILE, "w") as handle:
         for part in parts:
             for row in part["sources"]:
@@ -95,13 +109,18 @@ def write(out: Path, parts: Iterable[dict[str, Any]]) -> None:
                 handle.write(json.dumps(line, sort_keys=True) + "\n")
                 for span in row["spans"]:
                     handle.write(json.dumps({"span_of": row["source"], **span}, sort_keys=True) + "\n")
+        for path, reason in sorted((skipped or {}).items()):
+            handle.write(json.dumps({"skipped": path, "reason": reason}, sort_keys=True) + "\n")
 
 
 def table(counts: ExtractionCounts) -> str:
-    """The closing lines: sources and spans by state, clips and hours."""
+    """The closing lines: files, sources and spans by state, clips and hours."""
+    skipped = "".join(f", {n} {reason}" for reason, n in sorted(counts.skipped.items()))
     reasons = "".join(f", {n} {reason}" for reason, n in sorted(counts.rejected.items()))
     states = "".join(f", {n} {state}" for state, n in sorted(counts.spans.items()) if state != KEPT)
     return (
+        f"files    {counts.sources + counts.skipped.total()} = {counts.sources} sources + {counts.skipped.total()} "
+        f"skipped{_in_brackets(skipped)}\n"
         f"sources  {counts.sources} = {counts.extracted} extracted + {counts.rejected.total()} rejected"
         f"{_in_brackets(reasons)}\n"
         f"spans    {counts.spans.total()} = {counts.spans[KEPT]} kept + "

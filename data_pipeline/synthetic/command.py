@@ -10,13 +10,13 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.synthetic.workers import map_unordered
+from data_pipeline import pool
 from mytalk import atomic, command
 from mytalk.machine import cores
 from mytalk.progress import Progress
@@ -184,17 +184,26 @@ def _draw(out: Path, corpus: Corpus, clips: list[DrawnClip], workers: int) -> li
     frames = sum(round(corpus.seconds * clip.fps) for clip in clips)
     progress = Progress("drawing", frames, "frames")
     drawn = []
-    for one in map_unordered(partial(draw, out, corpus), clips, workers):
+
+    def on_done(clip: DrawnClip, one: DrawnTruth) -> None:
         drawn.append(one)
-        progress.step(round(corpus.seconds * one.clip.fps))
+        progress.step(round(corpus.seconds * clip.fps))
+
+    pool.run(clips, partial(draw, out, corpus), workers, pool.Hooks(on_done))
     progress.finish()
     return drawn
 
 
-def draw(out: Path, corpus: Corpus, clip: DrawnClip) -> DrawnTruth:
+def draw(
+    out: Path, corpus: Corpus, clip: DrawnClip, tick: Callable[[int, int], None] = lambda item, n: None
+) -> DrawnTruth:
     """Write one file unless it is there, and return its truth."""
+    import cv2
+
     from data_pipeline.synthetic import broken, performance
 
+    tick(0, 0)
+    cv2.setNumThreads(1)
     began, began_cpu = time.perf_counter(), time.process_time()
     base: dict[str, Any] = {"path": clip.path, "usable": clip.fault is None}
     path = out / clip.path
@@ -244,9 +253,13 @@ def _record_faces(out: Path, described: dict[str, Any], clips: list[DrawnClip], 
     paths = [out / clip.path for clip in clips]
     progress = Progress("looking for faces", len(paths), "clips")
     frames = found = 0
-    for looked_at, seen in map_unordered(found_faces.count, paths, workers):
-        frames, found = frames + looked_at, found + seen
+
+    def on_done(path: Path, counted: tuple[int, int]) -> None:
+        nonlocal frames, found
+        frames, found = frames + counted[0], found + counted[1]
         progress.step()
+
+    pool.run(paths, found_faces.count, workers, pool.Hooks(on_done))
     progress.finish()
     return _recorded(out, described, {"faces": {"frames": frames, "found": found}})
 

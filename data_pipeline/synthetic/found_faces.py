@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import av
+import cv2
 
 from mytalk.face.mediapipe_mesh import FaceDetector
 
@@ -18,8 +20,10 @@ def available() -> bool:
     return importlib.util.find_spec("mediapipe") is not None
 
 
-def count(path: Path) -> tuple[int, int]:
+def count(path: Path, tick: Callable[[int, int], None] = lambda item, n: None) -> tuple[int, int]:
     """(frames looked at, frames with a face) of a video."""
+    tick(0, 0)
+    cv2.setNumThreads(1)
     looked_at = found = 0
     detector = _detector()
     detector.reset()

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+
+from data_pipeline.pool import ItemFailed
+from mytalk.command import UserError
 
 
 def work(task: tuple, tick) -> list[str]:
-    """Work whose items may kill their process: `die`, or `die once` (a file remembers)."""
+    """Work whose items may fail as their names say; with ` once` a file in the folder remembers it.
+
+    Returns the items that were done and the number of this process.
+    """
     folder, items, condemned = task
     done = []
     for position, item in enumerate(items):
         tick(position, 1)
         if position in condemned:
+            done.append(f"{item}: {condemned[position]}")
             continue
-        if item == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if item == "die once" and not os.path.exists(f"{folder}/died"):
-            open(f"{folder}/died", "w").close()
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if item == "full disk":
-            raise OSError(28, "No space left on device", "/some/file")
-        if item == "bug":
-            raise KeyError("oops")
+        kind, _, once = item.partition(" once")
+        if kind in FAILURES and not (once == "" and item.endswith(" once") and os.path.exists(f"{folder}/{kind}")):
+            open(f"{folder}/{kind}", "w").close()
+            FAILURES[kind](tick, position)
         done.append(item)
-    return done
+    return [*done, str(os.getpid())]
+
+
+def _hang(tick, position) -> None:
+    time.sleep(60)
+
+
+def _never_end(tick, position) -> None:
+    while True:
+        time.sleep(0.01)
+        tick(position, 1)
+
+
+def _raise(error: BaseException):
+    def fail(tick, position) -> None:
+        raise error
+
+    return fail
+
+
+FAILURES = {
+    "die": lambda tick, position: os.kill(os.getpid(), signal.SIGKILL),
+    "crash": lambda tick, position: os.kill(os.getpid(), signal.SIGSEGV),
+    "hang": _hang,
+    "never end": _never_end,
+    "no memory": _raise(MemoryError()),
+    "dead disk": _raise(ItemFailed("storage", "Input/output error")),
+    "full disk": _raise(OSError(28, "No space left on device", "/some/file")),
+    "bug": _raise(KeyError("oops")),
+    "wrong": _raise(UserError("this is wrong; mend it")),
+}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_pipeline.extract import names
 from data_pipeline.extract.corpora.layouts import Fact, Video
 from mytalk.command import UserError
 
@@ -25,8 +26,8 @@ def videos(folder: Path, paths: list[str]) -> Iterator[Video]:
     for path in paths:
         subset, person, _ = path.split("/")
         facts: dict[str, Fact] = {"subset": subset}
-        labels = (folder / path).with_suffix(".txt")
-        text = labels.read_text() if labels.is_file() else ""
+        labels = (folder / names.to_path(path)).with_suffix(".txt")
+        text = labels.read_text(errors="replace") if labels.is_file() else ""
         if confidence := re.search(r"^Conf:\s*(-?\d+)", text, re.M):
             facts["asr_confidence"] = int(confidence[1])
         yield Video(path, person, facts=facts)

@@ -102,7 +102,7 @@ def test_a_tree_of_another_layout_is_refused_in_one_line(tmp_path, layout):
 
 def listed(out: Path, *videos: Video) -> list[sources.Source]:
     settings = {"corpus": "c", "sources_per_shard": 2, "layout": "folder"}
-    return sources.listed(out, out, settings, videos, {video.path: 5 for video in videos})
+    return sources.listed(out, out, settings, videos, {video.path: 5 for video in videos})[0]
 
 
 def test_ranges_that_touch_are_united_and_facts_keep_their_type(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.extract import pool, process, sources, spans, survey
+from data_pipeline.extract import names, sources, spans
 from data_pipeline.extract.corpora import folder
 from data_pipeline.shards import ledger
-from mytalk.command import UserError, one_line
+from data_pipeline.shards.manifest import Manifest
+from mytalk import media
+from mytalk.command import UserError
 from mytalk.face import crop
-from tests.helpers import deadly, stub_extract
+from tests.helpers import stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
@@ -43,7 +46,7 @@ def whole(videos, tmp_path_factory) -> tuple[Path, int]:
 
 
 def parts(out: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((out / "parts").iterdir())]
+    return [json.loads(path.read_text()) for path in sorted((out / "parts").glob("*"))]
 
 
 def test_invariant_4_every_source_and_span_ends_in_one_state(whole):
@@ -249,6 +252,106 @@ def test_refusals_in_one_line(videos, whole, tmp_path):
     assert "nothing was extracted" in said
 
 
+def copied(videos: Path, to: Path) -> Path:
+    shutil.copytree(videos, to)
+    return to
+
+
+def test_videos_that_vanish_or_change_after_they_were_listed_are_rejected_by_name(videos, tmp_path):
+    mine, out = copied(videos, tmp_path / "videos"), tmp_path / "out"
+    assert stub_extract.run(mine, out, *OPTIONS)[0] == 0
+    (out / "parts/000000.json").unlink()  # its sources are tried again
+    (mine / "ann/talk.mp4").unlink()
+    (mine / "bob/lost.mp4").write_bytes(b"another file")
+    code, said = stub_extract.run(mine, out, *OPTIONS)
+    assert code == 0, said
+    reasons = {row["source"]: row.get("reason") for part in parts(out) for row in part["sources"]}
+    assert (reasons["ann/talk.mp4"], reasons["bob/lost.mp4"]) == ("missing", "changed")
+    assert [reason for reason in reasons.values() if reason in ("missing", "changed")] == ["missing", "changed"]
+
+
+def test_a_folder_whose_videos_are_all_gone_is_refused(videos, tmp_path):
+    mine, out = copied(videos, tmp_path / "videos"), tmp_path / "out"
+    assert stub_extract.run(mine, out, *OPTIONS)[0] == 0
+    for path in (out / "parts").iterdir():
+        path.unlink()
+    shutil.rmtree(mine)
+    mine.mkdir()
+    code, said = stub_extract.run(mine, out, *OPTIONS)
+    assert code == 1
+    assert "is it mounted" in said
+    assert not list((out / "parts").iterdir())
+
+
+def many(videos: Path, to: Path) -> Path:
+    """A dozen videos that are too short, and one to keep."""
+    for number in range(12):
+        (to / f"p{number:02d}").mkdir(parents=True)
+        shutil.copy(videos / "bob/short.mp4", to / f"p{number:02d}/a.mp4")
+    shutil.copytree(videos / "ann", to / "z")
+    return to
+
+
+ONE_EACH = ("--corpus", "c", "--sources-per-shard", "1", "--min-face-px", "16")
+
+
+def test_many_dead_files_are_rejected_by_name(videos, tmp_path, monkeypatch):
+    def dead(path):
+        if path.parent.name.startswith("p"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return probe(path)
+
+    probe = media.probe
+    monkeypatch.setattr(media, "probe", dead)
+    mine, out = many(videos, tmp_path / "videos"), tmp_path / "out"
+    code, said = stub_extract.run(mine, out, *ONE_EACH)
+    assert code == 0, said
+    ended = [(row["source"], row.get("reason")) for part in parts(out) for row in part["sources"]]
+    assert ended == [*((f"p{number:02d}/a.mp4", "storage") for number in range(12)), ("z/talk.mp4", None)]
+
+
+def test_a_storage_that_goes_stops_the_run_and_loses_nothing(videos, tmp_path, monkeypatch):
+    mine, out = many(videos, tmp_path / "videos"), tmp_path / "out"
+
+    def unmounted(path):
+        if mine.exists():
+            mine.rename(tmp_path / "elsewhere")
+        return probe(path)
+
+    probe = media.probe
+    monkeypatch.setattr(media, "probe", unmounted)
+    code, said = stub_extract.run(mine, out, *ONE_EACH)
+    assert code == 75
+    assert "seems to be gone" in said.strip().splitlines()[-1]
+    assert parts(out) == []
+    monkeypatch.undo()
+    (tmp_path / "elsewhere").rename(mine)
+    assert stub_extract.run(mine, out, *ONE_EACH)[0] == 0
+    assert len(parts(out)) == 13
+
+
+NAMES = [b"\xca\xd3\xc6\xb5.mp4", b"-v.mp4", b"a\nb.mp4", b"%03d.mp4", b"12:30.mp4", b"\\x41.mp4", b"x" * 250 + b".mp4"]
+
+
+def test_a_file_name_is_bytes(videos, tmp_path):
+    """A name that is not UTF-8 is escaped, reversibly, in the ledger, the manifest and the messages."""
+    mine, out = tmp_path / "videos", tmp_path / "out"
+    for number, name in enumerate(NAMES):
+        (mine / f"{number}").mkdir(parents=True)
+        shutil.copy(videos / "ann/talk.mp4", os.path.join(os.fsencode(mine / f"{number}"), name))
+        shutil.copy(videos / "cat/text.mp4", os.path.join(os.fsencode(mine / f"{number}"), b"bad" + name[-200:]))
+    code, said = stub_extract.run(mine, out, *OPTIONS)
+    assert code == 0, said
+    manifest = Manifest.load(out)
+    there = [os.fsencode(names.to_path(source)).partition(b"/")[2] for source in manifest.column("source")]
+    assert there == NAMES
+    lines = [json.loads(line) for line in (out / ledger.FILE).read_text(encoding="utf-8").splitlines()]
+    rejected = [line for line in lines if line.get("state") == "rejected"]
+    assert {line["reason"] for line in rejected} == {"unreadable"}
+    assert rejected[0]["message"].partition(":")[0] == "0/bad\\xca\\xd3Ƶ.mp4"
+    assert code == stub_extract.run(mine, out, *OPTIONS)[0]
+
+
 def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path):
     out = tmp_path / "out"
     stub_extract.run(videos, out, *OPTIONS)
@@ -263,64 +366,6 @@ def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begun < 5
     assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")} == before
-
-
-# Worker processes ------------------------------------------------------------------------------------
-
-
-def run_pool(folder: Path, tasks: list[list[str]], workers: int) -> dict[int, list[str]]:
-    out: dict[int, list[str]] = {}
-    numbered = [(str(folder), tuple(items), frozenset()) for items in tasks]
-    by_items = {task[1]: index for index, task in enumerate(numbered)}
-    pool.run(
-        numbered,
-        deadly.work,
-        workers,
-        lambda task, item: (*task[:2], task[2] | {item}),
-        lambda task, item, n: None,
-        lambda task, result: out.update({by_items[task[1]]: result}),
-    )
-    return out
-
-
-def test_a_dying_worker_costs_only_the_guilty_item(tmp_path):
-    tasks = [["a", "b"], ["c", "die", "d"], ["die once", "e"], ["f"], ["die", "g", "die"]]
-    assert run_pool(tmp_path, tasks, 2) == {0: ["a", "b"], 1: ["c", "d"], 2: ["die once", "e"], 3: ["f"], 4: ["g"]}
-
-
-def test_errors_of_the_machine_cross_the_processes(tmp_path):
-    with pytest.raises(OSError, match="No space left") as caught:
-        run_pool(tmp_path, [["a"], ["full disk"]], 1)
-    assert caught.value.errno == 28
-    assert "free some space" in one_line(caught.value)
-    with pytest.raises(pool.WorkerCrash, match="KeyError"):
-        run_pool(tmp_path, [["bug"]], 1)
-
-
-def one_shard(videos: Path, out: Path, **more) -> process.ShardTask:
-    listed = tuple(sources.Source(path, 0, "c/x", 0) for path in ("ann/talk.mp4", "bob/talk.mp4"))
-    return process.ShardTask(videos, out, 0, listed, "c", survey.Limits(min_face_px=16), **more)
-
-
-def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path):
-    class FullDisk(stub_extract.StubDetector):
-        def detect(self, frame):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        process.write_shard(one_shard(videos, tmp_path), FullDisk(), lambda item, n: None)
-    assert not list(tmp_path.rglob("*.json"))
-
-
-def test_a_source_that_kills_its_workers_is_named_and_the_others_are_kept(videos, tmp_path):
-    task = one_shard(videos, tmp_path, condemned=frozenset({0}))
-    part = process.write_shard(task, stub_extract.StubDetector(), lambda item, n: None)
-    assert [(row["source"], row["state"]) for row in part["sources"]] == [
-        ("ann/talk.mp4", "rejected"),
-        ("bob/talk.mp4", "extracted"),
-    ]
-    books = ledger.balance(["ann/talk.mp4", "bob/talk.mp4"], [part])
-    assert books.rejected == {"worker_died": 1}
 
 
 # Rules -----------------------------------------------------------------------------------------------

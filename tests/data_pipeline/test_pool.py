@@ -1,0 +1,93 @@
+"""The pool of worker processes: a failure costs only the item that caused it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipeline import pool
+from data_pipeline.pool import Failure
+from mytalk.command import UserError, one_line
+from tests.helpers import deadly
+
+
+def run_pool(folder: Path, tasks: list[list[str]], workers: int, limits=None, on_failed=lambda *_: None):
+    """What became of each task's items, in order of tasks, and the processes that finished them."""
+    results: dict[tuple, list[str]] = {}
+    numbered = [(str(folder), tuple(items), {}) for items in tasks]
+
+    def condemn(task: tuple, item: int, failure: Failure) -> tuple:
+        return (*task[:2], {**task[2], item: failure.cause})
+
+    def on_done(task: tuple, result: list[str]) -> None:
+        results[task[1]] = result
+
+    hooks = pool.Hooks(on_done, on_failed=on_failed, condemn=condemn)
+    pool.run(numbered, deadly.work, workers, hooks, limits)
+    return [results[task[1]][:-1] for task in numbered], [int(results[task[1]][-1]) for task in numbered]
+
+
+def test_a_dying_worker_costs_only_the_guilty_item(tmp_path):
+    tasks = [["a", "b"], ["c", "die", "d"], ["crash once", "e"], ["f"], ["die", "g", "die"]]
+    results, _ = run_pool(tmp_path, tasks, 2)
+    assert results == [
+        ["a", "b"],
+        ["c", "die: worker_died", "d"],
+        ["crash once", "e"],
+        ["f"],
+        ["die: worker_died", "g", "die: worker_died"],
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_fails_once_is_tried_again_at_the_end_and_then_condemned(tmp_path, workers):
+    tasks = [["no memory", "a"], ["no memory once"], ["dead disk", "b"], ["dead disk once", "c"], ["d"]]
+    order = []
+    results, _ = run_pool(tmp_path, tasks, workers, on_failed=lambda task, item, failure: order.append(failure.cause))
+    assert results == [
+        ["no memory: out_of_memory", "a"],
+        ["no memory once"],
+        ["dead disk: storage", "b"],
+        ["dead disk once", "c"],
+        ["d"],
+    ]
+    assert set(order) == {"out_of_memory", "storage"}
+
+
+def test_an_item_over_its_time_is_condemned_and_only_its_worker_is_replaced(tmp_path):
+    tasks = [["hang", "a"], ["b"], ["never end", "c"], ["d"], ["e"]]
+    begun = time.monotonic()
+    results, processes = run_pool(tmp_path, tasks, 1, pool.TimeLimits(idle_s=2, item_s=3))
+    assert results == [["hang: timeout", "a"], ["b"], ["never end: timeout", "c"], ["d"], ["e"]]
+    assert time.monotonic() - begun < 30
+    assert processes[3] == processes[4]  # a worker is kept from task to task
+    assert len(set(processes)) == 2  # the first task begins with the process that is killed
+
+
+def test_errors_of_the_machine_and_of_the_user_cross_the_processes(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_pool(tmp_path, [["a"], ["full disk"]], 1)
+    assert caught.value.errno == 28
+    assert "free some space" in one_line(caught.value)
+    with pytest.raises(UserError, match="mend it"):
+        run_pool(tmp_path, [["wrong"]], 1)
+    with pytest.raises(pool.WorkerCrash, match="KeyError"):
+        run_pool(tmp_path, [["bug"]], 1)
+
+
+def test_what_a_hook_raises_ends_the_run_and_its_workers(tmp_path):
+    def stop(task, item, failure):
+        raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        run_pool(tmp_path, [["dead disk"], ["hang"]], 2, on_failed=stop)
+
+
+def test_without_condemning_a_worker_that_dies_twice_is_one_line(tmp_path):
+    hooks: pool.Hooks = pool.Hooks(lambda task, result: None)
+    with pytest.raises(UserError, match="fewer --workers"):
+        pool.run([(str(tmp_path), ("die",), {})], deadly.work, 1, hooks)
+    assert os.path.exists(tmp_path / "die")
