@@ -23,7 +23,8 @@ from mytalk.progress import Progress
 
 FPS = 25
 OTHER_FPS = 30  # of one usable clip: what reads it must go by time
-FORMAT = 1  # raised when the same arguments give other pictures or other truth
+VERSION = 2  # raised when the same arguments give other pictures or other truth; 2: heads turn in space
+NAME = f"drawn-v{VERSION}"  # of the corpus, for --corpus of `extract`: so every table says which corpus it is about
 
 # Files that extraction must refuse, by what is wrong with them.
 BROKEN = ("truncated", "no_audio", "no_face", "not_a_video")
@@ -50,7 +51,7 @@ class Corpus:
     seconds: float
     size: int
     broken: bool
-    format: int = FORMAT
+    version: int = VERSION
 
     def clips(self) -> list[DrawnClip]:
         """Every file of the corpus in the order of truth.jsonl."""
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         described = _record_rate(out, described, drawn)
     if "faces" not in described:
         described = _record_faces(out, described, [clip for clip in clips if clip.fault is None], workers)
-    print(f"{out}: {corpus.identities} people, {len(clips)} files, truth in truth.jsonl")
+    print(f"{out}: {corpus.identities} people, {len(clips)} files, {NAME}, truth in truth.jsonl")
     for line in report(described):
         print(line)
     return command.EXIT_DONE
@@ -172,6 +173,8 @@ def _described(out: Path, corpus: Corpus) -> dict[str, Any]:
         before = described["arguments"]
     except (ValueError, KeyError, TypeError) as error:
         raise command.UserError(f"{path} is unreadable; remove {out}, or name a new folder") from error
+    if before.get("version") != VERSION:
+        raise command.UserError(f"{out} was drawn by another version than {NAME}; remove it, or name a new folder")
     changed = [name for name, value in vars(corpus).items() if before.get(name) != value]
     if changed:
         was = ", ".join(f"{name} {before.get(name)}" for name in changed)
@@ -205,7 +208,7 @@ def draw(
     tick(0, 0)
     cv2.setNumThreads(1)
     began, began_cpu = time.perf_counter(), time.process_time()
-    base: dict[str, Any] = {"path": clip.path, "usable": clip.fault is None}
+    base: dict[str, Any] = {"path": clip.path, "usable": clip.fault is None, "corpus": NAME}
     path = out / clip.path
     there = path.is_file()
     if clip.fault is not None:
@@ -216,7 +219,7 @@ def draw(
         return DrawnTruth(clip, base | {"reason": clip.fault, "why": broken.WHY[clip.fault]}, 0, 0.0, 0.0)
     done = performance.perform(corpus.seed, clip.identity, clip.number, corpus.seconds, clip.fps)
     base |= {"identity": path.parent.name, "seed": corpus.seed, "fps": clip.fps, "size": corpus.size}
-    base |= {"frames": len(done.times_T)} | performance.truth(done, corpus.size)
+    base |= {"frames": len(done.times_T)} | performance.truth(corpus.seed, clip.identity, done, corpus.size)
     if there:
         return DrawnTruth(clip, base, 0, 0.0, 0.0)
     atomic.write_bytes(path, performance.film(corpus.seed, clip.identity, done, corpus.size))

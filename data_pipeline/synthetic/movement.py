@@ -9,47 +9,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
+YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 25.0, 15.0, 10.0  # degrees that no head exceeds
+
 
 @dataclass(frozen=True)
 class Pose:
-    """One frame's pose: shift in px, roll and its centre as in the picture, yaw and pitch in radians, scale,
-    eyelids (0 open, 1 closed), gaze in px, brows raised in px."""
+    """One frame's pose. Angles in degrees, as in paint/projection.py: yaw to the image's right, pitch down, roll
+    clockwise. Scale, and shift in px; eyelids (0 open, 1 closed), gaze in px, brows raised in px."""
 
-    x: float
-    y: float
-    roll: float
     yaw: float
     pitch: float
+    roll: float
     scale: float
+    x: float
+    y: float
     lids: float
     gaze_x: float
     gaze_y: float
     brows: float
 
 
-def poses(random: np.random.Generator, times_s: np.ndarray) -> list[Pose]:
-    """Poses at `times_s` (T,), smooth in time and different in every clip."""
+FRONTAL = Pose(yaw=0, pitch=0, roll=0, scale=1, x=0, y=0, lids=0, gaze_x=0, gaze_y=0, brows=0)
+
+
+def poses(random: np.random.Generator, times_s: np.ndarray, liveliness: float) -> list[Pose]:
+    """Poses at `times_s` (T,), smooth in time and different in every clip.
+
+    `liveliness` (0 to 1) is the person's: how far the head turns and how much it moves to and fro.
+    """
     times_T = np.asarray(times_s, dtype=np.float64)
-    still = random.uniform(0.6, 1.1)  # some clips are livelier than others
+    live = liveliness * random.uniform(0.7, 1.2)  # some clips are livelier than others
+
+    def turned(limit: float, rest: float, reach: float, fastest_hz: float) -> np.ndarray:
+        wanted_T = random.uniform(-rest, rest) + reach * _sway(random, times_T, fastest_hz)
+        return limit * np.tanh(wanted_T / limit)
+
     columns = {
-        "x": random.uniform(-10, 10) + 9 * still * _sway(random, times_T),
-        "y": random.uniform(-6, 6) + 5 * still * _sway(random, times_T),
-        "roll": random.uniform(-0.04, 0.04) + 0.05 * still * _sway(random, times_T),
-        "yaw": random.uniform(-0.08, 0.08) + 0.13 * still * _sway(random, times_T),
-        "pitch": 0.07 * still * _sway(random, times_T),
-        "scale": random.uniform(0.94, 1.03) + 0.015 * _sway(random, times_T),
+        "yaw": turned(YAW_LIMIT, 4 + 8 * live, 4 + 22 * live, 0.9),
+        "pitch": turned(PITCH_LIMIT, 2 + 3 * live, 3 + 8 * live, 1.4),
+        "roll": turned(ROLL_LIMIT, 2, 2 + 4 * live, 0.9),
+        "scale": random.uniform(0.93, 1.02) + (0.01 + 0.05 * live) * _sway(random, times_T, 0.5),
+        "x": random.uniform(-10, 10) + (4 + 8 * live) * _sway(random, times_T, 0.9),
+        "y": random.uniform(-6, 6) + (3 + 4 * live) * _sway(random, times_T, 0.9),
         "lids": _blinks(random, times_T),
         "gaze_x": 3.0 * _glances(random, times_T),
         "gaze_y": 1.2 * _glances(random, times_T),
-        "brows": 2.0 + 4.0 * still * _sway(random, times_T),
+        "brows": 2.0 + (2 + 2 * live) * _sway(random, times_T, 0.9),
     }
     return [Pose(**{name: float(column[t]) for name, column in columns.items()}) for t in range(len(times_T))]
 
 
-def _sway(random: np.random.Generator, times_T: np.ndarray) -> np.ndarray:
+def _sway(random: np.random.Generator, times_T: np.ndarray, fastest_hz: float) -> np.ndarray:
     """A slow wander between about -1 and 1, (T,): three sines of random phase."""
     total_T = np.zeros(len(times_T))
-    for hz, weight in ((0.17, 0.6), (0.41, 0.35), (0.93, 0.13)):
+    for hz, weight in ((0.18 * fastest_hz, 0.6), (0.45 * fastest_hz, 0.35), (fastest_hz, 0.13)):
         turn = 2 * np.pi * (hz * random.uniform(0.8, 1.25) * times_T + random.random())
         total_T += weight * np.sin(turn)
     return total_T

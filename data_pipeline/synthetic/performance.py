@@ -5,7 +5,7 @@ Everything in it is a function of (seed, identity, clip) and of length, rate and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.synthetic.film import mp4
-from data_pipeline.synthetic.movement import Pose, poses
+from data_pipeline.synthetic.movement import FRONTAL, Pose, poses
 from data_pipeline.synthetic.paint import mouth
 from data_pipeline.synthetic.paint.face import Face
 from data_pipeline.synthetic.paint.portrait import portrait
@@ -46,7 +46,7 @@ def perform(seed: int, identity: int, clip: int, seconds: float, fps: int) -> Pe
     speech = speak(text, who.voice, frames / fps, lead_s=float(random.uniform(0.1, 0.4)))
     times_T = np.arange(frames) / fps
     shapes_TP = articulate(neutral_track(speech.phonemes), who.articulation, times_T)
-    moves = poses(np.random.default_rng([_MOVES, seed, identity, clip]), times_T)
+    moves = poses(np.random.default_rng([_MOVES, seed, identity, clip]), times_T, who.liveliness)
     return Performance(who, speech, times_T, shapes_TP, moves)
 
 
@@ -57,10 +57,19 @@ def pictures(seed: int, identity: int, performance: Performance, size: int) -> I
         yield face.frame(shape, pose)
 
 
-def truth(performance: Performance, size: int) -> dict[str, Any]:
-    """What the clip says and shows, as JSON: the record that a measurement on the video is held against."""
+def truth(seed: int, identity: int, performance: Performance, size: int) -> dict[str, Any]:
+    """What the clip says and shows, as JSON: the record that a measurement on the video is held against.
+
+    `pose` has the angles, scale and shift of every frame (see paint/projection.py; shift in px of the picture).
+    `lips` has the place of every point of mouth.LANDMARKS in the picture, [x, y] px from its top left edge.
+    `opening_px` and `width_px` are the gap of the inner lips and the distance of the corners in the picture,
+    `frontal_opening_px` and `frontal_width_px` the same in a head of scale 1 that looks straight ahead.
+    """
     who, speech = performance.who, performance.speech
     opening_T, width_T, rounding_T = performance.shapes_TP.T
+    lips_T62 = _face(seed, identity, size).lips(performance.shapes_TP, performance.poses_T)
+    frontal_T62 = _face(seed, identity, size).lips(performance.shapes_TP, [FRONTAL] * len(performance.poses_T))
+    moved = {"x": size / 512, "y": size / 512}
     return {
         "text": speech.text,
         "voice": asdict(who.voice),
@@ -70,7 +79,22 @@ def truth(performance: Performance, size: int) -> dict[str, Any]:
         "width": _listed(width_T),
         "rounding": _listed(rounding_T),
         "opening_1_px": round(mouth.gap(who, 1.0) * size / 512, 3),
+        "pose": {
+            name: _listed([getattr(pose, name) * moved.get(name, 1) for pose in performance.poses_T], 4)
+            for name in ("yaw", "pitch", "roll", "scale", "x", "y")
+        },
+        "lips": {name: np.round(lips_T62[:, i], 2).tolist() for i, name in enumerate(mouth.LANDMARKS)},
+        "opening_px": _listed(_distance(lips_T62, "upper_inner", "lower_inner"), 3),
+        "width_px": _listed(_distance(lips_T62, "left_corner", "right_corner"), 3),
+        "frontal_opening_px": _listed(_distance(frontal_T62, "upper_inner", "lower_inner"), 3),
+        "frontal_width_px": _listed(_distance(frontal_T62, "left_corner", "right_corner"), 3),
     }
+
+
+def _distance(lips_T62: np.ndarray, one: str, other: str) -> np.ndarray:
+    """Distance of two points of mouth.LANDMARKS per frame, (T,)."""
+    first, second = (lips_T62[:, mouth.LANDMARKS.index(name)] for name in (one, other))
+    return np.linalg.norm(first - second, axis=-1)
 
 
 @lru_cache(maxsize=2)
@@ -80,8 +104,8 @@ def _face(seed: int, identity: int, size: int) -> Face:
     return Face(who, portrait(who, size))
 
 
-def _listed(values_T: np.ndarray) -> list[float]:
-    return [round(float(value), 5) for value in values_T]
+def _listed(values_T: Iterable[float], digits: int = 5) -> list[float]:
+    return [round(float(value), digits) for value in values_T]
 
 
 def film(seed: int, identity: int, performance: Performance, size: int, audible: bool = True) -> bytes:

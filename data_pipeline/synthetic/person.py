@@ -74,6 +74,7 @@ class Person:
     background: str
     background_hue: float
     texture_seed: int
+    liveliness: float  # how much the head moves, 0 = hardly, 1 = far
     voice: Voice
     articulation: Articulation
 
@@ -126,6 +127,7 @@ def person(seed: int, identity: int) -> Person:
         background=BACKGROUNDS[int(random.integers(len(BACKGROUNDS)))],
         background_hue=spread(13, 0, 1),
         texture_seed=int(random.integers(1 << 31)),
+        liveliness=round(spread(31, 0, 1) ** 1.5, 4),
         voice=Voice(
             name=f"{ACCENTS[identity % len(ACCENTS)]}+{variants[turn % len(variants)]}",
             words_per_min=round(spread(19, 140, 185)),

@@ -1,8 +1,9 @@
 """Draws a frame: a person, a mouth shape and a pose become a picture.
 
-Eyes and mouth are painted on a copy of the head's sheet, in the head's own coordinates. One warp then turns,
-nods, lowers the jaw, raises the brows and moves the head, and lays it over the static scene. Its map is
-computed at every CELLth pixel only, where a field that smooth needs no more.
+Eyes and mouth are painted on a copy of the head's sheet, in the head's own coordinates seen from the front. One warp
+then lowers the jaw, raises the brows, and shows the sheet as it lies on the head's relief, which is turned and moved
+in space (projection.py), over the static scene. Its map is computed on a coarse grid only: a field that smooth needs no
+more.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import cv2
 import numpy as np
 
 from data_pipeline.synthetic.movement import Pose
-from data_pipeline.synthetic.paint import brush, mouth
+from data_pipeline.synthetic.paint import brush, mouth, projection
 from data_pipeline.synthetic.paint.canvas import CENTRE
 from data_pipeline.synthetic.paint.portrait import Portrait
+from data_pipeline.synthetic.paint.relief import relief
 from data_pipeline.synthetic.person import Person
 
-CELL = 8  # px of the picture between computed points of the warp
+CELL = 6  # px between computed points of the warp
 JAW_SHARE = 0.55  # of the gap between the lips by which the chin goes down
 WHITE = (214, 222, 226)
 
@@ -28,9 +30,10 @@ class Face:
         self.who, self.still = who, still
         self.size = still.scene.shape[0]
         self.sheet = still.head.copy()
-        ahead = CELL // 2 - 0.5
-        at = np.arange(-1, self.size // CELL + 2, dtype=np.float32) * CELL + ahead
-        self.grid_x, self.grid_y = np.meshgrid(at, at)
+        self.cell = max(1, round(CELL * still.scale))
+        # Nodes of the warp's grid in px at 512, along x and along y: one more than the picture needs on each side.
+        at = (np.arange(-1, -(-self.size // self.cell) + 1) + 0.5) * self.cell / still.scale
+        self.grid_x, self.grid_y = at - CENTRE[0], at - CENTRE[1]
         self.mouth_box = self._box(-78, who.mouth_y - 45, 78, who.mouth_y + 88)
         reach_x, reach_y = who.eye_half_width + 9, who.eye_half_height + 9
         self.eye_boxes = [
@@ -55,7 +58,7 @@ class Face:
         who = self.who
         down = np.clip((y - who.mouth_y + 12) / (who.chin_y - who.mouth_y + 12), 0, 1)
         # Half straight, half smooth: steeper, and the warp of a wide open mouth would fold the chin.
-        return 0.5 * down * (1 + down * (3 - 2 * down)) * np.exp(-((np.abs(x) / (1.02 * who.half_width)) ** 4))
+        return 0.5 * down * (1 + down * (3 - 2 * down)) * np.exp(-(((x / (1.02 * who.half_width)) ** 2) ** 2))
 
     def _paint_mouth(self, edges: mouth.Contours) -> None:
         box = self.mouth_box
@@ -111,34 +114,47 @@ class Face:
         brush.disc(ball, to_px(x + 3 * np.sign(who.light_x), y - 3.5), (2 * scale, 2 * scale), (250, 250, 250))
         return ball
 
+    def lips(self, shapes_TP: np.ndarray, poses_T: list[Pose]) -> np.ndarray:
+        """Where the points mouth.LANDMARKS are drawn, (T, 6, 2) px from the picture's top left edge."""
+        return np.stack([self._lips(shape, pose) for shape, pose in zip(shapes_TP, poses_T)])
+
+    def _lips(self, shape: np.ndarray, pose: Pose) -> np.ndarray:
+        edges = mouth.contours(self.who, *(float(value) for value in shape))
+        points_62 = mouth.landmarks(edges)
+        rest_y = self._at_rest(points_62[:, 0], points_62[:, 1], JAW_SHARE * edges.gap, pose)
+        z = relief(self.who, points_62[:, 0], rest_y)
+        return (projection.shown_at(np.column_stack([points_62, z]), pose) + CENTRE) * self.still.scale
+
     def _warp(self, jaw_px: float, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
         """For every pixel of the picture the pixel (x, y) of the sheet that it shows, each (H, W) float32."""
-        who, scale = self.who, self.still.scale
-        # The pose undone: around a point below the chin, about which a head turns.
-        pivot_x, pivot_y = 0.0, 90.0
-        x = ((self.grid_x + 0.5) / scale - CENTRE[0] - pose.x - pivot_x) / pose.scale
-        y = ((self.grid_y + 0.5) / scale - CENTRE[1] - pose.y - pivot_y) / pose.scale
-        cos, sin = np.float32(np.cos(pose.roll)), np.float32(np.sin(pose.roll))
-        x, y = x * cos + y * sin + pivot_x, y * cos - x * sin + pivot_y
-        depth = self._depth_at(x, y)
-        x = x - np.float32(pose.yaw) * depth
-        y = y - np.float32(pose.pitch) * depth
-        brow = np.exp(-0.5 * ((y - who.brow_y) / 13) ** 2) * np.exp(-((x / 88) ** 4))
-        y = y - jaw_px * self.jaw_weight(x, y) + pose.brows * brow
-        map_x = (x + CENTRE[0]) * scale - 0.5
-        map_y = (y + CENTRE[1]) * scale - 0.5
-        return self._fine(map_x), self._fine(map_y)
+        x, y = self.grid_x[None], self.grid_y[:, None]
+        z = self._depth_at(*np.broadcast_arrays(x, self._at_rest(x, y, jaw_px, pose)))
+        x, y = projection.seen_through(self.grid_x, self.grid_y, z, pose)
+        sheet = self._pixels(np.stack([x, self._at_rest(x, y, jaw_px, pose)], -1))
+        upright_x, upright_y = projection.upright(self.grid_x[None], self.grid_y[:, None], pose)
+        sheet = _between(sheet, self._node(upright_x, self.grid_x), self._node(upright_y, self.grid_y))
+        return self._fine(sheet[..., 0]), self._fine(sheet[..., 1])
+
+    def _at_rest(self, x: np.ndarray, y: np.ndarray, jaw_px: float, pose: Pose) -> np.ndarray:
+        """The y on the sheet of what jaw and brows have moved to (x, y)."""
+        brow = np.exp(-0.5 * ((y - self.who.brow_y) / 13) ** 2) * np.exp(-(((x / 88) ** 2) ** 2))
+        return y - jaw_px * self.jaw_weight(x, y) + pose.brows * brow
 
     def _depth_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        scale = self.still.scale
-        map_x, map_y = (x + CENTRE[0]) * scale - 0.5, (y + CENTRE[1]) * scale - 0.5
-        return cv2.remap(self.still.depth, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
+        at = self._pixels(np.stack([x, y], -1)).astype(np.float32)
+        return cv2.remap(
+            self.still.depth, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ).astype(np.float64)
+
+    def _node(self, at: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """Coordinates in px as fractional indices of the grid's nodes, cut off at its ends."""
+        return np.clip((at - grid[0]) / (grid[1] - grid[0]), 0, len(grid) - 1.001)
 
     def _fine(self, coarse: np.ndarray) -> np.ndarray:
         """A field at every pixel from its values at the grid, whose border of one cell is cut off."""
-        side = coarse.shape[0] * CELL
+        side = coarse.shape[0] * self.cell
         fine = cv2.resize(coarse.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-        return fine[CELL : CELL + self.size, CELL : CELL + self.size]
+        return fine[self.cell : self.cell + self.size, self.cell : self.cell + self.size]
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         return (points + CENTRE) * self.still.scale - 0.5
@@ -147,3 +163,12 @@ class Face:
         """The pixels of a rectangle given in px at 512, as (rows, columns)."""
         low, high = self._pixels(np.array([[left, top], [right, bottom]]))
         return slice(int(low[1]), int(high[1]) + 1), slice(int(low[0]), int(high[0]) + 1)
+
+
+def _between(field: np.ndarray, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Bilinear interpolation of a field (G, G, 2) at fractional rows and columns; cv2.remap rounds these to 1/32."""
+    left, top = column.astype(int), row.astype(int)
+    right, down = (column - left)[..., None], (row - top)[..., None]
+    upper = field[top, left] * (1 - right) + field[top, left + 1] * right
+    lower = field[top + 1, left] * (1 - right) + field[top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down

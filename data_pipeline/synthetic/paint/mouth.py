@@ -22,6 +22,9 @@ DARK = (22, 12, 38)
 TEETH = (206, 222, 232)
 TONGUE = (66, 56, 138)
 
+# Points of the lips whose places the truth tells; the corners as the image has them, the others at the middle.
+LANDMARKS = ("left_corner", "right_corner", "upper_outer", "upper_inner", "lower_inner", "lower_outer")
+
 _ACROSS_M = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 25))  # denser towards the corners, where lips curve most
 
 
@@ -67,6 +70,13 @@ def contours(person: Person, opening: float, width: float, rounding: float) -> C
         np.stack([outer_x, lower_M + under_M], -1),
         open_px,
     )
+
+
+def landmarks(edges: Contours) -> np.ndarray:
+    """Points of the lips (6, 2) in the order of LANDMARKS."""
+    middle = len(_ACROSS_M) // 2
+    rows = [edges.upper_outer, edges.upper_inner, edges.lower_inner, edges.lower_outer]
+    return np.stack([edges.upper_outer[0], edges.upper_outer[-1], *(row[middle] for row in rows)])
 
 
 def paint(patch: np.ndarray, person: Person, edges: Contours, to_px: ToPixels, scale: float) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from data_pipeline.synthetic.paint import hair
 from data_pipeline.synthetic.paint.canvas import Canvas, as_bytes, mix
-from data_pipeline.synthetic.paint.hair import SKULL_TOP, outline
+from data_pipeline.synthetic.paint.hair import outline
+from data_pipeline.synthetic.paint.relief import relief
 from data_pipeline.synthetic.paint.scene import scene
 from data_pipeline.synthetic.person import Person
 
@@ -24,7 +25,7 @@ class Portrait:
 
     scene: np.ndarray  # background with neck, shoulders and clothes, (H, W, 3)
     head: np.ndarray  # sheet
-    depth: np.ndarray  # how far the head stands out towards the camera, px at 512, (H, W) float32
+    depth: np.ndarray  # z of the head's surface (see `relief`), (H, W) float32
     scale: float
 
 
@@ -33,33 +34,9 @@ def portrait(who: Person, size: int) -> Portrait:
     canvas = Canvas(size)
     random = np.random.default_rng(who.texture_seed)
     behind = scene(canvas, who, random)
-    depth = _depth(canvas, who)
+    depth = relief(who, canvas.x, canvas.y).astype(np.float32)
     head = cv2.GaussianBlur(_head(canvas, who, depth, random), (0, 0), 0.6 * canvas.scale)
     return Portrait(as_bytes(behind), as_bytes(head), depth, canvas.scale)
-
-
-def _depth(canvas: Canvas, who: Person) -> np.ndarray:
-    """The relief of the head: skull, brow, nose, cheeks, chin, as a sum of hills. px, (H, W)."""
-    across = canvas.x / (1.12 * who.half_width)
-    along = np.where(canvas.y > 0, canvas.y / (1.14 * who.chin_y), canvas.y / (1.12 * SKULL_TOP))
-    depth = 84 * np.sqrt(np.maximum(1 - across**2 - along**2, 0.02))
-    down = np.clip((canvas.y - who.eye_y + 16) / (who.nose_y - who.eye_y + 16), 0, 1)
-    end = np.clip((canvas.y - who.nose_y + 0.012 * canvas.x**2) / 15, 0, 1)
-    ridge = 24 * down**1.2 * (1 - end**2 * (3 - 2 * end))
-    breadth = (0.34 + 0.18 * down) * who.nose_half_width
-    depth += ridge * np.exp(-0.5 * (canvas.x / breadth) ** 2)
-    for turn in (-1, 1):
-        depth += 8 * canvas.bump(turn * who.nose_half_width * 0.72, who.nose_y, 6, 6)
-        depth += 6 * canvas.bump(turn * 40, who.brow_y + 8, 30, 10)
-        depth -= 11 * canvas.bump(turn * who.eye_x, who.eye_y - 4, 25, 15)
-        depth += 4 * canvas.bump(turn * who.eye_x, who.eye_y, 15, 9)
-        depth += 9 * canvas.bump(turn * 54, 26, 26, 26)
-        depth -= 3 * canvas.bump(turn * 52, who.mouth_y - 10, 7, 24)
-    depth += 7 * canvas.bump(0, who.mouth_y, 40, 26)
-    depth -= 2.5 * canvas.bump(0, (who.nose_y + who.mouth_y) / 2 + 3, 5, 9)
-    depth -= 5 * canvas.bump(0, who.mouth_y + who.lower_lip + 9, 26, 6)
-    depth += 9 * canvas.bump(0, who.chin_y - 18, 24, 14)
-    return depth.astype(np.float32)
 
 
 def _head(canvas: Canvas, who: Person, depth: np.ndarray, random: np.random.Generator) -> np.ndarray:
