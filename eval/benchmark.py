@@ -18,7 +18,7 @@ from data_pipeline.shards.manifest import Manifest
 from eval import options, parallel, protocol
 from eval.metrics import evaluators
 from eval.report import build, check, page
-from eval.rows import saved
+from eval.rows import ridge, saved
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import command
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
     folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
-    digests = protocol.digests(manifest, {f"{name}_": (name, folder) for name, folder in folders.items()})
+    named = {f"{name}_": (name, folder) for name, folder in folders.items()}
+    digests = protocol.digests(manifest, settings, named)
     provenance = {
         "protocol": protocol.block(protocol.videos(digests, args.detector), manifest, settings, tasks),
         "digests": digests,
@@ -70,6 +71,7 @@ def _benchmark_all(
     job: parallel.ScoringJob, manifest: Manifest, settings: Settings, folders: dict[str, Path], detector_name: str
 ) -> dict[str, Any]:
     refused = evaluators.refused(folders)
+    fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
 
     def scorer(device) -> parallel.Scorer:
         from eval.rows import videos
@@ -77,12 +79,13 @@ def _benchmark_all(
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
         loaded = evaluators.load(folders, refused, device)
-        bench = videos.Bench(manifest, settings, job.out, models, loaded, detector.load(detector_name))
+        bench = videos.Bench(manifest, settings, job.out, models, loaded, detector.load(detector_name), fitted)
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
-        report = build.build(job.provenance, job.tasks, scores, environment, refused)
+        facts = None if fitted is None else fitted.facts
+        report = build.build(job.provenance, job.tasks, scores, environment, refused, facts)
         check.check(report)
         page.write(job.out, report, list(scores.values()))
         check.write(job.out, report)  # last: a folder that has it is complete

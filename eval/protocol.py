@@ -15,6 +15,7 @@ from typing import Any
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
 from eval.metrics.metric import Metric
+from eval.rows import ridge
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
 from mytalk import intervals
 from mytalk.command import UserError
@@ -27,6 +28,7 @@ SHOWN_TO_MODEL = (
     f"person; a person's only clip gives its beginning instead, which is not scored (at least {MIN_SCORED_FRAMES} "
     "frames must remain)"
 )
+RIDGE_LEFT_OUT = "ridge_left_out"  # why the row is missing
 IDENTITY_ENCODER = "identity"  # mytalk.networks.motion.EXTRACTOR, whose module loads torch
 MODELS = {
     "motion": "speech to motion (python -m train motion)",
@@ -91,6 +93,7 @@ def conditioned(model: Path) -> bool:
 def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[ScoringTask]) -> dict[str, Any]:
     """The report's `protocol`: everything but the data and weights that decides its numbers."""
     rows = [task.scored.row for task in tasks]
+    no_ridge = ridge.left_out(manifest, settings)
     return {
         "name": kind.name,
         **asdict(settings),
@@ -101,8 +104,9 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Scorin
         "crop_px": sorted({int(px) for px in manifest.column("crop_px")[rows]}),
         "fps": FRAME_HZ,
         **kind.facts,
+        **({} if no_ridge is None else {RIDGE_LEFT_OUT: no_ridge}),
         "aggregation": intervals.METHOD,
-        "methods": kind.rows,
+        "methods": {name: row for name, row in kind.rows.items() if name != ridge.NAME or no_ridge is None},
         "metrics": {name: metric.stated() for name, metric in kind.metrics.items()},
     }
 
@@ -113,8 +117,9 @@ def _without_others(manifest: Manifest, settings: Settings, tasks: list[ScoringT
     return len(tasks) if len(people) == 1 else 0
 
 
-def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str, str]:
-    """The report's `digests`, SHA-256 each: manifest table, list of shards, every model's config and weights.
+def digests(manifest: Manifest, settings: Settings, models: dict[str, tuple[str, Path]]) -> dict[str, str]:
+    """The report's `digests`, SHA-256 each: manifest table, list of shards, what the ridge regression is fitted on,
+    every model's config and weights.
 
     `models` maps a prefix of the digests' names to (kind of model, its folder). The identity encoder inside a motion
     model is a model of its own. Raises UserError where a folder holds no model.
@@ -127,6 +132,8 @@ def digests(manifest: Manifest, models: dict[str, tuple[str, Path]]) -> dict[str
         "manifest": manifest.digest,
         "shards": hashlib.sha256(json.dumps(manifest.header["shards"], sort_keys=True).encode()).hexdigest(),
     }
+    if ridge.left_out(manifest, settings) is None:
+        digest_by_name[ridge.NAME] = ridge.digest(manifest)
     for prefix, (kind, folder) in models.items():
         for part, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():

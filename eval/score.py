@@ -13,6 +13,7 @@ from typing import Any
 from data_pipeline.shards.manifest import Manifest
 from eval import options, parallel, protocol
 from eval.report import build, check
+from eval.rows import ridge
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import atomic, command
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     tasks = plan_tasks(manifest, settings)
     provenance = {
         "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks),
-        "digests": protocol.digests(manifest, {"": ("motion", args.model)}),
+        "digests": protocol.digests(manifest, settings, {"": ("motion", args.model)}),
     }
     job = parallel.ScoringJob("score", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)
     report = None if parallel.other_scores(job) else check.read(args.out)
@@ -45,16 +46,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _score_all(job: parallel.ScoringJob, manifest: Manifest, settings: Settings, model_folder: Path) -> dict[str, Any]:
+    fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
+
     def scorer(device) -> parallel.Scorer:
         from eval.rows import landmarks
         from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
-        return lambda task: landmarks.score(manifest, settings, task, model)
+        return lambda task: landmarks.score(manifest, settings, task, model, fitted)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         _write_picture(job.out, list(scores.values()))
-        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment))
+        facts = None if fitted is None else fitted.facts
+        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment, ridge_facts=facts))
 
     parallel.run(job, scorer, finish)
     report = check.read(job.out)

@@ -17,8 +17,11 @@ def build(
     scores: dict[str, ClipScore],
     environment: dict[str, str],
     refused: dict[str, str] | None = None,
+    ridge_facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report of all `tasks` from their `scores` by key. `refused`: omitted metric -> the reason.
+
+    `ridge_facts`: of the fit behind the row `ridge`, where there is that row.
 
     Raises UserError where every clip is a miss.
     """
@@ -42,6 +45,7 @@ def build(
         "methods": methods,
         "gate": verdicts.gate(methods),
         **({"ordering": ordering} if ordering else {}),
+        **(_ridge(scored, total, ridge_facts) if verdicts.RIDGE in methods else {}),
         **({"refused": refused} if refused else {}),
         "coverage": {
             "people": {"scored": len({score.person for score in scored}), "total": total},
@@ -51,3 +55,12 @@ def build(
         **provenance,
         "environment": environment,
     }
+
+
+def _ridge(scored: list[ClipScore], total: int, facts: dict[str, Any] | None) -> dict[str, Any]:
+    """The facts of the ridge regression, and how far the model is from it on the same clips."""
+    differences = {}
+    for metric in verdicts.COMPARED:
+        pairs = [(s.person, s.methods[verdicts.MODEL][metric] - s.methods[verdicts.RIDGE][metric]) for s in scored]
+        differences[metric] = intervals.over_people(pairs, total)
+    return {"ridge": facts or {}, "against_ridge": verdicts.against_ridge(differences)}

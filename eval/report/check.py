@@ -6,6 +6,8 @@
     gate = {rule, above: {<baseline>: true or false}, passed}
     ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
         confidence (absent where that was not measured)
+    ridge = {<fact>: value} of the ridge regression behind the row of that name; against_ridge = {rule, metrics:
+        {<metric>: {difference: {mean, ...}, found}}} (both absent where there is no such row)
     protocol, digests: how the numbers were measured, and from what
 
 `n` of `total` people were scored, in `clips` clips.
@@ -61,7 +63,7 @@ def check(report: dict[str, Any]) -> None:
     _require(report.get("format") == FORMAT, f"format is not {FORMAT}")
     for name in ("methods", "coverage", "protocol", "digests"):
         _require(bool(report.get(name)), f"'{name}' is missing")
-    _check_digests(report["digests"], report["protocol"].get("models", {"": ""}))
+    _check_digests(report["digests"], report["protocol"].get("models", {"": ""}), verdicts.RIDGE in report["methods"])
     _check_coverage(report["coverage"])
     _check_refused(report)
     for method, scores in report["methods"].items():
@@ -71,13 +73,14 @@ def check(report: dict[str, Any]) -> None:
             _check_score(f"methods.{method}.{metric}", metric, score, report)
         _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
     _require(report.get("gate") == verdicts.gate(report["methods"]), "gate is not what the scores give")
+    _check_ridge(report)
     _require(report.get("ordering") == verdicts.ordering(report["methods"]), "ordering is not what the scores give")
 
 
-def _check_digests(digests: dict[str, str], models: dict[str, Any]) -> None:
+def _check_digests(digests: dict[str, str], models: dict[str, Any], ridge: bool) -> None:
     """`models`: the names before a digest's, as the protocol lists them; a lone model has none."""
     names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
-    required = {"manifest", "shards"} | names
+    required = {"manifest", "shards", *names, *([verdicts.RIDGE] if ridge else [])}
     _require(required <= set(digests), f"digests of {', '.join(sorted(required - set(digests)))}")
     unknown = sorted(set(digests) - required)
     _require(not unknown, f"digests of {', '.join(unknown)}, which the protocol does not name")
@@ -89,6 +92,22 @@ def _check_refused(report: dict[str, Any]) -> None:
     for metric, reason in report.get("refused", {}).items():
         _require(metric in report["protocol"].get("metrics", {}), f"refused.{metric} is no metric of the protocol")
         _require(bool(reason), f"refused.{metric} has no reason")
+
+
+def _check_ridge(report: dict[str, Any]) -> None:
+    methods, block = report["methods"], report.get("against_ridge")
+    present = verdicts.RIDGE in methods
+    _require(present == (block is not None) == bool(report.get("ridge")), "ridge: its row, its facts or against_ridge")
+    if block is None:
+        return
+    differences = {name: entry["difference"] for name, entry in block["metrics"].items()}
+    _require(set(differences) == set(verdicts.COMPARED), "against_ridge is of other metrics")
+    _require(block == verdicts.against_ridge(differences), "against_ridge is not what the differences give")
+    for metric, difference in differences.items():
+        place = f"against_ridge.{metric}"
+        _check_score(place, metric, difference, report)
+        means = [methods[name][metric]["mean"] for name in (verdicts.MODEL, verdicts.RIDGE)]
+        _require(math.isclose(difference["mean"], means[0] - means[1], abs_tol=1e-9), f"{place} contradicts methods")
 
 
 def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[str, Any]) -> None:

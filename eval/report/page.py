@@ -33,6 +33,7 @@ ROLES = {
     "mytalk": "dubbed with its own speech",
     "shuffled_audio": "dubbed with another clip\N{RIGHT SINGLE QUOTATION MARK}s speech",
     "frozen_mouth": "its mean mouth, painted",
+    "ridge": "a ridge regression on its own speech, painted",
 }
 
 
@@ -107,6 +108,8 @@ def _verdicts(report: dict[str, Any]) -> list[dict[str, str]]:
     if "ordering" in report:
         colour = "pass" if report["ordering"]["holds"] else "neutral"
         items.append(("Sync ordering", colour, verdicts.ordering_in_words(methods).removeprefix("ordering: ")))
+    if "against_ridge" in report:
+        items.append(("Against ridge", "neutral", verdicts.ridge_in_words(report["against_ridge"])))
     items += [("Refused", "neutral", f"{', '.join(names)}: {why}") for why, names in text.refused(report).items()]
     items.append(("Coverage", "neutral", text.coverage(report["coverage"])))
     return [{"tag": tag, "colour": colour, "text": words} for tag, colour, words in items]
@@ -214,7 +217,9 @@ def _data(kind: str, data: bytes) -> str:
 def _settings(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Everything but rows and metrics that decides the numbers."""
     protocol = {name: value for name, value in report["protocol"].items() if name not in ("methods", "metrics")}
-    return [(name, _in_words(value)) for name, value in {**protocol, **report.get("environment", {})}.items()]
+    facts = {"ridge": report["ridge"]} if "ridge" in report else {}
+    stated = {**protocol, **facts, **report.get("environment", {})}
+    return [(name, _in_words(value)) for name, value in stated.items()]
 
 
 def _in_words(value: Any) -> str:

@@ -21,6 +21,10 @@ def in_words(report: dict[str, Any]) -> str:
     text += [coverage(report["coverage"]), verdicts.gate_in_words(methods)]
     if "ordering" in report:
         text.append(verdicts.ordering_in_words(methods))
+    if "against_ridge" in report:
+        text.append(verdicts.ridge_in_words(report["against_ridge"]))
+    else:
+        text.append(f"ridge: left out: {report['protocol'].get('ridge_left_out')}")
     return "\n".join([*text, *(f"refused: {', '.join(names)}: {why}" for why, names in refused(report).items())])
 
 

@@ -1,4 +1,4 @@
-"""The two verdicts of a report, computed from its scores alone.
+"""The verdicts of a report, computed from its scores alone.
 
 The gate: does the model follow speech better than chance, beyond what other people could have shown? Swapped speech
 keeps everything but the words, so what it still reaches comes from the upper face that the model sees. A mouth that
@@ -7,6 +7,9 @@ never moves keeps everything but the motion.
 The ordering: sync confidence as a plausibility check. Real speech should fit its mouth best, another person's worst.
 No pass or fail rests on it: methods trained on a sync network score too high, so a dubbed row above the ground truth
 is exaggeration, not quality. It is reported whichever way it falls.
+
+Against ridge: how far the model is from a ridge regression on the same speech. Both are scored on the same clips, so
+each person's difference is what is averaged. No pass or fail rests on it either.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ ORDERING_METRIC, EXPECTED = "sync_confidence", ("ground_truth", "mytalk", "shuff
 ORDERING_RULE = (
     f"{ORDERING_METRIC} of {' > '.join(EXPECTED)}: of each neighbouring pair, whether the first's ci95 lies above, "
     "below or overlaps the second's"
+)
+RIDGE, COMPARED = "ridge", {"opening_correlation": "higher", "lmd_px": "lower"}  # and which is better
+RIDGE_RULE = (
+    f"{MODEL} minus {RIDGE}, clip by clip, mean over people: better or worse where the difference's ci95 lies on one "
+    "side of 0"
 )
 PAIR_WORDS = {"above": "above", "below": "BELOW", "overlaps": "overlap", "no_interval": "no interval"}
 
@@ -65,6 +73,30 @@ def ordering_in_words(methods: dict[str, Any]) -> str:
         verdict = f"not as expected: {' > '.join(block['found'])}"
     pairs = "; ".join(f"{pair}: {PAIR_WORDS[state]}" for pair, state in block["pairs"].items())
     return f"ordering: {verdict}: {ORDERING_METRIC} {numbers} ({pairs})"
+
+
+def against_ridge(differences: dict[str, Any]) -> dict[str, Any]:
+    """The comparison's block of a report, from the entry (mean, ci95, ...) of each compared metric's difference."""
+    metrics = {
+        name: {"difference": entry, "found": _side(entry["ci95"], COMPARED[name])}
+        for name, entry in differences.items()
+    }
+    return {"rule": RIDGE_RULE, "metrics": metrics}
+
+
+def ridge_in_words(block: dict[str, Any]) -> str:
+    """One line: the difference of each compared metric, and whether the model is better."""
+    found = [f"{name} {shown(m['difference'])}: {m['found']}" for name, m in block["metrics"].items()]
+    return f"{MODEL} against {RIDGE}: {'; '.join(found)} (difference, person by person)"
+
+
+def _side(ci95: list[float] | None, better: str) -> str:
+    """Where a difference lies: better, worse, not apart, or no interval."""
+    if ci95 is None:
+        return "no interval"
+    if ci95[0] <= 0 <= ci95[1]:
+        return "not apart"
+    return "better" if (ci95[0] > 0) == (better == "higher") else "worse"
 
 
 def _apart(methods: dict[str, Any], metric: str, first: str, second: str) -> str:

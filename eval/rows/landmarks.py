@@ -17,6 +17,7 @@ from data_pipeline.shards.reader import ClipError
 from eval.metrics import LANDMARK_METRICS, measure
 from eval.metrics.lips import LipPair, openings
 from eval.metrics.metric import Miss
+from eval.rows import ridge
 from eval.rows.inputs import read_inputs
 from eval.score_file import ClipScore
 from eval.tasks import ScoringTask, Settings, noise_seed
@@ -25,6 +26,7 @@ from mytalk.face.landmarks import CROP_PX, NOISED, without_mouth
 if TYPE_CHECKING:
     import torch
 
+    from eval.rows.ridge import Ridge
     from mytalk.face import pose
     from mytalk.networks.motion import MotionModel
 
@@ -37,13 +39,16 @@ ROWS = {  # by definition, as the protocol states them
     "mytalk": "lower face generated from the clip's own speech",
     "shuffled_audio": SHUFFLED,
     "frozen_mouth": "the clip's true mean lower face in the head's frame, moved with the head",
+    ridge.NAME: ridge.DEFINITION,
 }
 
 
-def score(manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel) -> ClipScore:
+def score(
+    manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
+) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
-        truth_TN2, rows = landmarks(manifest, settings, task, model)
+        truth_TN2, rows = landmarks(manifest, settings, task, model, fitted)
         to_256 = CROP_PX / float(manifest.column("crop_px")[task.scored.row])
         return measured(task, truth_TN2 * to_256, {name: row_TN2 * to_256 for name, row_TN2 in rows.items()})
     except (Miss, ClipError) as error:
@@ -51,11 +56,11 @@ def score(manifest: Manifest, settings: Settings, task: ScoringTask, model: Moti
 
 
 def landmarks(
-    manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel
+    manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The true landmarks of the scored window and those of every row, (T, 478, 2) px in the clip's crop.
 
-    Raises Miss, ClipError, OSError.
+    Without a `fitted` ridge regression its row is missing. Raises Miss, ClipError, OSError.
     """
     inputs = read_inputs(manifest, settings, task)
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
@@ -65,6 +70,8 @@ def landmarks(
         "shuffled_audio": generated(model, inputs.truth_TN2, *source, inputs.other_audio_S, seed, steps),
         "frozen_mouth": frozen_mouth(inputs.truth_TN2),
     }
+    if fitted is not None:
+        rows[ridge.NAME] = fitted.landmarks(without_mouth(inputs.truth_TN2), inputs.source_UN2, inputs.audio_S)
     return inputs.truth_TN2, rows
 
 

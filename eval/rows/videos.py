@@ -18,7 +18,7 @@ from data_pipeline.shards.reader import ClipError
 from eval.metrics import lips, measure_video
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
-from eval.rows import saved
+from eval.rows import ridge, saved
 from eval.rows.inputs import ClipInputs, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
 from eval.score_file import ClipScore
@@ -28,10 +28,12 @@ from mytalk.command import UserError
 from mytalk.dub import dubbing
 from mytalk.dub.first_pass import FirstPass, find_face_spans
 from mytalk.dub.person import PersonReference
-from mytalk.face.landmarks import FRAME_HZ
+from mytalk.dub.retiming import speech_of_span
+from mytalk.face.landmarks import FRAME_HZ, without_mouth
 from mytalk.face.track import find_faces
 
 if TYPE_CHECKING:
+    from eval.rows.ridge import Ridge
     from mytalk.dub.dubbing import Models
     from mytalk.face.detector import Detector
 
@@ -45,12 +47,16 @@ ROWS = {  # by definition, as the protocol states them
     "shuffled_audio": f"the clip dubbed by {SHUFFLED}",
     "frozen_mouth": "the clip with its mean lower face in the head's frame, moved with the head, painted by the same "
     "generator",
+    ridge.NAME: f"the clip dubbed with its own speech, by {ridge.DEFINITION}; painted by the same generator",
 }
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All that scores a clip: where it is read, where its videos are saved, models, evaluators, detector."""
+    """All that scores a clip: where it is read, where its videos are saved, models, evaluators, detector.
+
+    Without a `fitted` ridge regression its row is missing.
+    """
 
     manifest: Manifest
     settings: Settings
@@ -58,6 +64,7 @@ class Bench:
     models: Models
     evaluators: Evaluators
     detector: Detector
+    fitted: Ridge | None = None
 
 
 def score(bench: Bench, task: ScoringTask) -> ClipScore:
@@ -75,7 +82,7 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
-    files = write(folder, frames_THW3, inputs, source, bench.models, bench.detector, seed, steps)
+    files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
     truth = Truth(frames_THW3, inputs.truth_TN2, inputs.audio_S, inputs.source_UN2)
     videos = {name: _detected(name, path, bench.detector, len(frames_THW3)) for name, path in files.items()}
     scores = {name: measure_video(Comparison(truth, video, bench.evaluators)) for name, video in videos.items()}
@@ -102,8 +109,7 @@ def write(
     frames_THW3: np.ndarray,
     inputs: ClipInputs,
     source: PersonReference,
-    models: Models,
-    detector: Detector,
+    bench: Bench,
     seed: int,
     steps: int,
 ) -> dict[str, Path]:
@@ -112,23 +118,36 @@ def write(
     The clip is first written as the video that is dubbed. The ground truth is read from that and written once more,
     so that it has been through the codec as often as the dubbed rows.
     """
-    files = {name: folder / f"{name}.mp4" for name in ROWS}
     video = folder / "dubbed_from.mp4"
     media.write_video(video, frames_THW3, FRAME_HZ, inputs.audio_S)
+    files = {"ground_truth": folder / "ground_truth.mp4"}
     media.write_video(files["ground_truth"], media.read_frames(video), FRAME_HZ, inputs.audio_S)
-    faces = _first_pass(video, detector)
+    faces, models = _first_pass(video, bench.detector), bench.models
     own_S, other_S = inputs.audio_S, inputs.other_audio_S
     generated = {
         "mytalk": (dubbing.write_motion(faces, own_S, models, source, seed, steps), own_S),
         "shuffled_audio": (dubbing.write_motion(faces, other_S, models, source, seed, steps), other_S),
         "frozen_mouth": ([frozen_mouth(span.landmarks_FN2) for span in faces.spans], own_S),
     }
+    if bench.fitted is not None:
+        generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
     for name, (landmarks, speech_S) in generated.items():
         if not all(np.isfinite(span_FN2).all() for span_FN2 in landmarks):
             raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
+        files[name] = folder / f"{name}.mp4"
         dubbing.render(faces, landmarks, models, source, speech_S, files[name])
     video.unlink()
     return files
+
+
+def _by_ridge(fitted: Ridge, faces: FirstPass, speech_S: np.ndarray, source: PersonReference) -> list[np.ndarray]:
+    """Landmarks of every span, as `dubbing.write_motion` gives them; the video is at 25 fps."""
+    return [
+        fitted.landmarks(
+            without_mouth(span.landmarks_FN2), source.landmarks_UN2, speech_of_span(span, faces.fps, speech_S)
+        )
+        for span in faces.spans
+    ]
 
 
 def _first_pass(video: Path, detector: Detector) -> FirstPass:

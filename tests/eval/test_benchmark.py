@@ -33,7 +33,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert benchmark(films, models, tmp_path) == 0
     made = held(tmp_path)
     assert made["coverage"] == {"people": {"scored": 3, "total": 3}, "clips": {"scored": 6, "total": 6}, "misses": []}
-    assert set(made["methods"]) == {"ground_truth", "mytalk", "shuffled_audio", "frozen_mouth"}
+    assert set(made["methods"]) == {"ground_truth", "mytalk", "shuffled_audio", "frozen_mouth", "ridge"}
     assert all(set(scores) == set(made["protocol"]["metrics"]) for scores in made["methods"].values())
     floor = made["methods"]["ground_truth"]
     assert floor["opening_correlation"]["mean"] > 0.97, "what is re-detected is what was written"
@@ -41,7 +41,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert floor["detected_share"]["mean"] == 1
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] < 0.5
     names = {f"{name}_{what}" for name in (*models, "motion_extractor") for what in ("config", "weights")}
-    assert set(made["digests"]) == {"manifest", "shards", *names}
+    assert set(made["digests"]) == {"manifest", "shards", "ridge", *names}
     assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / motion.EXTRACTOR)
     assert protocol.SAME_NETWORK not in made["protocol"]["metrics"]["identity_cosine"]["definition"]
     assert (made["protocol"]["source_is_same_clip"], made["protocol"]["shuffled_is_same_person"]) == (0, 0)

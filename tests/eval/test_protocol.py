@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from data_pipeline.shards.manifest import Manifest
 from eval import protocol
+from eval.tasks import Settings
 from mytalk.networks import motion
 
 
 def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films, models, stand_ins) -> None:
     same = protocol.digests(
         Manifest.load(films),
+        Settings(),
         {
             "motion_": ("motion", models["motion"]),
             "identity_": ("identity", models["motion"] / motion.EXTRACTOR),

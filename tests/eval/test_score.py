@@ -17,7 +17,7 @@ from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.__main__ import COMMANDS
 from eval.report import check
-from eval.rows import landmarks
+from eval.rows import landmarks, ridge
 from mytalk import command as commands
 from mytalk.machine import free_port
 from mytalk.networks import weights
@@ -102,6 +102,8 @@ def test_invariant_7_the_command_reports_protocol_digests_and_coverage(scored, s
             low, high = value["ci95"]
             assert low <= value["mean"] <= high
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] == 0
+    assert made["ridge"]["clips"] == 2
+    assert made["digests"]["ridge"] == ridge.digest(Manifest.load(shards))
     assert (scored / "openings.png").stat().st_size > 1000
 
 
@@ -122,7 +124,10 @@ def test_every_miss_is_counted_with_its_reason(model, tmp_path, capsys) -> None:
     assert made["coverage"]["people"] == {"scored": 2, "total": 3}
     assert made["methods"]["mytalk"]["lmd_px"]["n"] == 2
     assert made["methods"]["mytalk"]["lmd_px"]["total"] == 3
-    assert "scored 2/3 people, 4/6 clips; missed: 2 not_finite" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "scored 2/3 people, 4/6 clips; missed: 2 not_finite" in said
+    assert "ridge: left out: 0 clips in split train; it needs two" in said
+    assert "ridge" not in made["methods"]
 
 
 def test_nothing_scored_is_an_error_in_one_line(model, tmp_path, capsys) -> None:
@@ -136,20 +141,20 @@ def test_nothing_scored_is_an_error_in_one_line(model, tmp_path, capsys) -> None
 def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model, scored, tmp_path, monkeypatch) -> None:
     whole, asked = landmarks.score, []
 
-    def until_third(manifest, settings, task, network):
+    def until_third(manifest, settings, task, *models):
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(task.key)
-        return whole(manifest, settings, task, network)
+        return whole(manifest, settings, task, *models)
 
     monkeypatch.setattr(landmarks, "score", until_third)
     assert score(shards, model, tmp_path) == commands.EXIT_INTERRUPTED
     part = tmp_path / "clips-0000.jsonl"
     part.write_bytes(part.read_bytes() + b'{"key": "torn by a ki')
 
-    def the_rest(manifest, settings, task, network):
+    def the_rest(manifest, settings, task, *models):
         asked.append(task.key)
-        return whole(manifest, settings, task, network)
+        return whole(manifest, settings, task, *models)
 
     monkeypatch.setattr(landmarks, "score", the_rest)
     assert score(shards, model, tmp_path) == 0
@@ -161,6 +166,12 @@ def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model,
         "report.json",
         "scoring.lock",
     ]
+
+
+def test_the_people_that_ridge_is_fitted_on_are_not_scored_with_it(model, talker_shards, tmp_path, capsys) -> None:
+    assert score(talker_shards, model, tmp_path, "--split", "train", "--clips-per-person", "1") == 0
+    assert "ridge" not in held(tmp_path)["methods"]
+    assert "ridge: left out: it is fitted on the split train" in capsys.readouterr().out
 
 
 def test_a_finished_scoring_ends_without_loading_torch(command, shards, model, scored) -> None:

@@ -19,7 +19,7 @@ FRAMES = 30
 def scores() -> list[ClipScore]:
     """Two clips of each person; the second of the last is a miss."""
     random = np.random.default_rng(0)
-    level = {"ground_truth": 0.9, "mytalk": 0.7, "shuffled_audio": 0.2, "frozen_mouth": 0.1}
+    level = {"ground_truth": 0.9, "mytalk": 0.7, "shuffled_audio": 0.2, "frozen_mouth": 0.1, "ridge": 0.5}
     clip_scores = []
     for person in PEOPLE:
         for number in range(2):
@@ -48,7 +48,9 @@ def built(refused: dict[str, str] | None = None) -> dict:
             "methods": ROWS,
             "metrics": {name: metric.stated() for name, metric in VIDEO_METRICS.items()},
         },
-        "digests": dict.fromkeys(("manifest", "shards", "motion_config", "motion_weights"), DIGEST),
+        "digests": dict.fromkeys(("manifest", "shards", "ridge", "motion_config", "motion_weights"), DIGEST),
     }
     tasks = [ScoringTask(s.key, s.person, Window(0, 0, 9), None, False) for s in scores()]
-    return build.build(provenance, tasks, {s.key: s for s in scores()}, {"date": "2026-11-22"}, refused)
+    return build.build(
+        provenance, tasks, {s.key: s for s in scores()}, {"date": "2026-11-22"}, refused, {"penalty": 1.0}
+    )

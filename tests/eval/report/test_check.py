@@ -42,11 +42,23 @@ def wrong(change: str) -> dict:
         made["protocol"]["models"]["motion_extractor"] = "conditions it"
     elif change == "no digest of shards":
         del made["digests"]["shards"]
+    elif change == "no digest of ridge":
+        del made["digests"]["ridge"]
+    elif change == "no facts of ridge":
+        del made["ridge"]
+    elif change == "no comparison with ridge":
+        del made["against_ridge"]
+    elif change == "typed comparison":
+        made["against_ridge"]["metrics"]["lmd_px"]["found"] = "better"
+    elif change == "difference of other scores":
+        made["against_ridge"]["metrics"]["lmd_px"]["difference"]["mean"] += 0.01
     return made
 
 
 CHANGES = ["typed ordering", "no ordering", "ordering of nothing", "no gate", "refused and there"]
 CHANGES += ["neither refused nor there", "refused without reason", "refused unknown", "missing in one row"]
+CHANGES += ["no digest of ridge", "no facts of ridge", "no comparison with ridge", "typed comparison"]
+CHANGES += ["difference of other scores"]
 CHANGES += ["no digest of a model", "no digest of shards", "digest of no model", "no digest of an extractor"]
 
 

@@ -122,7 +122,7 @@ def test_every_number_of_the_table_is_the_reports(written) -> None:
     made, parsed = built({"sync_offset_frames": NASTY}), Parsed(written)
     start = next(i for i, row in enumerate(parsed.cells) if row and row[0] == "metric")
     names = parsed.cells[start][1:]
-    assert names == ["mytalk", "shuffled_audio", "frozen_mouth", "ground_truth"]
+    assert names == ["mytalk", "shuffled_audio", "frozen_mouth", "ridge", "ground_truth"]
     shown = {row[0].split()[0]: row[1:] for row in parsed.cells[start + 1 : start + 1 + len(VIDEO_METRICS) - 1]}
     assert set(shown) == set(VIDEO_METRICS) - {"sync_offset_frames"}
     for metric, cells in shown.items():
@@ -140,7 +140,7 @@ def test_the_best_dubbed_row_is_marked_and_never_the_ground_truth(written) -> No
         marked = ["<strong>" in cell for cell in cells]
         assert sum(marked) == 1
         assert marked.index(True) == (2 if "lower is better" in row else 0)
-        assert "floor" in cells[3]
+        assert "floor" in cells[4]
 
 
 def test_rows_that_are_all_alike_have_no_best_one() -> None:

@@ -42,3 +42,21 @@ def test_the_ordering_is_reported_whichever_way_it_falls(ends, pairs, holds, wor
     assert tuple(block["pairs"].values()) == pairs
     assert block["holds"] is holds
     assert words in verdicts.ordering_in_words(methods)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "distance", "found"),
+    [
+        ([0.1, 0.2], [-0.5, -0.1], ["better", "better"]),
+        ([-0.2, -0.1], [0.1, 0.5], ["worse", "worse"]),
+        ([-0.1, 0.2], [0.0, 0.5], ["not apart", "not apart"]),
+        (None, None, ["no interval", "no interval"]),
+    ],
+)
+def test_the_model_is_better_than_ridge_where_its_difference_lies_on_the_better_side(
+    correlation, distance, found
+) -> None:
+    entries = {name: {"mean": 0.0, "ci95": ci95} for name, ci95 in zip(verdicts.COMPARED, (correlation, distance))}
+    block = verdicts.against_ridge(entries)
+    assert [metric["found"] for metric in block["metrics"].values()] == found
+    assert all(f": {word}" in verdicts.ridge_in_words(block) for word in found)
