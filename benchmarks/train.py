@@ -47,7 +47,7 @@ from train.config import LoopConfig
 from train.engine import deepspeed_engine, distributed
 from train.engine.distributed import Ranks
 from train.engine.train_state import TrainState
-from train.recipe import Loss, Player, Recipe
+from train.recipe import Loss, Player, Recipe, Validated
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
 from train.run_folder.run_log import RunLog
@@ -580,11 +580,11 @@ class Gated(Recipe):
         players = self.recipe.players()
         name, first = next(iter(players.items()))
 
-        def loss(networks: Any, batch: Any) -> torch.Tensor | Loss:
+        def loss(networks: Any, batch: Any, *earlier: Any) -> torch.Tensor | Loss:
             if self.calls % self.accumulation == 0:
                 self.gate.step()
             self.calls += 1
-            return first.loss(networks, batch)
+            return first.loss(networks, batch, *earlier)
 
         return {**players, name: replace(first, loss=loss)}
 
@@ -594,7 +594,7 @@ class Gated(Recipe):
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         return {}
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
         pass
 
 
@@ -635,7 +635,7 @@ def play_bare(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
         for batch in batches:
             batch = batch.to(joined.device)
             with torch.autocast(joined.device.type, dtype, enabled=dtype != torch.float32):
-                loss = Loss.of(player.loss({name: engine}, batch)).total_B.mean()
+                loss = player.loss_of({name: engine}, batch, {}).total_B.mean()
             engine.backward(loss)
             engine.step()
             losses.append(loss.detach())
@@ -656,11 +656,13 @@ def play_flops(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     players = recipe.players()
     state = TrainState(players, made, batching, joined)
     batch = recipe.examples(list(range(batching.micro_batch))).to(joined.device)
+    outputs: dict[str, Any] = {}
     with counter() as counted, sdpa_kernel(SDPBackend.MATH):
         for name, player in players.items():
             with state.turn(name) as networks:
-                loss_B = Loss.of(player.loss(networks, batch)).total_B
-            state.backward(name, loss_B, last=True)
+                loss = player.loss_of(networks, batch, outputs)
+            outputs[name] = loss.output
+            state.backward(name, loss.total_B, last=True)
     return {"flops": counted.get_total_flops()}
 
 

@@ -27,7 +27,7 @@ from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from train.config import RECENT_STEPS, LoopConfig
 from train.engine.distributed import Ranks, Stopped
 from train.engine.train_state import Outcome, TrainState
-from train.recipe import Loss, Recipe
+from train.recipe import Recipe, Validated
 from train.run_folder import checkpoint, resume
 from train.run_folder.async_save import AsyncSaver
 from train.run_folder.bad_examples import BadExampleLog
@@ -114,14 +114,14 @@ def steps(run: Run) -> int:
                     if done % config.validate_every == 0 and done < config.steps:
                         validate(run, done)
             saver.finish()
-            validate(run, done)  # of the weights that are exported
+            validated = validate(run, done)
         except Stopped:
             if saved != done:
                 saver.save(done, resume.checkpoint_facts(recipe, config, ranks, state, done))
             saver.finish()
             log.finish(f"stopped by a signal after step {done}; the same command continues")
             return EXIT_RUN_AGAIN
-        resume.export(recipe, config, run.averaged, ranks, done)
+        resume.export(recipe, config, run.averaged, validated, ranks, done)
         log.finish()
     if ranks.rank == 0:
         print(f"{recipe.name}: trained {done} steps; model in {Path(config.run) / 'model'}", flush=True)
@@ -150,9 +150,11 @@ def accumulate(run: Run, step: int) -> StepSums:
         sums.keys += key_sum(batch)  # before it moves: on a GPU this would wait for all that is under way
         sums.bad += batch.bad
         batch = batch.to(run.ranks.device)
+        outputs: dict[str, Any] = {}
         for name, player in run.state.players.items():
             with run.state.turn(name) as networks:
-                loss = Loss.of(player.loss(networks, batch))
+                loss = player.loss_of(networks, batch, outputs)
+            outputs[name] = loss.output
             for term, values_B in {"": loss.total_B, **loss.terms}.items():
                 label = f"{name}/{term}" if term else name
                 sums.losses[label] = sums.losses.get(label, 0.0) + values_B.detach().double().sum()
@@ -160,7 +162,7 @@ def accumulate(run: Run, step: int) -> StepSums:
     return sums
 
 
-def validate(run: Run, done: int) -> None:
+def validate(run: Run, done: int) -> Validated:
     """Score people who are not trained on with the EMA weights, put into `run.averaged`; rank 0 logs and draws.
 
     Raises Stopped on all ranks where one gets a signal meanwhile.
@@ -169,11 +171,12 @@ def validate(run: Run, done: int) -> None:
     ranks.watchdog.alive(f"validating after step {done}")
     run.state.put_averages(run.averaged)
     with torch.no_grad():
-        scores = recipe.validate(run.averaged, ranks)
-        run.log.validation(done, scores, recipe.pictures(run.averaged) if ranks.rank == 0 else {})
-    if line := recipe.at_chance():
-        run.log.warn(done, f"{recipe.name} after step {done} of {run.config.steps}: {line}")
+        validated = Validated.of(recipe.validate(run.averaged, ranks))
+        run.log.validation(done, validated.scores, recipe.pictures(run.averaged) if ranks.rank == 0 else {})
+    if validated.at_chance:
+        run.log.warn(done, f"{recipe.name} after step {done} of {run.config.steps}: {validated.at_chance}")
     ranks.wait()
+    return validated
 
 
 def metrics(outcome: Outcome, rates: dict[str, float], state: TrainState) -> dict[str, Any]:

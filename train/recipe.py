@@ -22,16 +22,12 @@ class Loss:
     """The loss of each example, and the parts of it that are worth a curve.
 
     `terms` are logged, as means over the global batch under `loss/PLAYER/TERM`, and never trained on: only `total_B`
-    is. Every rank gives the same names in a step.
+    is. Every rank gives the same names in a step. `output` is for the loss of a player that comes `after` this one.
     """
 
     total_B: torch.Tensor
     terms: Mapping[str, torch.Tensor] = field(default_factory=dict)  # name -> (B,)
-
-    @classmethod
-    def of(cls, value: torch.Tensor | Loss) -> Loss:
-        """What a recipe's loss returned, with no terms where it returned a tensor."""
-        return value if isinstance(value, Loss) else cls(value)
+    output: Any = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,33 @@ class Player:
     """A network that learns by its own loss.
 
     `loss(networks, batch)` returns the loss of each example, (B,), and never their mean; or a `Loss`, with named terms.
-    The other players' networks are there to be called; their weights take no gradient meanwhile.
+    The other players' networks are there to be called; their weights take no gradient meanwhile. `after` names an
+    earlier player: the output of its loss, on the same batch, is the third argument of this one's loss.
     """
 
     module: nn.Module  # freshly initialised; DeepSpeed takes no weights without a dimension
     optimizer: OptimizerConfig
-    loss: Callable[[Networks, Any], torch.Tensor | Loss]
+    loss: Callable[..., torch.Tensor | Loss]
+    after: str = ""
+
+    def loss_of(self, networks: Networks, batch: Any, outputs: Mapping[str, Any]) -> Loss:
+        """The loss of a batch, given the outputs of the players before this one."""
+        earlier = (outputs[self.after],) if self.after else ()
+        loss = self.loss(networks, batch, *earlier)
+        return loss if isinstance(loss, Loss) else Loss(loss)
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What validation found of the EMA weights."""
+
+    scores: dict[str, float]  # each becomes a curve
+    at_chance: str = ""  # in words, a score that is no better than chance; empty: there is none
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what `export` writes beside the weights
+
+    @classmethod
+    def of(cls, value: dict[str, float] | Validated) -> Validated:
+        return value if isinstance(value, Validated) else cls(value)
 
 
 class Recipe:
@@ -61,21 +78,17 @@ class Recipe:
         """What a resumed run may not change beside the selection: how examples are made, losses, networks' sizes."""
         raise NotImplementedError
 
-    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
-        """Scores on people who are not trained on, of the EMA weights. All ranks call it and get the same answer.
-
-        The last call before `export` is in the same process, of the weights that are exported.
-        """
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float] | Validated:
+        """Scores of the EMA weights, on people who are not trained on. All ranks call it and get the same answer."""
         raise NotImplementedError
-
-    def at_chance(self) -> str:
-        """In words, what the last `validate` found to be no better than chance; empty: nothing."""
-        return ""
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Pictures of people who are not trained on, (H, W, 3) uint8. Rank 0 calls it."""
         return {}
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        """Write the trained networks (EMA weights, whole, fp32) for `mytalk` to use. Rank 0 calls it."""
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
+        """Write the trained networks (EMA weights, whole, fp32) for `mytalk` to use. Rank 0 calls it.
+
+        `validated` is what `validate` found of these weights.
+        """
         raise NotImplementedError

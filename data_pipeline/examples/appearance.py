@@ -58,7 +58,6 @@ class AppearanceBatch(Batch):
     region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.face.region.regions
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
-    painted_B3HW: torch.Tensor | None = None  # the generator's result, detached, for the discriminator's turn
 
 
 class AppearanceExamples(Examples[AppearanceBatch]):

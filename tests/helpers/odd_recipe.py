@@ -21,7 +21,7 @@ from mytalk.networks import weights
 from train import validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Loss, Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe, Validated
 from train.run_folder import checkpoint
 
 FRAMES = 20
@@ -125,7 +125,7 @@ class OddRecipe(Recipe):
         self.settings.poisoned = asked
         return {"loss": found_C[read_C].mean().item()}
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
         weights.save(states["odd"], "odd", self.settings.optimizer, folder)
 
 

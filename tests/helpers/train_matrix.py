@@ -44,8 +44,8 @@ class PoisonedMotion(MotionRecipe):
 class PoisonedCritic(AppearanceRecipe):
     """The GAN, one example of its discriminator's alone poisoned."""
 
-    def discriminator_loss(self, networks, batch):
-        loss = super().discriminator_loss(networks, batch)
+    def discriminator_loss(self, networks, batch, painted):
+        loss = super().discriminator_loss(networks, batch, painted)
         return Loss(poisoned(loss.total_B, batch.slots_B), loss.terms)
 
 

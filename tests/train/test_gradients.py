@@ -13,7 +13,6 @@ from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import RECIPES, modules_of
 from train.engine.train_state import TrainState
-from train.recipe import Loss
 
 GLOBAL_BATCH = 8
 
@@ -38,9 +37,12 @@ def gradients(recipe, modules: dict[str, torch.nn.Module], parts: int) -> dict[s
         module.zero_grad()
     for first in range(32, 32 + GLOBAL_BATCH, size):
         batch = make(list(range(first, first + size))).to(torch.device("cpu"), torch.float64)
+        outputs = {}
         for name, player in recipe.players().items():
             with TrainState.turn(state, name):
-                (Loss.of(player.loss(modules, batch)).total_B.mean() / parts).backward()
+                loss = player.loss_of(modules, batch, outputs)
+            outputs[name] = loss.output
+            (loss.total_B.mean() / parts).backward()
     return {f"{p} {name}": w.grad.clone() for p, module in modules.items() for name, w in module.named_parameters()}
 
 

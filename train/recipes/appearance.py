@@ -24,7 +24,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Loss, Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe, Validated
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
@@ -140,7 +140,7 @@ class AppearanceRecipe(Recipe):
         opposite = replace(optimizer, lr=self.settings.discriminator_lr or optimizer.lr)
         return {
             "generator": Player(Generator(model), optimizer, self.generator_loss),
-            "discriminator": Player(Discriminator(model), opposite, self.discriminator_loss),
+            "discriminator": Player(Discriminator(model), opposite, self.discriminator_loss, after="generator"),
         }
 
     def fixed(self) -> dict[str, Any]:
@@ -152,12 +152,14 @@ class AppearanceRecipe(Recipe):
         }
 
     def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
-        """Both losses are taken on the detached painting, so that each example's weight can be had; their joint
-        gradient then goes back through the generator once."""
+        """L1 and adversarial. The output is the painted picture, (B, 3, H, W), detached.
+
+        Both losses are taken on the detached painting, so that each example's weight can be computed; their joint
+        gradient then goes back through the generator once.
+        """
         seen, painted_B3HW = self.painted(networks["generator"], batch)
         still = painted_B3HW.detach().requires_grad_()
         composed = inputs.blend(still, batch.frame_B3HW, seen.soft_B1HW)
-        batch.painted_B3HW = composed.detach()
         l1_B, mouth_B = self.reconstruction(still, batch, seen)
         loss_B = l1_B + self.settings.mouth_weight * mouth_B
         fooling_B = weight_B = torch.zeros_like(loss_B)
@@ -173,7 +175,7 @@ class AppearanceRecipe(Recipe):
             loss_B = loss_B + weight_B * fooling_B
             gradient = gradient + weight_B[:, None, None, None] * against
         terms = {"l1": l1_B, "mouth_l1": mouth_B, "adversarial": fooling_B, "adversarial_weight": weight_B}
-        return Loss(with_gradient(loss_B, painted_B3HW, gradient), terms)
+        return Loss(with_gradient(loss_B, painted_B3HW, gradient), terms, composed.detach())
 
     def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[GeneratorInputs, torch.Tensor]:
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
@@ -190,10 +192,9 @@ class AppearanceRecipe(Recipe):
         box_B1HW = mouth_box(batch.landmarks_BN2, self.settings.model.shape)
         return masked_mean(distance_B3HW, seen.soft_B1HW), masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
 
-    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
-        """Hinge on the true frame and on what the generator made of it, earlier in this micro-batch: (B,)."""
-        assert batch.painted_B3HW is not None, "the generator's turn comes first"
-        both = networks["discriminator"](torch.cat([batch.frame_B3HW, batch.painted_B3HW])).flatten(1)
+    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch, painted_B3HW: torch.Tensor) -> Loss:
+        """Hinge on the true frames and on those that the generator painted of the same batch: (B,)."""
+        both = networks["discriminator"](torch.cat([batch.frame_B3HW, painted_B3HW])).flatten(1)
         real_BP, painted_BP = both.to(batch.frame_B3HW.dtype).chunk(2)
         real_B, fake_B = torch.relu(1 - real_BP).mean(1), torch.relu(1 + painted_BP).mean(1)
         return Loss(0.5 * (real_B + fake_B), {"real": real_B, "fake": fake_B})
@@ -236,5 +237,5 @@ class AppearanceRecipe(Recipe):
             shown[f"{self.settings.validation_split}/{person}"] = strip_3HW.permute(1, 2, 0).cpu().numpy()
         return shown
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
         appearance.save_model(states["generator"], self.settings.model, folder)

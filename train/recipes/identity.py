@@ -32,7 +32,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe
+from train.recipe import Networks, Player, Recipe, Validated
 
 CHANCE = 0.5
 CENTRED_CLIPS = 64  # of the train split, whose mean face the network is centred on
@@ -177,7 +177,6 @@ class IdentityRecipe(Recipe):
         )
         for rows in (self.examples.selection.rows_n, self.rows):
             reader.refuse_other_crops(self.manifest, rows)
-        self.found: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
         self.mean_face_N2 = self.mean_face()
 
     def mean_face(self) -> torch.Tensor:
@@ -234,17 +233,14 @@ class IdentityRecipe(Recipe):
         people = [str(self.manifest.at(row, "identity")) for row in rows]
         return verification(embedding_CE, people, self.settings.required_auc)
 
-    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
-        """How people are told apart who are not trained on: AUC, equal error rate, mean cosines."""
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> Validated:
+        """Verification of people who are not trained on: AUC, equal error rate, mean cosines."""
         model = models["identity"]
         assert isinstance(model, Classifier)
-        self.found = self.measure(model.encoder, ranks)
-        return {name: value["mean"] if name == MEASURED else value for name, value in self.found.items()}
-
-    def at_chance(self) -> str:
-        """The AUC, where it is no better than drawing lots."""
-        words = proven((self.found or {}).get(MEASURED))[1]
-        return f"verification AUC {words}" if words.startswith("AT CHANCE") else ""
+        measured = self.measure(model.encoder, ranks)
+        scores = {name: value["mean"] if name == MEASURED else value for name, value in measured.items()}
+        words = proven(measured.get(MEASURED))[1]
+        return Validated(scores, f"verification AUC {words}" if words.startswith("AT CHANCE") else "", measured)
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Cosines between clips of people who are not trained on, people in order: black is -1, white 1."""
@@ -256,16 +252,15 @@ class IdentityRecipe(Recipe):
         large = np.kron(grey, np.ones((CELL_PX, CELL_PX), np.uint8))
         return {f"{self.settings.validation_split}/cosines": np.repeat(large[..., None], 3, axis=2)}
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        """Write the extractor with how `validate` found it to stand against chance, and say so."""
-        assert self.found is not None, "the loop validates what it exports"
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
+        """Write the encoder with its AUC against chance, and print that."""
         prefix = "encoder."
         state = {name.removeprefix(prefix): w for name, w in states["identity"].items() if name.startswith(prefix)}
         facts = {
-            **self.found,
+            **validated.facts,
             "clips": len(self.rows),
             "split": self.settings.validation_split,
             "manifest": self.manifest.digest,
         }
         identity.save_model(state, self.settings.model, folder, {"validation": facts})
-        print(f"identity: verification AUC {proven(self.found.get(MEASURED))[1]}", flush=True)
+        print(f"identity: verification AUC {proven(validated.facts.get(MEASURED))[1]}", flush=True)

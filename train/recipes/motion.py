@@ -24,7 +24,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Loss, Networks, Player, Recipe
+from train.recipe import Loss, Networks, Player, Recipe, Validated
 from train.recipes import pictures
 
 
@@ -201,6 +201,6 @@ class MotionRecipe(Recipe):
             shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)
         return shown
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
         facts = {"window_frames": self.settings.window.max_frames}
         motion.save_model(states["motion"], self.model, folder, self.extractor, facts)

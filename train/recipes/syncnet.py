@@ -25,7 +25,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe
+from train.recipe import Networks, Player, Recipe, Validated
 from train.recipes import pictures
 
 CHANCE = 0.5
@@ -122,7 +122,6 @@ class SyncRecipe(Recipe):
         rows = self.manifest.rows(settings.validation_split, settings.shards_until)
         for chosen in (self.examples.selection.rows_n, rows):
             reader.refuse_other_crops(self.manifest, chosen)
-        self.measured: dict[str, Any] | None = None  # by `validate`, of the very weights that `export` gets
         self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()
         if not self.rows:
             raise UserError(
@@ -164,17 +163,14 @@ class SyncRecipe(Recipe):
         measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
         return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
 
-    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
+    def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> Validated:
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
         model = models["syncnet"]
         assert isinstance(model, SyncNet)
-        self.measured = self.measure(model, ranks)
-        return {syncnet.MEASURED: self.measured["mean"]}
-
-    def at_chance(self) -> str:
-        """What is wrong in most runs whose accuracy stays there, beside the accuracy."""
-        words = proven(self.measured)[1]
-        return f"two-way accuracy {words}; {STUCK}" if words.startswith("AT CHANCE") else ""
+        accuracy = self.measure(model, ranks)
+        words = proven(accuracy)[1]
+        warning = f"two-way accuracy {words}; {STUCK}" if words.startswith("AT CHANCE") else ""
+        return Validated({syncnet.MEASURED: accuracy["mean"]}, warning, {syncnet.MEASURED: accuracy})
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Distance over offsets from -15 to 15 of a clip with its own speech, and with the next clip's."""
@@ -197,14 +193,13 @@ class SyncRecipe(Recipe):
                 shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, offsets, "frames", 512)
         return shown
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path) -> None:
-        """Write the model with how `validate` found it to stand against chance, and say so."""
-        assert self.measured is not None, "the loop validates what it exports"
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
+        """Write the model with its accuracy against chance, and print that."""
         facts = {
-            syncnet.MEASURED: self.measured,
+            **validated.facts,
             "min_shift_frames": self.settings.min_shift_frames,
             "split": self.settings.validation_split,
             "manifest": self.manifest.digest,
         }
         syncnet.save_model(states["syncnet"], self.settings.model, folder, {"validation": facts})
-        print(f"syncnet: two-way accuracy {proven(self.measured)[1]}", flush=True)
+        print(f"syncnet: two-way accuracy {proven(validated.facts[syncnet.MEASURED])[1]}", flush=True)

@@ -25,7 +25,7 @@ from train.config import LoopConfig
 from train.engine import deepspeed_engine
 from train.engine.distributed import Ranks
 from train.engine.train_state import TrainState, put
-from train.recipe import Player, Recipe
+from train.recipe import Player, Recipe, Validated
 from train.run_folder import checkpoint, init_from
 from train.run_folder.run_log import RunLog, environment
 
@@ -165,11 +165,14 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
     return RunLog(run, start.step, config.steps, config.log_every, writes=ranks.rank == 0)
 
 
-def export(recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], ranks: Ranks, done: int) -> None:
+def export(
+    recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], validated: Validated, ranks: Ranks, done: int
+) -> None:
     """Rank 0 writes the model that `plain` holds, and last what it was trained for and with."""
     if ranks.rank == 0:
         run = Path(config.run)
-        recipe.export({player: module.state_dict() for player, module in plain.items()}, run / "model")
+        states = {player: module.state_dict() for player, module in plain.items()}
+        recipe.export(states, run / "model", validated)
         trained = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
         atomic.write_json(run / FINISHED, {"steps": done, **trained})
     ranks.wait()

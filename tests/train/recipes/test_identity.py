@@ -89,8 +89,9 @@ def test_one_clip_a_person_is_enough(tmp_path):
     assert len(set(zip(batch.keys_B, batch.starts_B.tolist()))) > len(set(batch.keys_B))
     folder = tmp_path / "model"
     network = modules_of(made)["identity"].eval()
-    assert made.validate({"identity": network}, ALONE) == {}
-    made.export({"identity": network.state_dict()}, folder)
+    validated = made.validate({"identity": network}, ALONE)
+    assert validated.scores == {}
+    made.export({"identity": network.state_dict()}, folder, validated)
     facts = json.loads((folder / "config.json").read_text())["facts"]["validation"]
     assert recipes.MEASURED not in facts
     assert intervals.proven(facts.get(recipes.MEASURED)) == (
@@ -237,10 +238,10 @@ def test_facts_of_another_form_say_nothing(facts, more):
 def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsys):
     """Without the classifier; it embeds as it did in training, and the sentence is said."""
     classifier = modules_of(recipe)["identity"].eval()
-    scores = recipe.validate({"identity": classifier}, ALONE)
+    validated = recipe.validate({"identity": classifier}, ALONE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "measure", None)  # what was measured is not measured again
-        recipe.export({"identity": classifier.state_dict()}, tmp_path)
+        recipe.export({"identity": classifier.state_dict()}, tmp_path, validated)
     loaded = identity.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
     batch = recipe.examples([0, 1])
@@ -252,7 +253,7 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]
     assert facts["split"] == "val"
     assert facts["clips"] == 4
-    assert facts[recipes.MEASURED]["mean"] == scores[recipes.MEASURED]
+    assert facts[recipes.MEASURED]["mean"] == validated.scores[recipes.MEASURED]
     assert identity.standing(tmp_path) == intervals.proven(facts[recipes.MEASURED])
     assert facts["manifest"] == recipe.manifest.digest
     assert intervals.proven(facts[recipes.MEASURED])[1] in capsys.readouterr().out

@@ -18,6 +18,7 @@ from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import padded, predict_and_learn, shaken
 from tests.helpers.train_matrix import modules_of
+from train.recipe import Validated
 from train.recipes import motion as train_motion
 from train.recipes.motion import MotionRecipe, MotionTrainConfig, of_extractor
 
@@ -131,7 +132,7 @@ def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
     """What is exported generates alone what it generated in training with the recipe's extractor."""
     model = modules_of(recipe)["motion"]
     shaken(model)
-    recipe.export({"motion": model.state_dict()}, tmp_path)
+    recipe.export({"motion": model.state_dict()}, tmp_path, Validated({}))
     loaded = motion.load_model(tmp_path)
     random = np.random.default_rng(2)
     landmarks, audio = talkers.clip(random, talkers.base_face(random), 10.0, 10)
@@ -193,7 +194,7 @@ def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, li
 def test_the_folder_tells_the_longest_window(recipe, tmp_path):
     """Of training; 250 where the facts say nothing of the kind."""
     state = modules_of(recipe)["motion"].state_dict()
-    recipe.export({"motion": state}, tmp_path)
+    recipe.export({"motion": state}, tmp_path, Validated({}))
     assert motion.load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
     for facts in (None, {"window_frames": "24"}, {"window_frames": 0}, {"window_frames": True}):
         motion.save_model(state, recipe.model, tmp_path, recipe.extractor, facts)

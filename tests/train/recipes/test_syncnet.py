@@ -106,10 +106,10 @@ def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys
     torch.manual_seed(0)  # one of those (nineteen in twenty) that are at chance
     model = modules_of(recipe)["syncnet"].eval()
     state = model.state_dict()
-    scores = recipe.validate({"syncnet": model}, Ranks(0, 1, torch.device("cpu")))
+    validated = recipe.validate({"syncnet": model}, Ranks(0, 1, torch.device("cpu")))
     read = []
     monkeypatch.setattr(reader, "read_landmarks", lambda *asked: read.append(asked))
-    recipe.export({"syncnet": state}, tmp_path)
+    recipe.export({"syncnet": state}, tmp_path, validated)
     assert not read, "what was measured is not measured again"
     above, words = syncnet.standing(tmp_path)
     assert not above
@@ -117,7 +117,7 @@ def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys
     assert f"two-way accuracy {words}\n" in capsys.readouterr().out
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]
     assert facts[syncnet.MEASURED]["people"] == 2
-    assert facts[syncnet.MEASURED]["mean"] == scores[syncnet.MEASURED]
+    assert facts[syncnet.MEASURED]["mean"] == validated.scores[syncnet.MEASURED]
     loaded = syncnet.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
     assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in state.items())
