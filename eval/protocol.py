@@ -99,6 +99,7 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Scorin
         **asdict(settings),
         "people": len({task.person for task in tasks}),
         "clips": len(tasks),
+        "corpora": sorted(set(manifest.column("corpus")[rows].tolist())),
         "source_is_same_clip": sum(t.source is not None and t.source.row == t.scored.row for t in tasks),
         "shuffled_is_same_person": _without_others(manifest, settings, tasks),
         "crop_px": sorted({int(px) for px in manifest.column("crop_px")[rows]}),

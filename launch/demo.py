@@ -10,6 +10,9 @@ from launch import pipeline
 from launch.pipeline import Step
 from mytalk import command
 
+# Folder of the videos, after which `extract` names the corpus: the version of what `data_pipeline demo` draws.
+CORPUS = "drawn-v2"
+
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m launch demo`."""
@@ -29,14 +32,14 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, and run the pipeline, as far as that is not done."""
-    steps = [draw(args), *pipeline.chain(args, args.out / "videos")]
+    steps = [draw(args), *pipeline.chain(args, args.out / CORPUS)]
     # A drawn corpus is trained in minutes: changed settings give the models that they would have given from the start.
-    return pipeline.run_all(steps, args, args.out / "videos", restart=True, before=installation())
+    return pipeline.run_all(steps, args, args.out / CORPUS, restart=True, before=installation())
 
 
 def draw(args: argparse.Namespace) -> Step:
     """Draw the people and their videos."""
-    videos = args.out / "videos"
+    videos = args.out / CORPUS
     people = ("--identities", str(args.people), "--clips-per-identity", str(args.clips_per_person))
     words = ("data_pipeline", "demo", str(videos), *people, "--seconds", str(args.seconds), "--seed", str(args.seed))
     return Step("draw", words, videos / "corpus.json")

@@ -24,7 +24,7 @@ from mytalk.progress import Progress
 FPS = 25
 OTHER_FPS = 30  # of one usable clip: what reads it must go by time
 VERSION = 2  # raised when the same arguments give other pictures or other truth; 2: heads turn in space
-NAME = f"drawn-v{VERSION}"  # of the corpus, for --corpus of `extract`: so every table says which corpus it is about
+NAME = f"drawn-v{VERSION}"  # also the demo's folder of videos, and so the corpus that every table of it names
 
 # Files that extraction must refuse, by what is wrong with them.
 BROKEN = ("truncated", "no_audio", "no_face", "not_a_video")

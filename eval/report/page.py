@@ -76,7 +76,7 @@ def _heading(report: dict[str, Any]) -> dict[str, str]:
     date = report.get("environment", {}).get("date")
     return {
         "people_and_clips": f"{covered['people']['scored']} people of split {protocol['split']}, "
-        f"{covered['clips']['scored']} clips",
+        f"{covered['clips']['scored']} clips{text.of_corpora(protocol)}",
         "made": ", ".join(filter(None, [date, f"seed {protocol['seed']}"])),
         "who": WHO[protocol["split"]],
         "other_speech": _other_speech(protocol),

@@ -11,7 +11,7 @@ from mytalk.intervals import shown
 def in_words(report: dict[str, Any]) -> str:
     """The report for a terminal: its table and coverage, then its verdicts, a line each."""
     methods = report["methods"]
-    head = ["mean over people [95 % interval]", *methods]
+    head = [f"mean over people{of_corpora(report['protocol'])} [95 % interval]", *methods]
     lines = [head]
     for metric, stated in measured(report).items():
         name = f"{metric} ({stated['better']} is better)"
@@ -26,6 +26,11 @@ def in_words(report: dict[str, Any]) -> str:
     else:
         text.append(f"ridge: left out: {report['protocol'].get('ridge_left_out')}")
     return "\n".join([*text, *(f"refused: {', '.join(names)}: {why}" for why, names in refused(report).items())])
+
+
+def of_corpora(protocol: dict[str, Any]) -> str:
+    """Which corpora the clips are of, as ` of drawn-v2`; nothing for a report that does not name them."""
+    return f" of {', '.join(protocol['corpora'])}" if protocol.get("corpora") else ""
 
 
 def measured(report: dict[str, Any]) -> dict[str, dict[str, str]]:

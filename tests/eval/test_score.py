@@ -95,6 +95,7 @@ def test_invariant_7_the_command_reports_protocol_digests_and_coverage(scored, s
     made = held(scored)
     assert made["digests"]["manifest"] == Manifest.load(shards).digest
     assert made["protocol"]["sampler_steps"] == 3
+    assert made["protocol"]["corpora"] == sorted(set(Manifest.load(shards).column("corpus").tolist()))
     assert made["coverage"] == {"people": {"scored": 3, "total": 3}, "clips": {"scored": 6, "total": 6}, "misses": []}
     for scores in made["methods"].values():
         for metric, value in scores.items():

@@ -43,6 +43,7 @@ def built(refused: dict[str, str] | None = None) -> dict:
             "models": {"motion": NASTY},
             "clips_per_person": None,
             "clips": 6,
+            "corpora": ["drawn-v2"],
             "source_is_same_clip": 0,
             "shuffled_is_same_person": 0,
             "methods": ROWS,

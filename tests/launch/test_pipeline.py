@@ -39,7 +39,7 @@ def drawn(tmp_path_factory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("demo")
     out = folder / "out"
     typed = ["-m", "launch", "demo", "--out", str(out), *SMALL, "--configs", str(tiny_configs(folder / "configs"))]
-    drawing = stopped(typed, lambda: (out / "videos" / "p001").is_dir(), signal.SIGINT, group=True)
+    drawing = stopped(typed, lambda: (out / demo.CORPUS / "p001").is_dir(), signal.SIGINT, group=True)
     extracting = stopped(typed, lambda: (out / "shards" / "sources.json").exists(), signal.SIGTERM)
     assert drawing[0] != 0
     assert extracting[0] != 0
@@ -54,7 +54,7 @@ def endings(drawn, command) -> tuple[Path, list]:
     """
     demo_out, _ = drawn
     out = demo_out.parent / "mine"
-    typed = ["-m", "launch", "pipeline", str(demo_out / "videos"), str(out)]
+    typed = ["-m", "launch", "pipeline", str(demo_out / demo.CORPUS), str(out)]
     typed += ["--configs", str(demo_out.parent / "configs")]
     allowed = [*typed, "motion.identity_loss=0"]
 
@@ -113,11 +113,17 @@ def test_a_demo_stopped_while_it_draws_continues(drawn):
         assert "the same command continues" in text
         assert "[1/8] draw" in text
     assert "[2/8] extract" in printed[1]
-    assert (out / "videos" / "corpus.json").is_file()
+    assert (out / demo.CORPUS / "corpus.json").is_file()
+
+
+def test_the_demo_names_the_version_that_it_draws():
+    from data_pipeline.synthetic import command as synthetic
+
+    assert demo.CORPUS == synthetic.NAME
 
 
 def test_the_demo_draws_and_then_types_what_the_pipeline_types(tmp_path, command):
-    videos = tmp_path / "videos"
+    videos = tmp_path / demo.CORPUS
     videos.mkdir()
     settings = ["steps=3", "--dry-run", "--processes", "2"]
     demo_lines = command("-m", "launch", "demo", "--out", str(tmp_path), *settings, check=True).stdout.splitlines()
@@ -194,7 +200,7 @@ def test_the_demo_trains_anew_with_other_settings(tmp_path, machine, capsys):
     configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
     args = demo.arguments().parse_args(["--out", str(tmp_path / "out"), "--configs", str(configs)])
     record, checkpoint = args.out / "budget.json", args.out / "motion" / "checkpoint"
-    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / "videos")])
+    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / demo.CORPUS)])
     stand_in.codes["train motion"] = 75
     assert demo.run(args) == 75
     checkpoint.touch()

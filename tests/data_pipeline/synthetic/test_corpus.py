@@ -302,6 +302,15 @@ def test_other_arguments_in_an_existing_corpus_are_refused(copy, capsys):
     assert demo(copy, "--workers", "1") == 0
 
 
+def test_the_version_is_in_every_record_and_a_corpus_of_another_is_refused(copy, capsys):
+    described = json.loads((copy / "corpus.json").read_text())
+    assert described["arguments"]["version"] == drawn.VERSION
+    assert {record["corpus"] for record in truth_of(copy)} == {f"drawn-v{drawn.VERSION}"}
+    described["arguments"]["version"] = 1
+    atomic.write_json(copy / "corpus.json", described)
+    assert f"another version than drawn-v{drawn.VERSION}; remove" in refused(capsys, copy)
+
+
 def test_what_cannot_be_written_or_made_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert "folder" in refused(capsys, tmp_path / "file" / "corpus")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_pipeline.synthetic import command as drawn
 from data_pipeline.synthetic.movement import FRONTAL, PITCH_LIMIT, ROLL_LIMIT, YAW_LIMIT, Pose, poses
 from data_pipeline.synthetic.paint import brush, mouth, projection
 from data_pipeline.synthetic.paint.canvas import CENTRE
@@ -134,11 +133,3 @@ def test_the_mesh_follows_the_head_and_finds_the_lips_where_the_truth_has_them()
     for name, point in (("left_corner", 61), ("right_corner", 291), ("upper_inner", 13), ("lower_inner", 14)):
         apart_T = np.linalg.norm(points_TNC[:, point, :2] - np.array(told["lips"][name]), axis=1)
         assert np.median(apart_T) < 6, name
-
-
-def test_a_corpus_of_another_version_is_refused(tmp_path, monkeypatch):
-    corpus = drawn.Corpus(1, 1, 0, 1.0, 128, False)
-    drawn._described(tmp_path, corpus)
-    monkeypatch.setattr(drawn, "VERSION", drawn.VERSION + 1)
-    with pytest.raises(drawn.command.UserError, match="another version than drawn-v2; remove"):
-        drawn._described(tmp_path, corpus)

@@ -13,3 +13,12 @@ def test_refused_metrics_are_named_once_a_reason_and_are_in_no_row() -> None:
     assert said.count("refused: sync_confidence, sync_distance: deaf") == 1
     assert said.count("refused: identity_cosine: not named") == 1
     assert "sync_distance (lower" not in said
+
+
+def test_the_table_names_the_corpora_of_its_clips() -> None:
+    report = built()
+    assert text.in_words(report).startswith("mean over people of drawn-v2 [95 % interval]  ")
+    report["protocol"]["corpora"] = ["hdtf", "lrs3"]
+    assert text.in_words(report).startswith("mean over people of hdtf, lrs3 [95 % interval]  ")
+    del report["protocol"]["corpora"]  # a report of before
+    assert text.in_words(report).startswith("mean over people [95 % interval]  ")
