@@ -85,6 +85,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
         "shards": str(manifest.folder),
         "recipe": args.recipe,
         "clips": {"manifest": len(manifest), "split": len(manifest.rows(sampling.split)), "selected": len(selection)},
+        "without_sound": windows.without_sound(),
         "dropped": selection.dropped,
         "corpora": _corpora(windows),
         "selection": selection.digest,
@@ -182,6 +183,8 @@ def as_text(values: dict[str, Any]) -> list[str]:
         f"shards    {values['shards']}: {count['manifest']} clips, {count['split']} in the split, {count['selected']} "
         "selected"
     ]
+    if values["without_sound"]:
+        lines.append(f"left out  {values['without_sound']} clips without sound, which {values['recipe']} cannot use")
     lines += [f"dropped   {number} by '{term}' alone" for term, number in values["dropped"].items()]
     for name, corpus in values["corpora"].items():
         lines.append(f"corpus    {name or '(unnamed)'}: {corpus['clips']} clips, {corpus['share']:.1%} of the slots")

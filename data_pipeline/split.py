@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_pipeline.shards import manifest_update
+from data_pipeline.shards.layout import HAS_AUDIO
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from data_pipeline.shards.manifest_update import set_column
 from mytalk import command
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     identities, splits = table["identity"].to_pylist(), table["split"].to_pylist()
     group_of = groups(zip(identities, table["source_sha256"].to_pylist()))
     held = {} if args.force or before is None else _held(identities, splits, group_of)
-    split_of = assign(set(group_of.values()), args.val, args.unseen, args.seed, held)
+    split_of = _assign_all(table, group_of, args, held)
     assigned = [split_of[group_of[identity]] for identity in identities]
     if not consistent or before != stated or assigned != splits:
         table = set_column(table, "split", pa.array(assigned, pa.string()))
@@ -61,6 +62,25 @@ def run(args: argparse.Namespace) -> int:
         manifest_update.save(args.shards, table, {**header, "split": stated})
     _print(table)
     return command.EXIT_DONE
+
+
+def _assign_all(
+    table: pa.Table, group_of: Mapping[str, str], args: argparse.Namespace, held: Mapping[str, str]
+) -> dict[str, str]:
+    """Split of every group. Groups without sound are dealt apart, so that every split has people who speak.
+
+    Raises UserError as `assign` does.
+    """
+    has_audio = table[HAS_AUDIO].fill_null(True).to_pylist() if HAS_AUDIO in table.column_names else []
+    everyone = set(group_of.values())
+    silent = everyone - {group_of[name] for name, heard in zip(table["identity"].to_pylist(), has_audio) if heard}
+    if not has_audio or len(everyone - silent) < len(SPLITS):
+        return assign(everyone, args.val, args.unseen, args.seed, held)
+    split_of: dict[str, str] = {}
+    for names, least in ((everyone - silent, 1), (silent, 0)):
+        of_these = {name: split for name, split in held.items() if name in names}
+        split_of |= assign(names, args.val, args.unseen, args.seed, of_these, least)
+    return split_of
 
 
 def groups(people_and_sources: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -85,22 +105,22 @@ def groups(people_and_sources: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def assign(
-    names: Iterable[str], val: float, unseen: float, seed: int, held: Mapping[str, str] | None = None
+    names: Iterable[str], val: float, unseen: float, seed: int, held: Mapping[str, str] | None = None, least: int = 1
 ) -> dict[str, str]:
-    """Split of every group; `val` and `unseen` are shares of groups, at least one group in each split.
+    """Split of every group; `val` and `unseen` are shares of groups, at least one group (`least`) in each split.
 
     Groups are drawn in the order of a digest of (seed, name), so the answer depends on neither the order of
     rows nor the machine. Groups in `held` stay where they are; the others fill what is short.
-    Raises UserError for fewer than 3 groups.
+    Raises UserError for fewer than 3 groups, where each split must have one.
     """
     held = dict(held or {})
     order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest())
-    if len(order) < len(SPLITS):
+    if len(order) < least * len(SPLITS):
         raise command.UserError(
             f"{len(order)} independent people cannot make train, val and unseen; extract videos of at least 3"
         )
-    wanted = {"val": max(1, round(val * len(order))), "unseen": max(1, round(unseen * len(order)))}
-    while sum(wanted.values()) >= len(order):
+    wanted = {"val": max(least, round(val * len(order))), "unseen": max(least, round(unseen * len(order)))}
+    while sum(wanted.values()) > len(order) - least:
         wanted[max(wanted, key=lambda name: wanted[name])] -= 1
     free = [name for name in order if name not in held]
     split_of = dict(held)

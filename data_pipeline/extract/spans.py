@@ -1,7 +1,7 @@
 """Which stretches of a source become clips, by named rules.
 
-A span is a piece of a run of frames that have a face and sound; a shot's end ends the run. Every span ends
-in one state: `kept`, or the name of the first rule that rejects it.
+A span is a piece of a run of frames that have a face, and sound where the source has any; a shot's end ends the run.
+Every span ends in one state: `kept`, or the name of the first rule that rejects it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from mytalk.face.shots import face_boxes, runs, shot_starts
 
 TOO_SHORT = "too_short"
 SMALL_FACE = "small_face"
-SILENT = "silent"
-
-SILENT_PEAK = 1e-3  # of full scale: no speech, nothing to learn lips from
 
 
 @dataclass(frozen=True)
@@ -40,25 +37,21 @@ def pieces(start: int, stop: int, max_frames: int) -> list[tuple[int, int]]:
 def judge(
     landmarks_TN2: np.ndarray,
     found_T: np.ndarray,
-    audio_S: np.ndarray,
-    samples_per_frame: int,
+    sounding_T: np.ndarray,
     min_frames: int,
     max_frames: int,
     min_face_px: float,
 ) -> list[Span]:
-    """Every span of a source in order, with its state. Frames past the end of the audio have no sound."""
-    sounding = np.arange(len(found_T)) < -(-len(audio_S) // samples_per_frame)
+    """Every span of a source in order, with its state. Frames that do not sound are past the end of its audio."""
     starts_T = shot_starts(landmarks_TN2, found_T)
     _, side_T = face_boxes(landmarks_TN2)
     spans = []
-    for run in runs(found_T & sounding, starts_T):
+    for run in runs(found_T & sounding_T, starts_T):
         for start, stop in pieces(*run, max_frames):
             state = KEPT
             if stop - start < min_frames:
                 state = TOO_SHORT
             elif float(np.median(side_T[start:stop])) < min_face_px:
                 state = SMALL_FACE
-            elif np.abs(audio_S[start * samples_per_frame : stop * samples_per_frame]).max() < SILENT_PEAK:
-                state = SILENT
             spans.append(Span(start, stop, state))
     return spans

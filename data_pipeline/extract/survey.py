@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found in a source: landmarks in source px (0 where no face was found), sound.
+    """What the first pass found in a source: landmarks in source px (0 where no face was found), sound (None: none).
 
     Frames outside the source's time ranges count as frames without a face; `detected_share` is of those inside.
     """
@@ -51,7 +51,7 @@ class Survey:
     landmarks_TN2: np.ndarray
     found_T: np.ndarray
     detected_share: float
-    audio_S: np.ndarray
+    audio_S: np.ndarray | None
     fps: float
     width: int
     height: int
@@ -64,13 +64,23 @@ def survey(path: Path, ranges_s: Sequence[Sequence[float]], detector: Detector, 
     Raises MediaError for a file that cannot be used whole, OSError for the machine's errors.
     """
     header = media.probe(path)
-    audio_S = media.read_audio(path, SAMPLE_HZ)  # before the frames: a file without sound is cheap to refuse
+    audio_S = _read_audio(path)
     ranges = [(round(start_s * FRAME_HZ), round(stop_s * FRAME_HZ)) for start_s, stop_s in ranges_s]
     track, inside_T = _find_faces(path, ranges, detector, tick)
     share = float(track.found_T[inside_T].mean()) if inside_T.any() else 0.0
     return Survey(
         track.landmarks_TN2, track.found_T, share, audio_S, header.fps, track.width, track.height, sha256_of(path)
     )
+
+
+def _read_audio(path: Path) -> np.ndarray | None:
+    """The sound of a source; None where it has no audio track."""
+    try:
+        return media.read_audio(path, SAMPLE_HZ)
+    except media.MediaError as error:
+        if error.reason != "no_audio":
+            raise
+        return None
 
 
 def _find_faces(
@@ -103,11 +113,13 @@ def _alive(frames: Iterator[np.ndarray], tick: Callable[[int], None]) -> Iterato
 
 def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
     """The spans of a surveyed source, kept and rejected."""
+    sounding_T = np.ones(len(surveyed.found_T), bool)
+    if surveyed.audio_S is not None:
+        sounding_T[-(-len(surveyed.audio_S) // SAMPLES_PER_FRAME) :] = False
     return spans.judge(
         surveyed.landmarks_TN2,
         surveyed.found_T,
-        surveyed.audio_S,
-        SAMPLES_PER_FRAME,
+        sounding_T,
         round(limits.min_seconds * FRAME_HZ),
         round(limits.max_seconds * FRAME_HZ),
         limits.min_face_px,
@@ -144,7 +156,8 @@ def clips(
                 crops.append(crop.warp(frame, crop_23, CROP_PX))
             index += 1
         count = span.stop - span.start
-        audio_S = surveyed.audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]
+        audio_S = np.zeros(0, np.float32) if surveyed.audio_S is None else surveyed.audio_S
+        audio_S = audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]
         audio_S = np.pad(audio_S, (0, count * SAMPLES_PER_FRAME - len(audio_S)))
         _, side_T = face_boxes(landmarks_TN2)
         clip_data = ClipData(landmarks_TN2, side_T, audio_S, crops, surveyed.detected_share)

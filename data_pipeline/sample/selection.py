@@ -171,7 +171,10 @@ class SelectionBuilder:
         if not self.clips_in_split:
             self.manifest.rows(self.split)
         if not self.clips_usable:
-            return f"no clip of split '{self.split}' is as long as is needed; extract longer clips"
+            return (
+                f"no clip of split '{self.split}' is as long as is needed, and has sound where speech is read; extract "
+                "others"
+            )
         if not self.clips_before_filter:
             return f"nothing of split '{self.split}' is left; raise shards_until, or give a corpus repeats"
         terms = ", ".join(f"'{term}' alone drops {count}" for term, count in self.dropped.items())

@@ -84,8 +84,9 @@ class Windows:
     """Slot -> window of `shortest` to `longest` frames of a clip.
 
     `members` are read of each window. `columns` are the facts of the manifest that decide what an example holds; the
-    selection's digest covers them. Where audio is read, a window lies where the clip holds it, by the annotated A/V
-    offset. Raises UserError where no clip has `least_frames`, or the offset is not a number.
+    selection's digest covers them. Where audio is read, clips without sound are left out, and a window lies where the
+    clip holds it, by the annotated A/V offset. Raises UserError where no clip has `least_frames`, or the offset is not
+    a number.
     """
 
     members: tuple[str, ...] = ("landmarks",)
@@ -122,7 +123,14 @@ class Windows:
 
     def usable(self, least_frames: int) -> np.ndarray:
         """Which rows can be shown: bool (rows,)."""
-        return self.lengths >= least_frames
+        enough = self.lengths >= least_frames
+        return enough & self.manifest.audible() if "audio" in self.members else enough
+
+    def without_sound(self) -> int:
+        """How many clips of the split are left out because they have no sound."""
+        if "audio" not in self.members:
+            return 0
+        return int((~self.manifest.audible()[self.manifest.rows(self.sampling.split)]).sum())
 
     def __len__(self) -> int:
         return len(self.selection)

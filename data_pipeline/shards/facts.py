@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 BLUR_EVERY_FRAMES = 5
+SILENT_PEAK = 1e-3  # of full scale: what is nowhere louder is no sound
 NOSE_DEPTH = 1.1  # nose tip's distance from the head's turning axis, in half widths of the face
 EYE_LEFT, EYE_RIGHT, NOSE_TIP, SIDE_LEFT, SIDE_RIGHT = 33, 263, 1, 234, 454
 
@@ -70,6 +71,11 @@ def blur(clip: ClipData) -> float:
     return round(float(np.median(values)), 2)
 
 
+def has_audio(clip: ClipData) -> bool:
+    """Whether the clip has sound. Without, its audio member is silence: the file has no audio track, or a mute one."""
+    return bool(np.abs(clip.audio_S).max(initial=0) >= SILENT_PEAK)
+
+
 def _along_the_eyes(landmarks_TN2: np.ndarray) -> np.ndarray:
     """(T, 2): the unit vector from the left eye of the image to the right one."""
     eyes_T2 = landmarks_TN2[:, EYE_RIGHT] - landmarks_TN2[:, EYE_LEFT]
@@ -96,6 +102,7 @@ FACTS = [
     Fact(yaw_deg, pa.float64(), "degrees"),
     Fact(roll_deg, pa.float64(), "degrees"),
     Fact(blur, pa.float64(), "grey levels squared"),
+    Fact(has_audio, pa.bool_(), "true or false"),
 ]
 
 

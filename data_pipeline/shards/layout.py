@@ -9,6 +9,7 @@ from pathlib import Path
 
 COLUMNS = ("motion", "frames")
 SYNC_OFFSET = "sync_offset"  # column of the manifest: by how many frames of 25 Hz the audio is late
+HAS_AUDIO = "has_audio"  # column of the manifest: whether a clip has sound; where it lacks, all have
 # member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
 MEMBERS = {
     "landmarks": ("motion", "landmarks.npy"),

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.shards.facts import FACTS
-from data_pipeline.shards.layout import MEMBERS, sums_name, tar_name
+from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, sums_name, tar_name
 from data_pipeline.storage.store import Store
 from mytalk.command import UserError
 
@@ -215,10 +215,17 @@ class Manifest:
             self._held.move_to_end((group, name))
         return held[row - self._starts[group]]
 
-    def rows(self, split: str, shards_until: int = 0) -> np.ndarray:
+    def audible(self) -> np.ndarray:
+        """Which clips have sound: bool (rows,). One of which the manifest does not say it counts as one that has."""
+        if not self.has(HAS_AUDIO):
+            return np.ones(len(self), bool)
+        batches = (batch[HAS_AUDIO].fill_null(True) for batch in self.batches([HAS_AUDIO]))
+        return _filled(len(self), (values.to_numpy() for values in batches)).astype(bool)
+
+    def rows(self, split: str, shards_until: int = 0, audible: bool = False) -> np.ndarray:
         """Indices of the rows of a split, in order, of shards below `shards_until` (0: of all).
 
-        Raises UserError where there are none.
+        `audible`: only those with sound. Raises UserError where there are none.
         """
         if split not in SPLITS:
             raise UserError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
@@ -231,13 +238,17 @@ class Manifest:
                 f"{self.folder}: no clip is in split '{split}'; assign people with: "
                 f"python -m data_pipeline split {self.folder}"
             )
+        if audible:
+            rows = rows[self.audible()[rows]]
+            if not len(rows):
+                raise UserError(f"{self.folder}: no clip of split '{split}' has sound; extract videos with speech")
         return rows
 
-    def rows_of_people(self, split: str, shards_until: int = 0) -> dict[str, list[int]]:
-        """Rows of each person of a split, in manifest order. Raises UserError as `rows` does."""
+    def rows_of_people(self, split: str, shards_until: int = 0, audible: bool = False) -> dict[str, list[int]]:
+        """Rows of each person of a split, in manifest order; `audible` and errors as for `rows`."""
         codes, people = self.codes("identity")
         held: dict[str, list[int]] = {}
-        for row in self.rows(split, shards_until).tolist():
+        for row in self.rows(split, shards_until, audible).tolist():
             held.setdefault(people[codes[row]], []).append(row)
         return held
 

@@ -121,6 +121,19 @@ def test_the_command_splits_once(tmp_path, capsys):
     assert "train" in capsys.readouterr().out
 
 
+def test_people_without_sound_change_no_split_of_those_who_speak(tmp_path):
+    """They are dealt apart: no split is left with nobody who can be heard."""
+    silent = [row(f"c/s{n:02d}", "", key=f"silent-{n}") | {"has_audio": False} for n in range(10)]
+    run(folder_of(tmp_path / "all", *people(10), *silent))
+    run(folder_of(tmp_path / "speaking", *people(10)))
+    dealt = Manifest.load(tmp_path / "all").column("split").tolist()
+    assert dealt[:10] == Manifest.load(tmp_path / "speaking").column("split").tolist()
+    assert sorted(dealt[10:]) == ["train"] * 7 + ["unseen"] * 2 + ["val"]
+    one = folder_of(tmp_path / "one", *people(10), silent[0])
+    assert run(one) == 0
+    assert Manifest.load(one).column("split").tolist() == [*dealt[:10], "train"]
+
+
 def test_people_who_share_a_video_stay_together(tmp_path):
     rows = people(9)
     for n in (2, 5, 7):

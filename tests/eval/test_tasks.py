@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import pyarrow as pa
 import pytest
 
 from data_pipeline.shards.manifest import Manifest
 from eval import protocol
 from eval.tasks import Settings, other_speech, plan_tasks
+from mytalk.command import UserError
 from tests.helpers import talkers
 
 SETTINGS = Settings(sampler_steps=3)
@@ -26,6 +28,21 @@ def test_the_source_is_the_same_person_and_never_what_is_scored(clips_each, tmp_
         if task.source.row == task.scored.row:
             assert clips_each == 1
             assert task.source.stop <= task.scored.start
+
+
+def test_clips_without_sound_are_neither_scored_nor_shown_nor_heard(shards) -> None:
+    stored = Manifest.load(shards)
+    has_audio = [row != stored.rows("unseen")[0] for row in range(len(stored))]
+    table = stored.table.drop_columns(["has_audio"]) if stored.has("has_audio") else stored.table
+    manifest = Manifest(shards, stored.header, table.append_column("has_audio", pa.array(has_audio)))
+    tasks, silent = plan_tasks(manifest, SETTINGS), has_audio.index(False)
+    assert len(tasks) == len(plan_tasks(stored, SETTINGS)) - 1
+    for task in tasks:
+        sources = [] if task.source is None else [task.source.row]
+        assert silent not in (task.scored.row, *sources, *other_speech(manifest, SETTINGS, task))
+    mute = Manifest(shards, stored.header, table.append_column("has_audio", pa.array([False] * len(stored))))
+    with pytest.raises(UserError, match="no clip of split 'unseen' has sound"):
+        plan_tasks(mute, SETTINGS)
 
 
 @pytest.mark.parametrize(("people", "clips_each", "same"), [(3, 2, (0, 0)), (3, 1, (3, 0)), (1, 3, (0, 3))])

@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.extract import names, sources, spans
 from data_pipeline.extract.corpora import folder
-from data_pipeline.shards import ledger
+from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.command import UserError
@@ -61,12 +62,12 @@ def test_invariant_4_every_source_and_span_ends_in_one_state(whole):
     found = [line for line in lines if "span_of" in line]
     clips = [clip for part in parts(out) for clip in part["clips"]]
     kept = [span for span in found if span["state"] == "kept"]
-    assert len(kept) == len(clips) == 5  # the lost face makes two spans of bob/lost.mp4
-    assert {span["state"] for span in found} == {"kept", "too_short", "silent"}
+    assert len(kept) == len(clips) == 7  # the lost face makes two spans of bob/lost.mp4
+    assert {span["state"] for span in found} == {"kept", "too_short"}
     lost = [(span["start"], span["stop"]) for span in found if span["span_of"] == "bob/lost.mp4"]
     assert lost == [(0, 39), (40, 70)]
     books = ledger.balance(list(stub_extract.EXPECTED), parts(out))
-    assert (books.sources, books.extracted, books.rejected.total()) == (10, 4, 6)
+    assert (books.sources, books.extracted, books.rejected.total()) == (10, 6, 4)
     assert books.kept_frames == sum(clip["frames"] for clip in clips)
 
 
@@ -128,10 +129,36 @@ def test_stock_webdataset_reads_both_columns_with_equal_keys(whole):
 
     motion, frames = read("motion"), read("frames")
     assert [sample["__key__"] for sample in motion] == [sample["__key__"] for sample in frames]
-    assert len({sample["__key__"] for sample in motion}) == len(motion) == 5
+    assert len({sample["__key__"] for sample in motion}) == len(motion) == 7
     for sample in motion:
         assert {"landmarks.npy", "audio.wav", "facts.json"} <= set(sample)
     assert all("frames.mp4" in sample for sample in frames)
+
+
+def test_clips_without_sound_are_kept_and_say_so(whole):
+    """Their audio is silence of full length, so that stock readers and ranges meet nothing new."""
+    manifest = Manifest.load(whole[0])
+    silent = {"cat/mute.mp4", "cat/no_audio.mp4"}
+    assert manifest.column("has_audio").tolist() == [source not in silent for source in manifest.column("source")]
+    for row in np.flatnonzero(~manifest.audible()).tolist():
+        audio_S = reader.read_audio(manifest, row)
+        assert len(audio_S) == 640 * int(manifest.column("frames")[row])
+        assert not audio_S.any()
+
+
+def test_plan_leaves_clips_without_sound_out_of_the_recipes_that_read_speech(command, whole, tmp_path):
+    """motion and syncnet; identity and appearance take them."""
+    folder = tmp_path / "shards"
+    shutil.copytree(whole[0], folder)
+    command("-m", "data_pipeline", "split", str(folder), "--force", check=True)
+    stored = Manifest.load(folder)
+    table = stored.table.set_column(stored.names.index("split"), "split", pa.array(["train"] * len(stored)))
+    manifest_update.save(folder, table, stored.header)
+    for recipe, selected in (("motion", 5), ("syncnet", 5), ("identity", 7), ("appearance", 7)):
+        done = command("-m", "data_pipeline", "plan", str(folder), "--recipe", recipe, "--json", check=True)
+        planned = json.loads(done.stdout)
+        assert planned["clips"]["selected"] == selected
+        assert planned["without_sound"] == 7 - selected
 
 
 def test_equal_names_in_other_folders_stay_apart(whole):
