@@ -177,14 +177,14 @@ def _features_and_motion(manifest: Manifest, row: int) -> tuple[np.ndarray, np.n
 
 
 def _rows(manifest: Manifest) -> list[int]:
-    """The clips it is fitted on: the first of each person, then the second of each, ..., as far as MOST_CLIPS."""
+    """Clips with sound, to be fitted on: the first of each person, then the second of each, as far as MOST_CLIPS."""
     splits, names = manifest.codes("split")
     if FITTED_ON not in names:
         return []
     place_of: dict[int, int] = {}
     identities, _ = manifest.codes("identity")
     turns = []
-    for row in np.flatnonzero(splits == names.index(FITTED_ON)).tolist():
+    for row in np.flatnonzero((splits == names.index(FITTED_ON)) & manifest.audible()).tolist():
         person = int(identities[row])
         place_of[person] = place_of.get(person, -1) + 1
         turns.append((place_of[person], row))
