@@ -148,14 +148,19 @@ def trainings(out: Path, configs: Path, settings: dict[str, list[str]], processe
     """The four trainings; motion uses the identity encoder."""
     steps = []
     for recipe in RECIPES:
-        config, folder = configs / f"{recipe}.yaml", out / recipe
-        words = ["train", recipe, "--config", str(config), f"shards={out / 'shards'}", f"run={folder}"]
-        if recipe == "motion":
-            words.append(f"identity={model(out, 'identity')}")
-        words += settings[recipe]
-        name, result = f"train {recipe}", model(out, recipe) / "config.json"
-        steps.append(Step(name, tuple(words), result, (config,), folder, processes))
+        identity = [f"identity={model(out, 'identity')}"] if recipe == "motion" else []
+        own = [*identity, *settings[recipe]]
+        steps.append(training(recipe, configs, out / "shards", out / recipe, own, processes))
     return steps
+
+
+def training(
+    recipe: str, configs: Path, shards: Path, run: Path, settings: Sequence[str] = (), processes: int = 1
+) -> Step:
+    """A recipe trained on `shards` into the run folder `run`, with the settings of `configs` and then these."""
+    config = configs / f"{recipe}.yaml"
+    words = ("train", recipe, "--config", str(config), f"shards={shards}", f"run={run}", *settings)
+    return Step(f"train {recipe}", words, run / "model" / "config.json", (config,), run, processes)
 
 
 def benchmark(out: Path, processes: int) -> Step:
@@ -200,13 +205,25 @@ def run_all(
 ) -> int:
     """Run the steps that are not done and print the results, or print the commands (--dry-run).
 
-    With `restart`, a training whose settings or data have changed is removed and begun anew; else its own command
-    decides: it continues, or refuses the change. `before` are rows of the table of times: names and seconds.
+    `restart` as for `run_steps`. `before` are rows of the table of times: names and seconds.
     """
     if args.dry_run:
         print("\n".join(shell_line(step) for step in steps))
         return EXIT_DONE
-    record = args.out / RECORD
+    code = run_steps(steps, args.out, restart)
+    if code == EXIT_DONE:
+        print_times([*before, *seconds_of(steps, args.out)])
+        print_results(args.out, videos)
+    return code
+
+
+def run_steps(steps: Sequence[Step], out: Path, restart: bool = False) -> int:
+    """Run the steps that are not done, up to one that fails, and record them in OUT/budget.json; the exit code.
+
+    With `restart`, a training whose settings or data have changed is removed and begun anew; else its own command
+    decides: it continues, or refuses the change.
+    """
+    record = out / RECORD
     budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
     digest = ""
     for number, step in enumerate(steps, 1):
@@ -226,9 +243,13 @@ def run_all(
         if code != EXIT_DONE:
             print(f"\nstopped in '{step.name}' (exit code {code}); {what_to_type(step, message)}")
             return code
-    print_times([*before, *((step.name, float(budget[step.name]["seconds"])) for step in steps)])
-    print_results(args.out, videos)
     return EXIT_DONE
+
+
+def seconds_of(steps: Sequence[Step], out: Path) -> list[tuple[str, float]]:
+    """Rows of the table of times: what `run_steps` recorded of each step."""
+    budget = json.loads((out / RECORD).read_text())
+    return [(step.name, float(budget[step.name]["seconds"])) for step in steps]
 
 
 def seconds_before(step: Step, known: dict[str, Any], digest: str, restart: bool) -> float:
