@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; readers never look at these
+LONGEST_NAME_BYTES = 255 - len(
+    f"{TEMPORARY}4194304-"
+)  # of a file to be written: file systems keep 255, with prefix and pid
 
 
 @contextlib.contextmanager

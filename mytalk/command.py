@@ -59,7 +59,16 @@ EXTRA_OF_MODULE = {
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors reach the launcher too."""
 
+    typed: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.typed = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        for word in self.typed:
+            if word.startswith("-") and (os.path.exists(word) or re.fullmatch(r"-.*\.\w{2,4}", word)):
+                message += f"; if {word} is a file, type ./{word}"
         leave_error("user", message, EXIT_USAGE)
         super().error(message)
 

@@ -107,6 +107,7 @@ def extract_source(
     kept = [span for span in spans if span.state == KEPT]
     row: dict[str, Any] = {"source": source.path, "identity": source.identity}
     row |= {"sha256": surveyed.sha256, "frames": len(surveyed.found_T)}
+    row |= survey.remarks(surveyed.notes, path, source.path)
     row["spans"] = [{"start": span.start, "stop": span.stop, "state": span.state} for span in spans]
     if not kept:
         return row | {"state": REJECTED, "reason": survey.why_nothing(surveyed, spans)}, []

@@ -30,6 +30,7 @@ from mytalk.face.track import FaceTrack, find_faces
 
 NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
+STILL = "still_picture"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Limits:
 class Survey:
     """What the first pass found in a source: landmarks in source px (0 where no face was found), sound (None: none).
 
-    Frames outside the source's time ranges count as frames without a face; `detected_share` is of those inside.
+    Frames outside the source's time ranges count as frames without a face; `detected_share` is of those inside. Frames
+    that only repeat a picture (`notes.still`) are in no span.
     """
 
     landmarks_TN2: np.ndarray
@@ -56,27 +58,37 @@ class Survey:
     width: int
     height: int
     sha256: str
+    notes: media.Notes
 
 
 def survey(path: Path, ranges_s: Sequence[Sequence[float]], detector: Detector, tick: Callable[[int], None]) -> Survey:
     """First pass: every frame of the time ranges (none: of the file) through the detector; `tick(n)` counts frames.
 
-    Raises MediaError for a file that cannot be used whole, OSError for the machine's errors.
+    A file that breaks off is surveyed as far as it decodes. Raises MediaError where nothing does, OSError for the
+    machine's errors.
     """
-    header = media.probe(path)
-    audio_S = _read_audio(path)
+    header, notes = media.probe(path), media.Notes()
+    audio_S = _read_audio(path, notes)
     ranges = [(round(start_s * FRAME_HZ), round(stop_s * FRAME_HZ)) for start_s, stop_s in ranges_s]
-    track, inside_T = _find_faces(path, ranges, detector, tick)
+    track, inside_T = _find_faces(path, ranges, detector, tick, notes)
     share = float(track.found_T[inside_T].mean()) if inside_T.any() else 0.0
     return Survey(
-        track.landmarks_TN2, track.found_T, share, audio_S, header.fps, track.width, track.height, sha256_of(path)
+        track.landmarks_TN2,
+        track.found_T,
+        share,
+        audio_S,
+        header.fps,
+        track.width,
+        track.height,
+        sha256_of(path),
+        notes,
     )
 
 
-def _read_audio(path: Path) -> np.ndarray | None:
+def _read_audio(path: Path, notes: media.Notes) -> np.ndarray | None:
     """The sound of a source; None where it has no audio track."""
     try:
-        return media.read_audio(path, SAMPLE_HZ)
+        return media.read_audio(path, SAMPLE_HZ, notes)
     except media.MediaError as error:
         if error.reason != "no_audio":
             raise
@@ -84,13 +96,17 @@ def _read_audio(path: Path) -> np.ndarray | None:
 
 
 def _find_faces(
-    path: Path, ranges: Sequence[tuple[int, int]], detector: Detector, tick: Callable[[int], None]
+    path: Path,
+    ranges: Sequence[tuple[int, int]],
+    detector: Detector,
+    tick: Callable[[int], None],
+    notes: media.Notes,
 ) -> tuple[FaceTrack, np.ndarray]:
     """The face in every frame up to the last range's end, and which frames lie inside a range (T,)."""
     if not ranges:
-        track = find_faces(media.read_frames(path, FRAME_HZ), detector, lambda: tick(1))
+        track = find_faces(media.read_frames(path, FRAME_HZ, notes=notes), detector, lambda: tick(1))
         return track, np.ones(len(track.found_T), bool)
-    frames = _alive(media.read_frames(path, FRAME_HZ, stop=ranges[-1][1]), tick)
+    frames = _alive(media.read_frames(path, FRAME_HZ, stop=ranges[-1][1], notes=notes), tick)
     points, found, inside, at, width, height = [], [], [], 0, 0, 0
     for start, stop in ranges:
         skipped = sum(1 for _ in itertools.islice(frames, start - at))
@@ -118,7 +134,7 @@ def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
         sounding_T[-(-len(surveyed.audio_S) // SAMPLES_PER_FRAME) :] = False
     return spans.judge(
         surveyed.landmarks_TN2,
-        surveyed.found_T,
+        surveyed.found_T & ~_still(surveyed),
         sounding_T,
         round(limits.min_seconds * FRAME_HZ),
         round(limits.max_seconds * FRAME_HZ),
@@ -130,9 +146,27 @@ def why_nothing(surveyed: Survey, source_spans: list[spans.Span]) -> str:
     """The reason of a source without a kept span: that of its longest."""
     if not surveyed.found_T.any():
         return NO_FACE
+    if not (surveyed.found_T & ~_still(surveyed)).any():
+        return STILL
     if not source_spans:
         return NO_SOUND
     return max(source_spans, key=lambda span: span.stop - span.start).state
+
+
+def _still(surveyed: Survey) -> np.ndarray:
+    """Which frames only repeat a picture that stands still (T,)."""
+    still_T = np.zeros(len(surveyed.found_T), bool)
+    for start, stop in surveyed.notes.still:
+        still_T[start:stop] = True
+    return still_T
+
+
+def remarks(notes: media.Notes, path: Path, name: str) -> dict[str, Any]:
+    """What the ledger keeps of a source's notes: where and why it breaks off, and what was changed in reading it."""
+    row: dict[str, Any] = {}
+    if notes.cut is not None:
+        row = {"cut_s": round(notes.cut_s or 0.0, 2), "message": str(notes.cut).replace(str(path), name)}
+    return row | ({"notes": notes.lines} if notes.lines else {})
 
 
 def clips(
@@ -144,7 +178,7 @@ def clips(
     tick: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Clip]:
     """Second pass: the clips of the kept spans, in order; `tick(0)` at each frame says that work goes on."""
-    frames = _alive(media.read_frames(path, FRAME_HZ, stop=kept[-1].stop), tick)
+    frames = _alive(media.read_frames(path, FRAME_HZ, stop=kept[-1].stop, notes=media.Notes()), tick)
     index = 0
     for span in kept:
         landmarks_TN2 = surveyed.landmarks_TN2[span.start : span.stop]

@@ -10,6 +10,7 @@ landmarks, S audio samples, 2 = (x, y) in px of the span's crop.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mytalk import media
+from mytalk import atomic, media
 from mytalk.command import UserError
 from mytalk.dub.first_pass import FirstPass, find_face_spans, frame_rate
 from mytalk.dub.person import PersonReference, person_reference
@@ -72,7 +73,9 @@ def dub(
     """
     check_paths(video, speech, out, reference)
     with _as_user_errors():
-        speech_S = media.read_audio(speech)
+        heard = media.Notes()
+        speech_S = media.read_audio(speech, notes=heard, whole=True)
+        _say(speech, heard)
         speech_hz = media.audio_hz(speech)
         faces = _find_face_spans("find the face", video, detector)
         _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(faces.frames / faces.fps))
@@ -83,7 +86,8 @@ def dub(
         progress.finish()
         progress = Progress("paint", faces.frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
-        render(faces, landmarks, models, person, media.read_audio(speech, rate), out, progress.step, rate)
+        output_S = media.read_audio(speech, rate, media.Notes(), whole=True)
+        render(faces, landmarks, models, person, output_S, out, progress.step, rate)
         progress.finish()
     return faces
 
@@ -142,13 +146,15 @@ def render(
     regions = [region.regions(span.landmarks_FN2) for span in faces.spans]
     frames = compositing.dubbed_frames(faces, landmarks, regions, painter, on_frame)
     audio_S = cut_or_pad(speech_S, round(faces.frames / faces.fps * rate))
-    media.write_video(out, frames, faces.fps, audio_S, rate, MARK)
+    media.write_video(out, frames, faces.fps, audio_S, rate, MARK, media.probe(faces.video).colour)
 
 
 def check_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
-    """Raise UserError where OUT is no mp4, is one of the files that are read, or its folder cannot be created."""
+    """Raise UserError where OUT cannot be written: no mp4, a long name, one of the files read, a file for a folder."""
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file in it")
+    if len(os.fsencode(out.name)) > atomic.LONGEST_NAME_BYTES:
+        raise UserError(f"{out} has a name of more than {atomic.LONGEST_NAME_BYTES} bytes; name a shorter OUT")
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out} does not end in .mp4, the format of the result; name it {out.with_suffix('.mp4').name}")
     for read in (video, speech, reference):
@@ -175,22 +181,36 @@ def _as_user_errors() -> Iterator[None]:
 
 
 def _find_face_spans(name: str, video: Path, detector: Detector) -> FirstPass:
-    """`find_face_spans` with progress; its total is estimated from the header."""
+    """`find_face_spans` with progress, and what is noticed; the total of frames is estimated from the header."""
     progress = Progress(name, round(media.probe(video).duration_s * float(frame_rate(video))), "frames")
-    faces = find_face_spans(video, detector, progress.step)
+    notes = media.Notes()
+    faces = find_face_spans(video, detector, progress.step, notes)
     progress.finish()
+    _say(video, notes)
     return faces
 
 
 def _own_audio(video: Path) -> np.ndarray:
     """A video's own sound at 16 kHz; empty, with a message, where it has no audio."""
+    notes = media.Notes()
     try:
-        return media.read_audio(video)
+        audio_S = media.read_audio(video, notes=notes)
     except media.MediaError as error:
         if error.reason != "no_audio":
             raise
         print(f"{video} has no sound: the person's way of speaking is taken from the picture alone")
         return np.zeros(0, np.float32)
+    for line in notes.lines:
+        print(f"{video}: {line}")
+    return audio_S
+
+
+def _say(path: Path, notes: media.Notes) -> None:
+    """What was noticed while a file was read, a line each."""
+    if notes.cut is not None:
+        print(f"{notes.cut}; what comes before is used")
+    for line in notes.lines:
+        print(f"{path}: {line}")
 
 
 def _warn_if_cut(speech: Path, speech_s: float, video: Path, video_s: float) -> None:

@@ -49,14 +49,19 @@ class FirstPass:
     spans: list[FaceSpan]
 
 
-def find_face_spans(video: Path, detector: Detector, on_frame: Callable[[], None] = lambda: None) -> FirstPass:
+def find_face_spans(
+    video: Path,
+    detector: Detector,
+    on_frame: Callable[[], None] = lambda: None,
+    notes: media.Notes | None = None,
+) -> FirstPass:
     """Find the face in every frame of a video, at the video's own mean rate; only landmarks stay in memory.
 
-    `on_frame` is called after each frame. Raises UserError where no face stays for LEAST_FRAMES, MediaError for
-    a file that cannot be used whole, OSError for the machine's errors.
+    `on_frame` is called after each frame. With `notes`, a file that breaks off is taken as far as it decodes. Raises
+    UserError where no face stays for LEAST_FRAMES, MediaError as `media.read_frames`, OSError for the machine's errors.
     """
     fps = frame_rate(video)
-    track = find_faces(media.read_frames(video, fps), detector, on_frame)
+    track = find_faces(media.read_frames(video, fps, notes=notes), detector, on_frame)
     if not track.found_T.any():
         raise UserError(f"no face in {video}; name a video in which a face is seen from the front")
     landmarks_FN2, found_F = fill_gaps(track.landmarks_TN2, track.found_T)

@@ -14,9 +14,11 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mytalk import atomic
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
+from mytalk.media.colour import Colour
 
 # The frames column: a key picture every 5 frames, no B pictures. docs/log.md has figures ("shard format, measured"):
 # about half the bytes of all-intra at a better PSNR, as fast for a window of 5 frames, 1.5 to 1.7 times as slow for
@@ -24,7 +26,7 @@ from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 # decodes them nearly twice as fast and takes 5 times the bytes.
 CLIP_CODEC = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "g": "5", "bf": "0", "sc_threshold": "0"}
 DUB_CODEC = {"crf": "16", "preset": "medium"}
-BT_601 = 6  # H.264's number of the colour matrix that the frames are converted with
+UNTAGGED = Colour()
 AAC_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
 
 
@@ -35,18 +37,23 @@ def write_video(
     audio: np.ndarray | None = None,
     rate: int = SAMPLE_HZ,
     metadata: dict[str, str] | None = None,
+    colour: Colour = UNTAGGED,
 ) -> None:
     """Write RGB uint8 (H, W, 3) frames and mono audio (S,) as H.264 + AAC mp4, atomically.
 
     `rate` is one of AAC_HZ. Colours are stored at half the resolution (4:2:0), which every player supports; where
     H or W is odd, which 4:2:0 cannot represent, at full resolution (4:4:4). `metadata` are tags of the container, of
-    the names that mp4 knows: title, comment, copyright and the like; `read_tags` reads them.
+    the names that mp4 knows: title, comment, copyright and the like; `read_tags` reads them. `colour` is what
+    the frames were read with (`probe`): they are converted back and tagged the same way, so that they look the same.
     """
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
         container.metadata.update(metadata or {})
         video: Any = container.add_stream("libx264", rate=rate_fps, options=dict(DUB_CODEC))
-        video.codec_context.colorspace = BT_601  # otherwise players guess from the picture's size
+        video.codec_context.colorspace = colour.matrix  # otherwise players guess from the picture's size
+        video.codec_context.color_primaries = colour.primaries
+        video.codec_context.color_trc = colour.transfer
+        to_yuv = VideoReformatter()
         sound: Any = None
         if audio is not None:
             sound = container.add_stream("aac", rate=rate, layout="mono")
@@ -54,7 +61,7 @@ def write_video(
         samples = np.zeros(0, np.float32) if audio is None else np.asarray(audio, np.float32).reshape(-1)
         sent = 0
         for index, picture in enumerate(frames):
-            _mux_picture(container, video, picture, index)
+            _mux_picture(container, video, picture, index, (to_yuv, colour))
             if sound is not None:  # interleave, so that a player reads both as it goes
                 upto = min(len(samples), int((index + 1) / rate_fps * rate))
                 sent = _mux_audio(container, sound, samples, sent, upto, rate)
@@ -87,11 +94,17 @@ def encode_frames(
     return target.getvalue()
 
 
-def _mux_picture(container, stream, picture: np.ndarray, index: int) -> None:
+def _mux_picture(
+    container, stream, picture: np.ndarray, index: int, conversion: tuple[VideoReformatter, Colour] | None = None
+) -> None:
     if index == 0:
         stream.height, stream.width = picture.shape[:2]
         stream.pix_fmt = "yuv444p" if stream.height % 2 or stream.width % 2 else "yuv420p"
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    if conversion is not None:
+        to_yuv, colour = conversion
+        frame = to_yuv.reformat(frame, format=stream.pix_fmt, dst_colorspace=colour.swscale, threads=1)
+        frame.colorspace, frame.color_primaries, frame.color_trc = colour.matrix, colour.primaries, colour.transfer
     frame.pts = index
     frame.time_base = 1 / Fraction(stream.codec_context.framerate)
     _mux(container, stream.encode(frame))

@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 BITS, BAR_PX = 8, 8
+AT_ONCE = 1024  # samples in a packet of sound
 SIDE_PX = BITS * BAR_PX
 
 
@@ -62,10 +63,14 @@ def write(
         if sound is not None:
             kind = sound.codec_context.format.name
             data = audio if kind.startswith("flt") else np.rint(audio * 32767).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(data[None].astype(data.dtype), format=kind, layout="mono")
-            frame.sample_rate, frame.time_base = audio_hz, Fraction(1, audio_hz)
-            frame.pts = round(audio_start_s * audio_hz)
-            for packet in [*sound.encode(frame), *sound.encode(None)]:
+            for begin in range(0, len(data), AT_ONCE):
+                piece = data[None, begin : begin + AT_ONCE].astype(data.dtype)
+                frame = av.AudioFrame.from_ndarray(piece, format=kind, layout="mono")
+                frame.sample_rate, frame.time_base = audio_hz, Fraction(1, audio_hz)
+                frame.pts = round(audio_start_s * audio_hz) + begin
+                for packet in sound.encode(frame):
+                    container.mux(packet)
+            for packet in sound.encode(None):
                 container.mux(packet)
     return path
 

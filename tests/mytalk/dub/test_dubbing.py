@@ -139,7 +139,7 @@ def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000
     """What `render` sends to the encoder: frames and sound."""
     kept = {}
 
-    def keep(path, frames, fps, audio, rate, metadata):
+    def keep(path, frames, fps, audio, rate, metadata, colour):
         kept["frames"], kept["audio"] = np.stack(list(frames)), audio
 
     monkeypatch.setattr(media, "write_video", keep)

@@ -1,0 +1,350 @@
+"""Pictures by time: what is on the screen at i / fps seconds, upright, in RGB.
+
+Time zero of a source is the moment its first picture appears; pictures and sound are both counted from there, so
+`read_frames` and `read_audio` of one file are aligned whatever its start times, edit lists and codec priming.
+
+Shape suffixes: T frames, H height, W width, 3 = RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import VideoReformatter
+
+from mytalk.face.landmarks import FRAME_HZ
+from mytalk.media.colour import Colour
+from mytalk.media.notes import MediaError, Notes
+from mytalk.media.opening import opened, packets, translated, video_stream
+
+MOST_HZ = 120  # a header with a higher rate often states its timebase: the time stamps are used instead
+STILL_S = 1  # one picture for longer is no film of a face that speaks
+LAST_PICTURE_S = 10  # the last picture stays no longer, whatever its stated duration
+MOST_STRETCH = 4  # pixels that the header makes longer than this are taken for square
+
+
+def measured_hz(path: str | os.PathLike) -> Fraction:
+    """Mean frame rate by the pictures' own time stamps; decodes the whole video. Raises as `read_frames` does."""
+    count, end_s = 0, Fraction(0)
+    for picture in _pictures(path, Notes()):
+        count, end_s = count + 1, picture.time_s + picture.duration_s
+    if count == 0:
+        raise MediaError("no_video", f"{path}: no picture can be decoded")
+    return count / end_s
+
+
+def read_frames(
+    path: str | os.PathLike,
+    fps: float | Fraction = FRAME_HZ,
+    start: int = 0,
+    stop: int | None = None,
+    notes: Notes | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield RGB uint8 (H, W, 3) pictures at `fps`, from output frame `start` up to `stop` (None: the end).
+
+    Decoding is by time: picture i is the one on screen at i / fps seconds, that is the latest whose time
+    stamp is not after it (time stamps count as equal within their own rounding, at most 1 ms). The last
+    picture stays for its duration, and an output frame exists when at least half of it is covered. So 30
+    or 29.97 fps and variable rates keep their sync. Pictures come upright: the display matrix and non-square pixels
+    in the header are undone, interlaced ones are deinterlaced. After a damaged picture the last good one stands until
+    the next key picture. All have the size of the first. A repeated picture is the same array: do not write into it.
+
+    A file that breaks off gives all that decodes; then `notes` tell, or without them MediaError is raised: truncated,
+    corrupt. Raises MediaError at once where nothing decodes: those two, unreadable, no_video, display_matrix. OSError
+    for the machine's errors.
+    """
+    seen = Notes() if notes is None else notes
+    for index, rgb in enumerate(_at_rate(path, Fraction(fps).limit_denominator(1_000_000), seen)):
+        if index >= start:
+            yield rgb()
+        if stop is not None and index + 1 >= stop:
+            return
+    if notes is None and seen.pictures_cut is not None:
+        raise seen.pictures_cut
+
+
+def _at_rate(path, rate: Fraction, seen: Notes) -> Iterator[Any]:
+    """For each output frame a function that gives its RGB."""
+    index = 0  # of the next output frame
+    current: _Picture | None = None
+    for following in _pictures(path, seen):
+        if current is not None:
+            first = index
+            while index / rate + following.rounding_s < following.time_s:
+                yield current.rgb
+                index += 1
+            if index > first and (following.time_s - current.time_s > STILL_S or following.after_damage):
+                seen.still.append((first, index))
+        current = following
+    if current is None:
+        raise seen.pictures_cut or MediaError("no_video", f"{path}: no picture can be decoded")
+    first, end_s = index, current.time_s + min(current.duration_s, Fraction(LAST_PICTURE_S)) + current.rounding_s
+    while (index + Fraction(1, 2)) / rate <= end_s:
+        yield current.rgb
+        index += 1
+    if index > first and current.duration_s > STILL_S:
+        seen.still.append((first, index))
+    if seen.pictures_cut is not None:
+        seen.cut_at(float(index / rate))
+
+
+def picture_span_s(path: str | os.PathLike) -> tuple[Fraction, Fraction] | None:
+    """Time stamps of the first picture and of the end of the last one, in the container's own time; None: no video.
+
+    Only the first picture is decoded. Raises MediaError and OSError.
+    """
+    try:
+        with opened(path) as container:
+            stream = video_stream(container, path)
+            first = next(_decoded(container, stream, path, Notes()), None)
+            if first is None:
+                return None
+            begin_s = first.frame.pts * first.frame.time_base if first.frame.pts is not None else Fraction(0)
+    except MediaError as error:
+        if error.reason == "no_video":
+            return None
+        raise
+    end_s = begin_s
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        for packet in packets(container, stream, path, lambda error: None):
+            if packet.pts is not None:
+                end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return begin_s, end_s
+
+
+def decode_frames(data: bytes, indices: Iterable[int]) -> np.ndarray:
+    """Frames `indices` of `encode_frames` bytes as uint8 (T, H, W, 3). Raises MediaError (corrupt)."""
+    import decord
+
+    try:
+        reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        return reader.get_batch(list(indices)).asnumpy()
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MediaError("corrupt", f"clip cannot be decoded: {first_line}") from error
+
+
+# Decoding --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Frame:
+    """A frame of the decoder; `after_damage`: damaged ones before it were left out."""
+
+    frame: Any
+    after_damage: bool
+
+
+def _decoded(container, stream, path, seen: Notes) -> Iterator[_Frame]:
+    """The undamaged pictures of a stream in the order shown. After damage the next key picture is waited for."""
+    decoder = stream.codec_context
+    lost = damaged = False  # packets until a key packet, frames until a key frame
+
+    def whole(frames: Iterable[Any]) -> Iterator[_Frame]:
+        nonlocal damaged
+        for frame in frames:
+            if frame.is_corrupt or (damaged and not frame.key_frame):
+                damaged = True
+                continue
+            yield _Frame(frame, damaged)
+            damaged = False
+
+    def broken(error: MediaError) -> None:
+        seen.pictures_cut = error
+
+    for packet in packets(container, stream, path, broken):
+        if lost and not packet.is_keyframe:
+            continue
+        lost = bool(packet.is_corrupt)
+        frames = None if lost else _of_packet(decoder, packet, path)
+        if frames is None:
+            yield from whole(_drained(decoder))
+            lost = damaged = True
+        else:
+            yield from whole(frames)
+    yield from whole(_drained(decoder))
+    if damaged and seen.pictures_cut is None:
+        seen.pictures_cut = MediaError("corrupt", f"{path}: the last pictures are damaged")
+
+
+def _of_packet(decoder, packet, path) -> list[Any] | None:
+    """The frames that a packet completes; None: it cannot be decoded. Raises OSError for the machine's errors."""
+    try:
+        return decoder.decode(packet)
+    except av.error.EOFError:
+        return []
+    except av.error.FFmpegError as error:
+        failed = translated(error, Path(path))
+        if isinstance(failed, OSError):
+            raise failed from error
+        return None
+
+
+def _drained(decoder) -> list[Any]:
+    """What the decoder still holds; it can be used again afterwards."""
+    try:
+        frames = decoder.decode(None)
+    except av.error.FFmpegError:
+        frames = []
+    decoder.flush_buffers()
+    return frames
+
+
+def _progressive(frames: Iterable[_Frame], seen: Notes) -> Iterator[_Frame]:
+    """Interlaced pictures deinterlaced by FFmpeg's bwdif, from the first one on; others as they are."""
+    graph, shape = None, None
+    damaged = False
+    for decoded in frames:
+        frame = decoded.frame
+        if graph is None and not frame.interlaced_frame:
+            yield decoded
+            continue
+        if shape != (frame.width, frame.height, frame.format.name):
+            if graph is not None:
+                yield from (_Frame(after, False) for after in _filtered(graph, None))
+            seen.say("interlaced pictures were deinterlaced")
+            shape, graph = (frame.width, frame.height, frame.format.name), _bwdif(frame)
+        damaged |= decoded.after_damage
+        for after in _filtered(graph, frame):
+            yield _Frame(after, damaged)
+            damaged = False
+    if graph is not None:
+        yield from (_Frame(after, damaged) for after in _filtered(graph, None))
+
+
+def _bwdif(frame) -> Any:
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _filtered(graph, frame) -> Iterator[Any]:
+    graph.push(frame)
+    while True:
+        try:
+            yield graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+
+
+# Pictures --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the stored pixels of a video are shown: size before turning in px, colours, the display matrix (or None)."""
+
+    width: int
+    height: int
+    colour: Colour
+    matrix_22: np.ndarray | None
+
+    @classmethod
+    def of(cls, frame, aspect: Fraction, path) -> _Look:
+        stretch = aspect if 1 / MOST_STRETCH <= aspect <= MOST_STRETCH else 1
+        width = max(round(frame.width * stretch), 1)
+        return cls(width, frame.height, Colour.of(frame), _display_matrix(frame, path))
+
+
+def _display_matrix(frame, path) -> np.ndarray | None:
+    """x' = m[0, 0] x + m[1, 0] y, y' = m[0, 1] x + m[1, 1] y (ISO/IEC 14496-12, 6.2.2), entries -1, 0, 1; None: 1.
+
+    Raises MediaError (display_matrix) where it is no quarter turn or mirror image.
+    """
+    if SideData.DISPLAYMATRIX not in frame.side_data:
+        return None
+    stored = np.frombuffer(bytes(frame.side_data[SideData.DISPLAYMATRIX]), np.int32)
+    a, b, _, c, d, _ = stored[:6].astype(float)
+    entries_22 = np.array([[a, b], [c, d]])
+    large_22 = np.abs(entries_22) > 0.01 * np.abs(entries_22).max()
+    if not (large_22.sum(axis=0) == 1).all() or not (large_22.sum(axis=1) == 1).all():
+        raise MediaError("display_matrix", f"{path}: it is to be shown slanted, or turned by less than a quarter")
+    matrix_22 = np.sign(entries_22) * large_22
+    return None if (matrix_22 == np.eye(2)).all() else matrix_22
+
+
+def _shown(pixels_HW3: np.ndarray, matrix_22: np.ndarray | None) -> np.ndarray:
+    """The pixels turned and mirrored by a display matrix of _display_matrix."""
+    if matrix_22 is None:
+        return pixels_HW3
+    if matrix_22[0, 0] == 0:
+        pixels_HW3 = pixels_HW3.transpose(1, 0, 2)
+    left, up = matrix_22.sum(axis=0) < 0
+    if left:
+        pixels_HW3 = pixels_HW3[:, ::-1]
+    if up:
+        pixels_HW3 = pixels_HW3[::-1]
+    return np.ascontiguousarray(pixels_HW3)
+
+
+@dataclass
+class _Picture:
+    """A decoded picture: seconds since time zero, seconds on screen, the rounding of its time stamp."""
+
+    frame: Any
+    time_s: Fraction
+    duration_s: Fraction
+    rounding_s: Fraction
+    after_damage: bool
+    look: _Look
+    to_rgb: VideoReformatter
+    _rgb: np.ndarray | None = None
+
+    def rgb(self) -> np.ndarray:
+        """RGB as it is to be shown. Raises MediaError (colours) for a kind of pixels that cannot be converted."""
+        if self._rgb is None:
+            look = self.look
+            try:
+                frame = self.to_rgb.reformat(
+                    self.frame,
+                    width=look.width,
+                    height=look.height,
+                    format="rgb24",
+                    src_colorspace=look.colour.swscale,
+                    threads=1,
+                )
+            except av.error.FFmpegError as error:
+                raise MediaError("colours", f"its pixels cannot be converted to RGB: {error.strerror}") from error
+            self._rgb = _shown(frame.to_ndarray(), look.matrix_22)
+        return self._rgb
+
+
+def _pictures(path, seen: Notes) -> Iterator[_Picture]:
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        stated_hz = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        usual_s = 1 / Fraction(stated_hz or FRAME_HZ)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        to_rgb = VideoReformatter()  # one for all pictures: its tables cost as much as a conversion
+        look: _Look | None = None
+        zero_s: Fraction | None = None
+        before_s = -usual_s
+        stamped = container.format.name != "avi"  # it has no time stamps, only a rate; ffmpeg's are guesses
+        for decoded in _progressive(_decoded(container, stream, path, seen), seen):
+            frame = decoded.frame
+            tick_s = Fraction(frame.time_base or stream.time_base)
+            stamp_s = frame.pts * tick_s if frame.pts is not None and stamped else None
+            if look is None:
+                zero_s, look = stamp_s or Fraction(0), _Look.of(frame, aspect, path)
+                if look.colour.hdr:
+                    seen.say(f"its pictures are {look.colour.hdr}, read without tone mapping: they look dull")
+            time_s = before_s + usual_s if stamp_s is None or zero_s is None else stamp_s - zero_s
+            duration_s = frame.duration * tick_s if frame.duration else usual_s
+            if not 0 < stated_hz <= MOST_HZ:
+                duration_s = time_s - before_s  # as before: the stated duration repeats the header's mistake
+            rounding_s = min(tick_s / 2, Fraction(1, 1000))
+            yield _Picture(frame, time_s, duration_s, rounding_s, decoded.after_damage, look, to_rgb)
+            before_s = time_s
