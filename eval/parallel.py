@@ -1,8 +1,12 @@
-"""The clips of a scoring, shared among processes; each score is written when it is done, so that a run resumes."""
+"""The clips of a scoring, shared among processes; each score is written when it is done, so that a run resumes.
+
+Whatever is raised about one clip is its reason for having no score, and the others go on.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +18,8 @@ from eval import score_file
 from eval.report import check
 from eval.score_file import ClipScore
 from eval.tasks import ScoringTask
-from mytalk import atomic
-from mytalk.command import UserError
+from mytalk import atomic, faults
+from mytalk.command import RunAgain, UserError, one_line
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 LOCK = "scoring"  # one name for both commands: they write the same files
+ERROR, REFUSED, STORAGE = "error", "refused", "storage"  # why a clip has no score, beside what its rows name
+MOST_IN_A_ROW = 5  # clips that the storage fails to give; then it is the storage that is gone
 LONGEST_WAIT = timedelta(hours=6)  # of a process for the slowest one; the default of 10 minutes is too short
 
 
@@ -134,8 +140,15 @@ def _run(
     left = [task for task in job.tasks if task.key not in done]
     progress = Progress(job.name, len(job.tasks), "clips", done=len(done)) if state.is_main_process else None
     with score_file.append_to(job.out, state.process_index, job.provenance) as append:
+        failed_in_a_row = 0
         for place in range(state.process_index, len(left), state.num_processes):
-            append(score(left[place]))
+            clip = attempt(score, left[place], job.out)
+            append(clip)
+            failed_in_a_row = failed_in_a_row + 1 if clip.reason == STORAGE else 0
+            if failed_in_a_row == MOST_IN_A_ROW:
+                raise RunAgain(f"the last {MOST_IN_A_ROW} clips could not be read: {clip.message}; mend the storage")
+            if clip.reason == ERROR and progress:
+                progress.say(f"{clip.key}: {clip.message}; its traceback is in {job.out / faults.ERRORS_FILE}")
             if progress:  # the other processes are about as far
                 progress.step(min(state.num_processes, len(left) - place))
     _wait(state)
@@ -145,6 +158,30 @@ def _run(
         score_file.write_whole(job.out, job.provenance, list(scores.values()))
         finish(scores, {"device": device.type, "torch": torch.__version__})
     _wait(state)
+
+
+def attempt(score: Scorer, task: ScoringTask, out: Path) -> ClipScore:
+    """The score of a clip, or why it has none, whatever is raised about it.
+
+    Raises errors of the machine and of the folder `out`: OSError, ImportError.
+    """
+    try:
+        return score(task)
+    except ImportError:
+        raise
+    except UserError as error:
+        return _miss(task, REFUSED, one_line(error))
+    except OSError as error:
+        of_out = error.filename is not None and out.resolve() in Path(os.fsdecode(error.filename)).resolve().parents
+        if error.errno in faults.OF_THE_MACHINE or of_out:
+            raise
+        return _miss(task, STORAGE, one_line(error))
+    except Exception as error:
+        return _miss(task, ERROR, faults.logged(out, task.key, error))
+
+
+def _miss(task: ScoringTask, reason: str, message: str) -> ClipScore:
+    return ClipScore(task.key, task.person, reason=reason, message=message)
 
 
 def device_of(local_process: int) -> torch.device:
@@ -184,7 +221,7 @@ def clear(job: ScoringJob, replaced: list[Path], done: set[str]) -> None:
                 shutil.rmtree(job.out / job.videos / name, ignore_errors=True)
     for path in replaced:
         path.unlink()
-    for name in job.other_files if replaced else ():
+    for name in (*job.other_files, faults.ERRORS_FILE) if replaced else ():
         (job.out / name).unlink(missing_ok=True)
 
 
@@ -201,6 +238,8 @@ def _keys(paths: list[Path]) -> set[str]:
 def _finished(out: Path, replaced: list[Path]) -> dict[str, ClipScore]:
     """Scores by key in all files of `out` but those that are replaced.
 
-    A kill between merging them and removing the processes' files leaves some twice, with equal values.
+    A kill between merging them and removing the processes' files leaves some twice, with equal values. Clips that the
+    storage failed to give are not finished.
     """
-    return {s.key: s for path in score_file.files(out) if path not in replaced for s in score_file.read(path)[1]}
+    scores = [s for path in score_file.files(out) if path not in replaced for s in score_file.read(path)[1]]
+    return {score.key: score for score in scores if score.reason != STORAGE}

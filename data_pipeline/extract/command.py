@@ -21,7 +21,7 @@ from data_pipeline.extract.survey import Limits
 from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
 from data_pipeline.shards import ledger as ledgers
-from mytalk import atomic, command, media
+from mytalk import atomic, command, faults, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
@@ -254,7 +254,7 @@ def _close(
     ledgers.write(out, parts, skipped)
     print(ledgers.table(counts))
     if counts.rejected[process.ERROR]:
-        print(f"errors   {counts.rejected[process.ERROR]}; tracebacks in {out / process.ERRORS_FILE}")
+        print(f"errors   {counts.rejected[process.ERROR]}; tracebacks in {out / faults.ERRORS_FILE}")
     if frames:
         seconds = time.monotonic() - started
         print(

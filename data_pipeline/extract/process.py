@@ -6,7 +6,6 @@ Whatever goes wrong with a source is its own ledger line; only errors of the mac
 from __future__ import annotations
 
 import errno
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +18,14 @@ from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import writer
 from data_pipeline.shards.ledger import EXTRACTED, KEPT, REJECTED
 from data_pipeline.shards.writer import Clip
-from mytalk import atomic, media
+from mytalk import faults, media
 from mytalk.command import UserError, one_line
 from mytalk.face.detector import DEFAULT, Detector
 
 CHANGED = "changed"  # another size than when it was listed
-ERROR = "error"  # something that nobody foresaw: its traceback is in ERRORS_FILE
+ERROR = "error"  # something that nobody foresaw: its traceback is in faults.ERRORS_FILE
 NOT_READABLE = "not_readable"  # permission denied
 STORAGE = "storage"  # the storage failed twice while it was read, or the file vanished
-ERRORS_FILE = "errors.log"
-OF_THE_MACHINE = {errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def _attempt(
     except (ImportError, MemoryError, UserError):
         raise
     except OSError as error:
-        if error.errno in OF_THE_MACHINE:
+        if error.errno in faults.OF_THE_MACHINE:
             raise
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
@@ -121,13 +118,15 @@ def _rejected(source: Source, failure: Failure) -> dict[str, Any]:
 
 
 def _message(error: BaseException, task: ShardTask, source: Source) -> str:
-    """An error's message, with the source's name as the ledger has it."""
-    message = one_line(error).replace(str(source.file(task.videos)), source.path)
-    return message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _named(one_line(error), task, source)
 
 
 def _logged(error: Exception, task: ShardTask, source: Source) -> Failure:
-    """Append an error's traceback to the log; returns the failure, which names the error."""
-    text = f"{source.path} (shard {task.shard})\n{''.join(traceback.format_exception(error))}\n"
-    atomic.append(task.out / ERRORS_FILE, text.encode("utf-8", "backslashreplace"))
-    return Failure(ERROR, f"{type(error).__name__}: {_message(error, task, source)}")
+    """The failure of a source whose error nobody foresaw; its traceback is logged."""
+    return Failure(ERROR, _named(faults.logged(task.out, source.path, error), task, source))
+
+
+def _named(message: str, task: ShardTask, source: Source) -> str:
+    """A message with the source's name as the ledger has it."""
+    message = message.replace(str(source.file(task.videos)), source.path)
+    return message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

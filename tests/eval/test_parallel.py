@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from eval import parallel, score_file
+from eval.score_file import ClipScore
+from eval.tasks import ScoringTask, Window
 from mytalk import command as commands
+from mytalk import faults
 from mytalk.machine import sole_user
 
 
@@ -32,6 +36,63 @@ def test_keys_that_name_no_folder_of_their_own_remove_nothing(key, tmp_path) -> 
     parallel.clear(job, parallel.other_scores(job), set())
     assert sorted(path.name for path in out.iterdir()) == ["kept", "videos"]
     assert [path.name for path in (out / "videos").iterdir()] == ["b"]
+
+
+def tasks(count: int) -> list[ScoringTask]:
+    window = Window(0, 0, 25)
+    return [ScoringTask(f"clip-{number}", f"person-{number}", window, window, False) for number in range(count)]
+
+
+def run(out: Path, raised: dict[str, BaseException], count: int = 3) -> dict[str, str | None]:
+    """Score clips of which some raise; the reason of each clip."""
+    reasons: dict[str, str | None] = {}
+
+    def score(task: ScoringTask) -> ClipScore:
+        if task.key in raised:
+            raise raised[task.key]
+        return ClipScore(task.key, task.person, methods={"mytalk": {"lmd_px": 1.0}})
+
+    def finish(scores, environment) -> None:
+        reasons.update((key, one.reason) for key, one in scores.items())
+
+    parallel.run(parallel.ScoringJob("score", out, tasks(count), {}), lambda device: score, finish)
+    return reasons
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("odd"), "error"),
+        (MemoryError(), "error"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "shards/motion-000000.tar"), "storage"),
+        (OSError(errno.EIO, "Input/output error"), "storage"),
+        (commands.RunAgain("the storage failed 5 times"), "storage"),
+        (commands.UserError("no face in it"), "refused"),
+    ],
+)
+def test_whatever_is_raised_about_a_clip_is_its_reason_and_the_others_go_on(error, reason, tmp_path, capsys) -> None:
+    assert run(tmp_path, {"clip-1": error}) == {"clip-0": None, "clip-1": reason, "clip-2": None}
+    log = tmp_path / faults.ERRORS_FILE
+    assert log.exists() == (reason == "error")
+    if reason == "error":
+        assert log.read_text().startswith("clip-1\nTraceback")
+        assert "clip-1" in capsys.readouterr().err
+
+
+def test_a_full_disk_and_an_interrupt_end_a_scoring(tmp_path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, {"clip-1": OSError(errno.ENOSPC, "No space left on device")})
+    with pytest.raises(PermissionError):
+        run(tmp_path, {"clip-1": PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "videos/a"))})
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, {"clip-1": KeyboardInterrupt()})
+
+
+def test_a_storage_that_is_gone_ends_a_scoring_and_its_clips_are_tried_again(tmp_path) -> None:
+    dead: dict[str, BaseException] = {f"clip-{n}": OSError(errno.EIO, "Input/output error") for n in range(1, 7)}
+    with pytest.raises(commands.RunAgain, match="the last 5 clips could not be read"):
+        run(tmp_path, dead, count=8)
+    assert set(run(tmp_path, {}, count=8).values()) == {None}
 
 
 def test_two_processes_on_a_machine_of_one_gpu_share_it(command, tmp_path) -> None:

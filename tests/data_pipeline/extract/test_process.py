@@ -10,6 +10,7 @@ import pytest
 from data_pipeline.extract import process, sources, survey
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import ledger
+from mytalk import faults
 from tests.helpers import stub_extract
 
 PATHS = ("ann/talk.mp4", "bob/talk.mp4")
@@ -62,7 +63,7 @@ def test_whatever_is_raised_about_a_source_is_its_line_and_the_others_go_on(vide
     first, second = part["sources"]
     assert (first["state"], first["reason"], second["state"]) == ("rejected", reason, "extracted")
     assert ledger.balance(PATHS, [part]).clips == len(part["clips"]) == 1
-    log = tmp_path / process.ERRORS_FILE
+    log = tmp_path / faults.ERRORS_FILE
     assert log.exists() == (reason == "error")
     if reason == "error":
         assert first["message"].startswith(type(error).__name__)
