@@ -1,8 +1,8 @@
-"""Tars that others made, indexed where they lie, and folders of ours, merged: one manifest, and no byte moved.
+"""`index`: one manifest over third-party tars and existing shard folders, which stay where they are.
 
-The manifest's header lists what became which shard, in the order in which it came: what is on the list keeps its
-number, what is new comes last, so that a run pinned to the first shards stays what it was. OUT/parts holds what was
-found in each tar, with the tar's size and time, so that only tars that are new or changed are read.
+The manifest's header lists the source of each shard. Listed sources keep their number and new ones come last, so a run
+pinned to the first shards stays the same. OUT/parts caches the samples of each tar, with the tar's size and time, so
+that only new or changed tars are read.
 """
 
 from __future__ import annotations
@@ -41,69 +41,75 @@ FORMAT = 1  # of the parts
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline index",
-        "Make a manifest over shards that are there already; none is copied or written. A SOURCE is a tar written\n"
-        "with webdataset (a path, or a pattern in quotes), or a folder that extract or index wrote. Folders are\n"
-        "merged; their splits are kept. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 2, px of\n"
-        "its crop) and sound (.wav, 16-bit mono, 16 kHz, 640 samples a frame); each ends in one named state\n"
-        "(OUT/ledger.jsonl). The same command again reads only what is new; shards added later come last.",
+        "Make a manifest over existing shards, without copying them. A SOURCE is a tar written with webdataset (a\n"
+        "path, or a pattern in quotes), or a folder that extract or index wrote. Folders are merged and keep their\n"
+        "splits. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 2, px of\n"
+        "its crop) and audio (.wav, 16-bit mono, 16 kHz, 640 samples a frame); OUT/ledger.jsonl lists each as kept\n"
+        "or rejected. The same command again reads only what is new; shards added later come last.",
         "python -m data_pipeline index data/all 'others/*.tar' data/hdtf --landmarks lm.npy --identity 'key:^([^_]+)_'",
     )
-    made.add_argument("out", type=Path, help="folder of the manifest")
-    made.add_argument(
+    parser.add_argument("out", type=Path, help="folder of the manifest")
+    parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="tars, patterns of tars, and folders with a manifest"
     )
-    made.add_argument("--config", type=Path, help="YAML with the options below as keys; options go before it")
+    parser.add_argument("--config", type=Path, help="YAML with the options below as keys; options go before it")
     defaults = FieldMapping()
     for name in ("landmarks", "audio", "video", "facts"):
-        told = f"extension of a clip's {name} (default {getattr(defaults, name)})"
-        made.add_argument(f"--{name}", metavar="EXT", help=told)
-    told = "who is shown: facts.NAME, key:REGEX (its first group), or file, the tar's name (default facts.identity)"
-    made.add_argument("--identity", metavar="RULE", help=told)
-    made.add_argument("--corpus", metavar="NAME", help="default: the facts' own, else the name of the tar's folder")
-    made.add_argument("--crop-px", type=int, help="side of the crops whose facts do not say (default 256)")
-    told = "tars that hold the videos, with equal keys in equal order; paired with the sources' in order"
-    made.add_argument("--frames-tars", nargs="+", default=[], metavar="GLOB", help=told)
-    told = "leave out the splits of folders: split then assigns all people anew"
-    made.add_argument("--unsplit", action="store_true", help=told)
-    made.add_argument("--workers", type=int, default=cores(), help="tars read at a time (default: one per core)")
-    return made
+        description = f"extension of a clip's {name} (default {getattr(defaults, name)})"
+        parser.add_argument(f"--{name}", metavar="EXT", help=description)
+    description = (
+        "the person: facts.NAME, key:REGEX (its first group), or file, the tar's name (default facts.identity)"
+    )
+    parser.add_argument("--identity", metavar="RULE", help=description)
+    parser.add_argument("--corpus", metavar="NAME", help="default: as the facts say, else the name of the tar's folder")
+    parser.add_argument("--crop-px", type=int, help="side of crops whose facts do not give it (default 256)")
+    description = "tars that hold the videos, with equal keys in equal order; paired with the sources' in order"
+    parser.add_argument("--frames-tars", nargs="+", default=[], metavar="GLOB", help=description)
+    description = "drop the splits of folders, so that split assigns all people again"
+    parser.add_argument("--unsplit", action="store_true", help=description)
+    parser.add_argument("--workers", type=int, default=cores(), help="tars read at a time (default: one per core)")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
     out: Path = args.out
-    asked = _rules(args)
-    order = _sources(args, out)
+    mapping = _field_mapping(args)
+    requested = _sources(args, out)
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "index"):
         for folder in (out, out / PARTS, out / SUMS):
             atomic.sweep(folder)
-        held, rules = _list(out, asked, any(isinstance(one, ShardSource) for one in order))
-        if rules is None and asked != FieldMapping():
-            raise UserError("member names, identity and corpus are told of tars, and no tar is named; leave them out")
+        has_tars = any(isinstance(source, ShardSource) for source in requested)
+        earlier, tar_mapping = _indexed_before(out, mapping, has_tars)
+        if tar_mapping is None and mapping != FieldMapping():
+            raise UserError("member names, identity and corpus describe tars, and no tar is named; leave them out")
         folders = dict.fromkeys(
-            [*(u.folder for u in held if u.folder), *(one for one in order if isinstance(one, str))]
+            [*(s.folder for s in earlier if s.folder), *(name for name in requested if isinstance(name, str))]
         )
-        of_folders = {name: Manifest.load(out / name) for name in folders}
-        units = _appended(held, order, of_folders)
-        heads = _scanned(out, [unit for unit in units if unit.tar], rules or FieldMapping(), max(args.workers, 1))
-        for unit in held:
-            if unit.tar and "reason" in heads[unit]:
-                why = heads[unit]["message"]
-                raise UserError(f"{unit.tar} was indexed and is damaged now: {why}; bring it back, or name another OUT")
+        manifests = {name: Manifest.load(out / name) for name in folders}
+        sources = _all_sources(earlier, requested, manifests)
+        tars = [source for source in sources if source.tar]
+        heads = _read_tars(out, tars, tar_mapping or FieldMapping(), max(args.workers, 1))
+        for source in earlier:
+            if source.tar and "reason" in heads[source]:
+                raise UserError(
+                    f"{source.tar} was indexed and is damaged now: {heads[source]['message']}; restore it, or name "
+                    "another OUT"
+                )
         if args.unsplit and (out / HEADER).exists():
             raise UserError(
-                f"--unsplit is for a new folder and {out} is there; assign its people anew with: "
+                f"--unsplit is for a new folder and {out} exists; assign its people again with: "
                 f"python -m data_pipeline split {out} --force"
             )
-        return _close(out, units, heads, of_folders, rules, args.unsplit)
+        return _write_index(out, sources, heads, manifests, tar_mapping, args.unsplit)
 
 
-# What is asked for -----------------------------------------------------------------------------------
+# What the command line names -----------------------------------------------------------------------------------
 
 
-def _rules(args: argparse.Namespace) -> FieldMapping:
+def _field_mapping(args: argparse.Namespace) -> FieldMapping:
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(FieldMapping)}
     try:
         return dataclasses.replace(
@@ -114,196 +120,192 @@ def _rules(args: argparse.Namespace) -> FieldMapping:
 
 
 def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
-    """Tars and (by name) folders in the order in which they are named, each once. Raises UserError."""
-    order: list[Path] = []
+    """Tars and (by name) folders in the order of the command line, each once. Raises UserError."""
+    paths: list[Path] = []
     for source in args.sources:
         path = Path(source)
         if not path.is_dir():
-            order += _tars(source)
+            paths += _tars(source)
         elif path.resolve() == out.resolve():
-            raise UserError(f"{source} is OUT itself; name what it is to be made of")
+            raise UserError(f"{source} is OUT itself; name the sources")
         elif not (path / HEADER).is_file():
             raise UserError(f"{source} has no {HEADER}; name its tars, in quotes: '{path / '*.tar'}'")
         else:
-            order.append(path)
-    tars = [path for path in dict.fromkeys(order) if not path.is_dir()]
+            paths.append(path)
+    tars = [path for path in dict.fromkeys(paths) if not path.is_dir()]
     frames = list(dict.fromkeys(path for pattern in args.frames_tars for path in _tars(pattern)))
     if frames and len(frames) != len(tars):
-        raise UserError(f"{len(tars)} tars and {len(frames)} --frames-tars cannot be paired; name as many of each")
+        raise UserError(f"{len(tars)} tars and {len(frames)} --frames-tars cannot be paired; name equally many")
     for path in (*tars, *frames):
         with open(path, "rb") as handle:
-            how = third_party.compression(handle.read(512))
-        if how:
-            raise UserError(f"{path} is compressed ({how}) and reading byte ranges needs plain tars; unpack it first")
-    beside = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
-    made: list[ShardSource | str] = []
-    for path in order:
+            program = third_party.compression(handle.read(512))
+        if program:
+            raise UserError(f"{path} is compressed ({program}); unpack it: byte ranges are read from plain tars alone")
+    frames_of = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
+    sources: list[ShardSource | str] = []
+    for path in paths:
         name = named(path, out)
-        made.append(
-            name if path.is_dir() else ShardSource(name, "" if beside.get(path) == name else beside.get(path, ""))
-        )
-    return list(dict.fromkeys(made))
+        if path.is_dir():
+            sources.append(name)
+        else:
+            sources.append(ShardSource(name, "" if frames_of.get(path) == name else frames_of.get(path, "")))
+    return list(dict.fromkeys(sources))
 
 
 def _tars(source: str) -> list[Path]:
     """The files that a path or a pattern names, sorted. Raises UserError."""
     if "://" in source:
-        raise UserError(f"{source} is a URL, and index reads local files; copy it, or mount what holds it")
-    found = (
-        [Path(source)] if os.path.isfile(source) else sorted(Path(name) for name in glob.glob(source, recursive=True))
-    )
-    found = [path for path in found if path.is_file()]
-    if not found:
+        raise UserError(f"{source} is a URL, and index reads local files; copy or mount it")
+    matches = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
+    paths = [Path(name) for name in matches if os.path.isfile(name)]
+    if not paths:
         raise UserError(f"no file {source}; name tars, or a folder that extract or index wrote")
-    return found
+    return paths
 
 
-# What is listed --------------------------------------------------------------------------------------
+# What OUT already holds --------------------------------------------------------------------------------------
 
 
-def _list(out: Path, rules: FieldMapping, tars: bool) -> tuple[list[ShardSource], FieldMapping | None]:
-    """What OUT was made of, in the order of its shards, and the rules of its tars; None where it has none.
+def _indexed_before(out: Path, mapping: FieldMapping, has_tars: bool) -> tuple[list[ShardSource], FieldMapping | None]:
+    """The sources of OUT's shards, in order, and the field mapping of its tars; None where it has none.
 
-    Raises UserError where OUT holds something else, or `tars` are to be added by other rules.
+    Raises UserError where OUT holds something else, or where tars are to be added (`has_tars`) by another mapping.
     """
     try:
-        kept = json.loads((out / HEADER).read_text()).get(LISTED)
+        listed = json.loads((out / HEADER).read_text()).get(LISTED)
     except FileNotFoundError:
-        return [], rules if tars else None
+        return [], mapping if has_tars else None
     except (ValueError, AttributeError):
-        raise UserError(f"{out / HEADER} is damaged; remove {out} and type the same command") from None
-    if kept is None:
+        raise UserError(f"{out / HEADER} is damaged; remove {out} and run the same command again") from None
+    if listed is None:
         raise UserError(f"{out} holds shards that index did not make; name another folder")
-    before = None if kept["rules"] is None else FieldMapping(**kept["rules"])
-    for field in dataclasses.fields(FieldMapping) if tars and before is not None else ():
-        was, now = getattr(before, field.name), getattr(rules, field.name)
+    before = None if listed["rules"] is None else FieldMapping(**listed["rules"])
+    for field in dataclasses.fields(FieldMapping) if has_tars and before is not None else ():
+        was, now = getattr(before, field.name), getattr(mapping, field.name)
         if was != now:
             raise UserError(
                 f"{out} was made with {field.name} = {was}, now {now}; index these into a folder of their own, and "
                 "name that folder as a source"
             )
-    return [ShardSource(**row) for row in kept["shards"]], before or (rules if tars else None)
+    return [ShardSource(**row) for row in listed["shards"]], before or (mapping if has_tars else None)
 
 
-def _appended(
-    held: list[ShardSource], order: list[ShardSource | str], of_folders: dict[str, Manifest]
+def _all_sources(
+    earlier: list[ShardSource], requested: list[ShardSource | str], manifests: dict[str, Manifest]
 ) -> list[ShardSource]:
-    """The list with what is new behind it. Raises UserError where a tar on it now has another beside it."""
-    units = dict.fromkeys(held)
-    frames_of = {unit.tar: unit.frames for unit in held if unit.tar}
-    there = {name: _shards(made) for name, made in of_folders.items()}
-    for unit in held:
-        if unit.folder and unit.shard not in there[unit.folder]:
-            raise UserError(f"{unit.folder} has no shard {unit.shard} any more; bring it back, or name another OUT")
-    for one in order:
-        if isinstance(one, str):
-            units.update(dict.fromkeys(ShardSource(folder=one, shard=shard) for shard in there[one]))
-        elif frames_of.get(one.tar, one.frames) != one.frames:
-            was = frames_of[one.tar] or "none"
-            raise UserError(f"{one.tar} was indexed with --frames-tars {was}; name that one, or another OUT")
+    """Earlier sources, then the new ones. Raises UserError where an earlier tar now comes with another of videos."""
+    sources = dict.fromkeys(earlier)
+    frames_of = {source.tar: source.frames for source in earlier if source.tar}
+    shards_of = {name: np.unique(manifest.column("shard")).tolist() for name, manifest in manifests.items()}
+    for source in earlier:
+        if source.folder and source.shard not in shards_of[source.folder]:
+            raise UserError(f"{source.folder} has no shard {source.shard} any more; restore it, or name another OUT")
+    for request in requested:
+        if isinstance(request, str):
+            sources.update(dict.fromkeys(ShardSource(folder=request, shard=shard) for shard in shards_of[request]))
+        elif frames_of.get(request.tar, request.frames) != request.frames:
+            was = frames_of[request.tar] or "none"
+            raise UserError(f"{request.tar} was indexed with --frames-tars {was}; name that one, or another OUT")
         else:
-            units[one] = None
-    twice = [tar for tar, count in collections.Counter(unit.tar for unit in units if unit.tar).items() if count > 1]
-    if twice:
-        raise UserError(f"{twice[0]} is named twice, with other --frames-tars; name it once")
-    return list(units)
-
-
-def _shards(made: Manifest) -> list[int]:
-    return np.unique(made.column("shard")).tolist()
+            sources[request] = None
+    tars = collections.Counter(source.tar for source in sources if source.tar)
+    repeated = [tar for tar, count in tars.items() if count > 1]
+    if repeated:
+        raise UserError(f"{repeated[0]} is named twice, with different --frames-tars; name it once")
+    return list(sources)
 
 
 # Tars ------------------------------------------------------------------------------------------------
 
 
-def _scanned(
-    out: Path, units: Sequence[ShardSource], rules: FieldMapping, workers: int
+def _read_tars(
+    out: Path, tars: Sequence[ShardSource], mapping: FieldMapping, workers: int
 ) -> dict[ShardSource, dict[str, Any]]:
-    """What is known of each tar, which is read where nothing is. Raises UserError for a pair that differs, OSError."""
-    heads = {unit: _known(out, unit, rules) for unit in units}
-    todo = [unit for unit, head in heads.items() if head is None]
-    if todo:
-        progress = Progress("index", len(units), "tars", done=len(units) - len(todo))
+    """The head of each tar's part; a tar without a valid part is read. Raises OSError, UserError for unequal pairs."""
+    heads = {source: _valid_head(out, source, mapping) for source in tars}
+    unread = [source for source, head in heads.items() if head is None]
+    if unread:
+        progress = Progress("index", len(tars), "tars", done=len(tars) - len(unread))
         with ThreadPoolExecutor(workers) as threads:
-            waiting = {threads.submit(_scan, out, unit, rules): unit for unit in todo}
+            source_of = {threads.submit(_read_tar, out, source, mapping): source for source in unread}
             try:
-                for done in as_completed(waiting):
-                    heads[waiting[done]] = done.result()
+                for done in as_completed(source_of):
+                    heads[source_of[done]] = done.result()
                     progress.step()
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
         progress.finish()
-    return {unit: head for unit, head in heads.items() if head is not None}
+    return {source: head for source, head in heads.items() if head is not None}
 
 
 def _stem(name: str) -> str:
-    """Name of the files about a tar: readable, and of no other tar."""
+    """Name of the files about a tar: readable and unique."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).name.rpartition(".")[0])[:48].strip("-")
     return f"{readable or 'tar'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:10]}"
 
 
-def _part_path(out: Path, unit: ShardSource) -> Path:
-    return out / PARTS / f"{_stem(unit.tar)}.jsonl"
+def _part_path(out: Path, source: ShardSource) -> Path:
+    return out / PARTS / f"{_stem(source.tar)}.jsonl"
 
 
-def _asked(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any]:
-    """By what a part is known: the rules, and size and time of the unit's files. Raises UserError where one is gone."""
+def _fingerprint(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any]:
+    """What a part depends on: the mapping, and size and time of the tars. Raises UserError where one is missing."""
     files = {}
-    for name in filter(None, (unit.tar, unit.frames)):
+    for name in filter(None, (source.tar, source.frames)):
         try:
             stat = os.stat(out / name)
         except FileNotFoundError:
-            raise UserError(f"{name} is gone since it was indexed; bring it back, or name another OUT") from None
+            raise UserError(f"{name} was indexed and is missing now; restore it, or name another OUT") from None
         files[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    return {"format": FORMAT, "rules": dataclasses.asdict(rules), "unit": unit.listed(), "files": files}
+    return {"format": FORMAT, "rules": dataclasses.asdict(mapping), "unit": source.listed(), "files": files}
 
 
-def _known(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any] | None:
-    """The head of a tar's part, if it was made by these rules and no file of it has changed since."""
-    asked = _asked(out, unit, rules)
+def _valid_head(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any] | None:
+    """The head of a tar's part, if mapping and files are still the same; else None."""
+    fingerprint = _fingerprint(out, source, mapping)
     try:
-        with open(_part_path(out, unit)) as handle:
+        with open(_part_path(out, source)) as handle:
             head = json.loads(handle.readline())
-        if {name: head.get(name) for name in asked} != asked:
+        if {name: head.get(name) for name in fingerprint} != fingerprint:
             return None
-        for stated in head["columns"].values():
-            (out / stated["crc"]).stat()
+        for entry in head["columns"].values():
+            (out / entry["crc"]).stat()
     except (FileNotFoundError, ValueError, AttributeError, KeyError):
         return None
     return head
 
 
-def _samples(out: Path, unit: ShardSource) -> list[dict[str, Any]]:
-    """What was found in a tar, a sample each."""
-    with open(_part_path(out, unit)) as handle:
+def _samples(out: Path, source: ShardSource) -> list[dict[str, Any]]:
+    """The samples of a tar, as its part lists them."""
+    with open(_part_path(out, source)) as handle:
         return [json.loads(line) for line in handle][1:]
 
 
-def _scan(out: Path, unit: ShardSource, rules: FieldMapping) -> dict[str, Any]:
-    """Read a tar, and keep what was found in it: a head, and a line a sample. A damaged one's head has a reason."""
-    asked = _asked(out, unit, rules)
-    head: dict[str, Any] = {**asked, "columns": {}}
-    found: list[dict[str, Any]] = []
+def _read_tar(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any]:
+    """Read a tar and write its part: a head and a line a sample. Returns the head, with a reason for a damaged tar."""
+    fingerprint = _fingerprint(out, source, mapping)
+    head: dict[str, Any] = {**fingerprint, "columns": {}}
+    samples: list[dict[str, Any]] = []
     try:
-        found = third_party.judged(out / unit.tar, out / unit.frames if unit.frames else None, rules)
+        samples = third_party.read(out / source.tar, out / source.frames if source.frames else None, mapping)
     except Unusable as unusable:
         head.update(reason=unusable.reason, message=str(unusable))
     except ValueError as error:
         raise UserError(f"{error}; name pairs of tars in equal order") from None
     else:
-        stated = {name: _summed(out, name) for name in asked["files"]}
-        head["columns"] = dict(zip(COLUMNS, (stated[unit.tar], stated[unit.frames or unit.tar])))
-    if _asked(out, unit, rules) != asked:
-        raise UserError(f"{unit.tar} was changed while it was read; type the same command when its writer is done")
-    with atomic.file(_part_path(out, unit), "w") as handle:
-        for line in (head, *found):
+        entries = {name: _write_checksums(out, name) for name in fingerprint["files"]}
+        head["columns"] = dict(zip(COLUMNS, (entries[source.tar], entries[source.frames or source.tar])))
+    if _fingerprint(out, source, mapping) != fingerprint:
+        raise UserError(f"{source.tar} was changed while it was read; run the same command when its writer is done")
+    with atomic.file(_part_path(out, source), "w") as handle:
+        for line in (head, *samples):
             handle.write(json.dumps(line, allow_nan=False) + "\n")
     return head
 
 
-def _summed(out: Path, name: str) -> dict[str, Any]:
-    """Write a tar's checksums; what the manifest's header says of it."""
+def _write_checksums(out: Path, name: str) -> dict[str, Any]:
+    """Write the checksums of a tar, and return its entry in the manifest's header."""
     crc = f"{SUMS}/{_stem(name)}.crc"
     checksums.write(out / name, out / crc)
     return {"bytes": os.stat(out / name).st_size, "sha256": sha256_of(out / name), "file": name, "crc": crc}
@@ -312,39 +314,39 @@ def _summed(out: Path, name: str) -> dict[str, Any]:
 # The manifest ----------------------------------------------------------------------------------------
 
 
-def _close(
+def _write_index(
     out: Path,
-    units: Sequence[ShardSource],
+    sources: Sequence[ShardSource],
     heads: dict[ShardSource, dict[str, Any]],
-    of_folders: dict[str, Manifest],
-    rules: FieldMapping | None,
+    manifests: dict[str, Manifest],
+    mapping: FieldMapping | None,
     unsplit: bool,
 ) -> int:
-    """Put the table together, balance the books, write both and print the sums."""
-    books = IndexBuilder(out, of_folders)
-    for unit in units:
-        if unit.folder:
-            books.merge(unit)
+    """Build the manifest and the ledger, check that they agree, write both and print a summary."""
+    builder = IndexBuilder(out, manifests)
+    for source in sources:
+        if source.folder:
+            builder.add_folder_shard(source)
         else:
-            books.judge(unit, heads[unit], _samples(out, unit))
-    table = books.united(unsplit)
-    books.balance(table)
+            builder.add_tar(source, heads[source], _samples(out, source))
+    table = builder.table(unsplit)
+    builder.check(table)
     if len(table):
-        listed = {"rules": rules and dataclasses.asdict(rules), "shards": [unit.listed() for unit in books.units]}
-        fresh = {**books.header(unsplit, rules), LISTED: listed}
-        begun = (out / HEADER).exists()
+        listed = {"rules": mapping and dataclasses.asdict(mapping), "shards": [s.listed() for s in builder.sources]}
+        header = {**builder.header(unsplit, mapping), LISTED: listed}
+        existed = (out / HEADER).exists()
         try:
-            manifest_update.commit(out, table, fresh)
+            manifest_update.commit(out, table, header)
         except UserError as error:
-            if begun:
+            if existed:
                 raise
             leak = str(error).partition("; assign people")[0]
-            raise UserError(f"{leak}; add --unsplit, and assign people of all anew with split") from None
-    books.write()
-    print(books.in_words(table))
-    for unit, head in books.damaged:
-        print(f"left out {unit.tar}: {head['message']}; bring it whole and type the same command", file=sys.stderr)
+            raise UserError(f"{leak}; add --unsplit, then assign all people again with split") from None
+    builder.write_ledger()
+    print(builder.summary(table))
+    for source, head in builder.damaged:
+        print(f"left out {source.tar}: {head['message']}; repair it and run the same command again", file=sys.stderr)
     if not len(table):
-        print(f"nothing was indexed; the reasons are in {out / LEDGER}", file=sys.stderr)
+        print(f"no clip was indexed; the reasons are in {out / LEDGER}", file=sys.stderr)
         return command.EXIT_NOT_DONE
     return command.EXIT_DONE

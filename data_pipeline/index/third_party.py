@@ -1,7 +1,7 @@
-"""Tars that others wrote with webdataset: which of their samples are clips, and where the clips' bytes lie.
+"""Third-party tars, written with webdataset: which of their samples are clips, and where the clips' bytes lie.
 
-Nothing is extracted, copied or unpickled; what a file claims is checked before it is believed. A sample that is no
-clip gets a reason, a tar that cannot be walked to its end gets one as a whole.
+Nothing is extracted, copied or unpickled, and each claim of a file is checked. A sample that is no clip gets a reason,
+and so does a tar that cannot be read to its end.
 
 Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px.
 """
@@ -17,6 +17,7 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -29,11 +30,11 @@ from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ, SAMPLES_PER_FRAME
 
 LONGEST_PATTERN = 200  # characters of a user's regular expression
-LONGEST_KEY_BYTES = 200  # with an extension it must be the name of a file
+LONGEST_KEY_BYTES = 200  # with an extension it must be a valid file name
 LONGEST_TEXT = 1000  # characters of a fact
 LARGEST_FACTS_BYTES = 1 << 20
 MOST_EXTRA = 200  # facts of a sample, and columns of a table, beyond those of extract
-NPY_HEAD_BYTES = 256  # what a reader of windows allows before the values
+NPY_HEAD_BYTES = 256  # most that the reader of windows allows before the values
 READ_BYTES = 1 << 20
 
 COMPRESSED = {
@@ -46,7 +47,7 @@ COMPRESSED = {
 OURS = ("key", "identity", "corpus", "split", "frames", "shard", "duplicate_group")
 PLACES = tuple(f"{member}_{what}" for member in MEMBERS for what in ("offset", "size"))
 KNOWN = {field.name: field.type for field in SCHEMA if field.name not in (*OURS, *PLACES)} | {SYNC_OFFSET: pa.float64()}
-CROP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a clip whose source nobody knows: the crop itself
+CROP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a clip with an unknown source: the crop itself
 DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError, RecursionError, MemoryError, struct.error)
 
 
@@ -60,7 +61,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class FieldMapping:
-    """How others name what a clip is made of. Extensions are those of webdataset: all after the key's dot."""
+    """The names of a clip's members in a tar. Extensions are those of webdataset: all after the key's dot."""
 
     landmarks: str = "landmarks.npy"
     audio: str = "audio.wav"
@@ -68,98 +69,100 @@ class FieldMapping:
     facts: str = "facts.json"  # may be missing
     identity: str = "facts.identity"  # facts.NAME; key:REGEX, its first group; or file, the tar's stem
     corpus: str = ""  # default: the facts' own, else the name of the tar's folder
-    crop_px: int = 256  # of clips whose facts do not say
+    crop_px: int = 256  # of clips whose facts do not give it
 
     def __post_init__(self) -> None:
         given = [self.landmarks, self.audio, self.video, self.facts]
         if not (self.landmarks and self.audio) or len({*filter(None, given)}) < len([*filter(None, given)]):
-            raise ValueError("landmarks, audio, video and facts need an extension each, and no two the same")
+            raise ValueError("landmarks and audio need an extension, and all extensions must differ")
         for name in filter(None, given):
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-                raise ValueError(f"'{name[:70]}' is no extension; write one as landmarks.npy, without the key's dot")
+                raise ValueError(
+                    f"'{name[:70]}' is not an extension; write one like landmarks.npy, without the key's dot"
+                )
         if self.crop_px < 32 or self.crop_px > 4096:
             raise ValueError(f"crop_px {self.crop_px} must lie between 32 and 4096")
         self.pattern()
 
     def pattern(self) -> re.Pattern[str] | None:
-        """The expression that finds the person in a key, if that is the rule. Raises ValueError."""
+        """The expression that finds the person in a key, where `identity` is key:REGEX. Raises ValueError."""
         kind, _, text = self.identity.partition(":")
         if kind != "key":
             if self.identity != "file" and not re.fullmatch(r"facts\.[A-Za-z_]\w{0,63}", self.identity):
                 raise ValueError(f"identity '{self.identity[:70]}' must be facts.NAME, key:REGEX or file")
             return None
         if len(text) > LONGEST_PATTERN:
-            raise ValueError(f"the pattern of identity has {len(text)} characters, and {LONGEST_PATTERN} is the most")
+            raise ValueError(f"the pattern of identity has {len(text)} characters, more than {LONGEST_PATTERN}")
         try:
-            made = re.compile(text)
+            pattern = re.compile(text)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"'{text}' of identity is no regular expression: {error}") from None
-        if made.groups < 1:
+            raise ValueError(f"'{text}' of identity is not a regular expression: {error}") from None
+        if pattern.groups < 1:
             raise ValueError(f"'{text}' of identity has no group; put parentheses round the person: key:^(.+)-")
-        return made
+        return pattern
 
 
-class Found(NamedTuple):
+class TarMember(NamedTuple):
     """A file in a tar."""
 
     name: str
     offset: int
     size: int
-    fault: str  # why it is no plain run of bytes
+    fault: str  # why its bytes cannot be read by range; empty: they can
 
 
 class Sample(NamedTuple):
-    """Files of one key that follow each other, by extension; `twice` names one that came again."""
+    """The files of one key, which follow each other in the tar, by extension; `repeated` is one that came twice."""
 
     key: str
-    files: dict[str, Found]
-    twice: str
+    files: dict[str, TarMember]
+    repeated: str
 
 
 def compression(head: bytes) -> str:
-    """By which program a file that begins so is compressed; empty where it is not."""
+    """The program that compressed a file with this beginning; empty: it is not compressed."""
     if head[257:262] == b"ustar":
         return ""
     return next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), "")
 
 
-# The walk through a tar ------------------------------------------------------------------------------
+# Walking a tar ------------------------------------------------------------------------------
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Key and extension of a file, as webdataset divides them; None for a file that it skips."""
+    """Key and extension of a file, as webdataset splits them; None for a file that it skips."""
     if re.match(r"__[^/]*__($|/)", name):
         return None
-    divided = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", name)
-    return (divided.group(1), divided.group(2).lower()) if divided else None
+    match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", name)
+    return (match.group(1), match.group(2).lower()) if match else None
 
 
 def samples(path: Path) -> list[Sample]:
     """The samples of a tar, in order, grouped as webdataset does. Raises Unusable for a damaged tar, OSError."""
-    made: list[Sample] = []
-    for found in _walk(path):
-        divided = split_name(found.name)
-        if divided is None:
+    grouped: list[Sample] = []
+    for member in _walk(path):
+        parts = split_name(member.name)
+        if parts is None:
             continue
-        key, extension = divided
-        if not made or made[-1].key != key:
-            made.append(Sample(key, {}, ""))
-        if extension in made[-1].files:
-            made[-1] = made[-1]._replace(twice=extension)
+        key, extension = parts
+        if not grouped or grouped[-1].key != key:
+            grouped.append(Sample(key, {}, ""))
+        if extension in grouped[-1].files:
+            grouped[-1] = grouped[-1]._replace(repeated=extension)
         else:
-            made[-1].files[extension] = found
-    return made
+            grouped[-1].files[extension] = member
+    return grouped
 
 
-def _walk(path: Path) -> Iterator[Found]:
-    """Every file of a tar but folders. Raises Unusable where its end is not reached, OSError."""
+def _walk(path: Path) -> Iterator[TarMember]:
+    """Every file of a tar. Raises Unusable where its end is not reached, OSError."""
     size = path.stat().st_size
     if size == 0:
-        raise Unusable("empty", "it has no bytes")
+        raise Unusable("empty", "it is empty")
     try:
         tar = tarfile.open(path, "r:")  # noqa: SIM115
     except DAMAGE as error:
-        raise Unusable("not_a_tar", f"it is no tar: {_short(error)}") from None
+        raise Unusable("not_a_tar", f"it is not a tar: {_short(error)}") from None
     with tar:
         end = 0
         while True:
@@ -170,20 +173,22 @@ def _walk(path: Path) -> Iterator[Found]:
             if info is None:
                 break
             data_end = info.offset_data + info.size
-            if info.size < 0 or info.offset_data <= end or tar.offset <= end:  # it would send us round for ever
-                raise Unusable("damaged", f"the header before byte {info.offset_data} states an impossible size")
+            if info.size < 0 or info.offset_data <= end or tar.offset <= end:  # the loop would never end
+                raise Unusable("damaged", f"the header before byte {info.offset_data} gives an impossible size")
             if info.isreg() and info.sparse is None and data_end > size:
-                raise Unusable("truncated", f"it ends {data_end - size} bytes before its last file does")
+                raise Unusable("truncated", f"it is {data_end - size} bytes shorter than its last file needs")
             end = info.offset_data
             if info.isdir():
                 continue
             fault = "" if info.isreg() else "a link or device, not a file"
-            yield Found(info.name, info.offset_data, info.size, fault or ("sparse" if info.sparse is not None else ""))
-        with open(path, "rb") as handle:  # tarfile stops in silence at a header that is damaged
+            yield TarMember(
+                info.name, info.offset_data, info.size, fault or ("sparse" if info.sparse is not None else "")
+            )
+        with open(path, "rb") as handle:  # tarfile stops silently at a damaged header
             handle.seek(tar.offset)
             block = handle.read(tarfile.BLOCKSIZE)
         if len(block) < tarfile.BLOCKSIZE:
-            raise Unusable("truncated", "it has no end mark: its writer was stopped, or a copy of it")
+            raise Unusable("truncated", "it has no end mark: writing or copying it was interrupted")
         if block.count(0) != tarfile.BLOCKSIZE:
             raise Unusable("damaged", f"the header at byte {tar.offset} is damaged")
 
@@ -191,104 +196,104 @@ def _walk(path: Path) -> Iterator[Found]:
 # From a sample to a clip -----------------------------------------------------------------------------
 
 
-def judged(path: Path, frames: Path | None, rules: FieldMapping) -> list[dict[str, Any]]:
+def read(path: Path, frames: Path | None, mapping: FieldMapping) -> list[dict[str, Any]]:
     """Each sample of a tar as a row of the manifest (without shard), or as {"key", "reason", "message"}.
 
-    `frames`: the tar that holds the videos, with equal keys in equal order, where that is another one. A row holds the
-    columns of extract and under "extra" the facts beyond them. Raises Unusable for a damaged tar, ValueError where the
+    `frames` is the tar of the videos, with equal keys in equal order, where that is another one. A row holds the
+    columns of extract, and further facts under "extra". Raises Unusable for a damaged tar, ValueError where the
     two tars differ in their keys, OSError.
     """
-    found = beside = samples(path)
+    own = videos = samples(path)
     if frames is not None:
         try:
-            beside = samples(frames)
+            videos = samples(frames)
         except Unusable as unusable:
             raise Unusable(unusable.reason, f"the tar of its videos, {frames.name}: {unusable}") from None
-    for place in range(max(len(found), len(beside)) if frames is not None else 0):
-        here, there = (some[place].key if place < len(some) else "nothing" for some in (found, beside))
-        if here != there:
-            raise ValueError(f"{path} and {frames} differ in their keys: {_short(here)} here, {_short(there)} there")
-    made: list[dict[str, Any]] = []
+        for ours, theirs in zip_longest(own, videos):
+            key, other = (sample.key if sample else "nothing" for sample in (ours, theirs))
+            if key != other:
+                raise ValueError(f"{path} and {frames} differ in their keys: {_short(key)} and {_short(other)}")
+    rows: list[dict[str, Any]] = []
     with open(path, "rb") as handle:
-        for sample, other in zip(found, beside):
+        for sample, video in zip(own, videos):
             try:
-                made.append(_row(handle, path, sample, other, rules))
+                rows.append(_row(handle, path, sample, video, mapping))
             except Unusable as unusable:
                 reason = {"reason": unusable.reason, "message": _short(unusable)}
-                made.append({"key": safe_key(sample.key) or sample.key[:LONGEST_TEXT], **reason})
-    return made
+                rows.append({"key": safe_key(sample.key) or sample.key[:LONGEST_TEXT], **reason})
+    return rows
 
 
 def safe_key(key: str) -> str:
-    """A sample's key as the clip's: without folders and dots, fit for the name of a file. Empty where none is."""
+    """The key of a clip for a sample's key: a file name without folders and dots. Empty where it cannot be one."""
     key = re.sub(r"^(\./)+", "", key)
     if not all(part not in ("", ".", "..") for part in key.split("/")):
         return ""
     if not key.isprintable() or "\\" in key or key.startswith("."):
         return ""
-    made = key.replace("/", "__").replace(".", "-")
+    name = key.replace("/", "__").replace(".", "-")
     try:
-        return made if len(made.encode()) <= LONGEST_KEY_BYTES else ""
-    except UnicodeEncodeError:  # bytes that are no text
+        return name if len(name.encode()) <= LONGEST_KEY_BYTES else ""
+    except UnicodeEncodeError:  # bytes that are not text
         return ""
 
 
-def _row(handle: IO[bytes], path: Path, sample: Sample, other: Sample, rules: FieldMapping) -> dict[str, Any]:
-    """Raises Unusable."""
+def _row(handle: IO[bytes], path: Path, sample: Sample, video_sample: Sample, mapping: FieldMapping) -> dict[str, Any]:
+    """The row of a sample. Raises Unusable."""
     key = safe_key(sample.key)
     if not key:
-        raise Unusable("unsafe_key", "its key is no name for a file: '..', an absolute path, or too long")
-    if sample.twice or other.twice:
-        raise Unusable("duplicate_member", f"it has two files .{sample.twice or other.twice}")
-    landmarks = _file(sample, rules.landmarks, "no_landmarks")
+        raise Unusable("unsafe_key", "its key cannot be a file name: '..', an absolute path, or too long")
+    if sample.repeated or video_sample.repeated:
+        raise Unusable("duplicate_member", f"it has two files .{sample.repeated or video_sample.repeated}")
+    landmarks = _file(sample, mapping.landmarks, "no_landmarks")
     frames = landmark_frames(handle, landmarks)
-    audio = _file(sample, rules.audio, "no_audio")
+    audio = _file(sample, mapping.audio, "no_audio")
     _audio(_bytes(handle, audio, WAV_HEADER_BYTES), audio.size, frames)
-    video = _file(other, rules.video, "") if rules.video.lower() in other.files else None
-    facts = _file(sample, rules.facts, "") if rules.facts.lower() in sample.files else None
-    held = {"landmarks": landmarks, "audio": audio, "video": video, "facts": facts}
-    stated = _facts(handle, facts) if facts else {}
-    corpus = rules.corpus or _text(stated.get("corpus")) or path.resolve().parent.name
-    person = _person(path, sample.key, stated, rules)
+    video = _file(video_sample, mapping.video, "") if mapping.video.lower() in video_sample.files else None
+    facts = _file(sample, mapping.facts, "") if mapping.facts.lower() in sample.files else None
+    members = {"landmarks": landmarks, "audio": audio, "video": video, "facts": facts}
+    given_facts = _facts(handle, facts) if facts else {}
+    corpus = mapping.corpus or _text(given_facts.get("corpus")) or path.resolve().parent.name
+    person = _person(path, sample.key, given_facts, mapping)
     row: dict[str, Any] = {"key": key, "corpus": corpus, "split": "", "frames": frames}
     row["identity"] = person if person.startswith(f"{corpus}/") else f"{corpus}/{person}"
-    for member, file in held.items():
+    for member, file in members.items():
         row[f"{member}_offset"], row[f"{member}_size"] = (file.offset, file.size) if file else (0, 0)
-    given = {name: typed(stated.get(name), kind) for name, kind in KNOWN.items()}
-    late = given.pop(SYNC_OFFSET)
-    named = f"{corpus}\0{given['source'] or key}"  # equal names in two corpora are not one video
-    given["source_sha256"] = given["source_sha256"] or hashlib.sha256(named.encode()).hexdigest()
-    defaults = {"source": key, "start_frame": 0, "stop_frame": frames, "crop": CROP, "crop_px": rules.crop_px}
+    given = {name: typed(given_facts.get(name), kind) for name, kind in KNOWN.items()}
+    sync_offset = given.pop(SYNC_OFFSET)
+    source = f"{corpus}\0{given['source'] or key}"  # equal names in two corpora are two videos
+    given["source_sha256"] = given["source_sha256"] or hashlib.sha256(source.encode()).hexdigest()
+    defaults = {"source": key, "start_frame": 0, "stop_frame": frames, "crop": CROP, "crop_px": mapping.crop_px}
     row.update(given, **{name: value for name, value in defaults.items() if given[name] is None})
-    row["extra"] = _extra(stated) | ({} if late is None else {SYNC_OFFSET: late})
+    row["extra"] = _extra(given_facts) | ({} if sync_offset is None else {SYNC_OFFSET: sync_offset})
     return row
 
 
-def _file(sample: Sample, extension: str, missing: str) -> Found:
-    found = sample.files.get(extension.lower())
-    if found is None:
+def _file(sample: Sample, extension: str, missing: str) -> TarMember:
+    member = sample.files.get(extension.lower())
+    if member is None:
         raise Unusable(missing, f"it has no .{extension}")
-    if found.fault:
-        raise Unusable("not_a_file", f".{extension} is {found.fault}")
-    return found
+    if member.fault:
+        raise Unusable("not_a_file", f".{extension} is {member.fault}")
+    return member
 
 
-def _bytes(handle: IO[bytes], file: Found, most: int) -> bytes:
+def _bytes(handle: IO[bytes], file: TarMember, most: int) -> bytes:
     handle.seek(file.offset)
     return handle.read(min(file.size, most))
 
 
-def landmark_frames(handle: IO[bytes], file: Found) -> int:
-    """How many frames the landmarks of a clip have. Raises Unusable."""
+def landmark_frames(handle: IO[bytes], file: TarMember) -> int:
+    """The number of frames that the landmarks of a clip have. Raises Unusable."""
     head = io.BytesIO(_bytes(handle, file, NPY_HEAD_BYTES))
     try:
         version = np.lib.format.read_magic(head)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read:
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
             raise ValueError(f"version {version} is not known")
-        shape, fortran, kind = read[version](head)
-    except Exception as error:  # all that numpy's tokenizer, parser and types raise
-        raise Unusable("landmarks_npy", f"its landmarks are no .npy that can be read: {_short(error)}") from None
+        shape, fortran, kind = readers[version](head)
+    except Exception as error:  # numpy's tokenizer, parser and types raise anything
+        raise Unusable("landmarks_npy", f"its landmarks are not a readable .npy: {_short(error)}") from None
     if kind != np.dtype("<f2") or kind.hasobject:
         raise Unusable("landmarks_dtype", f"its landmarks are {_short(kind)}, not fp16 (<f2)")
     if fortran or len(shape) != 3 or shape[0] < 1 or tuple(shape[1:]) != (COUNT, 2):
@@ -300,7 +305,7 @@ def landmark_frames(handle: IO[bytes], file: Found) -> int:
     while left:
         data = handle.read(min(left, READ_BYTES))
         if not data:
-            raise OSError(f"{handle.name} ended while it was read")
+            raise OSError(f"{handle.name} became shorter while it was read")
         if ((np.frombuffer(data, "<u2") & 0x7C00) == 0x7C00).any():
             raise Unusable("landmarks_not_finite", "its landmarks are not finite")
         left -= len(data)
@@ -308,49 +313,49 @@ def landmark_frames(handle: IO[bytes], file: Found) -> int:
 
 
 def _audio(head: bytes, size: int, frames: int) -> None:
-    """Raises Unusable unless a .wav of `size` bytes that begins so is the sound of `frames` frames."""
+    """Raises Unusable unless a .wav of `size` bytes with this head holds the audio of `frames` frames."""
     fixed = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, SAMPLE_HZ, 2 * SAMPLE_HZ, 2, 16)
     if len(head) < WAV_HEADER_BYTES or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise Unusable("audio_format", "its sound is no .wav")
+        raise Unusable("audio_format", "its audio is not a .wav")
     if head[12:36] != fixed or head[36:40] != b"data":
-        raise Unusable("audio_format", f"its sound is not 16-bit PCM, mono, {SAMPLE_HZ} Hz behind a header of 44 bytes")
-    wanted = frames * SAMPLES_PER_FRAME * 2
+        raise Unusable("audio_format", f"its audio is not 16-bit PCM, mono, {SAMPLE_HZ} Hz behind a header of 44 bytes")
+    needed = frames * SAMPLES_PER_FRAME * 2
     stated = int.from_bytes(head[40:44], "little")
-    if size != WAV_HEADER_BYTES + wanted or stated != wanted:
-        held = min(stated, size - WAV_HEADER_BYTES) // 2
-        raise Unusable("audio_length", f"it has {held} samples of sound, and {frames} frames need {wanted // 2}")
+    if size != WAV_HEADER_BYTES + needed or stated != needed:
+        samples = min(stated, size - WAV_HEADER_BYTES) // 2
+        raise Unusable("audio_length", f"it has {samples} samples of audio, and {frames} frames need {needed // 2}")
 
 
-def _facts(handle: IO[bytes], file: Found) -> dict[str, Any]:
+def _facts(handle: IO[bytes], file: TarMember) -> dict[str, Any]:
     if file.size > LARGEST_FACTS_BYTES:
-        raise Unusable("facts_json", f"its facts have {file.size} bytes, and {LARGEST_FACTS_BYTES} is the most")
+        raise Unusable("facts_json", f"its facts have {file.size} bytes, more than {LARGEST_FACTS_BYTES}")
     try:
-        stated = json.loads(_bytes(handle, file, LARGEST_FACTS_BYTES))
+        facts = json.loads(_bytes(handle, file, LARGEST_FACTS_BYTES))
     except (ValueError, RecursionError) as error:
-        raise Unusable("facts_json", f"its facts are no JSON: {_short(error)}") from None
-    if not isinstance(stated, dict):
-        raise Unusable("facts_json", "its facts are no JSON object")
-    return stated
+        raise Unusable("facts_json", f"its facts are not JSON: {_short(error)}") from None
+    if not isinstance(facts, dict):
+        raise Unusable("facts_json", "its facts are not a JSON object")
+    return facts
 
 
-def _person(path: Path, key: str, stated: dict[str, Any], rules: FieldMapping) -> str:
-    pattern = rules.pattern()
+def _person(path: Path, key: str, facts: dict[str, Any], mapping: FieldMapping) -> str:
+    pattern = mapping.pattern()
     if pattern is not None:
-        found = pattern.search(key)
-        person = found.group(1) if found else None
-    elif rules.identity == "file":
+        match = pattern.search(key)
+        person = match.group(1) if match else None
+    elif mapping.identity == "file":
         person = path.name.partition(".")[0]
     else:
-        value = stated.get(rules.identity.partition(".")[2])
+        value = facts.get(mapping.identity.partition(".")[2])
         person = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     person = _text(person)
     if not person or not person.isprintable():
-        raise Unusable("no_identity", f"identity {rules.identity} finds nobody in it")
+        raise Unusable("no_identity", f"identity {mapping.identity} names no person in it")
     return person
 
 
 def typed(value: Any, kind: pa.DataType) -> Any:
-    """A fact as a column's type holds it; None where it is of another."""
+    """A fact as a value of a column's type; None where it is of another type."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if pa.types.is_string(kind):
         return _text(value)
@@ -364,10 +369,10 @@ def typed(value: Any, kind: pa.DataType) -> Any:
     return None
 
 
-def _extra(stated: dict[str, Any]) -> dict[str, Any]:
+def _extra(facts: dict[str, Any]) -> dict[str, Any]:
     """Numbers, texts and truth values that extract does not know."""
-    made: dict[str, Any] = {}
-    for name, value in stated.items():
+    extra: dict[str, Any] = {}
+    for name, value in facts.items():
         if name in KNOWN or name in OURS or name in PLACES or not (name.isidentifier() and len(name) <= 64):
             continue
         if isinstance(value, int) and not isinstance(value, bool):
@@ -376,21 +381,21 @@ def _extra(stated: dict[str, Any]) -> dict[str, Any]:
             value = _float(value)
         elif not isinstance(value, bool):
             value = _text(value)
-        if value is not None and len(made) < MOST_EXTRA:
-            made[name] = value
-    return made
+        if value is not None and len(extra) < MOST_EXTRA:
+            extra[name] = value
+    return extra
 
 
 def _float(value: float) -> float | None:
     try:
-        made = float(value)
+        number = float(value)
     except OverflowError:
         return None
-    return made if math.isfinite(made) else None
+    return number if math.isfinite(number) else None
 
 
 def _text(value: Any) -> str | None:
-    """A text that Arrow can hold; None for what is none, or too long."""
+    """A text that Arrow can hold; None for anything else, and for text that is too long."""
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         return None
     try:
@@ -401,7 +406,7 @@ def _text(value: Any) -> str | None:
 
 
 def _short(what: Any) -> str:
-    """For a message: one line, not too long."""
+    """Text for a message: in one line, of 200 characters at most."""
     text = " ".join(str(what).split())
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= 200 else f"{text[:197]}..."

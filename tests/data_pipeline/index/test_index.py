@@ -260,16 +260,16 @@ def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys)
 def test_books_that_do_not_balance_are_refused(tmp_path):
     tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0)), ("b", {"wav": b""})])
     indexed(tmp_path / "out", tar, *OPTIONS)
-    books = merge.IndexBuilder(tmp_path / "out", {})
+    builder = merge.IndexBuilder(tmp_path / "out", {})
     head, *found = [json.loads(line) for line in next((tmp_path / "out" / "parts").iterdir()).read_text().splitlines()]
-    books.judge(merge.ShardSource("../tars/a.tar"), head, found)
-    table = books.united(False)
-    books.balance(table)
+    builder.add_tar(merge.ShardSource("../tars/a.tar"), head, found)
+    table = builder.table(False)
+    builder.check(table)
     with pytest.raises(merge.LedgerError):
-        books.balance(table.slice(1))
-    books.states["lost"] += 1
+        builder.check(table.slice(1))
+    builder.states["lost"] += 1
     with pytest.raises(merge.LedgerError):
-        books.balance(table)
+        builder.check(table)
 
 
 def test_hostile_names_and_links_get_a_reason(tmp_path):
@@ -374,7 +374,7 @@ def test_a_damaged_tar_is_left_out_until_it_is_mended(tmp_path, capsys, damage, 
     assert indexed(out, tmp_path / "tars" / "*.tar", *OPTIONS) == 0
     said = capsys.readouterr()
     assert f"tars     2 = 1 indexed + 1 rejected (1 {reason})" in said.out
-    assert re.search(r"^left out \.\./tars/a\.tar: .*; bring it whole and type the same command$", said.err, re.M)
+    assert re.search(r"^left out \.\./tars/a\.tar: .*; repair it and run the same command again$", said.err, re.M)
     assert Manifest.load(out).column("key").tolist() == ["c", "d"]
     first.write_bytes(whole)
     os.utime(first, ns=(1, 1))
@@ -383,7 +383,7 @@ def test_a_damaged_tar_is_left_out_until_it_is_mended(tmp_path, capsys, damage, 
     assert manifest.column("key").tolist() == ["c", "d", "a", "b"]  # what was there keeps its number
     assert manifest.column("shard").tolist() == [0, 0, 1, 1]
     first.write_bytes(damage(whole))
-    with pytest.raises(UserError, match=r"a\.tar was indexed and is damaged now: .*; bring it back"):
+    with pytest.raises(UserError, match=r"a\.tar was indexed and is damaged now: .*; restore it"):
         indexed(out, tmp_path / "tars" / "*.tar", *OPTIONS)
 
 
@@ -398,7 +398,7 @@ def test_whatever_bytes_change_the_walk_ends_in_rows_or_a_reason(tmp_path_factor
     tar.write_bytes(changed)
     rules = third_party.FieldMapping("lm.npy", "wav", "mp4", "meta.json")
     try:
-        found = third_party.judged(tar, None, rules)
+        found = third_party.read(tar, None, rules)
     except third_party.Unusable:
         return
     for sample in found:
@@ -412,7 +412,7 @@ def test_whatever_an_array_claims_it_is_read_or_gets_a_reason(data):
     for _ in range(data.draw(st.integers(1, 4))):
         header[data.draw(st.integers(0, 79))] = data.draw(st.integers(0, 255))
     try:
-        assert third_party.landmark_frames(io.BytesIO(header), third_party.Found("a", 0, len(header), "")) == 2
+        assert third_party.landmark_frames(io.BytesIO(header), third_party.TarMember("a", 0, len(header), "")) == 2
     except third_party.Unusable as unusable:
         np.testing.assert_equal(unusable.reason.startswith("landmarks_"), True)
 
@@ -428,7 +428,7 @@ def test_compressed_tars_are_refused(tmp_path):
     tar = tar_of(tmp_path / "a.tar", [("a", clip(0))])
     packed = tmp_path / "a.tar.gz"
     packed.write_bytes(gzip.compress(tar.read_bytes()))
-    with pytest.raises(UserError, match=r"a\.tar\.gz is compressed \(gzip\) and reading byte ranges needs plain tars"):
+    with pytest.raises(UserError, match=r"a\.tar\.gz is compressed \(gzip\); unpack it"):
         indexed(tmp_path / "out", packed, *OPTIONS)
 
 
@@ -484,12 +484,12 @@ def test_who_is_shown(tmp_path, rule, people):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--identity", "key:("], "is no regular expression"),
+        (["--identity", "key:("], "is not a regular expression"),
         (["--identity", "key:abc"], "has no group"),
-        (["--identity", f"key:({'a' * 300})"], "200 is the most"),
+        (["--identity", f"key:({'a' * 300})"], "more than 200"),
         (["--identity", "face"], "must be facts.NAME, key:REGEX or file"),
-        (["--landmarks", "wav", "--audio", "wav"], "no two the same"),
-        (["--landmarks", "../x"], "is no extension"),
+        (["--landmarks", "wav", "--audio", "wav"], "all extensions must differ"),
+        (["--landmarks", "../x"], "is not an extension"),
         (["--crop-px", "0"], "crop_px 0 must lie"),
     ],
 )
@@ -533,7 +533,7 @@ def test_videos_in_tars_of_their_own(tmp_path):
     assert [reader.read_member(manifest, row, "video") for row in range(3)] == [b"k0", b"k1", b"k2"]
     assert manifest.shard_file("frames", 1).sums != manifest.shard_file("motion", 1).sums
     pair("c", ["k3", "k4"], ["k4", "k3"])
-    with pytest.raises(UserError, match=r"m/c\.tar and .*f/c\.tar differ in their keys: k3 here, k4 there"):
+    with pytest.raises(UserError, match=r"m/c\.tar and .*f/c\.tar differ in their keys: k3 and k4"):
         indexed(tmp_path / "out", *command)
     (tmp_path / "f" / "c.tar").unlink()
     with pytest.raises(UserError, match="3 tars and 2 --frames-tars cannot be paired"):
@@ -552,7 +552,7 @@ def test_the_same_command_again_changes_nothing(tmp_path, monkeypatch):
     indexed(out, *command)
     splits(out)
     (before, bytes_before), ledger = (state(out), files(out)), "ledger.jsonl"
-    monkeypatch.setattr(third_party, "judged", lambda *_: pytest.fail("nothing has changed, and it was read again"))
+    monkeypatch.setattr(third_party, "read", lambda *_: pytest.fail("nothing has changed, and it was read again"))
     indexed(out, *command)
     assert files(out) == bytes_before
     assert {n: s for n, s in state(out).items() if n not in (ledger, "out")} == {
@@ -605,7 +605,7 @@ def test_what_is_appended_moves_nothing(tmp_path):
     with pytest.raises(UserError, match="was made with corpus = , now other; index these into a folder of their own"):
         indexed(out, *command, "--corpus", "other")
     (tmp_path / "tars" / "d.tar").unlink()
-    with pytest.raises(UserError, match=r"d\.tar is gone since it was indexed"):
+    with pytest.raises(UserError, match=r"d\.tar was indexed and is missing now"):
         indexed(out, *command)
 
 
@@ -643,16 +643,16 @@ def test_an_index_killed_anywhere_is_continued_to_equal_bytes(corpora, tmp_path)
 
 def test_a_tar_that_is_being_written_is_refused(tmp_path, monkeypatch):
     tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0))])
-    judged = third_party.judged
+    read_tar = third_party.read
 
     def meanwhile(*args):
-        found = judged(*args)
+        found = read_tar(*args)
         with open(tar, "ab") as handle:
             handle.write(bytes(512))
         return found
 
-    monkeypatch.setattr(third_party, "judged", meanwhile)
-    with pytest.raises(UserError, match=r"a\.tar was changed while it was read; type the same command when"):
+    monkeypatch.setattr(third_party, "read", meanwhile)
+    with pytest.raises(UserError, match=r"a\.tar was changed while it was read; run the same command when"):
         indexed(tmp_path / "out", tar, *OPTIONS)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
