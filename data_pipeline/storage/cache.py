@@ -1,8 +1,8 @@
-"""Chunks of remote files on a node's own disk, shared by all its processes and bounded in size.
+"""A cache of chunks of remote files on a node's own disk, shared by all its processes and bounded in size.
 
 A chunk is CHUNK_BYTES of a file (less at the file's end), named by the digest of (URL, number of the chunk). Its file
-is the data, then 4 bytes of length and 4 of CRC-32. Nothing is held between calls, neither descriptor nor lock: an
-object may be forked, pickled and used by threads. Whatever goes wrong with the disk, reading goes on without the cache.
+is the data, then 4 bytes of length and 4 of CRC-32. No descriptor or lock is kept between calls, so a cache may be
+forked, pickled and used by threads. When the disk fails, reading continues without the cache.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mytalk import atomic
 from mytalk.command import UserError
 
 CHUNK_BYTES = 1 << 20
-FEWEST_CHUNKS = 4  # below this, every chunk would drive out the last
+FEWEST_CHUNKS = 4  # with fewer, every chunk would evict the last
 SUFFIX = ".chunk"
-USAGE = ".usage"  # locked while a chunk is written; holds the bytes on disk, or more where a writer was killed
-UNFINISHED = f"{atomic.TEMPORARY}chunk"  # there is one writer at a time, who takes over what a dead one left
+USAGE = ".usage"  # locked while a chunk is written; holds the size on disk, or more after a writer was killed
+UNFINISHED = f"{atomic.TEMPORARY}chunk"  # of the only writer; a killed one's is overwritten
 LOCK_WAIT_S = 1.0
 TOUCH_S = 60.0
 BLOCK_BYTES = 4096
@@ -36,22 +36,22 @@ Place = tuple[str, int]  # URL, number of the chunk
 
 
 class Cache:
-    """A folder that keeps what was read of remote files, least recently used first out.
+    """A folder of chunks; the least recently used are evicted first.
 
-    Files are taken to be immutable, as shards are once committed: a chunk is never compared with its origin again. It
-    is dropped where its own check sum is wrong, or by `forget`. `folder` is on a disk of this node and may be shared by
-    every process on it; no write takes it over `limit_bytes` on disk. Raises UserError for a limit of a few chunks.
+    Files must be immutable, as committed shards are: a chunk is never compared with its origin again. It is dropped if
+    its own checksum is wrong, or by `forget`. `folder` is on a disk of this node, may be shared by all its processes,
+    and never grows over `limit_bytes` on disk. Raises UserError for a limit of a few chunks.
     """
 
     def __init__(self, folder: str | Path, limit_bytes: int):
         fewest = FEWEST_CHUNKS * _on_disk(CHUNK_BYTES + TAIL_BYTES) + BLOCK_BYTES
         if limit_bytes < fewest:
-            raise UserError(f"a cache of {limit_bytes} bytes holds nothing; give it at least {fewest}")
+            raise UserError(f"a cache of {limit_bytes} bytes is too small; give it at least {fewest}")
         self.folder, self.limit_bytes = Path(folder), limit_bytes
         self.warned = False
 
     def read(self, ranges: Sequence[Range], fetch: Callable[[list[Range]], list[bytes]]) -> list[bytes]:
-        """The bytes of `ranges`; `fetch` is asked once for all that is missing, neighbouring chunks in one range.
+        """The bytes of `ranges`; `fetch` is called once for all missing chunks, with neighbours in one range.
 
         `fetch` gives fewer bytes only where a file ends. Raises what `fetch` raises.
         """
@@ -64,9 +64,9 @@ class Cache:
                 if _is_last(chunks[place]):
                     break
         missing = _runs(sorted(place for place, data in chunks.items() if data is None))
-        asked = [(url, first * CHUNK_BYTES, count * CHUNK_BYTES) for url, first, count in missing]
-        for (url, first, count), data in zip(missing, fetch(asked) if asked else []):
-            last = len(data) // CHUNK_BYTES  # of the run's chunks: the one where the file ends, if it does
+        requests = [(url, first * CHUNK_BYTES, count * CHUNK_BYTES) for url, first, count in missing]
+        for (url, first, count), data in zip(missing, fetch(requests) if requests else []):
+            last = len(data) // CHUNK_BYTES  # the chunk of the run in which the file ends, if it does
             for step in range(count):
                 chunk = chunks[url, first + step] = data[step * CHUNK_BYTES : (step + 1) * CHUNK_BYTES]
                 if step <= last:
@@ -87,18 +87,18 @@ class Cache:
         path = self.chunk_path(place)
         try:
             with open(path, "rb") as handle:
-                held, used_s = handle.read(), os.fstat(handle.fileno()).st_mtime
+                chunk, used_s = handle.read(), os.fstat(handle.fileno()).st_mtime
         except FileNotFoundError:
             return None
         except OSError as error:
             self._warn(error)
             return None
-        data, tail = held[:-TAIL_BYTES], held[-TAIL_BYTES:]
+        data, tail = chunk[:-TAIL_BYTES], chunk[-TAIL_BYTES:]
         if tail != chunk_tail(path, data):
             self._drop(path)
             return None
         if time.time() - used_s > TOUCH_S:
-            with contextlib.suppress(OSError):  # evicted meanwhile, or not ours to write: the data stand
+            with contextlib.suppress(OSError):  # evicted meanwhile, or read-only: the data are valid
                 os.utime(path)
         return data
 
@@ -112,13 +112,15 @@ class Cache:
                 used = int.from_bytes(os.pread(usage, 8, 0), "little") or self.limit_bytes
                 if used + needed > self.limit_bytes:
                     used = self._evict(self.limit_bytes - max(needed, self.limit_bytes // 10))
-                os.pwrite(usage, (used + needed).to_bytes(8, "little"), 0)  # before the chunk: a kill counts too much
+                os.pwrite(
+                    usage, (used + needed).to_bytes(8, "little"), 0
+                )  # before the chunk: after a kill the count is too high, never too low
                 self._write(path, data)
         except OSError as error:
             self._warn(error)
 
     def _write(self, path: Path, data: bytes) -> None:
-        """A chunk, under the lock. Not flushed to disk: what a power cut tears, the check sum finds."""
+        """Write a chunk, under the lock. It is not flushed to disk: the checksum finds what a power cut tears."""
         unfinished = self.folder / UNFINISHED
         try:
             with open(unfinished, "wb") as handle:
@@ -129,17 +131,17 @@ class Cache:
             raise
 
     def _evict(self, target_bytes: int) -> int:
-        """Under the lock: remove the least recently used until `target_bytes` are left; return how many are."""
-        found, used = [], BLOCK_BYTES
+        """Under the lock: remove the least recently used until `target_bytes` are left. Returns the bytes left."""
+        chunks, used = [], BLOCK_BYTES
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX):
                     with contextlib.suppress(FileNotFoundError):  # dropped by a reader meanwhile
                         status = entry.stat(follow_symlinks=False)
                         size_bytes = _on_disk(status.st_size)
-                        found.append((status.st_mtime, entry.path, size_bytes))
+                        chunks.append((status.st_mtime, entry.path, size_bytes))
                         used += size_bytes
-        for _, path, size_bytes in sorted(found):
+        for _, path, size_bytes in sorted(chunks):
             if used <= target_bytes:
                 break
             Path(path).unlink(missing_ok=True)
@@ -154,7 +156,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int | None]:
-        """The locked accounting file; None where a stopped or very slow process keeps it: then do without."""
+        """The locked file of the size on disk; None where a stopped or very slow process holds the lock."""
         usage = os.open(self.folder / USAGE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             deadline_s = time.monotonic() + LOCK_WAIT_S
@@ -170,24 +172,24 @@ class Cache:
             try:
                 yield usage
             finally:
-                fcntl.flock(usage, fcntl.LOCK_UN)  # closing is not enough where another thread forked meanwhile
+                fcntl.flock(usage, fcntl.LOCK_UN)  # closing is not enough if another thread forked meanwhile
         finally:
             os.close(usage)
 
     def _warn(self, error: OSError) -> None:
         if not self.warned:
             self.warned = True
-            why = error.strerror or type(error).__name__
-            warnings.warn(f"cache {self.folder}: {why}; reading goes on without it", RuntimeWarning, stacklevel=2)
+            reason = error.strerror or type(error).__name__
+            warnings.warn(f"cache {self.folder}: {reason}; reading continues without it", RuntimeWarning, stacklevel=2)
 
 
 def _on_disk(size_bytes: int) -> int:
-    """What a file of so many bytes takes on disk, in bytes."""
+    """The bytes on disk that a file of this size takes."""
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def chunk_tail(path: Path, data: bytes) -> bytes:
-    """Length and CRC-32 of a chunk; the name is part of it, so that no chunk passes for another."""
+    """Length and CRC-32 of a chunk; the CRC covers its name too, so that no chunk passes for another."""
     return struct.pack("<II", len(data), zlib.crc32(data, zlib.crc32(path.name.encode())))
 
 
@@ -201,7 +203,7 @@ def _is_last(chunk: bytes | None) -> bool:
 
 
 def _runs(places: list[Place]) -> list[tuple[str, int, int]]:
-    """(URL, first chunk, how many) of sorted places, neighbours together."""
+    """(URL, first chunk, number of chunks) of sorted places, neighbours together."""
     runs: list[tuple[str, int, int]] = []
     for url, number in places:
         if runs and runs[-1][0] == url and number == runs[-1][1] + runs[-1][2]:
@@ -212,7 +214,7 @@ def _runs(places: list[Place]) -> list[tuple[str, int, int]]:
 
 
 def _cut(chunks: dict[Place, bytes | None], url: str, offset: int, size: int) -> bytes:
-    """The bytes [offset, offset + size) of the chunks, fewer where the file ends."""
+    """The bytes [offset, offset + size), fewer where the file ends."""
     parts = []
     for number in _numbers(offset, size):
         chunk = chunks[url, number]

@@ -1,7 +1,7 @@
-"""Reading byte ranges of a folder of shards, on a disk or behind a URL: exact bytes, or an error that says why not.
+"""Byte ranges of a folder of shards, on a disk or behind a URL: exact bytes, or an error with its reason.
 
-What the machine did wrong (a server's 500, a cut or stalled connection, a stale file handle) is tried again with
-growing pauses. A file that is not there, or may not be read, is an error at once.
+Faults of the machine (a server's 500, a cut or stalled connection, a stale file handle) are tried again with growing
+pauses. A file that is missing or may not be read is an error at once.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from mytalk.command import RunAgain, UserError
 
 OPEN_FILES = 64
 CONNECTIONS = 64
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # trying again would not help
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
 
 T = TypeVar("T")
-Asked = tuple[str, int, "int | None"]  # where, offset, size in bytes; None for all of it
+Request = tuple[str, int, "int | None"]  # path or URL, offset, size in bytes (None: the whole file)
 
-_jitter = random.SystemRandom()  # never the generators that examples are drawn from
+_jitter = random.SystemRandom()  # its own generator: examples are drawn from others
 
-# A child leaves the clients that its parent opened alone for good: closing them would disturb the parent's sockets.
-_clients: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: equal ones are two
-_of_parents: list[Any] = []
-os.register_at_fork(after_in_child=lambda: _of_parents.extend(_clients.values()))
+# A forked child keeps its parent's clients alive: closing them would disturb the parent's sockets.
+_clients: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id, as equal clients are two
+_inherited: list[Any] = []
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_clients.values()))
 
 
 class Unreachable(RunAgain):
-    """Storage could not be read after all tries. One line that names the file."""
+    """Storage could not be read in all tries. The message is one line that names the file."""
 
 
 class Store:
@@ -47,9 +47,9 @@ class Store:
 
     `root` is a folder's path or a URL (http, https, s3, or another that fsspec knows; credentials and endpoints come
     from where its client looks for them). A file is named by its path inside the root, with "/"; an absolute path or a
-    URL names one elsewhere. `cache` keeps what is read of remote files by `read`. A failure is tried again up to
-    `tries` times in all, after `wait_s` seconds, then twice as many, and so on, half more or less; silence of
-    `timeout_s` seconds is a failure. `options` go to fsspec's file system.
+    URL names one elsewhere. `cache` keeps the ranges that `read` gets of remote files. There are up to `tries` tries;
+    the pause between them is `wait_s` seconds at first, doubles each time, and varies by half. Silence of `timeout_s`
+    seconds is a failure. `options` go to fsspec's file system.
 
     Methods raise FileNotFoundError, PermissionError, Unreachable, and UserError for a server that can give no ranges.
     """
@@ -73,7 +73,7 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The root as messages may name it."""
+        """The root for messages, without credentials."""
         return without_secrets(self.root)
 
     def read(self, ranges: Sequence[Range]) -> list[bytes]:
@@ -81,9 +81,9 @@ class Store:
         return list(self.each(ranges))
 
     def each(self, ranges: Sequence[Range]) -> Iterator[bytes]:
-        """`read`, one after the other: who uses each as it comes finds it in the processor's cache.
+        """`read`, one range after the other, so that each is still in the processor's cache when it is used.
 
-        Remote ranges are requested all at once, and those that failed requested again.
+        Remote ranges are requested all at once, and those that fail again.
         """
         places = [(self._where(name), offset, size) for name, offset, size in ranges]
         assert all(offset >= 0 and size >= 0 for _, offset, size in places), ranges
@@ -93,11 +93,11 @@ class Store:
             yield next(fetched) if _is_remote(place[0]) else self._read_local(*place)
 
     def whole(self, name: str) -> bytes:
-        """All bytes of a file, never from the cache: it may be one that is written anew, such as a manifest."""
+        """All bytes of a file, never from the cache: it may have been replaced, as a manifest is."""
         where = self._where(name)
         if _is_remote(where):
             return self._fetch([(where, 0, None)])[0]
-        _of_thread.files.close(where)  # another may have taken its place since
+        _of_thread.files.close(where)  # it may have been replaced since
         return self._read_local(where, 0, None)
 
     def size(self, name: str) -> int:
@@ -108,7 +108,7 @@ class Store:
         return self._again(where, lambda: os.stat(where).st_size)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name. Raises Unreachable where that cannot be told."""
+        """Whether there is a file of this name. Raises Unreachable."""
         try:
             self.size(name)
         except (FileNotFoundError, NotADirectoryError):
@@ -116,7 +116,7 @@ class Store:
         return True
 
     def forget(self, ranges: Sequence[Range]) -> None:
-        """The caller found these bytes damaged: the next read asks their origin, by files opened anew."""
+        """Drop damaged bytes from the cache: the next read opens their file again."""
         places = [(self._where(name), offset, size) for name, offset, size in ranges]
         if self.cache:
             self.cache.forget([place for place in places if _is_remote(place[0])])
@@ -130,15 +130,15 @@ class Store:
         if self.local:
             return os.path.join(self.root, name)
         if os.path.isabs(name):
-            raise PermissionError(errno.EACCES, "a remote folder names a file of this machine", name)
+            raise PermissionError(errno.EACCES, "a remote folder names a local file", name)
         http = self.root.startswith(("http://", "https://"))
         base, mark, query = self.root.partition("?") if http else (self.root, "", "")  # a signed URL
         scheme, _, path = base.partition("://")
-        path = posixpath.normpath(f"{path}/{quote(name) if http else name}")  # no server folds "..", as folders do
+        path = posixpath.normpath(f"{path}/{quote(name) if http else name}")  # no server resolves ".."
         return f"{scheme}://{path}{mark}{query}"
 
     def _again(self, where: str, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns, tried again after errors of the machine."""
+        """The result of `attempt`, which is tried again after errors of the machine."""
         for count in range(1, self.tries + 1):
             try:
                 return attempt()
@@ -149,7 +149,7 @@ class Store:
         raise AssertionError("at least one try")
 
     def _pause(self, where: str, count: int, error: BaseException) -> None:
-        """Wait before another try; Unreachable after the last."""
+        """Wait before the next try. Raises Unreachable after the last."""
         if count >= self.tries:
             raise Unreachable(
                 f"{without_secrets(where)}: not read in {self.tries} tries ({_cause(error)}); "
@@ -168,16 +168,16 @@ class Store:
 
         return self._again(path, attempt)
 
-    def _fetch(self, asked: Sequence[Asked]) -> list[bytes]:
-        """Remote ranges, all requested at once; those that failed are requested again."""
-        found: dict[int, bytes] = {place: b"" for place, (_, _, size) in enumerate(asked) if size == 0}
+    def _fetch(self, requests: Sequence[Request]) -> list[bytes]:
+        """Remote ranges, all requested at once; those that fail are requested again."""
+        data: dict[int, bytes] = {index: b"" for index, (_, _, size) in enumerate(requests) if size == 0}
         for count in range(1, self.tries + 1):
-            left = [place for place in range(len(asked)) if place not in found]
+            missing = [index for index in range(len(requests)) if index not in data]
             failed: tuple[str, Exception] | None = None
-            for place, answer in zip(left, self._request([asked[place] for place in left])):
-                where, offset, size = asked[place]
+            for index, answer in zip(missing, self._request([requests[index] for index in missing])):
+                where, offset, size = requests[index]
                 try:
-                    found[place] = self._judged(where, offset, size, answer)
+                    data[index] = self._checked(where, offset, size, answer)
                 except FINAL:
                     raise
                 except OSError as error:
@@ -185,28 +185,28 @@ class Store:
             if failed is None:
                 break
             self._pause(failed[0], count, failed[1])
-        return [found[place] for place in range(len(asked))]
+        return [data[index] for index in range(len(requests))]
 
-    def _request(self, asked: list[Asked]) -> list[bytes | BaseException]:
+    def _request(self, requests: list[Request]) -> list[bytes | BaseException]:
         """An answer or an exception for each range, from the file system of its protocol."""
-        answers: dict[Asked, bytes | BaseException] = {}
-        for protocol in {_protocol(where) for where, _, _ in asked}:
+        answers: dict[Request, bytes | BaseException] = {}
+        for protocol in {_protocol(where) for where, _, _ in requests}:
             system = self._system(protocol)
-            part = [one for one in dict.fromkeys(asked) if _protocol(one[0]) == protocol]
+            part = [request for request in dict.fromkeys(requests) if _protocol(request[0]) == protocol]
             starts = [None if size is None else offset for _, offset, size in part]
             ends = [None if size is None else offset + size for _, offset, size in part]
             try:
                 paths = [system._strip_protocol(where) for where, _, _ in part]
-                given = system.cat_ranges(paths, starts, ends, on_error="return")
+                results = system.cat_ranges(paths, starts, ends, on_error="return")
             except OSError as error:  # before any request
-                given = [error] * len(part)
-            answers.update(zip(part, given))
-        return [answers[one] for one in asked]
+                results = [error] * len(part)
+            answers.update(zip(part, results))
+        return [answers[request] for request in requests]
 
-    def _judged(self, where: str, offset: int, size: int | None, answer: bytes | BaseException) -> bytes:
-        """The answer, if it is what was asked for. Raises one of FINAL, UserError, or OSError: try again."""
+    def _checked(self, where: str, offset: int, size: int | None, answer: bytes | BaseException) -> bytes:
+        """The bytes of an answer, if they are as requested. Raises one of FINAL, UserError; OSError: try again."""
         if isinstance(answer, BaseException) and _status(answer) != 416:  # 416: the file ends before the range
-            raise _told(answer, where)
+            raise _meaning(answer, where)
         data = b"" if isinstance(answer, BaseException) else bytes(answer)
         if len(data) == size:
             return data
@@ -223,35 +223,35 @@ class Store:
         try:
             facts = system.info(system._strip_protocol(where))
         except Exception as error:
-            raise _told(error, where) from None
+            raise _meaning(error, where) from None
         if facts.get("type") == "directory":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), without_secrets(where))
         if facts.get("size") is None:
-            raise UserError(f"{without_secrets(where)}: the server does not tell its size; serve it by one that does")
+            raise UserError(f"{without_secrets(where)}: the server does not state its size; use one that does")
         return int(facts["size"])
 
     def _system(self, protocol: str) -> Any:
-        """fsspec's file system, one per process: its event loop does not survive a fork."""
+        """fsspec's file system, one per process, as its event loop does not survive a fork."""
         key = os.getpid(), protocol
         if key not in self._systems:
-            import fsspec  # those who read from a disk need no fsspec
+            import fsspec  # not needed to read from a disk
 
             try:
-                make = fsspec.get_filesystem_class(protocol)
+                file_system = fsspec.get_filesystem_class(protocol)
             except ImportError as error:
-                raise (error.__cause__ or error) from None  # the one that names the package
+                raise (error.__cause__ or error) from None  # it names the package
             except ValueError:
-                raise UserError(f"'{protocol}://' is no protocol that fsspec knows; use http, https or s3") from None
+                raise UserError(f"fsspec does not know the protocol '{protocol}://'; use http, https or s3") from None
             options = {**_options(protocol, self.timeout_s), **(self.options or {})}
-            system = make(skip_instance_cache=True, **options)
-            system.retries = 1  # s3fs would try again by itself
+            system = file_system(skip_instance_cache=True, **options)
+            system.retries = 1  # s3fs itself would try again
             _clients[id(system)] = system
             self._systems[key] = system
         return self._systems[key]
 
 
 class _OpenFiles:
-    """The files last read from, by path. `pread` moves no position, so a forked worker may go on with them."""
+    """The files read last, by path. `pread` moves no position, so a forked worker may use them too."""
 
     def __init__(self) -> None:
         self.descriptors: OrderedDict[str, int] = OrderedDict()
@@ -275,7 +275,7 @@ class _OpenFiles:
 
 
 class _OfThread(threading.local):
-    """Each thread has files of its own, closed when it ends: no lock is held over a read, or over a fork."""
+    """Each thread opens files of its own, closed when it ends, so that no lock is held during a read or a fork."""
 
     def __init__(self) -> None:
         self.files = _OpenFiles()
@@ -286,7 +286,7 @@ _of_thread = _OfThread()
 
 def _pread(descriptor: int, offset: int, size: int) -> bytes:
     data = os.pread(descriptor, size, offset)
-    while 0 < len(data) < size:  # one call gives at most 2 GB, and may give less
+    while 0 < len(data) < size:  # a call reads at most 2 GB, and may read less
         more = os.pread(descriptor, size - len(data), offset + len(data))
         if not more:
             break
@@ -303,7 +303,7 @@ def _protocol(where: str) -> str:
 
 
 def _options(protocol: str, timeout_s: float) -> dict[str, Any]:
-    """Time limits for fsspec's clients, and no tries of their own: those would multiply with ours."""
+    """Time limits for fsspec's clients, without tries of their own, which would multiply with ours."""
     if protocol in ("http", "https"):
         import aiohttp
 
@@ -318,13 +318,17 @@ def _options(protocol: str, timeout_s: float) -> dict[str, Any]:
 
 
 async def _refuse_other_bytes(response: Any) -> None:
-    """aiohttp calls it with each answer: raises where it holds other bytes than the range that was asked for."""
-    asked = response.request_info.headers.get("Range")
-    if asked and response.status == 200:
+    """Called by aiohttp with each answer. Raises where it holds other bytes than the requested range."""
+    requested = response.request_info.headers.get("Range")
+    if requested and response.status == 200:
         raise _no_ranges(str(response.url))
-    given = response.headers.get("Content-Range", "")
-    if asked and response.status == 206 and not given.startswith(asked.partition("-")[0].replace("=", " ") + "-"):
-        raise OSError(f"asked for {asked}, got '{given}'")
+    sent = response.headers.get("Content-Range", "")
+    if (
+        requested
+        and response.status == 206
+        and not sent.startswith(requested.partition("-")[0].replace("=", " ") + "-")
+    ):
+        raise OSError(f"requested {requested}, got '{sent}'")
 
 
 def _no_ranges(where: str) -> UserError:
@@ -333,11 +337,11 @@ def _no_ranges(where: str) -> UserError:
     )
 
 
-def _told(error: BaseException, where: str) -> Exception:
-    """What a client's exception means: one of FINAL, UserError, or an OSError that is worth another try."""
+def _meaning(error: BaseException, where: str) -> Exception:
+    """What a client's exception means: one of FINAL, UserError, or an OSError, which is worth another try."""
     status, plain, missing = _status(error), without_secrets(where), isinstance(error, FileNotFoundError)
     if missing and status is None and not isinstance(error.__cause__, (LookupError, type(None))):
-        error, missing = error.__cause__, False  # fsspec calls every failure to learn of a URL "not found"
+        error, missing = error.__cause__, False  # fsspec calls every failed request for facts "not found"
     if isinstance(error, UserError):
         return error
     if status in (404, 410) or (missing and status is None):
@@ -366,6 +370,6 @@ def _cause(error: BaseException) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A URL, or a text with URLs, without what may be a credential: user, password and query."""
+    """A text with URLs, without what may be a credential in them: user, password and query."""
     text = re.sub(r"://[^\s?]*@", "://", text)
     return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)

@@ -489,7 +489,7 @@ def test_a_full_disk_does_not_stop_reading(folder, tmp_path):
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count(f"cache {tmp_path}: File too large; reading goes on without it") == 1
+        assert done.stderr.count(f"cache {tmp_path}: File too large; reading continues without it") == 1
         assert [path.name for path in tmp_path.iterdir()] == [cache_module.USAGE]
         assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 2000
 
