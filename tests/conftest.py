@@ -33,6 +33,15 @@ def filmed_shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """The folder of videos with real faces that MYTALK_REAL_VIDEOS names; without one the test is skipped."""
+    folder = os.environ.get("MYTALK_REAL_VIDEOS")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real faces: set MYTALK_REAL_VIDEOS to a folder of videos")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def command():
     """Run `python ARGS` in the checkout as a user would; returns the CompletedProcess with text output."""
 
