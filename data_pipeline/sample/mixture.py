@@ -1,7 +1,7 @@
-"""Dealing slots to corpora: how many each gets of a period, and in which order, so that none ever runs ahead.
+"""Dealing slots to corpora: how many slots of a period each corpus gets, and which ones.
 
-A period is as many slots as it takes to give every corpus its exact share; after it the deal begins anew. Within it
-the number of slots that a corpus has had never differs from its share by a whole slot.
+A period is the least number of slots that gives every corpus its exact share; then the same deal repeats. At any slot
+the number of slots that a corpus has had differs from its share by less than one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ MOST = 65536  # slots of the longest period, and corpora
 
 
 def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list[str], np.ndarray, int]:
-    """Corpora (sorted), how many slots of a period each gets (int64), and how many slots a period has.
+    """Corpora (sorted), the slots of a period that each gets (int64), and the length of a period in slots.
 
-    Slots are in proportion to clips x repeats. `repeats` are 1 where nothing is said, and decimal: 0.1 is a tenth. A
-    corpus of 0 repeats, or without clips, is left out. The shares are exact where a period of at most MOST slots can
-    give them; otherwise the period has MOST slots, rounded by largest remainder (Hamilton), at least 1 for each
-    corpus. Raises UserError for repeats of an unknown corpus, for negative or non-finite ones, and where nothing is
-    left.
+    Slots are in proportion to clips x repeats. `repeats` are 1 by default, and decimal: 0.1 is a tenth. A corpus with 0
+    repeats or without clips is left out. The shares are exact if a period of at most MOST slots can give them;
+    otherwise the period has MOST slots, rounded by largest remainder (Hamilton), at least 1 for each corpus. Raises
+    UserError for repeats of an unknown corpus, for negative or non-finite ones, and where no corpus is left.
     """
     weights = {name: _repeats(name, repeats.get(name, 1)) * clips[name] for name in sorted(clips)}
     refuse_unknown_corpora(repeats, clips)
@@ -34,7 +33,7 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
     if not weights:
         raise UserError("no corpus has both clips and repeats above 0; give at least one of them repeats")
     if len(weights) > MOST:
-        raise UserError(f"{len(weights)} corpora, and {MOST} is the most; merge some")
+        raise UserError(f"{len(weights)} corpora are more than {MOST}; merge some")
     common = math.lcm(*(weight.denominator for weight in weights.values()))
     whole = [int(weight * common) for weight in weights.values()]
     slots = [weight // math.gcd(*whole) for weight in whole]
@@ -44,17 +43,17 @@ def shares(clips: Mapping[str, int], repeats: Mapping[str, float]) -> tuple[list
 
 
 def refuse_unknown_corpora(repeats: Mapping[str, float], known: Iterable[str]) -> None:
-    """UserError, with the nearest name, for repeats of a corpus that is not there."""
+    """Raises UserError, with the nearest name, for repeats of an unknown corpus."""
     known = sorted(known)
     for name in repeats:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known) or 'none'}"
-            raise UserError(f"repeats of a corpus '{name}' that is not there; {hint}")
+            raise UserError(f"repeats of an unknown corpus '{name}'; {hint}")
 
 
 def _repeats(name: str, value: float) -> Fraction:
-    """Repeats as the decimal that was written. Raises UserError."""
+    """Repeats as an exact decimal. Raises UserError."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
         raise UserError(f"repeats of corpus '{name}' are {value!r}; give a number, 0 or above")
@@ -65,7 +64,7 @@ def _rounded(weights: list[int]) -> list[int]:
     """Weights as slots of a period of MOST. Corpora with less than one slot get one; Hamilton's method for the rest."""
     slots = [0] * len(weights)
     while True:
-        rest = [i for i, given in enumerate(slots) if not given]
+        rest = [i for i, count in enumerate(slots) if not count]
         left, total = MOST - sum(slots), sum(weights[i] for i in rest)
         small = [i for i in rest if weights[i] * left < total]
         if not small:
@@ -81,7 +80,7 @@ def _rounded(weights: list[int]) -> list[int]:
 
 
 class Deal:
-    """Slot -> its corpus, and how many slots that corpus had before it. The same cost for every slot."""
+    """Slot -> its corpus, and the number of earlier slots of that corpus. Every slot costs the same."""
 
     def __init__(self, slots: np.ndarray):
         """`slots` of a period for each corpus, 1 or more, as `shares` gives them."""
@@ -91,7 +90,7 @@ class Deal:
         self._table = _table(self.slots) if len(self.slots) > 1 else None
 
     def __call__(self, slot: int) -> tuple[int, int]:
-        """(index of the corpus, how many of its slots came before)."""
+        """(index of the corpus, number of its earlier slots)."""
         assert slot >= 0
         if self._table is None:
             return 0, slot
@@ -102,7 +101,7 @@ class Deal:
 
 
 def _table(slots: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Corpus of each slot of a period (uint16), and how many slots that corpus had before (int32).
+    """Corpus of each slot of a period (uint16), and the number of earlier slots of that corpus (int32).
 
     After any n slots every corpus has had floor or ceil of n x share, so less than one slot too few or too many: the
     chairman assignment problem (Tijdeman 1980, Discrete Mathematics 32). The j-th slot of a corpus (from 0) with w
@@ -113,17 +112,17 @@ def _table(slots: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """
     period = sum(slots)
     corpus_of, before = np.empty(period, np.uint16), np.empty(period, np.int32)
-    given = [0] * len(slots)
+    dealt = [0] * len(slots)  # to each corpus so far
     waiting = [(0, corpus) for corpus in range(len(slots))]  # (first slot of the next unit, corpus)
     ready: list[tuple[int, int]] = []  # (deadline of the next unit, corpus)
     for slot in range(period):
         while waiting and waiting[0][0] <= slot:
             corpus = heapq.heappop(waiting)[1]
-            heapq.heappush(ready, (-(-(given[corpus] + 1) * period // slots[corpus]), corpus))
+            heapq.heappush(ready, (-(-(dealt[corpus] + 1) * period // slots[corpus]), corpus))
         deadline, corpus = heapq.heappop(ready)
         assert slot < deadline, "the order exists"
-        corpus_of[slot], before[slot] = corpus, given[corpus]
-        given[corpus] += 1
-        if given[corpus] < slots[corpus]:
-            heapq.heappush(waiting, (given[corpus] * period // slots[corpus], corpus))
+        corpus_of[slot], before[slot] = corpus, dealt[corpus]
+        dealt[corpus] += 1
+        if dealt[corpus] < slots[corpus]:
+            heapq.heappush(waiting, (dealt[corpus] * period // slots[corpus], corpus))
     return corpus_of, before

@@ -152,11 +152,13 @@ class SelectionBuilder:
         rows_n, code_n = _joined(self.rows), _joined(self.corpus_codes)
         folder = self.manifest.folder
         if (np.diff(self.shards) < 0).any():
-            raise UserError(f"{folder}: the manifest's rows are not in the order of shards; make it anew")
+            raise UserError(
+                f"{folder}: the manifest's rows are not in the order of shards; index or extract the folder again"
+            )
         if not len(rows_n):
             raise UserError(f"{folder}: {self._why_empty()}")
         if len(self.corpora) > MAX_CORPORA:
-            raise UserError(f"{folder}: {len(self.corpora)} corpora, and {MAX_CORPORA} is the most; merge some")
+            raise UserError(f"{folder}: {len(self.corpora)} corpora are more than {MAX_CORPORA}; merge some")
         corpus_n, corpora = _used_corpora(code_n, list(self.corpora) or [""])
         digest = hashlib.blake2b(digest_size=16)
         for name, column_digest in self.digests.items():

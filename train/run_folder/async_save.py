@@ -1,9 +1,9 @@
-"""Checkpoints written beside training: a copy in memory stops the loop, threads do the rest.
+"""Checkpoints written while training goes on: the loop waits for a copy in memory, threads do the rest.
 
-Every rank copies its fragments (the stall), and a thread writes them, with a digest. Rank 0's thread
-waits for all digests, names the folder, and removes old checkpoints. That the ranks have written, or could not, travels
-in the one message that every step has anyway: no collective runs for it. Where one could not (a full disk), all give
-this checkpoint up.
+Every rank copies its fragments (the loop waits for this), and a thread writes them, with a digest. Rank 0's thread
+waits for all digests, names the folder, and removes old checkpoints. Whether the ranks have written, or could not,
+travels in the message that every step sends anyway, without a collective of its own. If one could not (a full disk),
+all give up this checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from train.engine.distributed import Ranks
 from train.run_folder import checkpoint
 from train.run_folder.run_log import RunLog
 
-LOOK_EVERY_S, LOOK_AT_LEAST_EVERY_S = 0.02, 1.0  # for the other ranks' digests, less and less often
+LOOK_EVERY_S, LOOK_AT_LEAST_EVERY_S = 0.02, 1.0  # for the other ranks' digests; the pause grows
 LEAVING_S = 10.0  # wait for them when the run ends by an error
 
 
@@ -40,7 +40,7 @@ class AsyncSaver:
         self.open = False  # whether the ranks have not agreed on its end yet
         self.failure = ""  # of this rank, in words
         self.thread: threading.Thread | None = None
-        # Names this start of the run: files that another start has left are not taken for ours.
+        # Names this start of the run, so that files left by another start are not taken for its own.
         self.token = ranks.gather([secrets.token_hex(4)])[0]
         self.wait_until = 0.0  # for the other ranks
         self.blocks = 0  # that this rank has written so far

@@ -125,9 +125,9 @@ def commit(run: Path, step: int, facts: dict[str, Any], world_size: int, token: 
     folder, files = temporary(run, step, token), {}
     for rank in range(world_size):
         path = folder / rank_file(rank, world_size)
-        beside = path.with_suffix(".json")
-        files[path.name] = json.loads(beside.read_text())["sha256"]
-        beside.unlink()
+        digest = path.with_suffix(".json")
+        files[path.name] = json.loads(digest.read_text())["sha256"]
+        digest.unlink()
     atomic.write_json(folder / FACTS, {"format": FORMAT, "step": step, **facts, "files": files})
     final = run / "checkpoints" / folder_name(step)
     atomic.rename_folder(folder, final)

@@ -137,7 +137,7 @@ def test_repeats_are_the_decimals_that_were_written():
 @pytest.mark.parametrize(
     ("clips", "repeats", "said"),
     [
-        ({"hdtf": 3, "mead": 4}, {"hdft": 2}, "'hdft' that is not there; did you mean 'hdtf'"),
+        ({"hdtf": 3, "mead": 4}, {"hdft": 2}, "unknown corpus 'hdft'; did you mean 'hdtf'"),
         ({"hdtf": 3}, {"zzzz": 2}, "there are: hdtf"),
         ({"hdtf": 3}, {"hdtf": -1}, "'hdtf' are -1"),
         ({"hdtf": 3}, {"hdtf": math.nan}, "nan"),
