@@ -7,9 +7,13 @@ import math
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from benchmarks import train
+from benchmarks import real_people, train
+from eval import score_file
+from eval.score_file import ClipScore
+from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 
 ROWS = [
@@ -72,3 +76,49 @@ def test_a_convolution_counts_as_its_products():
             layer(x_BCT).sum().backward()
         flops.append(counted.get_total_flops())
     assert flops == [3 * 2 * (2 * 20) * 8 * 8 * 5, 3 * 2 * (2 * 20) * 8 * 1 * 5]
+
+
+def test_files_of_one_person_come_into_one_folder(tmp_path):
+    videos, people = tmp_path / "videos", tmp_path / "people.csv"
+    videos.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (videos / name).write_text(name)
+    people.write_text("a.mp4,ann\nc.mp4, ann\n")
+    out = real_people.by_person(videos, people, tmp_path / "out")
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.mp4")) == [
+        "ann/a.mp4",
+        "ann/c.mp4",
+        "b/b.mp4",
+    ]
+    people.write_text("d.mp4,ann\n")
+    with pytest.raises(UserError, match=r"names d.mp4, which is no file"):
+        real_people.by_person(videos, people, tmp_path / "out")
+
+
+def test_people_are_averaged_over_seeds_before_they_are_counted(tmp_path):
+    """Ann is unseen in both seeds, with two clips in the first; a mean over (seed, person) would be another."""
+    correlation = {0: [("ann", 0.2), ("ann", 0.4), ("bob", 0.6)], 1: [("ann", 0.9), ("cem", None)]}
+    scorings = []
+    for seed, clips in correlation.items():
+        scores = []
+        for number, (person, value) in enumerate(clips):
+            metrics = {} if value is None else {name: {"opening_correlation": value, "lmd_px": 1.0} for name in METHODS}
+            reason = "no_source" if value is None else None
+            scores.append(ClipScore(f"{person}-{seed}-{number}", person, metrics, reason=reason))
+        scorings.append(real_people.Scoring("60 steps", seed, tmp_path / str(seed)))
+        score_file.write_whole(scorings[-1].out, {}, scores)
+    rows = real_people.results(scorings)
+    entry = rows["motion, 60 steps"]["opening_correlation"]
+    assert entry["mean"] == pytest.approx((0.5 + 0.6) / 2)
+    assert (entry["n"], entry["total"], entry["clips"]) == (2, 3, 4)
+    assert entry["seeds"] == pytest.approx([0.45, 0.9])
+    assert set(rows) == {
+        "motion, 60 steps",
+        "motion, 60 steps, another clip's speech",
+        "ridge regression",
+        "frozen mouth",
+    }
+    assert len({line.count("|") for line in real_people.table(rows)}) == 1
+
+
+METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
