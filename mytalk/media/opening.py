@@ -21,7 +21,9 @@ from mytalk.media.colour import Colour
 from mytalk.media.notes import MediaError
 
 VERSION = av.__version__  # of PyAV, which contains its own FFmpeg
-JUMP_S = 10  # time stamps that move by more than this, away from all other streams, are another clock's
+JUMPING = 0x0200  # FFmpeg's flag of formats whose time stamps may jump: MPEG transport and program streams
+JUMP_S = 10  # a leap of their time stamps by more than this, away from all other streams, is another clock's
+BACK_S = 1  # and so is a step back by more than this
 MISSING_END_S = Fraction(3, 20)  # a stream that ends this much before the end in its header was cut short
 MOST_PX = 1 << 26  # of a picture: 8192 x 8192
 
@@ -161,32 +163,36 @@ def _default(streams) -> Any:
 
 
 class Clock:
-    """One clock for streams whose time stamps jump: recordings that were joined, counters that wrapped.
+    """One clock for the streams of a format whose stamps may jump: recordings that were joined, counters that wrapped.
 
-    A stream goes on where it ended, if its stamps jump and no other stream is near the new ones; the other streams
-    then follow it by the same shift. A stream that is near another has a gap, and keeps it.
+    The first stream whose stamps jump goes on where it ended; the others follow it by the same shift. A stream that
+    leaps forward to where another one is has a gap, and keeps it.
     """
 
     def __init__(self) -> None:
+        self.shifts_s = [Fraction(0)]  # of each clock in the order of the file, to the first one
+        self.clock: dict[int, int] = {}  # of each stream
         self.end_s: dict[int, Fraction] = {}  # of each stream, as stamped
-        self.shift_s: dict[int, Fraction] = {}
 
-    def shift(self, packet) -> Fraction:
+    def shift_s(self, packet) -> Fraction:
         """Seconds to add to the stamps of a packet, the next one in the file."""
         stream = packet.stream.index
         stamp = packet.dts if packet.dts is not None else packet.pts
+        clock = self.clock.get(stream, 0)
         if stamp is None:
-            return self.shift_s.get(stream, Fraction(0))
+            return self.shifts_s[clock]
         at_s = stamp * packet.time_base
         before_s = self.end_s.get(stream)
-        if before_s is None or abs(at_s - before_s) > JUMP_S:
-            near = [s for s, end_s in self.end_s.items() if s != stream and abs(at_s - end_s) <= JUMP_S]
-            if near:
-                self.shift_s[stream] = self.shift_s[near[0]]
-            else:
-                self.shift_s[stream] = self.shift_s.get(stream, Fraction(0)) + (before_s or at_s) - at_s
-        self.end_s[stream] = at_s + (packet.duration or 0) * packet.time_base
-        return self.shift_s[stream]
+        if before_s is None or not -BACK_S <= at_s - before_s <= JUMP_S:
+            near = [self.clock[s] for s, end_s in self.end_s.items() if s != stream and abs(at_s - end_s) <= JUMP_S]
+            if max(near, default=-1) > clock:
+                clock = max(near)
+            elif before_s is not None and (at_s < before_s or not near):
+                self.shifts_s.append(self.shifts_s[clock] + before_s - at_s)
+                clock = len(self.shifts_s) - 1
+        self.clock[stream] = clock
+        self.end_s[stream] = at_s + min((packet.duration or 0) * packet.time_base, Fraction(JUMP_S))
+        return self.shifts_s[clock]
 
 
 def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> Iterator[Any]:
@@ -195,7 +201,8 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
     The header of some formats states where a stream ends. Where only the container states a length (Matroska), that
     is the end of the longest stream, counted from 0. Raises OSError.
     """
-    clock, reached_s, alone = Clock(), Fraction(0), stream.duration is not None
+    reached_s, alone = Fraction(0), stream.duration is not None
+    clock = Clock() if container.format.flags & JUMPING else None
     demuxed = container.demux()
     while True:
         try:
@@ -213,7 +220,7 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
         at = packet.pts if packet.pts is not None else packet.dts
         if at is not None and (packet.stream.index == stream.index or not alone):
             reached_s = max(reached_s, (at + (packet.duration or 0)) * packet.time_base)
-        shift_s = clock.shift(packet) if packet.stream.type in ("video", "audio") else 0
+        shift_s = clock.shift_s(packet) if clock and packet.stream.type in ("video", "audio") else 0
         if packet.stream.index == stream.index:
             if shift_s:
                 shift = round(shift_s / packet.time_base)

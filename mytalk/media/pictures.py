@@ -28,6 +28,7 @@ from mytalk.media.opening import opened, packets, translated, video_stream
 
 MOST_HZ = 120  # a header with a higher rate often states its timebase: the time stamps are used instead
 STILL_S = 1  # one picture for longer is no film of a face that speaks
+MOST_STILL_S = 600  # a longer one is none: the time stamps are wrong
 LAST_PICTURE_S = 10  # the last picture stays no longer, whatever its stated duration
 MOST_STRETCH = 4  # pixels that the header makes longer than this are taken for square
 
@@ -59,8 +60,8 @@ def read_frames(
     the next key picture. All have the size of the first. A repeated picture is the same array: do not write into it.
 
     A file that breaks off gives all that decodes; then `notes` tell, or without them MediaError is raised: truncated,
-    corrupt. Raises MediaError at once where nothing decodes: those two, unreadable, no_video, display_matrix. OSError
-    for the machine's errors.
+    corrupt, timestamps. Where nothing decodes MediaError is raised at once: one of those, unreadable, no_video,
+    display_matrix, colours. OSError for the machine's errors.
     """
     seen = Notes() if notes is None else notes
     for index, rgb in enumerate(_at_rate(path, Fraction(fps).limit_denominator(1_000_000), seen)):
@@ -156,6 +157,7 @@ def _decoded(container, stream, path, seen: Notes) -> Iterator[_Frame]:
             if frame.is_corrupt or (damaged and not frame.key_frame):
                 damaged = True
                 continue
+            frame.time_base = frame.time_base or stream.time_base  # drained ones have none
             yield _Frame(frame, damaged)
             damaged = False
 
@@ -335,13 +337,17 @@ def _pictures(path, seen: Notes) -> Iterator[_Picture]:
         stamped = container.format.name != "avi"  # it has no time stamps, only a rate; ffmpeg's are guesses
         for decoded in _progressive(_decoded(container, stream, path, seen), seen):
             frame = decoded.frame
-            tick_s = Fraction(frame.time_base or stream.time_base)
+            tick_s = Fraction(frame.time_base)
             stamp_s = frame.pts * tick_s if frame.pts is not None and stamped else None
             if look is None:
                 zero_s, look = stamp_s or Fraction(0), _Look.of(frame, aspect, path)
                 if look.colour.hdr:
                     seen.say(f"its pictures are {look.colour.hdr}, read without tone mapping: they look dull")
             time_s = before_s + usual_s if stamp_s is None or zero_s is None else stamp_s - zero_s
+            if time_s - before_s > MOST_STILL_S:
+                wrong = f"{path}: after {float(before_s):.2f} s no picture for {float(time_s - before_s):.0f} s"
+                seen.pictures_cut = MediaError("timestamps", wrong)
+                return
             duration_s = frame.duration * tick_s if frame.duration else usual_s
             if not 0 < stated_hz <= MOST_HZ:
                 duration_s = time_s - before_s  # as before: the stated duration repeats the header's mistake

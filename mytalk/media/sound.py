@@ -58,7 +58,7 @@ def _read(path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes) ->
         mix, axis = Downmix(take), None
         resampler, expected_s, heard = None, 0.0, None
         for frame in _decoded(container, stream, path, seen):
-            at_s = float(frame.pts * frame.time_base) if frame.pts is not None else expected_s
+            at_s = float(frame.pts * (frame.time_base or stream.time_base)) if frame.pts is not None else expected_s
             if axis is None:
                 begin_s, end_s = (at_s, None) if span_s is None else (float(span_s[0]), float(span_s[1]))
                 axis = _Axis(rate, begin_s, None if whole or end_s is None else end_s + AFTER_S)

@@ -91,6 +91,15 @@ def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert "there are: extract, annotate" in capsys.readouterr().err
 
 
+def test_a_file_that_is_taken_for_an_option_is_named(stub, capsys):
+    with pytest.raises(SystemExit):
+        stub(lambda: 0, "-v.mp4")
+    assert "if -v.mp4 is a file, type ./-v.mp4" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        stub(lambda: 0, "--stepz")
+    assert "is a file" not in capsys.readouterr().err
+
+
 def os_error(number: int, file: str = "/out/x") -> OSError:
     return OSError(number, os.strerror(number), file)
 

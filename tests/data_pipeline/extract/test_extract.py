@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop
-from tests.helpers import stub_extract
+from tests.helpers import numbered, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
@@ -116,6 +117,29 @@ def test_invariant_4_books_that_do_not_balance_are_refused(whole, damage):
     damage(books)
     with pytest.raises(ledger.LedgerError):
         ledger.balance(stub_extract.EXPECTED, books)
+
+
+def test_a_source_that_breaks_off_or_stands_still_keeps_the_rest_and_its_ledger_line_says_so(tmp_path):
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    sound = rng.normal(0, 0.1, 48_000 * 14).astype(np.float32)
+    whole = numbered.write(videos / "ann/cut.mkv", numbered.regular(60), audio=sound[: 48_000 * 3])
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    times = [*numbered.regular(40), *(12 + t for t in numbered.regular(40))]
+    numbered.write(videos / "bob/still.mp4", times, audio=sound)
+    numbered.write(videos / "cat/slide.mp4", [Fraction(0), Fraction(5)], tick_s=Fraction(1, 1000), audio=sound)
+    code, said = stub_extract.run(videos, out, *OPTIONS)
+    assert code == 0, said
+    lines = [json.loads(line) for line in (out / ledger.FILE).read_text().splitlines()]
+    of = {line["source"]: line for line in lines if "source" in line}
+    spans_of = {name: [(one["start"], one["stop"]) for one in lines if one.get("span_of") == name] for name in of}
+    assert of["ann/cut.mkv"]["state"] == "extracted"
+    assert 1 < of["ann/cut.mkv"]["cut_s"] < 2.4
+    assert of["ann/cut.mkv"]["message"].startswith("ann/cut.mkv: breaks off at")
+    assert spans_of["ann/cut.mkv"] == [(0, np.ceil(of["ann/cut.mkv"]["cut_s"] * 25))]  # while both last
+    assert spans_of["bob/still.mp4"] == [(0, 39), (300, 340)]
+    assert "cut_s" not in of["bob/still.mp4"]
+    assert of["cat/slide.mp4"]["reason"] == "still_picture"
 
 
 def test_stock_webdataset_reads_both_columns_with_equal_keys(whole):

@@ -592,6 +592,37 @@ def test_bad_input_is_refused_in_one_line(tmp_path, models):
         dubbing.dub(tmp_path / "none.mp4", speech, out, models, seer)
 
 
+def test_a_name_of_out_that_is_too_long_is_refused_before_anything_is_read(tmp_path, models):
+    """The file is written under a longer, temporary name."""
+    video, speech = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0)
+    out = tmp_path / ("o" * 240 + ".mp4")
+    refused("has a name of more than 242 bytes; name a shorter OUT", out, video, speech, out, models, Seer(swaying(12)))
+    fits = tmp_path / ("o" * 238 + ".mp4")
+    dubbing.dub(video, speech, fits, models, Seer(swaying(12)), steps=1)
+    assert fits.exists()
+
+
+def test_a_video_and_a_speech_that_break_off_are_used_and_it_is_said(tmp_path, models, capsys):
+    video, speech = tmp_path / "v.mkv", tmp_path / "s.wav"
+    whole = numbered.write(video, numbered.regular(60), audio=np.full(48_000 * 2, 0.1, np.float32), side_px=128)
+    video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    speech.write_bytes(wav(speech, 3.0).read_bytes()[:-40_000])
+    found = dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(60, centre=(64.0, 64.0))), steps=1)
+    assert 25 < found.frames < 60
+    assert len(list(media.read_frames(tmp_path / "o.mp4"))) == found.frames
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith(f"{video}: breaks off at")]
+    assert [line for line in said if line.startswith(f"{speech}: breaks off at") and "is used" in line]
+
+
+def test_a_dubbed_video_keeps_the_tags_of_its_colours(tmp_path, models):
+    video, hdr = tmp_path / "v.mp4", media.Colour(9, 9, 18)
+    pictures = [np.full((128, 128, 3), 90, np.uint8)] * 12
+    media.write_video(video, pictures, 25, np.zeros(8000, np.float32), colour=hdr)
+    dubbing.dub(video, wav(tmp_path / "s.wav", 0.4), tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
+    assert media.probe(tmp_path / "o.mp4").colour == hdr
+
+
 def test_a_video_of_one_frame_is_refused(tmp_path, models):
     video, speech, out = film(tmp_path / "v.mp4", 1), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
     refused("no face stays for 5 frames in .*; name a longer video", out, video, speech, out, models, Seer(swaying(1)))
