@@ -20,7 +20,7 @@ from eval.score_file import ClipScore
 from eval.tasks import ScoringTask
 from mytalk import atomic, faults
 from mytalk.command import RunAgain, UserError, one_line
-from mytalk.machine import cores, sole_user
+from mytalk.machine import cores, joining, sole_user
 from mytalk.progress import Progress
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def run(
     from accelerate import PartialState  # after everything that can be refused without it
 
     # The processes share no tensor, they only wait: gloo does that wherever they compute, and with fewer GPUs too.
-    state = PartialState(cpu=True, timeout=LONGEST_WAIT)
+    with joining():
+        state = PartialState(cpu=True, timeout=LONGEST_WAIT)
     with sole_user(job.out, LOCK) if state.is_main_process else contextlib.nullcontext():
         _wait(state)
         _run(job, state, scorer, finish)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,43 @@ def free_port() -> int:
             listener.bind(("127.0.0.1", port))
             return port
     raise UserError(f"no TCP port from {PORTS.start} to {PORTS.stop - 1} is free")
+
+
+@contextlib.contextmanager
+def joining() -> Iterator[None]:
+    """Around joining the process group that a launcher described in the environment.
+
+    Raises UserError for an incomplete description, which would wait for others without end, and where MASTER_PORT is
+    taken.
+    """
+    _refuse_incomplete_ranks()
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed's, which is not imported here
+        if not re.search("EADDRINUSE|address already in use", str(error)):
+            raise
+        port = os.environ.get("MASTER_PORT")
+        raise UserError(
+            f"MASTER_PORT={port}: that port is taken on this machine; set another, or leave it to "
+            "python -m launch local"
+        ) from error
+
+
+def _refuse_incomplete_ranks() -> None:
+    """UserError where the environment says that there are several ranks, or which one this is, and not all of it."""
+    size, rank = os.environ.get("WORLD_SIZE"), os.environ.get("RANK")
+    numbers = [size or "1", rank or "0"]
+    if not all(re.fullmatch("[0-9]+", number) for number in numbers) or int(numbers[1]) >= int(numbers[0]):
+        raise UserError(
+            f"RANK={rank} of WORLD_SIZE={size} is no rank; set RANK from 0 to WORLD_SIZE - 1, or unset both"
+        )
+    if int(numbers[0]) > 1:
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+        if missing:
+            raise UserError(
+                f"WORLD_SIZE={size} without {' and '.join(missing)}; unset WORLD_SIZE to run alone, or start all ranks "
+                "with: python -m launch local --processes N -- ..."
+            )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.windows import Example, Windows
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
+from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME
 
 ALIGNED_BYTES = 64  # where a tensor begins in a packed batch
@@ -65,13 +66,24 @@ class Batch:
         return dataclasses.replace(self, **pinned)
 
     def packed(self: BatchType) -> PackedBatch[BatchType]:
-        """The batch as a worker sends it, its tensors in one block of shared memory."""
+        """The batch as a worker sends it, its tensors in one block of shared memory.
+
+        Raises UserError where that is full.
+        """
         layout, size = {}, 0
         tensors = {name: value.contiguous() for name, value in self.tensors().items()}
         for name, value in tensors.items():
             layout[name] = (size, value.dtype, value.shape)
             size += -(-value.nbytes // ALIGNED_BYTES) * ALIGNED_BYTES
-        shared = torch.UntypedStorage._new_shared(max(size, 1), device="cpu")  # as torch's own collating does
+        try:
+            shared = torch.UntypedStorage._new_shared(max(size, 1), device="cpu")  # as torch's own collating does
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            raise UserError(
+                f"no room for a batch of {size / 1e6:.3g} MB in shared memory, /dev/shm; enlarge it (docker run "
+                "--shm-size=2g; Kubernetes: an emptyDir of medium Memory there), or set workers=0"
+            ) from error
         flat = torch.empty(0, dtype=torch.uint8).set_(shared)
         for name, value in tensors.items():
             begin = layout[name][0]

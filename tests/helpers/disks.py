@@ -33,3 +33,15 @@ def small_disk(folder: Path, size: str):
         yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def with_shared_memory(size: str) -> list[str]:
+    """What to type before a command so that it has a /dev/shm of `size`; skips where it may not be mounted."""
+    inside = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} none /dev/shm && exec "$@"', "sh"]
+    try:
+        allowed = subprocess.run([*inside, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("needs the right to mount a /dev/shm of its own")
+    return inside

@@ -21,8 +21,8 @@ from mytalk.machine import free_port
 from mytalk.networks import identity, syncnet
 from mytalk.networks.motion import load_model
 from tests.helpers.checkout import ROOT
-from tests.helpers.disks import small_disk
-from tests.helpers.training import TINY, curve, logged, train
+from tests.helpers.disks import small_disk, with_shared_memory
+from tests.helpers.training import TINY, curve, logged, tiny, train
 from train.run_folder import checkpoint
 
 
@@ -344,3 +344,14 @@ def test_every_launcher_starts_it(whole, filmed_shards, tmp_path, command, launc
     np.testing.assert_array_equal(curve(run, "keys"), curve(whole / "whole", "keys")[:5])
     np.testing.assert_allclose(curve(run), curve(whole / "whole")[:5], rtol=1e-4)
     assert load_model(run / "model") is not None
+
+
+def test_a_shared_memory_that_is_too_small_is_one_line_with_the_fix(talker_shards, tmp_path):
+    typed = ["syncnet", "--config", tiny("syncnet"), f"shards={talker_shards}", f"run={tmp_path / 'run'}", "workers=2"]
+    train = [*with_shared_memory("64k"), sys.executable, "-m", "train", *typed]
+    done = subprocess.run(train, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("python -m train syncnet: error: no room for a batch of")
+    assert "--shm-size" in last
+    assert "Traceback" not in done.stderr

@@ -103,11 +103,17 @@ def join(watchdog_s: float = 0.0) -> Ranks:
 
     torchrun, the deepspeed launcher and accelerate all set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
     MASTER_PORT. NCCL with a GPU, gloo without. A collective waits longer than the watchdog, whose message says more.
+    Raises UserError as `machine.joining` does, and where there is no GPU for this rank.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         keep_freed_memory()
+    with machine.joining():
+        return _join(watchdog_s)
+
+
+def _join(watchdog_s: float) -> Ranks:
     defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
