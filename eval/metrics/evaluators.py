@@ -12,7 +12,7 @@ NOT_NAMED = "no model was named (--{0})"
 
 
 def _networks() -> dict[str, Any]:
-    """Evaluator -> the module with its `standing` and `load_model`."""
+    """Evaluator -> its module."""
     from mytalk.networks import identity, syncnet
 
     return {"syncnet": syncnet, "identity": identity}
@@ -23,9 +23,13 @@ def refused(folders: dict[str, Path]) -> dict[str, str]:
 
     `folders` holds the evaluators' folders by name. Raises UserError where one holds no such model.
     """
+    from mytalk.networks import weights
+
     reasons = {}
     for name, network in _networks().items():
-        above, words = network.standing(folders[name]) if name in folders else (False, NOT_NAMED.format(name))
+        above, words = False, NOT_NAMED.format(name)
+        if name in folders:
+            above, words = weights.above_chance(folders[name], name, network.MEASURED)
         if not above:
             reasons[name] = words
     return {name: reasons[m.needs] for name, m in VIDEO_METRICS.items() if m.needs in reasons}

@@ -14,6 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def check_sizes(width: int, heads: int, kernel: int) -> None:
+    """Raises ValueError for sizes of a model that no block can have."""
+    if width % (2 * heads):
+        raise ValueError(f"model.width {width} must be a multiple of 2 x model.heads ({heads})")
+    if kernel % 2 == 0:
+        raise ValueError(f"model.kernel must be odd, not {kernel}")
+
+
 class FeedForward(nn.Module):
     """Half-step feed-forward, pre-norm: x + 1/2 FFN(x)."""
 

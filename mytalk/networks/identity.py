@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from mytalk.face import pose
 from mytalk.face.landmarks import COUNT
 from mytalk.networks import weights
-from mytalk.networks.conformer import Block
+from mytalk.networks.conformer import Block, check_sizes
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
@@ -43,10 +43,7 @@ class IdentityConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % (2 * self.heads):
-            raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"model.kernel must be odd, not {self.kernel}")
+        check_sizes(self.width, self.heads, self.kernel)
 
 
 def to_head(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -104,11 +101,3 @@ def save_model(
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> IdentityEncoder:
     """The encoder of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     return weights.load(folder, "identity", IdentityConfig, IdentityEncoder, device)
-
-
-def standing(folder: str | Path) -> tuple[bool, str]:
-    """Whether a folder's encoder is proven above chance on people it was not trained on, and a text that says so.
-
-    The measure is the verification AUC over people, chance 0.5. Raises UserError where there is no encoder.
-    """
-    return weights.standing(folder, "identity", MEASURED)

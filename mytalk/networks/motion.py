@@ -23,7 +23,7 @@ from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, speech_features, weights
-from mytalk.networks.conformer import Block
+from mytalk.networks.conformer import Block, check_sizes
 from mytalk.networks.identity import IdentityEncoder
 from mytalk.settings import Settings, setting
 
@@ -58,10 +58,7 @@ class MotionConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % (2 * self.heads):
-            raise ValueError(f"model.width {self.width} must be a multiple of 2 x model.heads ({self.heads})")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"model.kernel must be odd, not {self.kernel}")
+        check_sizes(self.width, self.heads, self.kernel)
 
 
 @dataclass(frozen=True)

@@ -172,18 +172,10 @@ def score(
 def save_model(
     state: dict[str, torch.Tensor], config: SyncConfig, folder: str | Path, facts: dict[str, Any] | None = None
 ) -> None:
-    """Write weights as a folder that `load_model` reads; `facts` as `standing` reads them."""
+    """Write weights as a folder that `load_model` reads; `facts` as `weights.above_chance` reads them."""
     weights.save(state, "syncnet", config, folder, facts)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SyncNet:
     """The SyncNet of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     return weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
-
-
-def standing(folder: str | Path) -> tuple[bool, str]:
-    """Whether a folder's SyncNet is proven above chance on people it was not trained on, and a text that says so.
-
-    The measure is the two-way accuracy over people, chance 0.5. Raises UserError where there is no SyncNet.
-    """
-    return weights.standing(folder, "syncnet", MEASURED)

@@ -102,8 +102,8 @@ def digest(folder: str | Path) -> str:
     return sha256_of(Path(folder) / WEIGHTS)
 
 
-def standing(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
-    """Whether a model is proven above chance on people it was not trained on, and a text that says so.
+def above_chance(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
+    """Whether a model is above chance on people it was not trained on, and that in words.
 
     `measure` names the fact of its validation that is compared with chance. Raises UserError where the folder holds
     no such model.

@@ -15,7 +15,7 @@ from mytalk.face.region import JAW
 from mytalk.networks.appearance import AppearanceConfig
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
-from train.recipes.appearance import AppearanceTrainConfig
+from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 
 TINY = AppearanceConfig(
     size_px=64,
@@ -32,6 +32,12 @@ def tiny_settings(shards: Path, *more: str) -> AppearanceTrainConfig:
     return config.load(
         AppearanceTrainConfig, ROOT / "tests" / "helpers" / "tiny_appearance.yaml", [f"shards={shards}", *more]
     )
+
+
+def tiny_recipe(folder: Path) -> AppearanceRecipe:
+    """The recipe at its smallest, on shards written into this folder: a clip a person."""
+    shards = talkers.write(folder, {"train": 3, "val": 2, "unseen": 1}, 1, 40, video=True)
+    return AppearanceRecipe(tiny_settings(shards))
 
 
 def shaken(module):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from mytalk.machine import free_port
-from mytalk.networks import identity, syncnet
+from mytalk.networks import identity, syncnet, weights
 from mytalk.networks.motion import load_model
 from tests.helpers.checkout import ROOT
 from tests.helpers.disks import small_disk, with_shared_memory
@@ -306,7 +306,7 @@ def test_a_curve_at_chance_is_called_out_while_it_happens(whole):
 
 def test_an_expert_states_what_it_must_reach_and_below_is_refused(whole):
     """What is exported says so itself; `eval benchmark` asks it (tests/eval/test_benchmark.py)."""
-    shown, words = syncnet.standing(whole / "stuck" / "model")
+    shown, words = weights.above_chance(whole / "stuck" / "model", "syncnet", syncnet.MEASURED)
     assert not shown
     assert words.startswith("AT CHANCE")
     facts = json.loads((whole / "identity" / "model" / "config.json").read_text())["facts"]["validation"]
@@ -316,7 +316,9 @@ def test_an_expert_states_what_it_must_reach_and_below_is_refused(whole):
     described = json.loads((weaker / "config.json").read_text())
     described["facts"]["validation"][identity.MEASURED] |= {"mean": 0.74, "ci95": [0.7, 0.78]}
     (weaker / "config.json").write_text(json.dumps(described))
-    assert identity.standing(weaker)[1].startswith("BELOW WHAT IT MUST REACH (0.75): 0.74")
+    assert weights.above_chance(weaker, "identity", identity.MEASURED)[1].startswith(
+        "BELOW WHAT IT MUST REACH (0.75): 0.74"
+    )
 
 
 # Launchers

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def of_extractor(settings: MotionTrainConfig) -> str:
-    """A line for the user: no identity encoder is named, or it is not proven to distinguish people.
+    """A line for the user: no identity encoder is named, or it is not above chance.
 
     Empty where neither holds. Raises UserError where the folder holds no encoder.
     """
@@ -83,14 +83,14 @@ def of_extractor(settings: MotionTrainConfig) -> str:
         return ""
     if not settings.identity:
         return "motion: no identity encoder is named, so its condition and loss are off; name one with identity=FOLDER"
-    shown, words = identity.standing(settings.identity)
+    shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
     return "" if shown else f"motion: warning: identity encoder {settings.identity}: {words}"
 
 
 def require_proven(settings: MotionTrainConfig) -> None:
-    """UserError where the identity loss would learn from an extractor that was not shown to know people."""
+    """Raises UserError where the identity loss would use an encoder that is not above chance."""
     if settings.identity_loss:
-        shown, words = identity.standing(settings.identity)
+        shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
         if not shown:
             raise UserError(
                 f"identity_loss cannot use identity encoder {settings.identity}: {words}; train it longer "

@@ -17,20 +17,15 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import MOUTH, OUTER_LIP
 from tests.helpers import talkers
-from tests.helpers.appearance_models import TINY, referred, tiny_settings
+from tests.helpers.appearance_models import TINY, referred, tiny_recipe, tiny_settings
 from train.recipes.appearance import AppearanceRecipe
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return talkers.write(tmp_path_factory.mktemp("seen"), {"train": 3, "val": 2, "unseen": 1}, 1, 40, video=True)
-
-
-@pytest.fixture(scope="module")
-def recipe(shards) -> AppearanceRecipe:
-    return AppearanceRecipe(tiny_settings(shards))
+def recipe(tmp_path_factory) -> AppearanceRecipe:
+    return tiny_recipe(tmp_path_factory.mktemp("seen"))
 
 
 def test_a_slot_holds_the_same_whoever_makes_it(recipe):

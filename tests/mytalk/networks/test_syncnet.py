@@ -10,7 +10,7 @@ from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME
-from mytalk.networks import syncnet
+from mytalk.networks import syncnet, weights
 from mytalk.networks.syncnet import SyncConfig, SyncNet
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
@@ -152,18 +152,22 @@ def test_a_mouth_that_never_moves_gives_one_vector_whoever_it_is(model, clip):
     torch.testing.assert_close(made, made[:1, :1].expand_as(made), rtol=0, atol=1e-9)
 
 
-def test_standing_needs_facts_above_chance(tmp_path):
+def test_a_model_without_facts_above_chance_is_not_above_chance(tmp_path):
     state = SyncNet(SIZES).state_dict()
     good = {"validation": {syncnet.MEASURED: intervals.against_chance([0.85, 0.9, 0.88], 0.5)}}
     syncnet.save_model(state, SIZES, tmp_path, good)
-    assert syncnet.standing(tmp_path) == (True, "above chance: 0.88 [0.81, 0.94] over 3 people, chance is 0.50")
+
+    def above_chance(folder):
+        return weights.above_chance(folder, "syncnet", syncnet.MEASURED)
+
+    assert above_chance(tmp_path) == (True, "above chance: 0.88 [0.81, 0.94] over 3 people, chance is 0.50")
     for facts in (None, {}, {"validation": {}}, {"validation": 3}, {"validation": {syncnet.MEASURED: 0.9}}):
         syncnet.save_model(state, SIZES, tmp_path, facts)
-        above, words = syncnet.standing(tmp_path)
+        above, words = above_chance(tmp_path)
         assert not above
         assert words.startswith("NOT MEASURED")
     with pytest.raises(UserError, match="train one with: python -m train syncnet"):
-        syncnet.standing(tmp_path / "nowhere")
+        above_chance(tmp_path / "nowhere")
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from mytalk.face import region
 from mytalk.face.landmarks import COUNT, MOUTH
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import Generator, Painter
-from tests.helpers import talkers
-from tests.helpers.appearance_models import TINY, referred, shaken, tiny_settings
+from tests.helpers.appearance_models import TINY, referred, shaken, tiny_recipe
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
 from train.recipes import appearance as recipes
@@ -25,13 +23,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return talkers.write(tmp_path_factory.mktemp("seen"), {"train": 3, "val": 2, "unseen": 1}, 1, 40, video=True)
-
-
-@pytest.fixture(scope="module")
-def recipe(shards) -> AppearanceRecipe:
-    return AppearanceRecipe(tiny_settings(shards))
+def recipe(tmp_path_factory) -> AppearanceRecipe:
+    return tiny_recipe(tmp_path_factory.mktemp("seen"))
 
 
 def test_the_painting_does_not_know_the_pixels_that_it_replaces(recipe):

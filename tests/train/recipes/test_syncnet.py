@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from data_pipeline.shards import reader
 from mytalk import config, intervals
 from mytalk.command import UserError
-from mytalk.networks import syncnet
+from mytalk.networks import syncnet, weights
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
@@ -101,7 +101,7 @@ def test_random_embeddings_are_reported_as_at_chance():
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys, monkeypatch):
+def test_the_exported_facts_say_whether_the_model_is_above_chance(recipe, tmp_path, capsys, monkeypatch):
     """A fresh model is exported, says that it is at chance, and loads as it was."""
     torch.manual_seed(0)  # one of those (nineteen in twenty) that are at chance
     model = modules_of(recipe)["syncnet"].eval()
@@ -111,7 +111,7 @@ def test_the_facts_beside_the_weights_tell_the_standing(recipe, tmp_path, capsys
     monkeypatch.setattr(reader, "read_landmarks", lambda *asked: read.append(asked))
     recipe.export({"syncnet": state}, tmp_path, validated)
     assert not read, "what was measured is not measured again"
-    above, words = syncnet.standing(tmp_path)
+    above, words = weights.above_chance(tmp_path, "syncnet", syncnet.MEASURED)
     assert not above
     assert words.startswith("AT CHANCE: 0.")
     assert f"two-way accuracy {words}\n" in capsys.readouterr().out
