@@ -143,14 +143,13 @@ def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
 
 
 def why_nothing(surveyed: Survey, source_spans: list[spans.Span]) -> str:
-    """The reason of a source without a kept span: that of its longest."""
+    """The reason of a source without a kept span: that of its longest, or that its picture mostly stands still."""
     if not surveyed.found_T.any():
         return NO_FACE
-    if not (surveyed.found_T & ~_still(surveyed)).any():
+    longest = max(source_spans, key=lambda span: span.stop - span.start, default=None)
+    if (surveyed.found_T & _still(surveyed)).sum() > (longest.stop - longest.start if longest else 0):
         return STILL
-    if not source_spans:
-        return NO_SOUND
-    return max(source_spans, key=lambda span: span.stop - span.start).state
+    return longest.state if longest else NO_SOUND
 
 
 def _still(surveyed: Survey) -> np.ndarray:
