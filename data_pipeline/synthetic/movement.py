@@ -45,10 +45,10 @@ def poses(random: np.random.Generator, times_s: np.ndarray, liveliness: float) -
         return limit * np.tanh(wanted_T / limit)
 
     columns = {
-        "yaw": turned(YAW_LIMIT, 4 + 8 * live, 4 + 22 * live, 0.9),
-        "pitch": turned(PITCH_LIMIT, 2 + 3 * live, 3 + 8 * live, 1.4),
-        "roll": turned(ROLL_LIMIT, 2, 2 + 4 * live, 0.9),
-        "scale": random.uniform(0.93, 1.02) + (0.01 + 0.05 * live) * _sway(random, times_T, 0.5),
+        "yaw": turned(YAW_LIMIT, 4 + 8 * live, 4 + 28 * live, 0.9),
+        "pitch": turned(PITCH_LIMIT, 2 + 4 * live, 3 + 11 * live, 1.2),
+        "roll": turned(ROLL_LIMIT, 2 + 2 * live, 2 + 7 * live, 0.9),
+        "scale": random.uniform(0.94, 1.01) + (0.01 + 0.06 * live) * _sway(random, times_T, 0.6),
         "x": random.uniform(-10, 10) + (4 + 8 * live) * _sway(random, times_T, 0.9),
         "y": random.uniform(-6, 6) + (3 + 4 * live) * _sway(random, times_T, 0.9),
         "lids": _blinks(random, times_T),
