@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -246,11 +247,19 @@ def _listen(worker: _Worker, hooks: Hooks) -> Failure | None:
 
 
 def _serve(pipe: Connection, work: Work) -> None:
-    """A worker's life. It ends with its parent: the pipe breaks."""
+    """A worker's life. It ends with its parent, whatever it is at."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(_answer(work, pipe.recv(), pipe))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _answer(work: Work, task: Any, pipe: Connection) -> tuple[str, Any]:

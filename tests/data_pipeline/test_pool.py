@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from data_pipeline import pool
 from data_pipeline.pool import Failure
 from mytalk.command import UserError, one_line
 from tests.helpers import deadly
+from tests.helpers.checkout import ROOT
 
 
 def run_pool(folder: Path, tasks: list[list[str]], workers: int, limits=None, on_failed=lambda *_: None):
@@ -91,3 +95,28 @@ def test_without_condemning_a_worker_that_dies_twice_is_one_line(tmp_path):
     with pytest.raises(UserError, match="fewer --workers"):
         pool.run([(str(tmp_path), ("die",), {})], deadly.work, 1, hooks)
     assert os.path.exists(tmp_path / "die")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent_even_one_that_hangs(tmp_path, sent):
+    program = (
+        "from data_pipeline import pool; from tests.helpers import deadly\n"
+        "if __name__ == '__main__':\n"
+        f"    pool.run([({str(tmp_path)!r}, ('hang',), {{}})], deadly.work, 1, pool.Hooks(print))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], cwd=ROOT, env=environment)
+    wait_until((tmp_path / "hang").exists)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.send_signal(sent)
+    parent.wait()
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    assert children
+
+
+def wait_until(happened) -> None:
+    end_s = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
