@@ -199,10 +199,11 @@ def rows_of(scoring: Scoring, first: bool) -> Iterator[tuple[str, str]]:
 def conditions_in_words(args: argparse.Namespace) -> str:
     """What was measured on."""
     manifest = Manifest.load(args.out / "extracted")
-    people, frames = len(manifest.codes("identity")[1]), int(manifest.column("frames").sum())
+    heard = manifest.audible()
+    people, frames = len(set(manifest.column("identity")[heard])), int(manifest.column("frames")[heard].sum())
     return (
-        f"{args.videos}: {len(manifest)} clips of {people} people, {frames / FRAME_HZ:.0f} s; of each of {args.seeds} "
-        f"seeds {UNSEEN:.0%} of the people unseen; settings of {args.configs}, identity_loss=0"
+        f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; {args.seeds} "
+        f"splits with {UNSEEN:.0%} of the people unseen; settings of {args.configs}, identity_loss=0"
     )
 
 
