@@ -11,7 +11,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,26 +156,6 @@ def member_piece(manifest: Manifest, row: int, member: str) -> Piece:
     """Where the data of a member (landmarks, audio, facts, video, or a later column's) lies."""
     offset, size = manifest.at(row, f"{member}_offset"), manifest.at(row, f"{member}_size")
     return Piece(row, manifest.column_of(member), int(offset), int(size))
-
-
-def member_range(manifest: Manifest, row: int, member: str) -> tuple[Path, int, int]:
-    """(tar, offset, size in bytes) of the data of a member, of a manifest in a local folder."""
-    return _in_file(manifest, member_piece(manifest, row, member))
-
-
-def landmarks_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
-    """(tar, offset, size in bytes) of the landmarks of frames [start, stop). Raises ClipError (layout)."""
-    return _in_file(manifest, piece_of(manifest, ReadRequest(row, "landmarks", start, stop)))
-
-
-def audio_range(manifest: Manifest, row: int, start: int, stop: int) -> tuple[Path, int, int]:
-    """(tar, offset, size in bytes) of the audio of frames [start, stop). Raises ClipError (layout)."""
-    return _in_file(manifest, piece_of(manifest, ReadRequest(row, "audio", start, stop)))
-
-
-def _in_file(manifest: Manifest, piece: Piece) -> tuple[Path, int, int]:
-    path = manifest.shard_path(piece.column, int(manifest.at(piece.row, "shard")))
-    return path, piece.offset, piece.size
 
 
 def piece_of(manifest: Manifest, request: ReadRequest) -> Piece:

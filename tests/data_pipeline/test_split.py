@@ -177,7 +177,7 @@ def test_a_split_torn_by_a_kill_is_mended_by_the_same_command(tmp_path):
     assert Manifest.load(folder).digest == digest
 
 
-def test_refusals(command, tmp_path):
+def test_split_refuses_missing_shards_and_too_few_people(command, tmp_path):
     with pytest.raises(UserError, match="python -m data_pipeline extract"):
         run(tmp_path)
     folder = folder_of(tmp_path, *people(2))
@@ -191,7 +191,7 @@ def test_refusals(command, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_the_process_ends_in_peace(command, tmp_path):
+def test_the_process_exits_without_an_abort(command, tmp_path):
     """Threads of the Parquet reader once aborted every second process at its exit."""
     folder = folder_of(tmp_path, *people(3))
     for _ in range(6):

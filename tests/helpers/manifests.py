@@ -1,10 +1,12 @@
-"""Manifests of clips that exist nowhere else."""
+"""Manifests of clips without shards, and where a clip of real shards lies."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 
-from data_pipeline.shards import manifest
+from data_pipeline.shards import manifest, reader
 
 
 def row(identity: str, split: str, source: str = "", key: str = "", frames: int = 25) -> dict:
@@ -18,3 +20,11 @@ def row(identity: str, split: str, source: str = "", key: str = "", frames: int 
 
 def table(*rows: dict) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=manifest.SCHEMA)
+
+
+def place_of(
+    made: manifest.Manifest, row: int, member: str, start: int = 0, stop: int | None = None
+) -> tuple[Path, int, int]:
+    """(tar, offset, size in bytes) of frames [start, stop) of a member, or of all of it."""
+    piece = reader.piece_of(made, reader.ReadRequest(row, member, start, stop))
+    return made.shard_path(piece.column, int(made.at(row, "shard"))), piece.offset, piece.size

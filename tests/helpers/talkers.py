@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.talkers import LOWER, Sample, base_face, clip, outlined, pictures, sample, write_shards
-from data_pipeline.shards import checksums, reader
+from data_pipeline.shards import checksums
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
+from tests.helpers.manifests import place_of
 
 __all__ = ["LOWER", "base_face", "clip", "outlined", "overwrite", "pictures", "write"]
 
@@ -54,7 +55,7 @@ def write(
 
 def overwrite(manifest: Manifest, row: int, landmarks_TN2: np.ndarray) -> None:
     """Put other landmarks into a clip's place in its shard."""
-    path, offset, size = reader.landmarks_range(manifest, row, 0, len(landmarks_TN2))
+    path, offset, size = place_of(manifest, row, "landmarks", 0, len(landmarks_TN2))
     data = landmarks_TN2.astype("<f2").tobytes()
     assert len(data) == size
     with open(path, "r+b") as handle:

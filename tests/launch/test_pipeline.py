@@ -264,7 +264,7 @@ def test_settings_go_to_all_trainings_or_to_the_one_they_name():
         ("identity=x", "cannot be set"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(setting, message):
+def test_a_setting_of_no_training_is_refused(setting, message):
     with pytest.raises(UserError, match=message):
         pipeline.settings_of([setting])
 
@@ -292,7 +292,7 @@ def test_the_options_reach_the_commands(tmp_path):
         ("videos", "out", ["--processes", "0"], "--processes must be at least 1"),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, videos, out, more, message):
+def test_impossible_folders_and_options_are_refused_in_one_line(tmp_path, videos, out, more, message):
     (tmp_path / "videos").mkdir()
     with pytest.raises(UserError, match=message):
         pipeline.run(options(tmp_path / videos, tmp_path / out, *more))

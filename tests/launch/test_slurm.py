@@ -295,7 +295,7 @@ def test_without_gpus_none_are_asked_for(given, ranks):
         ("--sbatch no-req -- train", "would change what the script relies on"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(typed, said):
+def test_impossible_options_are_refused_in_one_line(typed, said):
     typed_words = shlex.split(typed)
     before = ["--nodes", "2", "--gpus-per-node", "2"]
     with pytest.raises(UserError) as refused:

@@ -64,7 +64,7 @@ def test_learning_rates_in_closed_form():
         (lambda: SyncTrainConfig(pictured_clips=-1), "pictured_clips must be 0 or more"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(made, said):
+def test_impossible_settings_are_refused(made, said):
     with pytest.raises(ValueError, match=said):
         made()
 

@@ -254,7 +254,7 @@ def test_a_run_begins_with_the_ema_weights_of_another(whole, name):
     assert told["summary"] == f"{len(theirs)} of {len(theirs)} tensors taken (100.0% of the values)"
 
 
-def test_what_does_not_fit_is_named_and_stays_as_initialised(whole):
+def test_weights_that_do_not_fit_are_named_and_stay_as_initialised(whole):
     told = report(whole / "larger")
     assert {name.split("/")[1].split(".")[:2][1] for name in told["not_found"]} == {"2"}, "the third block"
     assert all(ours != theirs for ours, theirs in told["other_shape"].values())
@@ -282,7 +282,7 @@ def test_an_exported_network_initialises_the_player_it_came_from(whole):
     ],
     ids=["nothing", "another network"],
 )
-def test_what_cannot_be_begun_with_is_refused(whole, filmed_shards, tmp_path, command, made, said):
+def test_init_from_an_unsuitable_folder_is_refused(whole, filmed_shards, tmp_path, command, made, said):
     typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
     refused = command(*typed, f"init_from={made(tmp_path, whole)}")
     assert refused.returncode == 1
@@ -304,7 +304,7 @@ def test_a_curve_at_chance_is_called_out_while_it_happens(whole):
         assert "is the sound in time with the picture" in text
 
 
-def test_an_expert_states_what_it_must_reach_and_below_is_refused(whole):
+def test_a_model_states_its_required_score_and_is_refused_below_it(whole):
     """What is exported says so itself; `eval benchmark` asks it (tests/eval/test_benchmark.py)."""
     shown, words = weights.above_chance(whole / "stuck" / "model", "syncnet", syncnet.MEASURED)
     assert not shown
@@ -335,7 +335,7 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_starts_it(whole, filmed_shards, tmp_path, command, launcher):
+def test_every_launcher_starts_a_training(whole, filmed_shards, tmp_path, command, launcher):
     """Two ranks each, and the curve of one."""
     run = tmp_path / "run"
     words = [str(free_port()) if word == "PORT" else word for word in LAUNCHERS[launcher]]

@@ -311,7 +311,7 @@ def test_a_torn_checkpoint_is_never_loaded(filmed_shards, tmp_path, command):
         (["steps=ten"], "steps"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(filmed_shards, tmp_path, command, settings, said):
+def test_impossible_settings_are_refused_in_one_line(filmed_shards, tmp_path, command, settings, said):
     typed = ["-m", "train", "motion", "--config", TINY, f"shards={filmed_shards}", f"run={tmp_path / 'run'}"]
     refused = command(*typed, *settings)
     assert refused.returncode == 1

@@ -112,7 +112,7 @@ def _with_a_clip_of_another_span(books):
         _with_a_key_twice,
     ],
 )
-def test_invariant_4_books_that_do_not_balance_are_refused(whole, damage):
+def test_invariant_4_a_ledger_that_does_not_add_up_is_refused(whole, damage):
     books = parts(whole[0])
     damage(books)
     with pytest.raises(ledger.LedgerError):
@@ -286,7 +286,7 @@ def test_a_read_only_output_is_refused_in_one_line(command, videos, tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_refusals_in_one_line(videos, whole, tmp_path):
+def test_extract_refuses_bad_arguments_in_one_line(videos, whole, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "empty").mkdir()
     code, said = stub_extract.run(tmp_path / "empty", out)
@@ -471,7 +471,7 @@ def test_keys_of_paths_that_read_alike_differ():
     assert sources.key_of("corpus", "x.mp4", 0) != sources.key_of("other", "x.mp4", 0)
 
 
-def test_identities():
+def test_the_person_is_the_folder_or_the_file():
     assert folder.person("x.mp4", None) == "x"
     assert folder.person("ann/x.mp4", None) == "ann"
     assert folder.person("id01/vid/x.mp4", "first") == "id01"

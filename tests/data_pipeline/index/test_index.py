@@ -44,6 +44,7 @@ from mytalk.networks.appearance import AppearanceConfig
 from mytalk.networks.speech_features import log_mel
 from tests.helpers import stub_extract, talkers
 from tests.helpers.checkout import ROOT
+from tests.helpers.manifests import place_of
 
 THEIRS = {"landmarks": "Lm.npy", "audio": "wav", "video": "mp4", "facts": "meta.json"}
 OPTIONS = ["--landmarks", "lm.npy", "--audio", "wav", "--video", "mp4", "--facts", "meta.json"]
@@ -139,7 +140,7 @@ def alike(one, other) -> None:
 # Tars of others --------------------------------------------------------------------------------------
 
 
-def test_members_read_from_foreign_tars_are_the_bytes_they_hold(tmp_path, capsys):
+def test_members_read_from_third_party_tars_are_their_bytes(tmp_path, capsys):
     pattern = str(tmp_path / "tars" / "theirs-%03d.tar")
     (tmp_path / "tars").mkdir()
     with ShardWriter(pattern, maxcount=3, encoder=False, verbose=0) as writer:
@@ -177,11 +178,11 @@ def test_members_read_from_foreign_tars_are_the_bytes_they_hold(tmp_path, capsys
         np.testing.assert_array_equal(sound, np.frombuffer(sample["wav"][44:], "<i2")[3 * 640 : 11 * 640])
 
 
-def test_a_flipped_bit_in_a_foreign_tar_is_found(tmp_path):
+def test_a_flipped_bit_in_a_third_party_tar_is_found(tmp_path):
     tar = tar_of(tmp_path / "tars" / "a.tar", [(f"k{n}", clip(n)) for n in range(2)])
     indexed(tmp_path / "out", tar, *OPTIONS)
     manifest = Manifest.load(tmp_path / "out")
-    path, offset, _ = reader.landmarks_range(manifest, 1, 5, 6)
+    path, offset, _ = place_of(manifest, 1, "landmarks", 5, 6)
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
@@ -257,7 +258,7 @@ def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys)
     assert all(line.get("message") for line in ledger_of(out) if line["state"] == "rejected")
 
 
-def test_books_that_do_not_balance_are_refused(tmp_path):
+def test_a_ledger_that_does_not_add_up_is_refused(tmp_path):
     tar = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0)), ("b", {"wav": b""})])
     indexed(tmp_path / "out", tar, *OPTIONS)
     builder = merge.IndexBuilder(tmp_path / "out", {})
@@ -464,7 +465,7 @@ def test_facts_become_columns_of_their_types(tmp_path):
     ("rule", "people"),
     [("facts.who", ["c/7", "c/ann"]), ("key:^([a-z]+)_", ["c/x", "c/y"]), ("file", ["c/the-tar", "c/the-tar"])],
 )
-def test_who_is_shown(tmp_path, rule, people):
+def test_the_person_follows_from_the_rule(tmp_path, rule, people):
     samples = [("x_1", clip(0, who=7)), ("y_1", clip(1, who="c/ann"))]
     config = tmp_path / "rules.yaml"
     config.write_text(
@@ -493,7 +494,7 @@ def test_who_is_shown(tmp_path, rule, people):
         (["--crop-px", "0"], "crop_px 0 must lie"),
     ],
 )
-def test_rules_that_cannot_be_are_refused_in_one_line(tmp_path, options, said):
+def test_an_impossible_field_mapping_is_refused_in_one_line(tmp_path, options, said):
     tar = tar_of(tmp_path / "a.tar", [("a", clip(0))])
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         indexed(tmp_path / "out", tar, *options)
@@ -501,7 +502,7 @@ def test_rules_that_cannot_be_are_refused_in_one_line(tmp_path, options, said):
     assert not (tmp_path / "out").exists()
 
 
-def test_sources_that_cannot_be_are_refused(tmp_path, talker_shards):
+def test_missing_and_unsuitable_sources_are_refused(tmp_path, talker_shards):
     tar = tar_of(tmp_path / "a.tar", [("a", clip(0))])
     for sources, said in (
         ([tmp_path / "none.tar"], "no file"),

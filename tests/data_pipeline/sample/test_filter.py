@@ -272,7 +272,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:30]))
-def test_what_is_no_filter_is_refused_in_one_line_that_names_it(text):
+def test_an_invalid_filter_is_refused_in_one_line_that_names_the_fault(text):
     with pytest.raises(UserError) as refused:
         filter.parse(text)
     message = str(refused.value)

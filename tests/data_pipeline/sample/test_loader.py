@@ -720,7 +720,7 @@ def troubled(seed: int, share: float) -> Callable[[str, str], int | str]:
 
 @pytest.mark.parametrize("recipe", ["motion", "appearance"])
 @pytest.mark.parametrize(("share", "workers"), [(0, 0), (0, 1), (0.15, 0), (0.15, 1)])
-def test_over_a_network_it_is_the_same(shards, alone, recipe, share, workers):
+def test_examples_are_the_same_over_a_faulty_network(shards, alone, recipe, share, workers):
     with FaultyServer(shards, troubled(1, share), stall_s=2) as server:
         made = Manifest.load(server.url, quick(server.url, timeout_s=0.5))
         got = run(RECIPES[recipe](made, DRAWN), 2, workers, 3)
@@ -930,7 +930,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("typed", "said"), WRONG, ids=lambda part: " ".join(part) if isinstance(part, list) else "")
-def test_a_plan_that_cannot_be_is_refused(mixed, tmp_path, typed, said):
+def test_impossible_settings_of_a_plan_are_refused(mixed, tmp_path, typed, said):
     """With the class of errors that commands print in one line."""
     texts = {"torn": "a: [", "list": "[1, 2]", "unknown": "window: {widht: 3}", "text": "global_batch: ten"}
     for name, text in texts.items():

@@ -437,7 +437,7 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
 @pytest.mark.parametrize(
     "sizes", [{"min_frames": 0}, {"min_frames": 30, "max_frames": 20}, {"source_frames": 0}], ids=str
 )
-def test_windows_that_cannot_be_are_refused(sizes):
+def test_impossible_window_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match=next(iter(sizes))):
         WindowConfig(**sizes)
 

@@ -23,7 +23,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import command, media
 from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
-from tests.helpers.manifests import row, table
+from tests.helpers.manifests import place_of, row, table
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
 
@@ -52,7 +52,7 @@ def test_offsets_are_those_of_the_tars(manifest):
             assert reader.read_member(manifest, index, member) == stored
 
 
-def test_the_columns_are_what_the_members_hold(manifest):
+def test_the_columns_equal_the_members(manifest):
     for index in range(len(manifest)):
         frames = manifest.column("frames")[index]
         facts = json.loads(reader.read_member(manifest, index, "facts"))
@@ -103,8 +103,8 @@ def test_windows_equal_parts_of_whole_reads(folder, data):
     pcm = reader.read_member(manifest, index, "audio")[44:]
     sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
     np.testing.assert_array_equal(reader.read_audio(manifest, index, start, stop), sound[start * 640 : stop * 640])
-    assert reader.landmarks_range(manifest, index, start, stop)[2] == (stop - start) * 478 * 4
-    assert reader.audio_range(manifest, index, start, stop)[2] == (stop - start) * 1280
+    assert place_of(manifest, index, "landmarks", start, stop)[2] == (stop - start) * 478 * 4
+    assert place_of(manifest, index, "audio", start, stop)[2] == (stop - start) * 1280
 
 
 def test_windows_outside_a_clip_are_refused(manifest):
@@ -126,7 +126,7 @@ def copy_of(folder, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000, checksums.BLOCK_BYTES, 3 * checksums.BLOCK_BYTES + 7])
-def test_sums_are_zlibs(size):
+def test_checksums_are_zlibs_crc32(size):
     """Whatever makes them: the files on disk were, and are, CRC-32."""
     data = np.random.default_rng(size).bytes(size)
     assert checksums.crc32(data) == zlib.crc32(data)
@@ -146,7 +146,7 @@ def test_sums_are_zlibs(size):
 def test_damaged_shards_are_content_errors(folder, tmp_path):
     copy = copy_of(folder, tmp_path)
     manifest = Manifest.load(copy)
-    path, offset, size = reader.member_range(manifest, 0, "landmarks")
+    path, offset, size = place_of(manifest, 0, "landmarks")
     bad = bytearray(path.read_bytes())
     bad[offset + size - 2 : offset + size] = np.float16(np.nan).tobytes()
     path.write_bytes(bad)
@@ -165,7 +165,7 @@ def test_damaged_shards_are_content_errors(folder, tmp_path):
     with pytest.raises(reader.ClipError) as caught:
         reader.read_landmarks(manifest, 0)
     assert (caught.value.reason, caught.value.key) == ("short", manifest.column("key")[0])
-    video, offset, size = reader.member_range(manifest, 0, "video")
+    video, offset, size = place_of(manifest, 0, "video")
     bad = bytearray(video.read_bytes())
     bad[offset : offset + size] = bytes(size)
     video.write_bytes(bad)

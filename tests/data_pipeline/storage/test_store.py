@@ -184,7 +184,7 @@ def test_ranges_are_asked_in_parallel(folder):
 
 
 @pytest.mark.parametrize("fault", [500, "cut", "stall", "short", "shift", "refused"])
-def test_what_lasts_is_unreachable_in_one_line(folder, fault):
+def test_a_lasting_fault_is_unreachable_in_one_line(folder, fault):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, not listening: refuses
         with FaultyServer(folder, lambda method, path: fault if method == "GET" else "ok") as server:
@@ -206,7 +206,7 @@ def test_what_lasts_is_unreachable_in_one_line(folder, fault):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_what_is_forbidden_is_said_at_once(folder, status):
+def test_a_forbidden_file_is_an_error_at_once(folder, status):
     with FaultyServer(folder, lambda method, path: status) as server:
         for act in (lambda s: s.read([("f6", 5, 500)]), lambda s: s.size("f6"), lambda s: s.exists("f6")):
             with pytest.raises(PermissionError):
@@ -333,7 +333,7 @@ def test_few_files_stay_open(tmp_path):
 # The cache.
 
 
-def test_what_was_read_is_not_asked_again(folder, tmp_path, small_chunks):
+def test_a_cached_chunk_is_not_requested_again(folder, tmp_path, small_chunks):
     ranges = [("f6", 10, 2 * CHUNK), ("f6", 5 * CHUNK, 77), ("f5", 3 * CHUNK, 2 * CHUNK), ("f0", 0, 9)]
     with FaultyServer(folder) as server:
         for count in range(2):  # another store with another object is another process of the node
@@ -441,7 +441,7 @@ def test_killed_writers_leave_nothing_wrong(folder, tmp_path, small_chunks):
         assert on_disk(tmp_path) <= limit
 
 
-def test_what_a_killed_writer_left_is_swept(folder, tmp_path, small_chunks):
+def test_the_file_of_a_killed_writer_is_overwritten(folder, tmp_path, small_chunks):
     """Killed between writing a chunk and giving it its name, with the lock in its hands."""
     limit = 6 * BLOCK_BYTES
 

@@ -118,7 +118,7 @@ def test_no_example_knows_another():
         ({"appearance_encoders": 3}, "1 or 2"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(wrong, said):
+def test_impossible_sizes_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         replace(TINY, **wrong)
 

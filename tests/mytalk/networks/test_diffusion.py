@@ -28,7 +28,7 @@ def test_variance_is_preserved_at_every_time():
     assert (sigma.diff() > 0).all()
 
 
-def test_limits():
+def test_time_0_is_data_and_time_1_is_noise():
     """All data at 0, all but exp(-5) noise at 1; float32 keeps its digits where sigma is small."""
     assert scales(0.0) == (1.0, 0.0)
     alpha, sigma = scales(1.0)

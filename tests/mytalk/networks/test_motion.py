@@ -303,6 +303,6 @@ def test_a_missing_folder_or_a_file_in_its_place_is_refused(tmp_path):
         ({"kernel": 4}, "kernel must be odd"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(settings, said):
+def test_impossible_sizes_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         MotionConfig(**settings)

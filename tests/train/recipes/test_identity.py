@@ -277,7 +277,7 @@ def test_the_picture_is_a_matrix_of_cosines(recipe):
         ("scale=0", "scale must be above"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting, said):
+def test_impossible_settings_are_refused(setting, said):
     with pytest.raises(UserError, match=said):
         config.load(IdentityTrainConfig, TINY, [setting])
 

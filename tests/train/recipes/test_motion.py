@@ -182,7 +182,7 @@ def test_the_loss_refuses_an_extractor_that_is_not_proven(talker_shards, tmp_pat
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
-def test_one_rank_says_it(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
+def test_only_rank_0_prints_the_warning(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr(train_motion.cli, "start", lambda settings, make: make() and 0)
     tiny = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
@@ -207,7 +207,7 @@ def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):
     assert {key for key in ours if ours[key] != theirs[key]} == {"extractor"}
 
 
-def test_what_cannot_be_is_refused(talker_shards, extractor_folder, tmp_path):
+def test_settings_that_contradict_the_identity_encoder_are_refused(talker_shards, extractor_folder, tmp_path):
     with pytest.raises((ValueError, UserError), match="follows from identity"):
         made(talker_shards, extractor_folder, "model.extractor_width=16")
     with pytest.raises(UserError, match="train identity"):

@@ -139,7 +139,7 @@ def test_the_pictures_are_curves_over_offsets(recipe):
         (["model.window_frames=0"], "model.window_frames must be 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, said):
+def test_impossible_settings_are_refused(settings, said):
     with pytest.raises(UserError, match=said):
         config.load(SyncTrainConfig, TINY, settings)
 
