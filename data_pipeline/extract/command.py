@@ -61,7 +61,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--idle-seconds",
         type=float,
-        default=300,
+        default=600,
         metavar="S",
         help="reject a video (timeout) when nothing of it was decoded for so long (default: %(default)s)",
     )

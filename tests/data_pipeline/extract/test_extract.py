@@ -60,6 +60,8 @@ def test_invariant_4_every_source_and_span_ends_in_one_state(whole):
         if "source" in line
     }
     assert states == stub_extract.EXPECTED
+    skipped = {line["skipped"]: line["reason"] for line in lines if "skipped" in line}
+    assert skipped == {"cat/.tmp-77-new.mp4": "unfinished", "cat/notes.txt": "suffix"}
     found = [line for line in lines if "span_of" in line]
     clips = [clip for part in parts(out) for clip in part["clips"]]
     kept = [span for span in found if span["state"] == "kept"]
