@@ -44,9 +44,17 @@ def perform(seed: int, identity: int, clip: int, seconds: float, fps: int) -> Pe
     text = sentences.compose(random, int(seconds / 2) + 2)
     frames = round(seconds * fps)
     speech = speak(text, who.voice, frames / fps, lead_s=float(random.uniform(0.1, 0.4)))
-    times_T = np.arange(frames) / fps
+    return _at(np.arange(frames) / fps, who, speech, (seed, identity, clip))
+
+
+def retimed(performance: Performance, seed: int, identity: int, clip: int, times_T: np.ndarray) -> Performance:
+    """The same clip seen at other moments, which may be uneven."""
+    return _at(times_T, performance.who, performance.speech, (seed, identity, clip))
+
+
+def _at(times_T: np.ndarray, who: Person, speech: Speech, number: tuple[int, int, int]) -> Performance:
     shapes_TP = articulate(neutral_track(speech.phonemes), who.articulation, times_T)
-    moves = poses(np.random.default_rng([_MOVES, seed, identity, clip]), times_T, who.liveliness)
+    moves = poses(np.random.default_rng([_MOVES, *number]), times_T, who.liveliness)
     return Performance(who, speech, times_T, shapes_TP, moves)
 
 
