@@ -1,1 +1,1 @@
-"""Videos to clips in shards."""
+"""Videos to clips in shards: corpora, sources, two passes over each video, spans. The crop: mytalk/face/crop.py."""

@@ -1,6 +1,6 @@
-"""Which stretches of a source become clips, by named rules.
+"""Cutting a source into spans, which become clips or are rejected by a named rule.
 
-A span is a piece of a run of frames that have a face, and sound where the source has any; a shot's end ends the run.
+A span is a part of a run of frames with a face (and sound, where the source has any) within one shot.
 Every span ends in one state: `kept`, or the name of the first rule that rejects it.
 """
 
@@ -28,7 +28,7 @@ class Span:
 
 
 def pieces(start: int, stop: int, max_frames: int) -> list[tuple[int, int]]:
-    """A run in as few pieces of at most `max_frames` as can be, as equal as can be: no short rest is lost."""
+    """A run in the fewest pieces of at most `max_frames`, of equal length: no short rest is lost."""
     count = -(-(stop - start) // max_frames)
     edges = [start + (stop - start) * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))

@@ -1,1 +1,1 @@
-"""A manifest over tars that others wrote and over folders of shards, merged."""
+"""One manifest over third-party tars and existing shard folders."""

@@ -1,1 +1,1 @@
-"""Slot number -> batch: filter, selection, mixture, order, windows, batches, loader."""
+"""Slot number -> batch: filter, selection, mixture, order, windows, batches (which replace damaged clips), loader."""
