@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -97,6 +98,8 @@ def main(
     it has `arguments() -> ArgumentParser` and `run(args) -> int`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is not UTF-8 ends no command that prints it
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: {program} COMMAND ...\n\n{description}\n\ncommands (each takes --help):")
         for name, (_, line) in commands.items():

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     limits = _limits(args)
     out: Path = args.out
-    corpus = args.corpus or names.to_text(args.videos.resolve().name)
+    corpus = names.to_text(args.corpus or args.videos.resolve().name)
     if not args.videos.is_dir():
         raise command.UserError(f"no folder {args.videos}; name a folder of videos")
     found = walk.walk(args.videos, output=out.resolve())

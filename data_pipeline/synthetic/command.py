@@ -1,6 +1,6 @@
 """`python -m data_pipeline demo`: a corpus of drawn people who really speak, with the truth about every frame.
 
-Files: `<identity>/<clip>.mp4`; `broken/*.mp4`, which extraction must refuse; `truth.jsonl`, a line per file;
+Files: `<identity>/<clip>.mp4`; `broken/*.mp4`, which no training of motion may use; `truth.jsonl`, a line per file;
 `corpus.json`, the arguments and what was measured.
 """
 
@@ -26,7 +26,7 @@ OTHER_FPS = 30  # of one usable clip: what reads it must go by time
 VERSION = 2  # raised when the same arguments give other pictures or other truth; 2: heads turn in space
 NAME = f"drawn-v{VERSION}"  # also the demo's folder of videos, and so the corpus that every table of it names
 
-# Files that extraction must refuse, by what is wrong with them.
+# What is wrong with a file. Extraction keeps no_audio, for those who need no sound, and refuses the others.
 BROKEN = ("truncated", "no_audio", "no_face", "not_a_video")
 
 
@@ -98,7 +98,7 @@ def arguments() -> argparse.ArgumentParser:
         "--broken",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="add files that extraction must refuse, and one at 30 fps that it must take (default: yes)",
+        help="add broken files, one without sound, and one at 30 fps that extraction must take (default: yes)",
     )
     return made
 

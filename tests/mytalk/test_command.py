@@ -235,3 +235,16 @@ def test_a_real_command_end_to_end(command, tmp_path):
     assert told.returncode == 1
     assert "Traceback" in told.stderr
     assert "UserError: no config file" in told.stderr
+
+
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_a_name_that_the_terminal_cannot_show_ends_no_command(command, tmp_path, locale):
+    (tmp_path / "printing.py").write_text(
+        "from mytalk import command\n"
+        "def arguments(): return command.parser('print', '', '')\n"
+        "def run(args): print('\\udcca\\xe9'); return 0\n"
+        "if __name__ == '__main__': command.main('x', '', {'print': ('printing', '')}, ['print'])\n"
+    )
+    environment = {**locale, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = command(str(tmp_path / "printing.py"), env=environment, check=True)
+    assert done.stdout.strip() in ("\\udcca\\xe9", "\\udccaé")
