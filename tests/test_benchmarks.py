@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -95,6 +96,9 @@ def test_files_of_one_person_come_into_one_folder(tmp_path):
         real_people.by_person(videos, people, tmp_path / "out")
 
 
+METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
+
+
 def test_people_are_averaged_over_seeds_before_they_are_counted(tmp_path):
     """Ann is unseen in both seeds, with two clips in the first; a mean over (seed, person) would be another."""
     correlation = {0: [("ann", 0.2), ("ann", 0.4), ("bob", 0.6)], 1: [("ann", 0.9), ("cem", None)]}
@@ -121,4 +125,22 @@ def test_people_are_averaged_over_seeds_before_they_are_counted(tmp_path):
     assert len({line.count("|") for line in real_people.table(rows)}) == 1
 
 
-METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
+@pytest.mark.full
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader", "cv2")),
+    reason="needs the extras landmarks and demo",
+)
+def test_models_of_every_split_are_trained_and_scored_and_typed_again_nothing_is_done_twice(command, tmp_path):
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    size = ("--identities", "6", "--clips-per-identity", "2", "--seed", "0", "--seconds", "2")
+    command("-m", "data_pipeline", "demo", str(videos), *size, check=True)
+    typed = ("-m", "benchmarks.real_people", str(videos), str(out), "--seeds", "2", "--steps", "1", "2")
+    first = command(*typed, check=True)
+    kept = json.loads((out / "results.json").read_text())
+    assert {entry["seed"] for entry in kept["scorings"]} == {0, 1}
+    for row in ("motion, 1 steps", "motion, 2 steps", "ridge regression", "frozen mouth"):
+        assert f"| {row} |" in first.stdout
+        assert len(kept["rows"][row]["lmd_px"]["seeds"]) == 2
+    again = command(*typed, check=True)
+    assert "[1/" not in again.stdout
+    assert first.stdout.endswith(again.stdout)
