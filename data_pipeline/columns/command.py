@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Add the column to every shard that lacks it, and print what was added."""
     features = importlib.import_module(COLUMNS[args.name])
     added = column.add(args.shards, args.name, features.values, features.WIDTH, of=features.OF)
-    print(f"{args.name:<8} {added.clips} clips, {added.made} of them made now, {features.WIDTH} values a frame")
+    print(f"{args.name:<8} {added.clips} clips, {added.written} of them written now, {features.WIDTH} values a frame")
     if added.damaged:
         lost = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
         print(f"{lost}; examples that use the column take other clips", file=sys.stderr)

@@ -1,12 +1,12 @@
-"""The manifest: one row per clip in shard order, and what the shards are and how they were made.
+"""The manifest: one row per clip in shard order, and what the shards hold and how they were made.
 
 `manifest.parquet` holds the rows: key, identity, corpus, split, frames, shard, `<member>_offset` and
 `<member>_size` for landmarks, audio, facts and video (where the member's data lies in its tar), and every
 fact. `manifest.json` holds the format version, the protocol, size and SHA-256 of every shard, and the
 digest of the table; it is written last, so a table it does not name is not the manifest.
 
-The table is never held whole: what a run plans with is read as columns, where a clip's bytes lie as a group of
-rows when the clip comes. So ten million clips take some hundred MB.
+The table is never in memory as a whole: a run reads the columns that it plans with, and the place of a clip's bytes
+with its group of rows. So ten million clips take some hundred MB.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Manifest:
         self._names = table.column_names if self._file is None else self._file.schema_arrow.names  # type: ignore
         self._columns: dict[str, np.ndarray] = {}
         self._codes: dict[str, tuple[np.ndarray, list[str]]] = {}
-        self._held: OrderedDict[tuple[int, str], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[int, str], Any] = OrderedDict()
         if self._file is None:
             self._starts = [0]
         else:
@@ -124,9 +124,9 @@ class Manifest:
                 f"{folder}: manifest.json and manifest.parquet are not of one write; type the command that "
                 "wrote them (extract, index, column or split) again"
             )
-        made = cls(folder, header, opened=opened, store=store)
-        refuse_leaks(made, folder)
-        return made
+        manifest = cls(folder, header, opened=opened, store=store)
+        refuse_leaks(manifest, folder)
+        return manifest
 
     def __reduce__(self) -> tuple:
         """A process that does not share memory loads it again; the digest must be the same."""
@@ -141,7 +141,7 @@ class Manifest:
 
     @property
     def table(self) -> pa.Table:
-        """The whole table, for what writes it anew."""
+        """The whole table, for commands that rewrite it."""
         if self._table is None:
             assert self._opened is not None
             self._opened.seek(0)
@@ -196,24 +196,24 @@ class Manifest:
 
     def _coded(self, name: str, values: dict[str, int]) -> Iterator[np.ndarray]:
         for batch in self.batches([name]):
-            held, place_n = texts(_dictionary(batch[name]))
-            yield np.array([values.setdefault(value, len(values)) for value in held], np.int32)[place_n]
+            distinct, index_n = texts(_dictionary(batch[name]))
+            yield np.array([values.setdefault(value, len(values)) for value in distinct], np.int32)[index_n]
 
     def at(self, row: int, name: str) -> Any:
-        """One value of the table; the rows around it are kept, for the clips that come next."""
+        """One value of the table; its group of rows is kept for the next clips."""
         if self._file is None:
             return self.column(name)[row]
         group = bisect_right(self._starts, row) - 1
-        held = self._held.get((group, name))
-        if held is None:
+        values = self._groups.get((group, name))
+        if values is None:
             self.has(name, needed=True)
-            held = _numbers(self._file.read_row_group(group, columns=[name], use_threads=False)[name])
-            self._held[group, name] = held
-            if len(self._held) > HELD_GROUPS:
-                self._held.popitem(last=False)
+            values = _numbers(self._file.read_row_group(group, columns=[name], use_threads=False)[name])
+            self._groups[group, name] = values
+            if len(self._groups) > HELD_GROUPS:
+                self._groups.popitem(last=False)
         else:
-            self._held.move_to_end((group, name))
-        return held[row - self._starts[group]]
+            self._groups.move_to_end((group, name))
+        return values[row - self._starts[group]]
 
     def audible(self) -> np.ndarray:
         """Which clips have sound: bool (rows,). One of which the manifest does not say it counts as one that has."""
@@ -247,10 +247,10 @@ class Manifest:
     def rows_of_people(self, split: str, shards_until: int = 0, audible: bool = False) -> dict[str, list[int]]:
         """Rows of each person of a split, in manifest order; `audible` and errors as for `rows`."""
         codes, people = self.codes("identity")
-        held: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}
         for row in self.rows(split, shards_until, audible).tolist():
-            held.setdefault(people[codes[row]], []).append(row)
-        return held
+            rows.setdefault(people[codes[row]], []).append(row)
+        return rows
 
     @property
     def shards_until(self) -> int:
@@ -290,19 +290,19 @@ class Manifest:
 
         Raises UserError for a member that no column holds.
         """
-        held = self.header.get("members", {})
-        if member not in held:
-            raise UserError(f"{self.folder}: no column holds '{member}'; there are: {', '.join([*MEMBERS, *held])}")
-        return held[member]
+        later = self.header.get("members", {})
+        if member not in later:
+            raise UserError(f"{self.folder}: no column holds '{member}'; there are: {', '.join([*MEMBERS, *later])}")
+        return later[member]
 
 
 def _again(store: Store, digest: str) -> Manifest:
-    made = Manifest.load(store.root, store)
-    if made.digest != digest:
+    manifest = Manifest.load(store.root, store)
+    if manifest.digest != digest:
         raise UserError(
-            f"{made.folder}: the manifest was written anew while the run began; type the same command again"
+            f"{manifest.folder}: the manifest was rewritten while the run began; run the same command again"
         )
-    return made
+    return manifest
 
 
 def read_header(store: Store) -> dict[str, Any]:
@@ -387,11 +387,11 @@ def _parquet(opened: IO[bytes]) -> pq.ParquetFile:
 
 
 def texts(values: pa.DictionaryArray) -> tuple[list[str], np.ndarray]:
-    """The distinct texts of some rows, and each row's place among them. A missing one is the empty text."""
-    held = [value or "" for value in values.dictionary.to_pylist()]
+    """The distinct texts of some rows, and the index of each row's text. A missing one is the empty text."""
+    distinct = [value or "" for value in values.dictionary.to_pylist()]
     if not values.null_count:
-        return held, values.indices.to_numpy()
-    return [*held, ""], values.indices.fill_null(len(held)).to_numpy()
+        return distinct, values.indices.to_numpy()
+    return [*distinct, ""], values.indices.fill_null(len(distinct)).to_numpy()
 
 
 def _dictionary(values: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -401,12 +401,12 @@ def _dictionary(values: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:
-    """As an array; what is text, or a list, as objects."""
+    """As an array; texts and lists as objects."""
     return (values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values).to_numpy()
 
 
 def _filled(count: int, pieces: Iterator[np.ndarray]) -> np.ndarray:
-    """The pieces as one array of `count`, without holding all of them beside it."""
+    """The pieces as one array of `count`, filled one after the other to save memory."""
     whole, at = np.zeros(count), 0
     for piece in pieces:
         if at == 0:
@@ -454,12 +454,12 @@ def _pairs(values: pa.ChunkedArray, splits: pa.ChunkedArray) -> np.ndarray:
 
 
 def _leak(manifest: Manifest, folder: str | Path, name: str, wanted: int) -> str:
-    held = []
+    splits: list[str] = []
     for value, split in zip(manifest.column(name), manifest.column("split")):
-        if value is not None and _hashed(value) == wanted and split and split not in held:
-            held.append(split)
+        if value is not None and _hashed(value) == wanted and split and split not in splits:
+            splits.append(split)
             leaked = value
     return (
-        f"{folder}: {name} '{leaked}' is in splits '{held[0]}' and '{held[1]}'; assign people "
+        f"{folder}: {name} '{leaked}' is in splits '{splits[0]}' and '{splits[1]}'; assign people "
         f"again with: python -m data_pipeline split {folder} --force"
     )

@@ -838,7 +838,7 @@ def test_a_column_is_read_by_windows_and_by_webdataset(talker_shards, tmp_path):
     before = files(folder)
     added = column.add(folder, "pair", doubled, 2)
     manifest = Manifest.load(folder)
-    assert (added.clips, added.made, added.damaged) == (len(manifest), len(manifest), [])
+    assert (added.clips, added.written, added.damaged) == (len(manifest), len(manifest), [])
     assert manifest.header["members"] == {"pair": {"column": "pair", "width": 2}}
     untouched = [name for name in before if not name.startswith("manifest")]
     assert all((folder / name).read_bytes() == before[name] for name in untouched)
@@ -860,7 +860,7 @@ def test_a_column_is_read_by_windows_and_by_webdataset(talker_shards, tmp_path):
     assert [one["__key__"] for one in stock("pair")] == [one["__key__"] for one in stock("motion")]
     np.testing.assert_array_equal(stock("pair")[1]["pair.npy"], doubled(manifest, 1))
     whole = state(folder)
-    assert column.add(folder, "pair", doubled, 2).made == 0
+    assert column.add(folder, "pair", doubled, 2).written == 0
     assert {n: s for n, s in state(folder).items() if n != "shards"} == {
         n: s for n, s in whole.items() if n != "shards"
     }
@@ -977,7 +977,7 @@ def test_mel_is_that_of_the_whole_clip(talker_shards, tmp_path, command):
     said = command("-m", "data_pipeline", "column", str(folder), "mel", timeout=600)
     assert said.returncode == 0, said.stderr
     manifest = Manifest.load(folder)
-    assert f"mel      {len(manifest)} clips, {len(manifest)} of them made now, 320 values a frame" in said.stdout
+    assert f"mel      {len(manifest)} clips, {len(manifest)} of them written now, 320 values a frame" in said.stdout
     for row in (0, 5):
         frames = int(manifest.at(row, "frames"))
         (found,) = reader.read(manifest, [ReadRequest(row, "mel", 0, frames)])
@@ -1010,7 +1010,7 @@ def test_columns_of_merged_and_grown_folders(corpora, tmp_path):
     grown = Manifest.load(out)
     assert reader.read(grown, [ReadRequest(last, "pair", 1, 4)])[0].shape == (3, 2)
     assert reader.read(grown, [ReadRequest(last + 2, "pair", 1, 4)])[0].reason == "layout"
-    assert column.add(out, "pair", doubled, 2).made == 2
+    assert column.add(out, "pair", doubled, 2).written == 2
     assert reader.read(Manifest.load(out), [ReadRequest(last + 2, "pair", 1, 4)])[0].shape == (3, 2)
     shutil.copytree(corpora / "two", tmp_path / "two")
     column.add(tmp_path / "two", "pair", lambda m, row: np.zeros((m.at(row, "frames"), 3)), 3)
@@ -1035,7 +1035,7 @@ def test_extract_keeps_a_later_column(tmp_path):
     good, none = reader.read(grown, [ReadRequest(0, "pair", 1, 4), ReadRequest(len(grown) - 1, "pair", 1, 4)])
     assert good[:, 0].tolist() == [1, 2, 3]
     assert none.reason == "layout"
-    assert column.add(out, "pair", doubled, 2).made == len(grown) - len(first)
+    assert column.add(out, "pair", doubled, 2).written == len(grown) - len(first)
 
 
 def test_stock_webdataset_decodes_our_shards_and_our_columns_in_equal_order(filmed_shards):

@@ -478,7 +478,7 @@ def test_webdatasets_pipeline_takes_the_stream_as_its_first_stage(examples, alon
 
 
 def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talker_shards, tmp_path):
-    """As to a worker that is spawned: it opens the manifest again, and refuses one that was written anew."""
+    """As to a worker that is spawned: it opens the manifest again, and refuses one that was rewritten."""
     import pickle
 
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
@@ -488,5 +488,5 @@ def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talke
     assert_equal(consumed([sent([3, 40])]), consumed([examples([3, 40])]))
     before = Manifest.load(folder)
     manifest_update.save(folder, before.table.append_column("late", pa.array([1.0] * len(before))), before.header)
-    with pytest.raises(UserError, match="written anew while the run began"):
+    with pytest.raises(UserError, match="rewritten while the run began"):
         pickle.loads(packed)  # noqa: S301
