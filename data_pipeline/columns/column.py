@@ -48,8 +48,8 @@ class Added:
 def add(folder: Path, name: str, values: Values, width: int, of: str = "") -> Added:
     """Write the column `name`, `width` values a frame, for every shard that lacks it, and enter it in the manifest.
 
-    Values must be finite as fp16. Where `values` raises ClipError the clip gets NaN, and readers take another clip in its
-    place. Values `of` "audio" are shifted with the sound when they are read. Killed anywhere, the same call continues.
+    Values must be finite as fp16. Where `values` raises ClipError the clip gets NaN, and readers take another clip in
+    its place. Values `of` "audio" are shifted with the sound when read. Killed anywhere, the same call continues.
     Raises UserError for a name that is taken, or a manifest that changed meanwhile, ValueError for wrong values,
     OSError.
     """
