@@ -11,10 +11,11 @@ import sys
 import pytest
 import torch
 
-from benchmarks import real_people, train
+from benchmarks import media, real_people, train
 from eval import score_file
 from eval.score_file import ClipScore
 from mytalk.command import UserError
+from tests.helpers import numbered
 from tests.helpers.checkout import ROOT
 
 ROWS = [
@@ -144,3 +145,15 @@ def test_models_of_every_split_are_trained_and_scored_and_typed_again_nothing_is
     again = command(*typed, check=True)
     assert "[1/" not in again.stdout
     assert first.stdout.endswith(again.stdout)
+
+
+def test_any_files_are_read_and_told_in_a_table(tmp_path, capsys, monkeypatch):
+    whole = numbered.write(tmp_path / "v.mkv", numbered.regular(60), audio=numbered.click(2.4, 1.0))
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (tmp_path / "text.mp4").write_text("no video")
+    monkeypatch.setattr(sys, "argv", ["media", *(str(tmp_path / name) for name in ("v.mkv", "cut.mkv", "text.mp4"))])
+    assert media.main() == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert lines[0].startswith("| v.mkv | 60 | 64 x 64 | 2.4")
+    assert "breaks off at" in lines[1]
+    assert lines[2].startswith("| text.mp4 | unreadable |")
