@@ -30,7 +30,7 @@ def main(folder: str) -> None:
     times.append(time.perf_counter())
     batch = examples(list(range(BATCH)))
     times.append(time.perf_counter())
-    assert len(batch.landmarks_BTN2) == BATCH
+    assert len(batch.landmarks_BTN3) == BATCH
     assert not batch.bad
     seconds = dict(
         zip(("imports", "load", "plan", "batch"), (after - before for before, after in itertools.pairwise(times)))

@@ -328,10 +328,10 @@ class FileAppearance:
         examples, read = [self.examples.windows.example(slot) for slot in numbers], []
         for slot, example in zip(numbers, examples):
             npy_path, video_path = self.paths[example.window.row]
-            landmarks_TN2 = as_float(np.load(npy_path, allow_pickle=False))
-            frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN2)]
+            landmarks_TN3 = as_float(np.load(npy_path, allow_pickle=False))
+            frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN3)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
-            read.append((landmarks_TN2, frames, pixels))
+            read.append((landmarks_TN3, frames, pixels))
         return self.examples.collate(numbers, examples, read)
 
 
@@ -360,9 +360,9 @@ class BareAppearance(AppearanceExamples):
         read = []
         for slot in numbers:
             frames, track, places = self.plans[slot]
-            landmarks_TN2 = as_float(as_points(os.pread(*self.known.places[slot][0])))
+            landmarks_TN3 = as_float(as_points(os.pread(*self.known.places[slot][0])))
             _, *pieces = (os.pread(*place) for place in places)
-            read.append((landmarks_TN2, frames, track.decode(pieces, frames)))
+            read.append((landmarks_TN3, frames, track.decode(pieces, frames)))
         return self.collate(numbers, [self.known.examples[slot] for slot in numbers], read)
 
 

@@ -25,8 +25,9 @@ from data_pipeline.shards import manifest, manifest_update, members
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
 from mytalk import atomic, media
-from mytalk.face.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
-from mytalk.face.region import BELOW_NOSE, JAW
+from mytalk.face import crop, pose
+from mytalk.face.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, RIGID, SAMPLES_PER_FRAME
+from mytalk.face.region import BELOW_NOSE, JAW, OUTLINE
 from mytalk.progress import Progress
 
 CLIPS_PER_PERSON, CLIPS_PER_SHARD, FRAMES = 4, 20, 5 * FRAME_HZ
@@ -35,40 +36,62 @@ DEFAULT_CODEC = {"crf": "18"}  # x264 as it is: key pictures 250 frames apart, B
 LOWER = [i for ring in (INNER_LIP, OUTER_LIP) for i in ring[11:]]
 
 
+FACE_PX, FACE_AT = 160, (128.0, 120.0)  # side and centre of the face in the crop
+PER_HEAD_PX = FACE_PX / crop.FACE_SIDE_PX
+RIGID_AT = np.array([*FACE_AT, 0.0]) - PER_HEAD_PX * np.array(crop.FACE_CENTRE)
+
+
 def base_face(random: np.random.Generator) -> np.ndarray:
-    """(478, 2) px: points of a sunflower disc, the lips on two ellipses."""
+    """(478, 3) px: points of a domed sunflower disc, rigid points as a mean head has them, the lips on two ellipses."""
     n = np.arange(COUNT)
-    radius, angle = 80 * np.sqrt((n + 0.5) / COUNT), n * 2.399963
-    face = np.stack([128 + radius * np.cos(angle), 120 + radius * np.sin(angle)], axis=-1)
+    radius, angle = FACE_PX / 2 * np.sqrt((n + 0.5) / COUNT), n * 2.399963
+    face = np.stack([FACE_AT[0] + radius * np.cos(angle), FACE_AT[1] + radius * np.sin(angle)], axis=-1)
     for ring, width, height in ((OUTER_LIP, 26, 10), (INNER_LIP, 20, 4)):
         around = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
         face[ring] = np.stack([128 + width * np.cos(around), 165 + height * np.sin(around)], axis=-1)
+    face = np.concatenate([face, depth(face)], axis=-1)
+    face[RIGID] = RIGID_AT + PER_HEAD_PX * pose.MEAN_RIGID_R3.numpy()
     return face + random.normal(0, 1.5, face.shape)
 
 
-def outlined(face_N2: np.ndarray) -> np.ndarray:
-    """The face with a jaw from cheek to cheek, a line below the nose and level eyes, as a face mesh has them."""
-    face_N2, angle = face_N2.copy(), np.linspace(np.pi - 0.2, 0.2, len(JAW))
-    face_N2[JAW] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
-    face_N2[BELOW_NOSE] = [[150, 146], [128, 146], [106, 146]]
-    face_N2[[33, 263]] = [[92, 100], [164, 100]]
-    return face_N2
+def depth(face_N2: np.ndarray) -> np.ndarray:
+    """How deep a dome over the face lies at its points: (N, 1) px."""
+    out_N1 = np.linalg.norm(face_N2 - FACE_AT, axis=-1, keepdims=True) / (FACE_PX / 2)
+    return 60 * out_N1**2 - 30
+
+
+def outlined(face_N3: np.ndarray) -> np.ndarray:
+    """The face with a jaw from cheek to cheek and a line below the nose, as a face mesh has them."""
+    face_N3, angle = face_N3.copy(), np.linspace(np.pi - 0.2, 0.2, len(JAW))
+    face_N3[JAW, :2] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
+    face_N3[BELOW_NOSE, :2] = [[150, 146], [128, 146], [106, 146]]
+    face_N3[OUTLINE, 2:] = depth(face_N3[OUTLINE, :2])
+    return face_N3
 
 
 def clip(random: np.random.Generator, face: np.ndarray, gain_px: float, frames: int):
-    """Landmarks (T, 478, 2) and audio (T * 640,) of one clip."""
+    """Landmarks (T, 478, 3) and audio (T * 640,) of one clip."""
     knots = random.random(frames // 4 + 3)
     envelope = np.interp(np.arange(frames), np.arange(len(knots)) * 4, knots)
     landmarks = np.repeat(face[None], frames, axis=0)
     landmarks[:, LOWER, 1] += gain_px * envelope[:, None]
-    sway = np.cumsum(random.normal(0, 0.3, (frames, 1, 2)), axis=0)
+    yaw_T = np.radians(np.cumsum(random.normal(0, 0.4, frames)))
+    landmarks = turned(landmarks, yaw_T)
+    sway = np.cumsum(random.normal(0, 0.3, (frames, 1, 3)), axis=0) * [1, 1, 0]
     loudness = np.repeat(envelope, SAMPLES_PER_FRAME)
     audio = 0.3 * loudness * random.standard_normal(len(loudness))
     jitter = random.normal(0, 0.4, landmarks.shape)  # as a detector has
     return landmarks + sway + jitter, np.clip(audio, -1, 1)
 
 
-def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator, noise_levels: float = 0.0) -> np.ndarray:
+def turned(landmarks_TN3: np.ndarray, yaw_T: np.ndarray) -> np.ndarray:
+    """Heads turned about the middle of the face, towards the image's right where positive."""
+    x, y, z = np.moveaxis(landmarks_TN3 - [*FACE_AT, 0.0], -1, 0)
+    cos_T1, sin_T1 = np.cos(yaw_T)[:, None], np.sin(yaw_T)[:, None]
+    return np.stack([cos_T1 * x - sin_T1 * z, y, sin_T1 * x + cos_T1 * z], axis=-1) + np.array([*FACE_AT, 0.0])
+
+
+def pictures(landmarks_TN3: np.ndarray, random: np.random.Generator, noise_levels: float = 0.0) -> np.ndarray:
     """Flat faces whose mouths follow the landmarks, in drawn colours: (T, 256, 256, 3) uint8.
 
     `noise_levels` is the standard deviation of the sensor's noise, of 255.
@@ -76,7 +99,7 @@ def pictures(landmarks_TN2: np.ndarray, random: np.random.Generator, noise_level
     ground, skin, lips, mouth = (tuple(colour) for colour in random.integers(40, 216, (4, 3)).tolist())
     noise_K = [random.normal(0, noise_levels, (CROP_PX, CROP_PX, 1)).astype(np.float32) for _ in range(8)]
     frames = []
-    for number, face_N2 in enumerate(landmarks_TN2):
+    for number, face_N2 in enumerate(landmarks_TN3[..., :2]):
         picture = Image.new("RGB", (CROP_PX, CROP_PX), ground)
         draw = ImageDraw.Draw(picture)
         draw.ellipse([*(face_N2.min(0) - 4).tolist(), *(face_N2.max(0) + 4).tolist()], fill=skin)
@@ -96,12 +119,12 @@ def sample(
     corpus: str,
     identity: str,
     key: str,
-    landmarks_TN2: np.ndarray,
+    landmarks_TN3: np.ndarray,
     audio_S: np.ndarray,
     video: bytes | None = None,
 ) -> Sample:
     """A clip as `write_shards` takes it, with the facts of a video that was easy to extract."""
-    frames = len(landmarks_TN2)
+    frames = len(landmarks_TN3)
     facts = {
         "corpus": corpus,
         "source": f"{key}.mp4",
@@ -119,9 +142,14 @@ def sample(
         "yaw_deg": 0.0,
         "roll_deg": 0.0,
         "blur": 100.0,
+        "pitch_deg": 0.0,
+        "yaw_range_deg": 0.0,
+        "pitch_range_deg": 0.0,
+        "roll_range_deg": 0.0,
+        "movement": 0.0,
     }
     data = {
-        "landmarks.npy": members.landmarks_npy(landmarks_TN2),
+        "landmarks.npy": members.landmarks_npy(landmarks_TN3),
         "audio.wav": members.audio_wav(audio_S),
         "facts.json": members.facts_json(facts),
     }
@@ -174,15 +202,15 @@ def write(folder: Path, files: Path | None, clips: int, frames: int = FRAMES) ->
         for number in range(clips):
             person, random = number // CLIPS_PER_PERSON, np.random.default_rng([7, number])
             face_N2 = outlined(base_face(np.random.default_rng([8, person])))
-            landmarks_TN2, audio_S = clip(random, face_N2, gain_px=12, frames=frames)
+            landmarks_TN3, audio_S = clip(random, face_N2, gain_px=12, frames=frames)
             key, video = f"{person:04d}-{number:06d}", None
             if files is not None:
-                pixels_THW3 = pictures(landmarks_TN2, random, NOISE_LEVELS)
+                pixels_THW3 = pictures(landmarks_TN3, random, NOISE_LEVELS)
                 video = media.encode_frames(pixels_THW3)
-                (files / f"{key}.npy").write_bytes(members.landmarks_npy(landmarks_TN2))
+                (files / f"{key}.npy").write_bytes(members.landmarks_npy(landmarks_TN3))
                 (files / f"{key}-as-in-shard.mp4").write_bytes(video)
                 (files / f"{key}.mp4").write_bytes(media.encode_frames(pixels_THW3, codec=DEFAULT_CODEC))
-            yield sample("train", "talkers", f"talkers/{person:04d}", key, landmarks_TN2, audio_S, video)
+            yield sample("train", "talkers", f"talkers/{person:04d}", key, landmarks_TN3, audio_S, video)
             progress.step()
 
     if files is not None:

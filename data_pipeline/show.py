@@ -1,6 +1,7 @@
 """A clip at a glance: what the model sees of it, as one picture.
 
-Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S audio samples, 2 = (x, y).
+Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S audio samples, 3 = RGB or (x, y, z),
+2 = (x, y).
 """
 
 from __future__ import annotations
@@ -96,12 +97,12 @@ def file_name(key: str) -> str:
 
 def sheet(manifest: Manifest, row: int) -> Image.Image:
     """The picture of a clip. Raises ClipError where it is damaged, OSError."""
-    landmarks_TN2 = reader.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
+    landmarks_TN3 = reader.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
     audio_S = reader.read_audio(manifest, row)
-    frames = len(landmarks_TN2)
+    frames = len(landmarks_TN3)
     moments = np.unique(np.linspace(0, frames - 1, MOMENTS).round().astype(int))
     shown_KHW3 = _frames(manifest, row, moments)
-    strips = _strips(landmarks_TN2, moments, shown_KHW3)
+    strips = _strips(landmarks_TN3, moments, shown_KHW3)
     height = TITLE_PX + len(strips) * (TILE_PX + GAP_PX) + WAVE_PX + CURVE_PX + AXIS_PX
     picture = Image.new("RGB", (WIDTH_PX, height), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -117,17 +118,17 @@ def sheet(manifest: Manifest, row: int) -> Image.Image:
                 _stamp(draw, LEFT_PX + at * (TILE_PX + GAP_PX), y, f"{moments[at] / FRAME_HZ:.2f} s")
         y += TILE_PX + GAP_PX
     _wave(draw, y, audio_S)
-    _curve(draw, y + WAVE_PX, opening(landmarks_TN2), moments)
+    _curve(draw, y + WAVE_PX, opening(landmarks_TN3), moments)
     return picture
 
 
 # What the rows show
 
 
-def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarray | None) -> list[tuple[str, list]]:
+def _strips(landmarks_TN3: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarray | None) -> list[tuple[str, list]]:
     """Rows of tiles with their labels; of a clip without frames the dots alone."""
-    landmarks_KN2 = landmarks_TN2[moments]
-    dots_K3HW = inputs.draw(torch.from_numpy(landmarks_KN2), TILE_PX)
+    landmarks_KN3 = landmarks_TN3[moments]
+    dots_K3HW = inputs.draw(torch.from_numpy(landmarks_KN3[..., :2]), TILE_PX)
     coloured_K3HW = torch.zeros_like(dots_K3HW)
     for channel, colour in reversed(list(enumerate(CHANNELS))):  # the inner lips uppermost
         paint_311 = torch.tensor(colour)[:, None, None] / 255
@@ -135,12 +136,12 @@ def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarr
     dots = ("dots\nto paint", [Image.fromarray(picture) for picture in _as_uint8(coloured_K3HW * 2 - 1)])
     if shown_KHW3 is None:
         return [dots]
-    masks_K1HW = inputs.polygon_mask(torch.from_numpy(regions(landmarks_TN2)[moments]), CROP_PX)
+    masks_K1HW = inputs.polygon_mask(torch.from_numpy(regions(landmarks_TN3)[moments]), CROP_PX)
     frames_K3HW = torch.from_numpy(shown_KHW3).permute(0, 3, 1, 2) / 127.5 - 1
     hidden_KHW3 = _as_uint8(inputs.black_out(frames_K3HW, masks_K1HW))
     everything_K3 = np.tile([0.0, 0.0, CROP_PX], (len(moments), 1))
-    faces = zip(shown_KHW3, landmarks_KN2, everything_K3)
-    mouths = zip(shown_KHW3, landmarks_KN2, _mouth_squares(landmarks_TN2)[moments])
+    faces = zip(shown_KHW3, landmarks_KN3, everything_K3)
+    mouths = zip(shown_KHW3, landmarks_KN3, _mouth_squares(landmarks_TN3)[moments])
     return [
         ("landmarks", [_dotted(*face, radius_px=0.9) for face in faces]),
         (
@@ -152,9 +153,9 @@ def _strips(landmarks_TN2: np.ndarray, moments: np.ndarray, shown_KHW3: np.ndarr
     ]
 
 
-def _mouth_squares(landmarks_TN2: np.ndarray) -> np.ndarray:
+def _mouth_squares(landmarks_TN3: np.ndarray) -> np.ndarray:
     """Squares of one size round every frame's lips: (T, 3) left, top and side in crop px."""
-    lips_TN2 = landmarks_TN2[:, OUTER_LIP]
+    lips_TN2 = landmarks_TN3[:, OUTER_LIP, :2]
     low_T2, high_T2 = lips_TN2.min(1), lips_TN2.max(1)
     side = max(float((high_T2 - low_T2).max()) * MOUTH_WIDE, 8.0)
     corner_T2 = (low_T2 + high_T2 - side) / 2
@@ -162,7 +163,7 @@ def _mouth_squares(landmarks_TN2: np.ndarray) -> np.ndarray:
 
 
 def _dotted(
-    frame_HW3: np.ndarray, landmarks_N2: np.ndarray, square_3: np.ndarray, radius_px: float, lips_alone: bool = False
+    frame_HW3: np.ndarray, landmarks_N3: np.ndarray, square_3: np.ndarray, radius_px: float, lips_alone: bool = False
 ) -> Image.Image:
     """A square of a frame (left, top and side in crop px) as a tile, with its landmarks as dots of tile px."""
     left, top, side = square_3.tolist()
@@ -174,9 +175,9 @@ def _dotted(
         (big_px, big_px), Image.Transform.AFFINE, to_crop, Image.Resampling.BICUBIC
     )
     draw = ImageDraw.Draw(big)
-    others = [] if lips_alone else [index for index in range(len(landmarks_N2)) if index not in set(MOUTH)]
+    others = [] if lips_alone else [index for index in range(len(landmarks_N3)) if index not in set(MOUTH)]
     for indices, colour in ((others, DOTS), (MOUTH, LIPS)):
-        for x, y in ((landmarks_N2[indices] - (left, top)) * scale).tolist():
+        for x, y in ((landmarks_N3[indices, :2] - (left, top)) * scale).tolist():
             reach = radius_px * enlarged
             draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
     return big.resize((TILE_PX, TILE_PX), Image.Resampling.BOX)

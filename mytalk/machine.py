@@ -1,4 +1,4 @@
-"""Resources of the machine: cores, a free port, and a lock on a folder."""
+"""Resources of the machine: cores, threads, a free port, and a lock on a folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ PORTS = range(20_000, 30_000)
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: for many small tensors, several that wait for each other take longer than one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def free_port() -> int:

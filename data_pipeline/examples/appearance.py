@@ -1,7 +1,7 @@
 """Training examples of the appearance generator: slot number -> a frame, and references from elsewhere in its clip.
 
 Shape suffixes: B batch, R references, N landmarks, V vertices of the region's polygon, H height, W width,
-T frames of the clip, 3 = RGB, 2 = (x, y).
+T frames of the clip, 3 = RGB or (x, y, z), 2 = (x, y).
 """
 
 from __future__ import annotations
@@ -88,16 +88,16 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             read[place] = pixels if isinstance(pixels, ClipError) else (read[place], frames, pixels)
         return read
 
-    def reference_frames(self, slot: int, example: Example, landmarks_TN2: np.ndarray) -> list[int]:
+    def reference_frames(self, slot: int, example: Example, landmarks_TN3: np.ndarray) -> list[int]:
         """Frames of the slot's references, in no order; one comes twice only where there are too few."""
         random = self.windows.random(slot, Purpose.REFERENCES)
-        config, frame, count = self.references, example.window.start, len(landmarks_TN2)
+        config, frame, count = self.references, example.window.start, len(landmarks_TN3)
         away = np.abs(np.arange(count) - frame)
         far = np.flatnonzero(away >= max(1, min(config.gap_frames, (count - 1) // 2)))
         if config.by == "time" or len(far) <= config.count:
             return random.choice(far, config.count, replace=len(far) < config.count).tolist()
         among = random.choice(far, min(len(far), CANDIDATES * config.count), replace=False)
-        difference = differences(landmarks_TN2[[frame, *among]], config.by)
+        difference = differences(landmarks_TN3[[frame, *among]], config.by)
         return among[np.argsort(-difference, kind="stable")[: config.count]].tolist()
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
@@ -114,29 +114,30 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         )
 
     def _example(
-        self, windows_C3HW: np.ndarray, landmarks_TN2: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
+        self, windows_C3HW: np.ndarray, landmarks_TN3: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fills in the windows of target and references; landmarks (N, 2), regions (1 + R, V, 2)."""
-        regions_CV2 = regions(landmarks_TN2)[chosen]
+        regions_CV2 = regions(landmarks_TN3)[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
         inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
-        landmarks_N2 = (landmarks_TN2[chosen[0]] - corners_C2[0]) / self.model.step_px
+        landmarks_N2 = (landmarks_TN3[chosen[0], :, :2] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
 
 
-def differences(landmarks_CN2: np.ndarray, by: str) -> np.ndarray:
+def differences(landmarks_CN3: np.ndarray, by: str) -> np.ndarray:
     """How much each frame differs from the first, in pose or mouth: (C - 1,).
 
-    Pose: root mean square of log scale, angle in radians, turn, and place in half crops (mytalk.face.pose). Mouth: mean
-    distance of the lip points in the head's frame, px.
+    Pose: root mean square of log scale, yaw, pitch and roll in radians, and place in half crops (mytalk.face.pose).
+    Mouth: mean distance of the lip points in the head's frame, px.
     """
-    points = torch.from_numpy(landmarks_CN2).double()[None]  # and rounded below: the order is the same on any machine
-    posed = pose.fit(points, pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64)))
+    points = torch.from_numpy(landmarks_CN3).double()[None]  # and rounded below: the order is the same on any machine
+    head = pose.person_head(points, torch.ones(points.shape[:2], dtype=torch.float64))
+    posed = pose.fit(points, head.rigid_BR3)
     if by == "pose":
-        features_CF = posed.features(points)[0]
+        features_CF = posed.features()[0]
         return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy().round(6)
-    mouth_CM2 = posed.to_head(points)[0, :, MOUTH]
+    mouth_CM2 = posed.to_head(points, head.depth_BN)[0, :, MOUTH]
     return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy().round(4)
 
 

@@ -1,6 +1,6 @@
 """Training examples of the identity encoder: slot number -> a window of one clip, and which person it shows.
 
-Shape suffixes: B batch, T frames of the window, N 478 landmarks, 2 = (x, y) in crop px.
+Shape suffixes: B batch, T frames of the window, N 478 landmarks, 3 = (x, y, z) in crop px.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from data_pipeline.shards.manifest import Manifest
 class IdentityBatch(Batch):
     """Windows of clips, padded to one length. The mask is 1 on valid frames, 0 on padding."""
 
-    landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
+    landmarks_BTN3: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     person_B: torch.Tensor  # int64, place in the sorted list of the split's people
 
@@ -39,10 +39,10 @@ class IdentityExamples(Examples[IdentityBatch]):
         self.number = {code: place[people[code]] for code in codes}
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> IdentityBatch:
-        landmarks_BTN2, mask_BT = padded_landmarks([landmarks for (landmarks,) in read], self.windows.longest)
+        landmarks_BTN3, mask_BT = padded_landmarks([landmarks for (landmarks,) in read], self.windows.longest)
         return IdentityBatch(
             **self.batch_fields(slots, examples),
-            landmarks_BTN2=landmarks_BTN2,
+            landmarks_BTN3=landmarks_BTN3,
             mask_BT=mask_BT,
             person_B=torch.tensor([self.number[int(self.person_of[example.window.row])] for example in examples]),
         )

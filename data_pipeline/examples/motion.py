@@ -1,7 +1,8 @@
 """Training examples of the motion model: slot number -> landmarks, speech, source landmarks, time and noise.
 
 Shape suffixes: B batch, T frames of the window, U source frames, N 478 landmarks, K noised landmarks,
-S audio samples, D speech features, n selected clips, 2 = (x, y) in crop px.
+S audio samples, D speech features, n selected clips, 3 = (x, y, z) in crop px, 2 = (x, y) in the
+head's frame.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from mytalk.networks.diffusion import T_MIN
 class MotionBatch(Batch):
     """Padded examples of the motion model. Masks are 1 on valid frames, 0 on padding."""
 
-    landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
+    landmarks_BTN3: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T
-    source_BUN2: torch.Tensor  # landmarks of the same person in other frames than the target's
+    source_BUN3: torch.Tensor  # landmarks of the same person in other frames than the target's
     source_mask_BU: torch.Tensor
     voice_B: torch.Tensor  # factor of the voice's frequencies, 1 for none (augmentation)
     source_audio_BS: torch.Tensor  # the speech of the source, S = 640 U
@@ -62,16 +63,16 @@ class MotionExamples(Examples[MotionBatch]):
         members = list(zip(*read))
         (landmarks, speech, *features), (source, source_speech, *source_features) = members[:count], members[count:]
         longest, longest_source = (max(len(points) for points in windows) for windows in (landmarks, source))
-        landmarks_BTN2, mask_BT = padded_landmarks(landmarks, longest)
-        source_BUN2, source_mask_BU = padded_landmarks(source, longest_source)
+        landmarks_BTN3, mask_BT = padded_landmarks(landmarks, longest)
+        source_BUN3, source_mask_BU = padded_landmarks(source, longest_source)
         t_B, noise_BTK2 = self._time_and_noise(slots, [len(points) for points in landmarks], longest)
         voices = [draw_voice(self.windows.random(slot, Purpose.VOICE), self.voice_stretch) for slot in slots]
         return MotionBatch(
             **self.batch_fields(slots, examples),
-            landmarks_BTN2=landmarks_BTN2,
+            landmarks_BTN3=landmarks_BTN3,
             mask_BT=mask_BT,
             audio_BS=padded_audio(speech, longest),
-            source_BUN2=source_BUN2,
+            source_BUN3=source_BUN3,
             source_mask_BU=source_mask_BU,
             source_audio_BS=padded_audio(source_speech, longest_source),
             voice_B=torch.tensor(voices),

@@ -4,7 +4,7 @@ An example holds its true and its false pairs: every window of the mouth with th
 with the speech of other frames of the example. Since nothing else is drawn, neither the person's voice nor the face
 can tell true from false.
 
-Shape suffixes: B batch, T frames of the example, N 478 landmarks, S audio samples, 2 = (x, y) in crop px.
+Shape suffixes: B batch, T frames of the example, N 478 landmarks, S audio samples, 3 = (x, y, z) in crop px.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_pipeline.shards.manifest import Manifest
 class SyncBatch(Batch):
     """Frames of clips, padded to one length. The mask is 1 on valid frames, 0 on padding."""
 
-    landmarks_BTN2: torch.Tensor  # float32, crop px; padding repeats the last frame
+    landmarks_BTN3: torch.Tensor  # float32, crop px; padding repeats the last frame
     mask_BT: torch.Tensor  # float32
     audio_BS: torch.Tensor  # float32 in [-1, 1], S = 640 T; padding is silence
     voice_B: torch.Tensor  # factor of the voice's frequencies, 1 for none (augmentation)
@@ -40,11 +40,11 @@ class SyncExamples(Examples[SyncBatch]):
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> SyncBatch:
         landmarks, speech = zip(*read)
-        landmarks_BTN2, mask_BT = padded_landmarks(landmarks, self.windows.longest)
+        landmarks_BTN3, mask_BT = padded_landmarks(landmarks, self.windows.longest)
         voices = [draw_voice(self.windows.random(slot, Purpose.SYNC_VOICE), self.voice_stretch) for slot in slots]
         return SyncBatch(
             **self.batch_fields(slots, examples),
-            landmarks_BTN2=landmarks_BTN2,
+            landmarks_BTN3=landmarks_BTN3,
             mask_BT=mask_BT,
             audio_BS=padded_audio(speech, self.windows.longest),
             voice_B=torch.tensor(voices),

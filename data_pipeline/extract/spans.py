@@ -35,7 +35,7 @@ def pieces(start: int, stop: int, max_frames: int) -> list[tuple[int, int]]:
 
 
 def judge(
-    landmarks_TN2: np.ndarray,
+    landmarks_TN3: np.ndarray,
     found_T: np.ndarray,
     sounding_T: np.ndarray,
     min_frames: int,
@@ -43,8 +43,8 @@ def judge(
     min_face_px: float,
 ) -> list[Span]:
     """Every span of a source in order, with its state. Frames that do not sound are past the end of its audio."""
-    starts_T = shot_starts(landmarks_TN2, found_T)
-    _, side_T = face_boxes(landmarks_TN2)
+    starts_T = shot_starts(landmarks_TN3, found_T)
+    _, side_T = face_boxes(landmarks_TN3)
     spans = []
     for run in runs(found_T & sounding_T, starts_T):
         for start, stop in pieces(*run, max_frames):

@@ -2,7 +2,7 @@
 
 Two passes, because a clip's crop depends on all of its frames, and the frames of ten seconds would not fit
 beside each other in the memory of many workers.
-Shape suffixes: T frames, N landmarks, 2 = (x, y), S audio samples.
+Shape suffixes: T frames, N landmarks, 3 = (x, y, z), S audio samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mytalk.digest import sha256_of
 from mytalk.face import crop
 from mytalk.face.detector import Detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
-from mytalk.face.shots import face_boxes
+from mytalk.face.smooth import smooth
 from mytalk.face.track import FaceTrack, find_faces
 
 NO_FACE = "no_face"
@@ -50,7 +50,7 @@ class Survey:
     that only repeat a picture (`notes.still`) are in no span.
     """
 
-    landmarks_TN2: np.ndarray
+    landmarks_TN3: np.ndarray
     found_T: np.ndarray
     detected_share: float
     audio_S: np.ndarray | None
@@ -73,7 +73,7 @@ def survey(path: Path, ranges_s: Sequence[Sequence[float]], detector: Detector, 
     track, inside_T = _find_faces(path, ranges, detector, tick, notes)
     share = float(track.found_T[inside_T].mean()) if inside_T.any() else 0.0
     return Survey(
-        track.landmarks_TN2,
+        track.landmarks_TN3,
         track.found_T,
         share,
         audio_S,
@@ -112,7 +112,7 @@ def _find_faces(
         skipped = sum(1 for _ in itertools.islice(frames, start - at))
         track = find_faces(itertools.islice(frames, stop - start), detector, lambda: tick(1))
         count, at = len(track.found_T), stop
-        points += [np.zeros((skipped, *track.landmarks_TN2.shape[1:]), np.float32), track.landmarks_TN2]
+        points += [np.zeros((skipped, *track.landmarks_TN3.shape[1:]), np.float32), track.landmarks_TN3]
         found += [np.zeros(skipped, bool), track.found_T]
         inside += [np.zeros(skipped, bool), np.ones(count, bool)]
         if count:
@@ -133,7 +133,7 @@ def spans_of(surveyed: Survey, limits: Limits) -> list[spans.Span]:
     if surveyed.audio_S is not None:
         sounding_T[-(-len(surveyed.audio_S) // SAMPLES_PER_FRAME) :] = False
     return spans.judge(
-        surveyed.landmarks_TN2,
+        surveyed.landmarks_TN3,
         surveyed.found_T & ~_still(surveyed),
         sounding_T,
         round(limits.min_seconds * FRAME_HZ),
@@ -180,8 +180,8 @@ def clips(
     frames = _alive(media.read_frames(path, FRAME_HZ, stop=kept[-1].stop, notes=media.Notes()), tick)
     index = 0
     for span in kept:
-        landmarks_TN2 = surveyed.landmarks_TN2[span.start : span.stop]
-        crop_23 = crop.canonical(landmarks_TN2, CROP_PX)
+        landmarks_TN3 = smooth(surveyed.landmarks_TN3[span.start : span.stop])
+        crop_23 = crop.canonical(landmarks_TN3, CROP_PX)
         crops = []
         while index < span.stop:
             frame = next(frames)
@@ -192,13 +192,12 @@ def clips(
         audio_S = np.zeros(0, np.float32) if surveyed.audio_S is None else surveyed.audio_S
         audio_S = audio_S[span.start * SAMPLES_PER_FRAME : span.stop * SAMPLES_PER_FRAME]
         audio_S = np.pad(audio_S, (0, count * SAMPLES_PER_FRAME - len(audio_S)))
-        _, side_T = face_boxes(landmarks_TN2)
-        clip_data = ClipData(landmarks_TN2, side_T, audio_S, crops, surveyed.detected_share)
+        clip_data = ClipData(landmarks_TN3, audio_S, crops, surveyed.detected_share)
         yield Clip(
             key_of(corpus, source.path, span.start),
             count,
             {**_origin(source, corpus, surveyed, span, crop_23), **facts.measured(clip_data), **source.facts},
-            members.landmarks_npy(crop.apply(landmarks_TN2, crop_23)),
+            members.landmarks_npy(crop.apply(landmarks_TN3, crop_23)),
             members.audio_wav(audio_S),
             media.encode_frames(crops),
         )

@@ -45,7 +45,7 @@ def arguments() -> argparse.ArgumentParser:
         "python -m data_pipeline index",
         "Make a manifest over existing shards, without copying them. A SOURCE is a tar written with webdataset (a\n"
         "path, or a pattern in quotes), or a folder that extract or index wrote. Folders are merged and keep their\n"
-        "splits. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 2, px of\n"
+        "splits. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 3, px of\n"
         "its crop) and audio (.wav, 16-bit mono, 16 kHz, 640 samples a frame); OUT/ledger.jsonl lists each as kept\n"
         "or rejected. The same command again reads only what is new; shards added later come last.",
         "python -m data_pipeline index data/all 'others/*.tar' data/hdtf --landmarks lm.npy --identity 'key:^([^_]+)_'",

@@ -3,7 +3,7 @@
 Nothing is extracted, copied or unpickled, and each claim of a file is checked. A sample that is no clip gets a reason,
 and so does a tar that cannot be read to its end.
 
-Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px.
+Shape suffixes: T frames, N landmarks, 3 = (x, y, z) in crop px.
 """
 
 from __future__ import annotations
@@ -296,8 +296,8 @@ def landmark_frames(handle: IO[bytes], file: TarMember) -> int:
         raise Unusable("landmarks_npy", f"its landmarks are not a readable .npy: {_short(error)}") from None
     if kind != np.dtype("<f2") or kind.hasobject:
         raise Unusable("landmarks_dtype", f"its landmarks are {_short(kind)}, not fp16 (<f2)")
-    if fortran or len(shape) != 3 or shape[0] < 1 or tuple(shape[1:]) != (COUNT, 2):
-        raise Unusable("landmarks_shape", f"its landmarks are of shape {_short(shape)}, not (T, {COUNT}, 2) in C order")
+    if fortran or len(shape) != 3 or shape[0] < 1 or tuple(shape[1:]) != (COUNT, 3):
+        raise Unusable("landmarks_shape", f"its landmarks are of shape {_short(shape)}, not (T, {COUNT}, 3) in C order")
     if head.tell() + int(shape[0]) * FRAME_BYTES != file.size:
         raise Unusable("landmarks_shape", f"{file.size} bytes of landmarks do not fit their shape {_short(shape)}")
     left = file.size - head.tell()

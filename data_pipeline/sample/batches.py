@@ -1,6 +1,7 @@
 """Batches of every recipe: how they are made from slots, damaged clips replaced, and moved to a device.
 
-Shape suffixes: B batch, T frames, D values of a frame, N landmarks, S audio samples or bytes, 2 = (x, y) in crop px.
+Shape suffixes: B batch, T frames, D values of a frame, N landmarks, S audio samples or bytes, 3 = (x, y, z)
+in crop px.
 """
 
 from __future__ import annotations
@@ -187,18 +188,18 @@ class Examples(Generic[BatchType]):
 
 
 def padded_landmarks(read: Sequence[np.ndarray], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Windows of landmarks as float32 (B, T, 478, 2) and their mask (B, T), 1 on valid frames.
+    """Windows of landmarks as float32 (B, T, 478, 3) and their mask (B, T), 1 on valid frames.
 
     Padding repeats the last frame, so that poses stay finite.
     """
-    landmarks_BTN2 = torch.empty(len(read), longest, COUNT, 2)
+    landmarks_BTN3 = torch.empty(len(read), longest, COUNT, 3)
     mask_BT = torch.zeros(len(read), longest)
-    for target_TN2, mask_T, landmarks_TN2 in zip(landmarks_BTN2, mask_BT, read):
-        length = len(landmarks_TN2)
-        target_TN2[:length] = torch.from_numpy(landmarks_TN2)  # many times as fast as numpy's own fp16 -> float32
-        target_TN2[length:] = target_TN2[length - 1]
+    for target_TN3, mask_T, landmarks_TN3 in zip(landmarks_BTN3, mask_BT, read):
+        length = len(landmarks_TN3)
+        target_TN3[:length] = torch.from_numpy(landmarks_TN3)  # many times as fast as numpy's own fp16 -> float32
+        target_TN3[length:] = target_TN3[length - 1]
         mask_T[:length] = 1.0
-    return landmarks_BTN2, mask_BT
+    return landmarks_BTN3, mask_BT
 
 
 def padded_audio(read: Sequence[np.ndarray], longest: int) -> torch.Tensor:

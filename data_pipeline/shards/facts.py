@@ -1,10 +1,11 @@
 """The measured facts of a clip, each a function and a line in the list: columns of the manifest, keys of facts.json.
 
-Shape suffixes: T frames, N landmarks, H height, W width, 2 = (x, y), 3 = RGB.
+Shape suffixes: T frames, N landmarks, H height, W width, 2 = (x, y), 3 = RGB or (x, y, z).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,21 +13,36 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from mytalk.face import crop
+from mytalk.face.landmarks import FRAME_HZ
+
 BLUR_EVERY_FRAMES = 5
 SILENT_PEAK = 1e-3  # of full scale: what is nowhere louder is no sound
-NOSE_DEPTH = 1.1  # nose tip's distance from the head's turning axis, in half widths of the face
-EYE_LEFT, EYE_RIGHT, NOSE_TIP, SIDE_LEFT, SIDE_RIGHT = 33, 263, 1, 234, 454
 
 
 @dataclass(frozen=True)
 class ClipData:
     """What a fact is computed from: one clip, and its source's share of frames with a face."""
 
-    landmarks_TN2: np.ndarray  # px of the source
-    face_side_T: np.ndarray  # px of the source: the side of the landmarks' bounding box
+    landmarks_TN3: np.ndarray  # px of the source
     audio_S: np.ndarray  # float in [-1, 1], 16 kHz
     crops: Sequence[np.ndarray]  # T pictures, RGB uint8 (H, W, 3)
     source_found_share: float
+
+    @functools.cached_property
+    def face_T(self) -> tuple[np.ndarray, np.ndarray]:
+        """The face in each frame, whatever its mouth does: centres (T, 2) and sides (T,), px of the source."""
+        return crop.faces(self.landmarks_TN3)
+
+    @functools.cached_property
+    def angles_T3(self) -> np.ndarray:
+        """Yaw, pitch and roll of each frame in degrees, see mytalk/face/pose.py."""
+        import torch
+
+        from mytalk.face import pose
+
+        landmarks = torch.from_numpy(np.asarray(self.landmarks_TN3, np.float64))[None]
+        return np.degrees(pose.fit(landmarks, pose.MEAN_RIGID_R3[None]).angles()[0].numpy())
 
 
 def detected_share(clip: ClipData) -> float:
@@ -36,28 +52,46 @@ def detected_share(clip: ClipData) -> float:
 
 def face_px(clip: ClipData) -> float:
     """Side of the face in px of the source, median over the clip."""
-    return round(float(np.median(clip.face_side_T)), 2)
+    return round(float(np.median(clip.face_T[1])), 2)
 
 
 def yaw_deg(clip: ClipData) -> float:
-    """Turn of the head to the side, median over the clip, positive towards the image's right.
+    """Turn of the head to the side, median over the clip, positive towards the image's right."""
+    return round(float(np.median(clip.angles_T3[:, 0])), 2)
 
-    An estimate from the place of the nose tip between the sides of the face:
-    sin(yaw) = offset / (half width * NOSE_DEPTH).
-    """
-    landmarks_TN2, along_T2 = clip.landmarks_TN2, _along_the_eyes(clip.landmarks_TN2)
-    middle_T2 = (landmarks_TN2[:, SIDE_LEFT] + landmarks_TN2[:, SIDE_RIGHT]) / 2
-    across_T2 = landmarks_TN2[:, SIDE_RIGHT] - landmarks_TN2[:, SIDE_LEFT]
-    half_T = np.maximum((across_T2 * along_T2).sum(axis=1) / 2, 1e-6)
-    offset_T = ((landmarks_TN2[:, NOSE_TIP] - middle_T2) * along_T2).sum(axis=1)
-    yaw_T = np.degrees(np.arcsin(np.clip(offset_T / (half_T * NOSE_DEPTH), -1, 1)))
-    return round(float(np.median(yaw_T)), 2)
+
+def pitch_deg(clip: ClipData) -> float:
+    """Nod of the head, median over the clip, positive downwards."""
+    return round(float(np.median(clip.angles_T3[:, 1])), 2)
 
 
 def roll_deg(clip: ClipData) -> float:
-    """Slope of the line of the eyes, median over the clip."""
-    along_T2 = _along_the_eyes(clip.landmarks_TN2)
-    return round(float(np.median(np.degrees(np.arctan2(along_T2[:, 1], along_T2[:, 0])))), 2)
+    """Tilt of the head in the picture, median over the clip, positive clockwise."""
+    return round(float(np.median(clip.angles_T3[:, 2])), 2)
+
+
+def yaw_range_deg(clip: ClipData) -> float:
+    """How far the head turns in the clip: the largest yaw less the smallest."""
+    return round(float(np.ptp(clip.angles_T3[:, 0])), 2)
+
+
+def pitch_range_deg(clip: ClipData) -> float:
+    """How far the head nods in the clip: the largest pitch less the smallest."""
+    return round(float(np.ptp(clip.angles_T3[:, 1])), 2)
+
+
+def roll_range_deg(clip: ClipData) -> float:
+    """How far the head tilts in the clip: the largest roll less the smallest."""
+    return round(float(np.ptp(clip.angles_T3[:, 2])), 2)
+
+
+def movement(clip: ClipData) -> float:
+    """Speed of the head in the picture: mean path of the face's centre, in face sides a second."""
+    centre_T2, side_T = clip.face_T
+    if len(centre_T2) < 2:
+        return 0.0
+    path_px = np.linalg.norm(np.diff(centre_T2, axis=0), axis=1).mean()
+    return round(float(path_px * FRAME_HZ / np.median(side_T)), 4)
 
 
 def blur(clip: ClipData) -> float:
@@ -74,12 +108,6 @@ def blur(clip: ClipData) -> float:
 def has_audio(clip: ClipData) -> bool:
     """Whether the clip has sound. Without, its audio member is silence: the file has no audio track, or a mute one."""
     return bool(np.abs(clip.audio_S).max(initial=0) >= SILENT_PEAK)
-
-
-def _along_the_eyes(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """(T, 2): the unit vector from the left eye of the image to the right one."""
-    eyes_T2 = landmarks_TN2[:, EYE_RIGHT] - landmarks_TN2[:, EYE_LEFT]
-    return eyes_T2 / np.maximum(np.linalg.norm(eyes_T2, axis=1, keepdims=True), 1e-6)
 
 
 class Fact(NamedTuple):
@@ -103,6 +131,11 @@ FACTS = [
     Fact(roll_deg, pa.float64(), "degrees"),
     Fact(blur, pa.float64(), "grey levels squared"),
     Fact(has_audio, pa.bool_(), "true or false"),
+    Fact(pitch_deg, pa.float64(), "degrees"),
+    Fact(yaw_range_deg, pa.float64(), "degrees"),
+    Fact(pitch_range_deg, pa.float64(), "degrees"),
+    Fact(roll_range_deg, pa.float64(), "degrees"),
+    Fact(movement, pa.float64(), "face sides a second"),
 ]
 
 

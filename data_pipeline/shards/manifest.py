@@ -33,7 +33,7 @@ from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, sums_name, tar_name
 from data_pipeline.storage.store import Store
 from mytalk.command import UserError
 
-FORMAT = 2
+FORMAT = 3  # 3: landmarks have a depth, 478 x 3
 TABLE, HEADER = "manifest.parquet", "manifest.json"
 SPLITS = ("train", "val", "unseen")
 GROUP_ROWS = 4096  # of the table; what is read to find one clip's bytes

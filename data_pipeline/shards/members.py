@@ -1,6 +1,6 @@
 """The members of a clip as bytes: landmarks (npy), audio (wav), facts (json).
 
-Shape suffixes: T frames, N landmarks, 2 = (x, y), S audio samples.
+Shape suffixes: T frames, N landmarks, 3 = (x, y, z), S audio samples.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ
 
 WAV_HEADER_BYTES = 44
-FRAME_BYTES = COUNT * 2 * 2  # of landmarks: 478 points, x and y, fp16
+FRAME_BYTES = COUNT * 3 * 2  # of landmarks: 478 points, x, y and z, fp16
 
 
-def landmarks_npy(landmarks_TN2: np.ndarray) -> bytes:
+def landmarks_npy(landmarks_TN3: np.ndarray) -> bytes:
     """Landmarks in crop px as a fp16 `.npy`."""
     target = io.BytesIO()
-    np.save(target, np.ascontiguousarray(landmarks_TN2, dtype="<f2"), allow_pickle=False)
+    np.save(target, np.ascontiguousarray(landmarks_TN3, dtype="<f2"), allow_pickle=False)
     return target.getvalue()
 
 

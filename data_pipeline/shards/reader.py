@@ -2,7 +2,7 @@
 
 Every read is widened to whole blocks of the tar and checked against their checksums (shards/checksums.py).
 
-Shape suffixes: T frames, N landmarks, 2 = (x, y) in crop px, S audio samples, H height, W width.
+Shape suffixes: T frames, N landmarks, 3 = (x, y, z) in crop px, or RGB, S audio samples, H height, W width.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def audible_frames(frames: int, offset_frames: float) -> tuple[int, int]:
 def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray | bytes | ClipError]:
     """The values of every request, all asked for at once, as they lie in the shard: nothing is converted yet.
 
-    Landmarks as fp16 (T, 478, 2), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
+    Landmarks as fp16 (T, 478, 3), audio as int16 (T * 640,), a later column's values as fp16 (T, width), whole members
     as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
     frames that a clip has not, OSError.
     """
@@ -228,7 +228,7 @@ def _values(manifest: Manifest, request: ReadRequest, data: memoryview | ClipErr
         return data
     if request.stop is None:
         return bytes(data)
-    shape: tuple[int, ...] = (COUNT, 2)
+    shape: tuple[int, ...] = (COUNT, 3)
     if request.member != "landmarks":
         shape = (SAMPLES_PER_FRAME,) if request.member == "audio" else (manifest.later(request.member)["width"],)
     per_frame = VALUE_BYTES * math.prod(shape)
@@ -250,7 +250,7 @@ def read_member(manifest: Manifest, row: int, member: str) -> bytes:
 
 
 def read_landmarks(manifest: Manifest, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Landmarks of frames [start, stop) as float32 (T, 478, 2) crop px; reads those bytes only.
+    """Landmarks of frames [start, stop) as float32 (T, 478, 3) crop px; reads those bytes only.
 
     Raises ClipError (short, checksum, layout, not_finite), IndexError for a window outside the clip, OSError.
     """

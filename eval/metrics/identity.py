@@ -18,20 +18,20 @@ def identity_cosine(row: Comparison) -> float:
     """Cosine of the embeddings of the row and of the person's source stretch."""
     encoder = row.evaluators.identity
     assert encoder is not None, "without it the metric is omitted"
-    source = embedding(encoder, row.truth.source_UN2, np.ones(len(row.truth.source_UN2)))
-    return float(source @ embedding(encoder, row.video.landmarks_TN2, row.video.detected_T))
+    source = embedding(encoder, row.truth.source_UN3, np.ones(len(row.truth.source_UN3)))
+    return float(source @ embedding(encoder, row.video.landmarks_TN3, row.video.detected_T))
 
 
-def embedding(encoder: IdentityEncoder, landmarks_TN2: np.ndarray, mask_T: np.ndarray) -> torch.Tensor:
+def embedding(encoder: IdentityEncoder, landmarks_TN3: np.ndarray, mask_T: np.ndarray) -> torch.Tensor:
     """The unit vector of a stretch's person, (E,)."""
     import torch
 
-    from mytalk.networks.identity import to_head
+    from mytalk.face.pose import to_own_head
 
     device = next(encoder.parameters()).device
-    points, mask = (torch.from_numpy(np.asarray(a, np.float32))[None].to(device) for a in (landmarks_TN2, mask_T))
+    points, mask = (torch.from_numpy(np.asarray(a, np.float32))[None].to(device) for a in (landmarks_TN3, mask_T))
     with torch.no_grad():
-        return encoder(to_head(points, mask), mask)[0]
+        return encoder(to_own_head(points, mask), mask)[0]
 
 
 METRICS = {

@@ -4,7 +4,7 @@ In `score` both sides share the crop and the head's pose (only the lower face is
 In `benchmark` the landmarks are detected again, so both sides are first brought to the head's frame. Every distance
 is in px of a crop of 256 px.
 
-Shape suffixes: T frames, N landmarks (478), 2 = (x, y) in px at 256.
+Shape suffixes: T frames, N landmarks (478), 2 = (x, y), 3 = (x, y, z) in px at 256.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class LipPair:
     Raises ValueError where shapes differ or the row is not finite.
     """
 
-    truth_TN2: np.ndarray
-    result_TN2: np.ndarray
+    truth_TN: np.ndarray
+    result_TN: np.ndarray
     scale_T: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.truth_TN2.shape != self.result_TN2.shape:
-            raise ValueError(f"{self.result_TN2.shape} landmarks cannot be measured against {self.truth_TN2.shape}")
-        if not np.isfinite(self.result_TN2).all():
+        if self.truth_TN.shape != self.result_TN.shape:
+            raise ValueError(f"{self.result_TN.shape} landmarks cannot be measured against {self.truth_TN.shape}")
+        if not np.isfinite(self.result_TN).all():
             raise ValueError("the generated landmarks are not finite")
 
     def openings(self) -> tuple[np.ndarray, np.ndarray]:
         """Mouth openings of truth and row, (T,) px each."""
-        return openings(self.truth_TN2, self.scale_T), openings(self.result_TN2, self.scale_T)
+        return openings(self.truth_TN, self.scale_T), openings(self.result_TN, self.scale_T)
 
 
 def at_mean_size(lengths_T: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
@@ -48,12 +48,12 @@ def at_mean_size(lengths_T: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
     return np.asarray(lengths_T, np.float64) * scale_T / np.mean(scale_T)
 
 
-def openings(landmarks_TN2: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
+def openings(landmarks_TN: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
     """Mouth opening per frame at the clip's mean head size: (T,) px.
 
     Without `scale_T`, a face that nears the camera with its mouth held still would seem to open it.
     """
-    return at_mean_size(opening(landmarks_TN2), scale_T)
+    return at_mean_size(opening(landmarks_TN), scale_T)
 
 
 def lmd_px(pair: LipPair) -> float:
@@ -61,7 +61,7 @@ def lmd_px(pair: LipPair) -> float:
 
     Source: LMD of Chen et al., "Lip Movements Generation at a Glance" (ECCV 2018), over the lips only.
     """
-    truth, result = (np.asarray(side, np.float64)[:, MOUTH] for side in (pair.truth_TN2, pair.result_TN2))
+    truth, result = (np.asarray(side, np.float64)[:, MOUTH, :2] for side in (pair.truth_TN, pair.result_TN))
     return float(np.linalg.norm(truth - result, axis=-1).mean())
 
 
@@ -73,7 +73,7 @@ def opening_error_px(pair: LipPair) -> float:
 
 def opening_error_pct(pair: LipPair) -> float:
     """The opening error in percent of the true face's mean height."""
-    return 100 * opening_error_px(pair) / float(at_mean_size(face_height(pair.truth_TN2), pair.scale_T).mean())
+    return 100 * opening_error_px(pair) / float(at_mean_size(face_height(pair.truth_TN), pair.scale_T).mean())
 
 
 def opening_correlation(pair: LipPair) -> float:
@@ -96,29 +96,29 @@ def correlation(truth_T: np.ndarray, result_T: np.ndarray) -> float:
     return float(np.dot(truth, result) / (np.linalg.norm(truth) * np.linalg.norm(result)))
 
 
-def aligned(truth_TN2: np.ndarray, result_TN2: np.ndarray) -> LipPair:
+def aligned(truth_TN: np.ndarray, result_TN: np.ndarray) -> LipPair:
     """Both sides in the head's frame, at the truth's mean size in px: what is left is how the face moves.
 
-    Each frame is brought there by a similarity from its own rigid points to the truth's rigid shape, so moving,
-    turning or scaling a side (in any frame, however) changes nothing.
+    Each frame is brought there by the pose that its own rigid points have against the truth's head, so moving, turning
+    or scaling a side (in any frame, however) changes nothing. Returns landmarks of x and y.
     """
     import torch
 
     from mytalk.face import pose
 
-    truth, result = (torch.from_numpy(np.asarray(side, np.float64))[None] for side in (truth_TN2, result_TN2))
-    rigid_BR2 = pose.rigid_shape(truth, torch.ones(truth.shape[:2], dtype=torch.float64))
-    truth_pose, result_pose = pose.fit(truth, rigid_BR2), pose.fit(result, rigid_BR2)
-    per_px = truth_pose.turn_BT.abs().mean()
-    truth_TN2 = (truth_pose.to_head(truth) / per_px)[0].numpy()
-    result_TN2 = (result_pose.to_head(result) / per_px)[0].numpy()
-    return LipPair(truth_TN2, result_TN2, np.ones(len(truth_TN2)))
+    truth, result = (torch.from_numpy(np.asarray(side, np.float64))[None] for side in (truth_TN, result_TN))
+    head = pose.person_head(truth, torch.ones(truth.shape[:2], dtype=torch.float64))
+    truth_pose, result_pose = pose.fit(truth, head.rigid_BR3), pose.fit(result, head.rigid_BR3)
+    px = truth_pose.scale_BT.mean()
+    truth_TN = (truth_pose.to_head(truth, head.depth_BN) * px)[0].numpy()
+    result_TN = (result_pose.to_head(result, head.depth_BN) * px)[0].numpy()
+    return LipPair(truth_TN, result_TN, np.ones(len(truth_TN)))
 
 
 def detected_lips(row: Comparison) -> LipPair:
     """Truth and row, aligned, over the frames in which a face was detected again."""
     detected_T = row.video.detected_T
-    return aligned(row.truth.landmarks_TN2[detected_T], row.video.landmarks_TN2[detected_T])
+    return aligned(row.truth.landmarks_TN3[detected_T], row.video.landmarks_TN3[detected_T])
 
 
 LANDMARK_METRICS = {  # of `score`

@@ -1,6 +1,6 @@
 """What a metric is, and what it compares: one row of a report on one clip, with the truth.
 
-Shape suffixes: T frames, N landmarks (478), U source frames, H height, W width, 2 = (x, y) in px at 256, 3 = RGB,
+Shape suffixes: T frames, N landmarks (478), U source frames, H height, W width, 3 = RGB, or (x, y, z) in px at 256,
 S audio samples.
 """
 
@@ -59,9 +59,9 @@ class Truth:
     """The clip that a row is compared with: frames, landmarks, speech; and landmarks of its person elsewhere."""
 
     frames_THW3: np.ndarray
-    landmarks_TN2: np.ndarray
+    landmarks_TN3: np.ndarray
     audio_S: np.ndarray
-    source_UN2: np.ndarray
+    source_UN3: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class DetectedVideo:
     """A row's decoded video: frames, landmarks detected in them (gaps filled), and where a face was detected."""
 
     frames_THW3: np.ndarray
-    landmarks_TN2: np.ndarray
+    landmarks_TN3: np.ndarray
     detected_T: np.ndarray  # bool
 
 

@@ -1,6 +1,6 @@
 """Pixels of the mouth: PSNR and SSIM of a row and the clip in one fixed box.
 
-Shape suffixes: T frames, H height, W width, N landmarks (478), 2 = (x, y) in px, 3 = RGB.
+Shape suffixes: T frames, H height, W width, N landmarks (478), 2 = (x, y), 3 = RGB or (x, y, z) in px.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ CHUNK_FRAMES = 8  # at a time, so that they stay in the processor's cache
 Box = tuple[slice, slice]  # rows, columns
 
 
-def mouth_box(landmarks_TN2: np.ndarray, size: tuple[int, int]) -> Box:
+def mouth_box(landmarks_TN3: np.ndarray, size: tuple[int, int]) -> Box:
     """The box round the mouth of all frames with its margin, inside a picture of `size` (H, W), for SSIM's window."""
-    low_2, high_2 = landmarks_TN2[:, MOUTH].min(axis=(0, 1)), landmarks_TN2[:, MOUTH].max(axis=(0, 1))
+    lips_TM2 = landmarks_TN3[:, MOUTH, :2]
+    low_2, high_2 = lips_TM2.min(axis=(0, 1)), lips_TM2.max(axis=(0, 1))
     margin_px = BOX_MARGIN * (high_2[0] - low_2[0])
     return tuple(  # type: ignore[return-value]
         _within(float(low_2[axis] - margin_px), float(high_2[axis] + margin_px), size[1 - axis]) for axis in (1, 0)
@@ -60,7 +61,7 @@ def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box) -> float:
 def _compared(row: Comparison) -> tuple[np.ndarray, np.ndarray, Box]:
     """Frames of truth and row, and the box round the true mouth."""
     height, width = row.truth.frames_THW3.shape[1:3]
-    return row.truth.frames_THW3, row.video.frames_THW3, mouth_box(row.truth.landmarks_TN2, (height, width))
+    return row.truth.frames_THW3, row.video.frames_THW3, mouth_box(row.truth.landmarks_TN3, (height, width))
 
 
 def _within(low: float, high: float, side: int) -> slice:

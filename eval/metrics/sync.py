@@ -18,7 +18,7 @@ def sync_score(row: Comparison) -> SyncScore:
 
     assert row.evaluators.syncnet is not None, "without it the metrics of sync are omitted"
     try:
-        return syncnet.score(row.evaluators.syncnet, row.video.landmarks_TN2, row.truth.audio_S)
+        return syncnet.score(row.evaluators.syncnet, row.video.landmarks_TN3, row.truth.audio_S)
     except ValueError as error:
         raise Miss(TOO_SHORT, str(error)) from error
 

@@ -1,6 +1,6 @@
 """What a clip is scored with, read from the shards.
 
-Shape suffixes: T frames, N landmarks (478), U source frames, S audio samples, H height, W width, 2 = (x, y) in px of
+Shape suffixes: T frames, N landmarks (478), U source frames, S audio samples, H height, W width, 3 = (x, y, z) in px of
 the crop, 3 = RGB.
 """
 
@@ -22,9 +22,9 @@ NO_SOURCE, NO_OTHER_SPEECH = "no_source", "no_other_speech"
 class ClipInputs:
     """A clip's true landmarks and speech, those of its person's source window, and another clip's speech."""
 
-    truth_TN2: np.ndarray
+    truth_TN3: np.ndarray
     audio_S: np.ndarray
-    source_UN2: np.ndarray
+    source_UN3: np.ndarray
     source_audio_S: np.ndarray
     other_audio_S: np.ndarray
 
@@ -35,9 +35,9 @@ def read_inputs(manifest: Manifest, settings: Settings, task: ScoringTask) -> Cl
         raise Miss(NO_SOURCE, "its person has no other clip, and it is too short to be source and scored")
     audio_S = _audio(manifest, task.scored)
     return ClipInputs(
-        truth_TN2=_landmarks(manifest, task.scored),
+        truth_TN3=_landmarks(manifest, task.scored),
         audio_S=audio_S,
-        source_UN2=_landmarks(manifest, task.source),
+        source_UN3=_landmarks(manifest, task.source),
         source_audio_S=_audio(manifest, task.source),
         other_audio_S=_other_audio(manifest, settings, task, audio_S),
     )

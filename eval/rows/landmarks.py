@@ -2,7 +2,7 @@
 
 Torch is loaded when a row is made: a finished report is shown without it.
 
-Shape suffixes: T frames, N landmarks (478), K noised landmarks, U source frames, S audio samples, 2 = (x, y)
+Shape suffixes: T frames, N landmarks (478), K noised landmarks, U source frames, S audio samples, 3 = (x, y, z)
 in crop px.
 """
 
@@ -48,9 +48,9 @@ def score(
 ) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
-        truth_TN2, rows = landmarks(manifest, settings, task, model, fitted)
+        truth_TN3, rows = landmarks(manifest, settings, task, model, fitted)
         to_256 = CROP_PX / float(manifest.column("crop_px")[task.scored.row])
-        return measured(task, truth_TN2 * to_256, {name: row_TN2 * to_256 for name, row_TN2 in rows.items()})
+        return measured(task, truth_TN3 * to_256, {name: row_TN3 * to_256 for name, row_TN3 in rows.items()})
     except (Miss, ClipError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
@@ -58,87 +58,89 @@ def score(
 def landmarks(
     manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The true landmarks of the scored window and those of every row, (T, 478, 2) px in the clip's crop.
+    """The true landmarks of the scored window and those of every row, (T, 478, 3) px in the clip's crop.
 
     Without a `fitted` ridge regression its row is missing. Raises Miss, ClipError, OSError.
     """
     inputs = read_inputs(manifest, settings, task)
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
-    source = (inputs.source_UN2, inputs.source_audio_S)
+    source = (inputs.source_UN3, inputs.source_audio_S)
     rows = {
-        "mytalk": generated(model, inputs.truth_TN2, *source, inputs.audio_S, seed, steps),
-        "shuffled_audio": generated(model, inputs.truth_TN2, *source, inputs.other_audio_S, seed, steps),
-        "frozen_mouth": frozen_mouth(inputs.truth_TN2),
+        "mytalk": generated(model, inputs.truth_TN3, *source, inputs.audio_S, seed, steps),
+        "shuffled_audio": generated(model, inputs.truth_TN3, *source, inputs.other_audio_S, seed, steps),
+        "frozen_mouth": frozen_mouth(inputs.truth_TN3),
     }
     if fitted is not None:
-        rows[ridge.NAME] = fitted.landmarks(without_mouth(inputs.truth_TN2), inputs.source_UN2, inputs.audio_S)
-    return inputs.truth_TN2, rows
+        rows[ridge.NAME] = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
+    return inputs.truth_TN3, rows
 
 
-def measured(task: ScoringTask, truth_TN2: np.ndarray, rows: dict[str, np.ndarray]) -> ClipScore:
+def measured(task: ScoringTask, truth_TN3: np.ndarray, rows: dict[str, np.ndarray]) -> ClipScore:
     """Measure every row against the truth, all in px at 256. Raises Miss."""
-    for name, row_TN2 in rows.items():
-        if not np.isfinite(row_TN2).all():
+    for name, row_TN3 in rows.items():
+        if not np.isfinite(row_TN3).all():
             raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
-    scale_T = head_scale(truth_TN2)
-    scores = {name: measure(LANDMARK_METRICS, LipPair(truth_TN2, row_TN2, scale_T)) for name, row_TN2 in rows.items()}
+    scale_T = head_scale(truth_TN3)
+    scores = {name: measure(LANDMARK_METRICS, LipPair(truth_TN3, row_TN3, scale_T)) for name, row_TN3 in rows.items()}
     curves = {}
     if task.pictured:
-        shown = {"truth": truth_TN2, "mytalk": rows["mytalk"], "shuffled_audio": rows["shuffled_audio"]}
-        curves = {name: openings(side_TN2, scale_T).round(3).tolist() for name, side_TN2 in shown.items()}
+        shown = {"truth": truth_TN3, "mytalk": rows["mytalk"], "shuffled_audio": rows["shuffled_audio"]}
+        curves = {name: openings(side_TN3, scale_T).round(3).tolist() for name, side_TN3 in shown.items()}
     return ClipScore(task.key, task.person, methods=scores, openings_px=curves)
 
 
 def generated(
     model: MotionModel,
-    truth_TN2: np.ndarray,
-    source_UN2: np.ndarray,
+    truth_TN3: np.ndarray,
+    source_UN3: np.ndarray,
     source_audio_S: np.ndarray,
     audio_S: np.ndarray,
     seed: int,
     steps: int,
 ) -> np.ndarray:
-    """Landmarks with the lower face generated from speech: (T, 478, 2) float32.
+    """Landmarks with the lower face generated from speech: (T, 478, 3) float32.
 
     The true lower face is erased before the model gets the clip: no mistake in the model can show it the
     answer.
     """
     from mytalk.networks.motion import SourceStretch, generate
 
-    return generate(model, without_mouth(truth_TN2), SourceStretch(source_UN2, source_audio_S), audio_S, seed, steps)
+    return generate(model, without_mouth(truth_TN3), SourceStretch(source_UN3, source_audio_S), audio_S, seed, steps)
 
 
-def frozen_mouth(truth_TN2: np.ndarray) -> np.ndarray:
-    """The clip's mean lower face, moved with the head: (T, 478, 2) float64.
+def frozen_mouth(truth_TN3: np.ndarray) -> np.ndarray:
+    """The clip's mean lower face, moved with the head: (T, 478, 3) float64.
 
     In the head's frame every frame has the same lower face, so its opening at constant head size is constant.
     """
-    clip_pose = head_pose(truth_TN2)
-    mean_K2 = clip_pose.to_head(_batch_of_one(truth_TN2))[:, :, NOISED].mean(1, keepdim=True)
-    frozen_TN2 = np.asarray(truth_TN2, np.float64).copy()
-    frozen_TN2[:, NOISED] = clip_pose.to_crop(mean_K2.expand(-1, len(truth_TN2), -1, -1))[0].numpy()
-    return frozen_TN2
+    head, clip_pose = head_and_pose(truth_TN3)
+    depth_1K = head.depth_BN[:, NOISED]
+    mean_K2 = clip_pose.to_head(_batch_of_one(truth_TN3)[:, :, NOISED], depth_1K).mean(1, keepdim=True)
+    frozen_TN3 = np.asarray(truth_TN3, np.float64).copy()
+    frozen_TN3[:, NOISED] = clip_pose.to_crop(mean_K2.expand(-1, len(truth_TN3), -1, -1), depth_1K)[0].numpy()
+    return frozen_TN3
 
 
-def head_scale(landmarks_TN2: np.ndarray) -> np.ndarray:
+def head_scale(landmarks_TN3: np.ndarray) -> np.ndarray:
     """Scale of every frame from crop px to the head's frame: (T,), read off the rigid points alone.
 
     Those are on the clean side, so every row of a clip has the same one.
     """
-    return head_pose(landmarks_TN2).turn_BT.abs()[0].numpy()
+    return (1 / head_and_pose(landmarks_TN3)[1].scale_BT[0]).numpy()
 
 
-def head_pose(landmarks_TN2: np.ndarray) -> pose.Pose:
-    """The clip's pose against its own rigid shape, float64, as a batch of one."""
+def head_and_pose(landmarks_TN3: np.ndarray) -> tuple[pose.Head, pose.Pose]:
+    """The head that a clip shows and its pose in every frame, float64, as a batch of one."""
     import torch
 
     from mytalk.face import pose
 
-    points_BTN2 = _batch_of_one(landmarks_TN2)
-    return pose.fit(points_BTN2, pose.rigid_shape(points_BTN2, torch.ones(points_BTN2.shape[:2], dtype=torch.float64)))
+    points_BTN3 = _batch_of_one(landmarks_TN3)
+    head = pose.person_head(points_BTN3, torch.ones(points_BTN3.shape[:2], dtype=torch.float64))
+    return head, pose.fit(points_BTN3, head.rigid_BR3)
 
 
-def _batch_of_one(landmarks_TN2: np.ndarray) -> torch.Tensor:
+def _batch_of_one(landmarks_TN3: np.ndarray) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(np.asarray(landmarks_TN2, dtype=np.float64))[None]
+    return torch.from_numpy(np.asarray(landmarks_TN3, dtype=np.float64))[None]

@@ -57,10 +57,10 @@ class Ridge:
         """
         from mytalk.dub import long_form
 
-        rigid_RD = long_form.rigid_shape(source_UND)
-        mean_KD = long_form.lower_face(source_UND, rigid_RD).mean(0)
+        head = long_form.person_head(source_UND)
+        mean_KD = long_form.lower_face(source_UND, head).mean(0)
         motion_TKD = np.tensordot(features(audio_S), self.weights_FKD, axes=1)
-        return long_form.with_lower_face(clip_TND, mean_KD + motion_TKD, rigid_RD)
+        return long_form.with_lower_face(clip_TND, mean_KD + motion_TKD, head)
 
 
 @dataclass
@@ -172,7 +172,7 @@ def _features_and_motion(manifest: Manifest, row: int) -> tuple[np.ndarray, np.n
     from mytalk.dub import long_form
 
     landmarks_TND, audio_S = reader.read_landmarks(manifest, row), reader.read_audio(manifest, row)
-    lower_TKD = long_form.lower_face(landmarks_TND, long_form.rigid_shape(landmarks_TND))
+    lower_TKD = long_form.lower_face(landmarks_TND, long_form.person_head(landmarks_TND))
     return features(audio_S), (lower_TKD - lower_TKD.mean(0)).reshape(len(lower_TKD), -1)
 
 

@@ -1,7 +1,7 @@
 """The rows of `benchmark`: one clip dubbed by the code that dubs a user's video, detected again, and measured.
 
 Shape suffixes: T frames, U source frames, R references, S audio samples, F frames of a span, N landmarks (478),
-H height, W width, 2 = (x, y) in px, 3 = RGB.
+H height, W width, 3 = RGB, or (x, y, z) in px.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mytalk.dub.first_pass import FirstPass, find_face_spans
 from mytalk.dub.person import PersonReference
 from mytalk.dub.retiming import speech_of_span
 from mytalk.face.landmarks import FRAME_HZ, without_mouth
+from mytalk.face.smooth import smooth
 from mytalk.face.track import find_faces
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
     files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
-    truth = Truth(frames_THW3, inputs.truth_TN2, inputs.audio_S, inputs.source_UN2)
+    truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3)
     videos = {name: _detected(name, path, bench.detector, len(frames_THW3)) for name, path in files.items()}
     scores = {name: measure_video(Comparison(truth, video, bench.evaluators)) for name, video in videos.items()}
     if not task.pictured:
@@ -97,10 +98,10 @@ def source_of(inputs: ClipInputs, frames_UHW3: np.ndarray) -> PersonReference:
     """What is shown of the person, all of it from the source window, whose frames these are."""
     picked = np.unique(np.linspace(0, len(frames_UHW3) - 1, REFERENCES).round().astype(int))
     return PersonReference(
-        landmarks_UN2=inputs.source_UN2,
+        landmarks_UN3=inputs.source_UN3,
         audio_S=inputs.source_audio_S,
         frames_RHW3=frames_UHW3[picked],
-        frame_landmarks_RN2=inputs.source_UN2[picked],
+        frame_landmarks_RN3=inputs.source_UN3[picked],
     )
 
 
@@ -127,12 +128,12 @@ def write(
     generated = {
         "mytalk": (dubbing.write_motion(faces, own_S, models, source, seed, steps), own_S),
         "shuffled_audio": (dubbing.write_motion(faces, other_S, models, source, seed, steps), other_S),
-        "frozen_mouth": ([frozen_mouth(span.landmarks_FN2) for span in faces.spans], own_S),
+        "frozen_mouth": ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], own_S),
     }
     if bench.fitted is not None:
         generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
     for name, (landmarks, speech_S) in generated.items():
-        if not all(np.isfinite(span_FN2).all() for span_FN2 in landmarks):
+        if not all(np.isfinite(span_FN3).all() for span_FN3 in landmarks):
             raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
         files[name] = folder / f"{name}.mp4"
         dubbing.render(faces, landmarks, models, source, speech_S, files[name])
@@ -144,7 +145,7 @@ def _by_ridge(fitted: Ridge, faces: FirstPass, speech_S: np.ndarray, source: Per
     """Landmarks of every span, as `dubbing.write_motion` gives them; the video is at 25 fps."""
     return [
         fitted.landmarks(
-            without_mouth(span.landmarks_FN2), source.landmarks_UN2, speech_of_span(span, faces.fps, speech_S)
+            without_mouth(span.landmarks_FN3), source.landmarks_UN3, speech_of_span(span, faces.fps, speech_S)
         )
         for span in faces.spans
     ]
@@ -163,26 +164,32 @@ def _first_pass(video: Path, detector: Detector) -> FirstPass:
 
 
 def detect(video: Path, detector: Detector) -> DetectedVideo:
-    """Decode a file from its first frame to its last and detect the face again. Raises MediaError, OSError."""
+    """Decode a file from its first frame to its last, detect the face again, and smooth it as `dub` does.
+
+    Raises MediaError, OSError.
+    """
     frames_THW3 = np.stack(list(media.read_frames(video)))
     track = find_faces(frames_THW3, detector)
-    return DetectedVideo(frames_THW3, filled(track.landmarks_TN2, track.found_T), track.found_T)
+    landmarks_TN3 = filled(track.landmarks_TN3, track.found_T)
+    if track.found_T.any():
+        landmarks_TN3 = smooth(landmarks_TN3)
+    return DetectedVideo(frames_THW3, landmarks_TN3, track.found_T)
 
 
-def filled(landmarks_TN2: np.ndarray, detected_T: np.ndarray) -> np.ndarray:
+def filled(landmarks_TN3: np.ndarray, detected_T: np.ndarray) -> np.ndarray:
     """Landmarks of frames without a face, interpolated linearly between their neighbours'.
 
     Before the first detection and after the last they repeat it. With no face at all they stay as they are.
     """
     if detected_T.all() or not detected_T.any():
-        return landmarks_TN2
+        return landmarks_TN3
     known = np.flatnonzero(detected_T)
     place_T = np.interp(np.arange(len(detected_T)), known, np.arange(len(known)))  # among the frames with a face
     below_T = np.floor(place_T).astype(int)
     weight_T11 = (place_T - below_T)[:, None, None]
     above_T = np.minimum(below_T + 1, len(known) - 1)
-    known_KN2 = landmarks_TN2[known]
-    return (known_KN2[below_T] * (1 - weight_T11) + known_KN2[above_T] * weight_T11).astype(landmarks_TN2.dtype)
+    known_KN3 = landmarks_TN3[known]
+    return (known_KN3[below_T] * (1 - weight_T11) + known_KN3[above_T] * weight_T11).astype(landmarks_TN3.dtype)
 
 
 def _detected(name: str, path: Path, detector: Detector, frames: int) -> DetectedVideo:
@@ -199,6 +206,6 @@ def _curves(truth: Truth, videos: dict[str, DetectedVideo]) -> dict[str, list[fl
     """Openings over time of the truth and two rows, over all frames at the truth's mean head size, px."""
     curves = {}
     for name in CURVES:
-        pair = lips.aligned(truth.landmarks_TN2, videos[name].landmarks_TN2)
+        pair = lips.aligned(truth.landmarks_TN3, videos[name].landmarks_TN3)
         curves["truth"], curves[name] = pair.openings()
     return {name: values.round(3).tolist() for name, values in curves.items()}

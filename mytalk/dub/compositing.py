@@ -1,7 +1,7 @@
 """The second pass of dubbing: painted faces are blended into their frames.
 
 Shape suffixes: F frames of a span, B batch, N landmarks, V corners, H height and W width of the frame, P side of
-the crop, 3 = RGB, 2 = (x, y) in crop px, 23 an affine matrix.
+the crop, 3 = RGB or (x, y, z), 2 = (x, y) in crop px, 23 an affine matrix.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def dubbed_frames(
 ) -> Iterator[np.ndarray]:
     """Every frame of the video in order: the frames of spans painted, the others unchanged.
 
-    `landmarks` (F, N, 2) and `regions` (F, V, 2) have an array for each span. Raises MediaError and OSError.
+    `landmarks` (F, N, 3) and `regions` (F, V, 2) have an array for each span. Raises MediaError and OSError.
     """
     frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
     position = 0
-    for span, new_FN2, regions_FV2 in zip(faces.spans, landmarks, regions, strict=True):
+    for span, new_FN3, regions_FV2 in zip(faces.spans, landmarks, regions, strict=True):
         between = itertools.islice(frames, span.start - position)
-        for frame in itertools.chain(between, _painted(frames, span, new_FN2, regions_FV2, painter)):
+        for frame in itertools.chain(between, _painted(frames, span, new_FN3, regions_FV2, painter)):
             yield frame
             on_frame()
         position = span.stop
@@ -49,14 +49,14 @@ def dubbed_frames(
 
 
 def _painted(
-    frames: Iterator[np.ndarray], span: FaceSpan, new_FN2: np.ndarray, regions_FV2: np.ndarray, painter: Painter
+    frames: Iterator[np.ndarray], span: FaceSpan, new_FN3: np.ndarray, regions_FV2: np.ndarray, painter: Painter
 ) -> Iterator[np.ndarray]:
     """Take the span's frames, which come next, and paint them in batches."""
-    for start in range(0, len(new_FN2), BATCH_FRAMES):
+    for start in range(0, len(new_FN3), BATCH_FRAMES):
         batch = np.s_[start : start + BATCH_FRAMES]
-        batch_frames = list(itertools.islice(frames, len(new_FN2[batch])))
+        batch_frames = list(itertools.islice(frames, len(new_FN3[batch])))
         crops_BPP3 = np.stack([crop.warp(frame, span.crop_23) for frame in batch_frames])
-        painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN2[batch], regions_FV2[batch])
+        painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN3[batch], regions_FV2[batch])
         for frame, painted_PP3, mask_PP in zip(batch_frames, painted_BPP3, mask_BPP, strict=True):
             yield paste(frame, painted_PP3, mask_PP, span.crop_23)
 

@@ -3,8 +3,8 @@
 The first pass finds the face (mytalk/dub/first_pass.py). Then the motion of the lower face is generated from speech
 (mytalk/dub/long_form.py). The second pass paints it frame by frame and blends it in (mytalk/dub/compositing.py).
 
-Shape suffixes: F frames at the video's rate, T frames at 25 Hz, N landmarks (478), K noised landmarks, R rigid
-landmarks, S audio samples, 2 = (x, y) in px of the span's crop.
+Shape suffixes: F frames at the video's rate, T frames at 25 Hz, N landmarks (478), K noised landmarks,
+S audio samples, 3 = (x, y, z) in px of the span's crop, 2 = (x, y) in the head's frame.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def write_motion(
     steps: int,
     on_window: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
-    """Landmarks with the lower face generated from speech (16 kHz), one (F, 478, 2) float32 array a span.
+    """Landmarks with the lower face generated from speech (16 kHz), one (F, 478, 3) float32 array a span.
 
     The model works at 25 Hz and gets the clip without its lower face. Its motion is resampled to the times of the
     frames in the head's frame, where the head stands still, so the head moves as it did. At 25 fps this is
@@ -110,16 +110,16 @@ def write_motion(
     from mytalk.dub import long_form
     from mytalk.networks.motion import SourceStretch
 
-    source = SourceStretch(person.landmarks_UN2, person.audio_S)
-    rigid_R2 = long_form.rigid_shape(source.landmarks_UN2)
+    source = SourceStretch(person.landmarks_UN3, person.audio_S)
+    head = long_form.person_head(source.landmarks_UN3)
     landmarks = []
     for span in faces.spans:
-        clip_TN2 = without_mouth(at_25_hz(span, faces.fps))
+        clip_TN3 = without_mouth(at_25_hz(span, faces.fps))
         span_speech_S = speech_of_span(span, faces.fps, speech_S)
-        generated_TN2 = long_form.generate(models.motion, clip_TN2, source, span_speech_S, seed, steps, on_window)
-        lower_TK2 = long_form.lower_face(generated_TN2, rigid_R2)
-        lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN2), faces.fps)
-        landmarks.append(long_form.with_lower_face(span.landmarks_FN2, lower_FK2, rigid_R2))
+        generated_TN3 = long_form.generate(models.motion, clip_TN3, source, span_speech_S, seed, steps, on_window)
+        lower_TK2 = long_form.lower_face(generated_TN3, head)
+        lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN3), faces.fps)
+        landmarks.append(long_form.with_lower_face(span.landmarks_FN3, lower_FK2, head))
     return landmarks
 
 
@@ -142,8 +142,8 @@ def render(
     from mytalk.face import region
     from mytalk.networks import appearance
 
-    painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN2)
-    regions = [region.regions(span.landmarks_FN2) for span in faces.spans]
+    painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN3)
+    regions = [region.regions(span.landmarks_FN3) for span in faces.spans]
     frames = compositing.dubbed_frames(faces, landmarks, regions, painter, on_frame)
     audio_S = cut_or_pad(speech_S, round(faces.frames / faces.fps * rate))
     media.write_video(out, frames, faces.fps, audio_S, rate, MARK, media.probe(faces.video).colour)

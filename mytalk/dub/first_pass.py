@@ -1,6 +1,6 @@
 """The first pass of dubbing: the frames of a video that show a face, in spans of one shot.
 
-Shape suffixes: F frames at the video's rate, N landmarks (478), 2 = (x, y), 23 an affine matrix.
+Shape suffixes: F frames at the video's rate, N landmarks (478), 3 = (x, y, z), 23 an affine matrix.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mytalk.command import UserError
 from mytalk.dub.retiming import interpolate
 from mytalk.face import crop
 from mytalk.face.shots import runs, shot_starts
+from mytalk.face.smooth import smooth
 from mytalk.face.track import find_faces
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class FaceSpan:
     start: int
     stop: int
     crop_23: np.ndarray
-    landmarks_FN2: np.ndarray
+    landmarks_FN3: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ def find_face_spans(
     track = find_faces(media.read_frames(video, fps, notes=notes), detector, on_frame)
     if not track.found_T.any():
         raise UserError(f"no face in {video}; name a video in which a face is seen from the front")
-    landmarks_FN2, found_F = fill_gaps(track.landmarks_TN2, track.found_T)
-    starts_F = shot_starts(landmarks_FN2, found_F)
+    landmarks_FN3, found_F = fill_gaps(track.landmarks_TN3, track.found_T)
+    starts_F = shot_starts(landmarks_FN3, found_F)
     long_runs = [(start, stop) for start, stop in runs(found_F, starts_F) if stop - start >= LEAST_FRAMES]
     if not long_runs:
         raise UserError(f"no face stays for {LEAST_FRAMES} frames in {video}; name a longer video")
-    spans = [_span(landmarks_FN2, *run) for run in long_runs]
+    spans = [_span(landmarks_FN3, *run, fps) for run in long_runs]
     return FirstPass(Path(video), fps, track.width, track.height, len(found_F), spans)
 
 
@@ -84,20 +85,21 @@ def frame_rate(video: Path) -> Fraction:
     return Fraction(fps).limit_denominator(1_000_000)
 
 
-def fill_gaps(landmarks_FN2: np.ndarray, found_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fill short gaps of the detector linearly where the same face stands on both sides; returns both arrays anew."""
-    landmarks_FN2, found_F = landmarks_FN2.copy(), found_F.copy()
+    landmarks_FN3, found_F = landmarks_FN3.copy(), found_F.copy()
     for start, stop in runs(~found_F, np.zeros(len(found_F), bool)):
         if start == 0 or stop == len(found_F) or stop - start > GAP_FRAMES:
             continue
-        ends_2N2 = landmarks_FN2[[start - 1, stop]]
-        if not shot_starts(ends_2N2, np.ones(2, bool))[1]:
+        ends_2N3 = landmarks_FN3[[start - 1, stop]]
+        if not shot_starts(ends_2N3, np.ones(2, bool))[1]:
             positions = np.arange(1, stop - start + 1) / (stop - start + 1)
-            landmarks_FN2[start:stop] = interpolate(ends_2N2, positions)
+            landmarks_FN3[start:stop] = interpolate(ends_2N3, positions)
             found_F[start:stop] = True
-    return landmarks_FN2, found_F
+    return landmarks_FN3, found_F
 
 
-def _span(landmarks_FN2: np.ndarray, start: int, stop: int) -> FaceSpan:
-    crop_23 = crop.canonical(landmarks_FN2[start:stop])
-    return FaceSpan(start, stop, crop_23, crop.apply(landmarks_FN2[start:stop], crop_23))
+def _span(landmarks_FN3: np.ndarray, start: int, stop: int, fps: Fraction) -> FaceSpan:
+    smoothed_FN3 = smooth(landmarks_FN3[start:stop], float(fps))
+    crop_23 = crop.canonical(smoothed_FN3)
+    return FaceSpan(start, stop, crop_23, crop.apply(smoothed_FN3, crop_23))

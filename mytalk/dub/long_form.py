@@ -1,7 +1,7 @@
 """Motion of any length and frame rate: windows of the motion model, blended and retimed in the head's frame.
 
-Shape suffixes: T frames, N all 478 landmarks, K noised landmarks, U source frames, R rigid landmarks,
-S audio samples (16 kHz), 2 = (x, y).
+Shape suffixes: T frames, N all 478 landmarks, K noised landmarks, U source frames,
+S audio samples (16 kHz), 2 = (x, y) in the head's frame, 3 = (x, y, z) in the crop.
 """
 
 from __future__ import annotations
@@ -34,47 +34,49 @@ def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tupl
 
 def generate(
     model: motion.MotionModel,
-    landmarks_TN2: np.ndarray,
+    landmarks_TN3: np.ndarray,
     source: motion.SourceStretch,
     audio_S: np.ndarray,
     seed: int,
     steps: int,
     on_window: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """`motion.generate` for a clip of any length: (T, 478, 2) float32, crop px.
+    """`motion.generate` for a clip of any length: (T, 478, 3) float32, crop px.
 
     A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
     trained on. They are joined by a linear cross-fade in the head's frame, where the head stands still.
     """
     parts = []
-    for start, stop in windows(len(landmarks_TN2), model.window_frames):
+    for start, stop in windows(len(landmarks_TN3), model.window_frames):
         speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
-        clip_TN2 = landmarks_TN2[start:stop]
-        parts.append((start, motion.generate(model, clip_TN2, source, speech_S, seed, steps)))
+        clip_TN3 = landmarks_TN3[start:stop]
+        parts.append((start, motion.generate(model, clip_TN3, source, speech_S, seed, steps)))
         on_window()
-    rigid_R2 = rigid_shape(source.landmarks_UN2)
+    head = person_head(source.landmarks_UN3)
     joined_TK2 = np.zeros((0, len(NOISED), 2))
-    for start, window_TN2 in parts:
-        joined_TK2 = _cross_fade(joined_TK2, lower_face(window_TN2, rigid_R2), start, overlap(model.window_frames))
-    return with_lower_face(landmarks_TN2, joined_TK2, rigid_R2)
+    for start, window_TN3 in parts:
+        joined_TK2 = _cross_fade(joined_TK2, lower_face(window_TN3, head), start, overlap(model.window_frames))
+    return with_lower_face(landmarks_TN3, joined_TK2, head)
 
 
-def rigid_shape(source_UN2: np.ndarray) -> torch.Tensor:
-    """The rigid points to which poses are fitted, in the head's frame: (R, 2) float64."""
-    points = _points(source_UN2)
-    return pose.rigid_shape(points, torch.ones(points.shape[:2], dtype=torch.float64))[0]
+def person_head(source_UN3: np.ndarray) -> pose.Head:
+    """The head of the person that a stretch shows, in float64, as a batch of one."""
+    points = _points(source_UN3)
+    return pose.person_head(points, torch.ones(points.shape[:2], dtype=torch.float64))
 
 
-def lower_face(landmarks_TN2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
+def lower_face(landmarks_TN3: np.ndarray, head: pose.Head) -> np.ndarray:
     """The noised points in the head's frame, where they are motion alone: (T, K, 2) float64."""
-    points = _points(landmarks_TN2)
-    return pose.fit(points, rigid_R2[None]).to_head(points[:, :, NOISED])[0].numpy()
+    points = _points(landmarks_TN3)
+    return pose.fit(points, head.rigid_BR3).to_head(points[:, :, NOISED], head.depth_BN[:, NOISED])[0].numpy()
 
 
-def with_lower_face(landmarks_TN2: np.ndarray, lower_TK2: np.ndarray, rigid_R2: torch.Tensor) -> np.ndarray:
-    """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 2) float32, crop px."""
-    placed = pose.fit(_points(landmarks_TN2), rigid_R2[None]).to_crop(torch.from_numpy(lower_TK2)[None])
-    out = np.array(landmarks_TN2, np.float32)
+def with_lower_face(landmarks_TN3: np.ndarray, lower_TK2: np.ndarray, head: pose.Head) -> np.ndarray:
+    """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 3) float32, crop px."""
+    placed = pose.fit(_points(landmarks_TN3), head.rigid_BR3).to_crop(
+        torch.from_numpy(lower_TK2)[None], head.depth_BN[:, NOISED]
+    )
+    out = np.array(landmarks_TN3, np.float32)
     out[:, NOISED] = placed[0].numpy()
     return out
 
@@ -89,5 +91,5 @@ def _cross_fade(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longes
     return np.concatenate([joined_TK2[: end - fade], between, next_TK2[end - start :]])
 
 
-def _points(landmarks_TN2: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(landmarks_TN2, np.float64))[None]
+def _points(landmarks_TN3: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(landmarks_TN3, np.float64))[None]

@@ -1,7 +1,7 @@
 """What the models see of the person to be dubbed: a stretch of motion with its speech, and pictures of the mouth.
 
 Shape suffixes: U frames of the stretch at 25 Hz, R references, N landmarks (478), H height, W width, S audio samples
-(16 kHz), 2 = (x, y) in crop px, 3 = RGB.
+(16 kHz), 3 = RGB, or (x, y, z) in crop px.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ REFERENCES = 25  # pictures of the mouth, as IP_LAP takes at inference
 class PersonReference:
     """Motion and speech of a stretch of a person's video at 25 Hz, and reference frames with their landmarks."""
 
-    landmarks_UN2: np.ndarray
+    landmarks_UN3: np.ndarray
     audio_S: np.ndarray  # U * 640 samples
     frames_RHW3: np.ndarray  # uint8 crops, 256 px
-    frame_landmarks_RN2: np.ndarray
+    frame_landmarks_RN3: np.ndarray
 
 
 def person_reference(faces: FirstPass, audio_S: np.ndarray) -> PersonReference:
@@ -37,18 +37,18 @@ def person_reference(faces: FirstPass, audio_S: np.ndarray) -> PersonReference:
     stretch and read from the video. Raises MediaError and OSError.
     """
     span = max(faces.spans, key=lambda span: span.stop - span.start)
-    landmarks_TN2 = at_25_hz(span, faces.fps)
+    landmarks_TN3 = at_25_hz(span, faces.fps)
     speech_S = speech_of_span(span, faces.fps, audio_S)
-    frames = min(len(landmarks_TN2), STRETCH_FRAMES)
+    frames = min(len(landmarks_TN3), STRETCH_FRAMES)
     start = _loudest(speech_S, frames)
     at_25 = start + np.linspace(0, frames - 1, min(frames, REFERENCES)).round()
-    last = len(span.landmarks_FN2) - 1
+    last = len(span.landmarks_FN3) - 1
     picked = sorted({min(round(k * float(faces.fps) / FRAME_HZ), last) for k in at_25})
     return PersonReference(
-        landmarks_UN2=landmarks_TN2[start : start + frames],
+        landmarks_UN3=landmarks_TN3[start : start + frames],
         audio_S=speech_S[start * SAMPLES_PER_FRAME : (start + frames) * SAMPLES_PER_FRAME],
         frames_RHW3=_crops(faces, span, picked),
-        frame_landmarks_RN2=span.landmarks_FN2[picked],
+        frame_landmarks_RN3=span.landmarks_FN3[picked],
     )
 
 

@@ -29,8 +29,8 @@ def interpolate(values_FX: np.ndarray, positions_T: np.ndarray) -> np.ndarray:
 
 
 def at_25_hz(span: FaceSpan, fps: Fraction) -> np.ndarray:
-    """A span's landmarks at 25 Hz from its first frame to its last or just past it: (T, 478, 2)."""
-    return interpolate(span.landmarks_FN2, np.arange(frames_at_25_hz(span, fps)) * float(fps / FRAME_HZ))
+    """A span's landmarks at 25 Hz from its first frame to its last or just past it: (T, 478, 3)."""
+    return interpolate(span.landmarks_FN3, np.arange(frames_at_25_hz(span, fps)) * float(fps / FRAME_HZ))
 
 
 def frames_at_25_hz(span: FaceSpan, fps: Fraction) -> int:

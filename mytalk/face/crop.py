@@ -3,11 +3,13 @@
 The same crop serves extraction, training, dubbing and scoring. A box that followed the face in every frame
 would carry the mouth's motion (the chin moves the box) into the landmarks; a fixed one cannot.
 
+It hangs on the forehead, the eyes and the nose bridge, never on mouth or chin.
+
 A crop is a 2 x 3 affine map from source px to crop px (scale and shift, no rotation). Coordinates are
 areas: 0 is a picture's left or top edge, its width or height the other; OpenCV, which counts pixel
 centres, is half a pixel off and converted to in `warp`.
 
-Shape suffixes: T frames, N landmarks, 2 = (x, y), 23 the affine matrix.
+Shape suffixes: T frames, N landmarks, 2 = (x, y), 3 = (x, y, z), 23 the affine matrix.
 """
 
 from __future__ import annotations
@@ -15,31 +17,52 @@ from __future__ import annotations
 import numpy as np
 
 from mytalk.face.landmarks import CROP_PX
+from mytalk.machine import one_thread
 
-MARGIN = 1.5  # side of the crop / side of the face's box
+MARGIN = 1.5  # side of the crop / side of the face
+FACE_CENTRE = (0.0, 62.0, 4.0)  # middle of the box around a mean face, px in the head's frame (27 people)
+FACE_SIDE_PX = 210.0  # its side there: with a standard deviation of 12 between people
 
 
-def canonical(landmarks_TN2: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
+@one_thread()
+def faces(landmarks_TN3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the face is in each frame and how large, whatever the mouth does: centres (T, 2) and sides (T,), px.
+
+    A mean head is fitted to the frame's rigid points (mytalk/face/pose.py).
+    """
+    import torch
+
+    from mytalk.face import pose
+
+    landmarks = torch.from_numpy(np.asarray(landmarks_TN3, np.float64))[None]
+    posed = pose.fit(landmarks, pose.MEAN_RIGID_R3[None])
+    x, y, z = FACE_CENTRE
+    centre_2 = torch.tensor([x, y], dtype=torch.float64).expand(1, len(landmarks_TN3), 1, 2)
+    centre_T2 = posed.to_crop(centre_2, torch.tensor([[z]], dtype=torch.float64))[0, :, 0, :2]
+    return centre_T2.numpy(), FACE_SIDE_PX * posed.scale_BT[0].numpy()
+
+
+def canonical(landmarks_TN3: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
     """The clip's crop as a float64 (2, 3) matrix, from its landmarks in source px.
 
-    Centre: the median of the frames' face boxes, so single bad frames do not move it. Side: MARGIN times
-    the median face box, or more where the head moves so far that nine in ten of the boxes would not fit.
+    Centre: the median over the frames, so single bad frames do not move it. Side: MARGIN times the median face, or more
+    where the head moves so far that nine in ten of the faces would not fit.
     """
-    points = np.asarray(landmarks_TN2, np.float64)
-    low_T2, high_T2 = points.min(axis=1), points.max(axis=1)
-    centre_2 = np.median((low_T2 + high_T2) / 2, axis=0)
-    face_px = np.median((high_T2 - low_T2).max(axis=1))
-    reach_T = np.maximum(centre_2 - low_T2, high_T2 - centre_2).max(axis=1)
-    side_px = max(MARGIN * face_px, 2 * float(np.quantile(reach_T, 0.9)))
+    centre_T2, side_T = faces(landmarks_TN3)
+    centre_2 = np.median(centre_T2, axis=0)
+    reach_T = np.abs(centre_T2 - centre_2).max(axis=1) + side_T / 2
+    side_px = max(MARGIN * float(np.median(side_T)), 2 * float(np.quantile(reach_T, 0.9)))
     scale = size_px / side_px
     shift_2 = size_px / 2 - scale * centre_2
     return np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
 
 
 def apply(points: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
-    """Points (..., 2) through the map, float32."""
-    matrix = np.asarray(crop_23, np.float64)
-    return (np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    """Points (..., 2) or (..., 3) through the map, float32. A depth is scaled as x and y are."""
+    matrix, points = np.asarray(crop_23, np.float64), np.asarray(points, np.float64)
+    moved = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    deep = points[..., 2:] * np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    return np.concatenate([moved, deep], axis=-1).astype(np.float32)
 
 
 def invert(crop_23: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a face detector is, and the list of those that `--detector` offers.
 
-Shape suffixes: H height, W width, N landmarks (478), 2 = (x, y) in px, 3 = RGB.
+Shape suffixes: H height, W width, N landmarks (478), 3 = (x, y, z) in px, or RGB.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Detector(Protocol):
         """Forget the frames seen so far. Called before every video, so that the order of videos changes nothing."""
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
-        """Landmarks (478, 2) float32 of the face in an RGB uint8 frame, or None where there is no face.
+        """Landmarks (478, 3) float32 of the face in an RGB uint8 frame, or None where there is no face.
 
         They are the points of MediaPipe's face mesh, in px: x runs from 0 at the frame's left edge to W at its
-        right edge, y likewise from the top.
+        right edge, y likewise from the top, z away from the camera with any zero.
         """
 
 

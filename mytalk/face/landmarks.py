@@ -1,7 +1,9 @@
 """The 478 points of the face mesh: which of them speech moves, and what is measured on them.
 
-Shape suffixes: B batch, T frames, N landmarks (478), K noised landmarks, 2 = (x, y) in crop pixels,
-x to the right, y down. "Left" and "right" are the image's.
+Axes: x to the right, y down, z away from the camera, all in crop pixels; z is relative: its zero is somewhere in the
+head. "Left" and "right" are the image's.
+
+Shape suffixes: B batch, T frames, N landmarks (478), K noised landmarks, 2 = (x, y), 3 = (x, y, z).
 """
 
 from __future__ import annotations
@@ -33,17 +35,20 @@ RIGID = [6, 8, 9, 10, 33, 67, 103, 109, 127, 133, 151, 168, 197, 263, 297, 332, 
 RIGID = sorted(RIGID)
 
 
-def opening(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """Mouth opening per frame, px: mean distance of three pairs on the inner lips. (..., N, 2) -> (...)."""
-    points = np.asarray(landmarks_TN2, dtype=np.float32)
+def opening(landmarks_TN: np.ndarray) -> np.ndarray:
+    """Mouth opening per frame as seen in the picture, px: mean distance of three pairs on the inner lips in x and y.
+
+    (..., N, 2 or 3) -> (...).
+    """
+    points = np.asarray(landmarks_TN, dtype=np.float32)[..., :2]
     upper = points[..., [a for a, _ in INNER_LIP_PAIRS], :]
     lower = points[..., [b for _, b in INNER_LIP_PAIRS], :]
     return np.linalg.norm(upper - lower, axis=-1).mean(axis=-1)
 
 
-def face_height(landmarks_TN2: np.ndarray) -> np.ndarray:
-    """Distance from the top of the forehead to the chin per frame, px. (..., N, 2) -> (...)."""
-    points = np.asarray(landmarks_TN2, dtype=np.float32)
+def face_height(landmarks_TN: np.ndarray) -> np.ndarray:
+    """Distance from the top of the forehead to the chin in x and y per frame, px. (..., N, 2 or 3) -> (...)."""
+    points = np.asarray(landmarks_TN, dtype=np.float32)[..., :2]
     return np.linalg.norm(points[..., FOREHEAD_TOP, :] - points[..., CHIN, :], axis=-1)
 
 
@@ -68,8 +73,8 @@ NOISED = _indices(
 CLEAN = sorted(set(range(COUNT)) - set(NOISED))
 
 
-def without_mouth(landmarks_TN2: np.ndarray) -> np.ndarray:
+def without_mouth(landmarks_TN3: np.ndarray) -> np.ndarray:
     """A copy whose noised points all lie at 0, so that no mistake in a model can reveal the true mouth."""
-    erased = landmarks_TN2.copy()
+    erased = landmarks_TN3.copy()
     erased[:, NOISED] = 0.0
     return erased

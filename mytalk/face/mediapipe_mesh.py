@@ -1,7 +1,7 @@
 """The detector `mediapipe`: MediaPipe's face mesh. No other file imports MediaPipe.
 
 MediaPipe (extra `landmarks`) is imported when a detector is created, so that training runs without it.
-Shape suffixes: H height, W width, N landmarks (478), 2 = (x, y) in px.
+Shape suffixes: H height, W width, N landmarks (478), 3 = (x, y, z) in px.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ class FaceDetector:
         self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
-        """Landmarks (478, 2) float32 px of the face in an RGB uint8 frame, or None without a face.
+        """Landmarks (478, 3) float32 px of the face in an RGB uint8 frame, or None without a face.
 
-        Pixels are areas: x runs from 0 at the frame's left edge to W at its right edge.
+        Pixels are areas: x runs from 0 at the frame's left edge to W at its right edge. z is away from the camera and
+        relative to the head; MediaPipe states it in units of the picture's width, in portrait too. The lips' x and y
+        are refined by a part of the network of their own, their z is the whole mesh's; the five points of an iris share
+        one z.
         """
         # Its parts log as they first run, the last of them at the first face.
         with contextlib.nullcontext() if self._seen_face else _quiet():
@@ -67,9 +70,9 @@ class FaceDetector:
         if not faces:
             return None
         height, width = frame_HW3.shape[:2]
-        points = np.array([(p.x, p.y) for p in faces[0].landmark], np.float32)
-        assert points.shape == (COUNT, 2)
-        return points * np.array([width, height], np.float32)
+        points = np.array([(p.x, p.y, p.z) for p in faces[0].landmark], np.float32)
+        assert points.shape == (COUNT, 3)
+        return points * np.array([width, height, width], np.float32)
 
 
 @contextlib.contextmanager

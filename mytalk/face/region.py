@@ -1,6 +1,7 @@
 """The region of a face that is blacked out and painted: the lower face, the same for any position of the jaw.
 
-Shape suffixes: T frames, N landmarks (478), V vertices of the region's polygon, 2 = (x, y) in crop px.
+Shape suffixes: T frames, N landmarks (478), V vertices of the region's polygon, 2 = (x, y) and
+3 = (x, y, z) in crop px.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ from mytalk.face import pose
 # Outline of the region, points of the face mesh: the jaw from cheek to cheek, and back below the nose.
 JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
 BELOW_NOSE = [426, 2, 206]
+OUTLINE = [*JAW, *BELOW_NOSE]
 NOSE_BASE = 2
 WIDER, LONGER = 1.06, 1.35  # the mean outline, enlarged about the nose: the widest opening lengthens it by 0.21
 LOWERED = 0.03  # share of the distance from nose to chin by which the region begins below the nose
 
 
-def regions(landmarks_TN2: np.ndarray) -> np.ndarray:
+def regions(landmarks_TN3: np.ndarray) -> np.ndarray:
     """The polygon that is blacked out and painted in each frame of a clip: (T, V, 2) crop px.
 
     From below the nose to below the chin, cheek to cheek (paper). It is the clip's mean lower face in the
     head's frame, enlarged to hold any position of the jaw, and moved with each frame's pose: the outline of
     the frame's own jaw would show how far its mouth is open.
     """
-    landmarks = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None]
-    everywhere = torch.ones(landmarks.shape[:2])
-    posed = pose.fit(landmarks, pose.rigid_shape(landmarks, everywhere))
-    mean_N2 = posed.to_head(landmarks)[0].mean(0)
-    polygon_V2 = enlarged(mean_N2)
-    return posed.to_crop(polygon_V2.expand(1, len(landmarks_TN2), -1, -1))[0].numpy()
+    landmarks = torch.from_numpy(np.asarray(landmarks_TN3, np.float32))[None]
+    head = pose.person_head(landmarks, torch.ones(landmarks.shape[:2]))
+    posed = pose.fit(landmarks, head.rigid_BR3)
+    mean_N2 = posed.to_head(landmarks, head.depth_BN)[0].mean(0)
+    polygon_V2 = enlarged(mean_N2).expand(1, len(landmarks_TN3), -1, -1)
+    return posed.to_crop(polygon_V2, head.depth_BN[:, OUTLINE])[0, :, :, :2].numpy()
 
 
 def enlarged(face_N2: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Runs of frames that show one face without a cut: the same rule for extraction and dubbing.
 
-Shape suffixes: T frames, N landmarks, 2 = (x, y) in px.
+Shape suffixes: T frames, N landmarks, 2 = (x, y), 3 = (x, y, z) in px.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ JUMP = 0.5  # of the face's side, between two frames: no head moves so fast, so 
 ZOOM = 1.4  # ratio of face sides between two frames, likewise
 
 
-def face_boxes(landmarks_TN2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def face_boxes(landmarks_TN3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres (T, 2) and sides (T,) in px of the landmarks' bounding boxes."""
-    low_T2, high_T2 = landmarks_TN2.min(axis=1), landmarks_TN2.max(axis=1)
+    low_T2, high_T2 = landmarks_TN3[..., :2].min(axis=1), landmarks_TN3[..., :2].max(axis=1)
     return (low_T2 + high_T2) / 2, (high_T2 - low_T2).max(axis=1)
 
 
-def shot_starts(landmarks_TN2: np.ndarray, found_T: np.ndarray) -> np.ndarray:
+def shot_starts(landmarks_TN3: np.ndarray, found_T: np.ndarray) -> np.ndarray:
     """(T,) bool: True where the face jumps or changes size as only a cut can make it."""
-    centre_T2, side_T = face_boxes(landmarks_TN2)
+    centre_T2, side_T = face_boxes(landmarks_TN3)
     starts_T = np.zeros(len(found_T), bool)
     both = found_T[1:] & found_T[:-1]
     smaller = np.minimum(side_T[1:], side_T[:-1])

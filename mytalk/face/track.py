@@ -1,6 +1,6 @@
 """The face in every frame of a video: the one loop of extraction, dubbing and scoring.
 
-Shape suffixes: T frames, N landmarks (478), H height, W width, 2 = (x, y) in px, 3 = RGB.
+Shape suffixes: T frames, N landmarks (478), H height, W width, 3 = (x, y, z) in px, or RGB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mytalk.face.landmarks import COUNT
 class FaceTrack:
     """The landmarks of every frame in its px, zeros where no face was found, and the size of the frames in px."""
 
-    landmarks_TN2: np.ndarray  # float32
+    landmarks_TN3: np.ndarray  # float32
     found_T: np.ndarray  # bool
     width: int
     height: int
@@ -38,6 +38,6 @@ def find_faces(
         height, width = frame_HW3.shape[:2]
         points.append(detector.detect(frame_HW3))
         on_frame()
-    no_face = np.zeros((COUNT, 2), np.float32)
-    landmarks_TN2 = np.array([no_face if p is None else p for p in points], np.float32).reshape(-1, COUNT, 2)
-    return FaceTrack(landmarks_TN2, np.array([p is not None for p in points], bool), width, height)
+    no_face = np.zeros((COUNT, 3), np.float32)
+    landmarks_TN3 = np.array([no_face if p is None else p for p in points], np.float32).reshape(len(points), COUNT, 3)
+    return FaceTrack(landmarks_TN3, np.array([p is not None for p in points], bool), width, height)

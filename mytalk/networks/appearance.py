@@ -9,7 +9,7 @@ Outside the region the frame is kept, so only a window round it is read and pain
 in crop px (the crop is 256 x 256) where nothing else is said; "window px" are those of the network's pictures.
 
 Shape suffixes: B batch, R references, T frames, N 478 landmarks, V vertices of the region's polygon, H height,
-W width, D features, 3 = RGB, 2 = (x, y).
+W width, D features, 3 = RGB or (x, y, z), 2 = (x, y).
 """
 
 from __future__ import annotations
@@ -332,22 +332,22 @@ class Discriminator(nn.Module):
 class Painter:
     """Paints the frames of a clip with one person's references, which are encoded once.
 
-    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN2` their landmarks;
+    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN3` their landmarks;
     any number, of any of their clips.
     """
 
-    def __init__(self, generator: Generator, references_RHW3: np.ndarray, reference_landmarks_RN2: np.ndarray):
+    def __init__(self, generator: Generator, references_RHW3: np.ndarray, reference_landmarks_RN3: np.ndarray):
         self.generator, self.config = generator, generator.config
         self.device = next(generator.parameters()).device
         with torch.no_grad():
-            lips_R3HW, inside_R1HW, _ = self._windows(np.asarray(references_RHW3), regions(reference_landmarks_RN2))
+            lips_R3HW, inside_R1HW, _ = self._windows(np.asarray(references_RHW3), regions(reference_landmarks_RN3))
             self.lips = generator.encode_lips(keep_region(lips_R3HW, inside_R1HW)[None])
 
     @torch.no_grad()
     def paint(
-        self, frames_BHW3: np.ndarray, landmarks_BN2: np.ndarray, regions_BV2: np.ndarray
+        self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Give frames the lower face of `landmarks_BN2`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
+        """Give frames the lower face of `landmarks_BN3`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
 
         `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
         over 20 px round it, and over 8 px towards a side of the window that lies inside the crop, so that no
@@ -356,7 +356,7 @@ class Painter:
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
-        image_B3HW = landmark_dots(self._points(landmarks_BN2, corner_B2, config.step_px), config.shape)
+        image_B3HW = landmark_dots(self._points(landmarks_BN3[..., :2], corner_B2, config.step_px), config.shape)
         painted_B3HW = self.generator.paint(image_B3HW, self.lips, black_out(frame_B3HW, inside_B1HW)).float()
         if config.step_px > 1:
             painted_B3HW = F.interpolate(painted_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)

@@ -5,7 +5,8 @@ denoiser, and the identity loss compares its embedding of the source with that o
 paper does not give its architecture. Default: Transformer blocks with average pooling over time, trained to
 tell people apart on landmark clips (train/recipes/identity.py).
 
-Shape suffixes: B batch, T frames, N landmarks (478), D features, E embedding, 2 = (x, y).
+Shape suffixes: B batch, T frames, N landmarks (478), D features, E embedding, 2 = (x, y) in the head's
+frame (mytalk/face/pose.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mytalk.face import pose
 from mytalk.face.landmarks import COUNT
 from mytalk.networks import weights
 from mytalk.networks.conformer import Block, check_sizes
@@ -44,11 +44,6 @@ class IdentityConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self.width, self.heads, self.kernel)
-
-
-def to_head(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Clips in crop px -> in the head's frame of each clip's own rigid shape: the input of the encoder."""
-    return pose.fit(landmarks_BTN2, pose.rigid_shape(landmarks_BTN2, mask_BT)).to_head(landmarks_BTN2)
 
 
 class IdentityEncoder(nn.Module):

@@ -5,7 +5,8 @@ noised ("partially noised landmark"). The person's own way of moving comes from 
 landmarks, encoded and attended to in every block.
 
 Shape suffixes: B batch, T frames, N all 478 landmarks, K noised landmarks, C clean landmarks, U source
-frames, M condition tokens, D features, S audio samples, 2 = (x, y).
+frames, M condition tokens, D features, S audio samples, 2 = (x, y) in the head's frame (mytalk/face/pose.py),
+3 = (x, y, z) in the crop.
 """
 
 from __future__ import annotations
@@ -68,17 +69,18 @@ class Prepared:
     motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
     seen_BTF: torch.Tensor  # features of the clean side, see `clean_features`
     source_BUF: torch.Tensor  # the source stretch: residual of every landmark
-    shape_BF: torch.Tensor  # the person's mean face
+    shape_BF: torch.Tensor  # the person's mean face: x, y, z of every landmark
     mean_BK2: torch.Tensor
+    depth_BK: torch.Tensor  # of the noised landmarks, the person's mean, px
     head_BTN2: torch.Tensor  # the clip in the head's frame, px
     source_head_BUN2: torch.Tensor  # the source in the head's frame, px: the input of the identity encoder
     pose: pose.Pose
 
 
 def prepare(
-    landmarks_BTN2: torch.Tensor,
+    landmarks_BTN3: torch.Tensor,
     mask_BT: torch.Tensor,
-    source_BUN2: torch.Tensor,
+    source_BUN3: torch.Tensor,
     source_mask_BU: torch.Tensor,
     config: MotionConfig,
 ) -> Prepared:
@@ -87,20 +89,21 @@ def prepare(
     The mean is the source's, so the clip's own mouth enters `motion_BTK2` alone.
     """
     unit_px = config.unit_px
-    rigid_BR2 = pose.rigid_shape(source_BUN2, source_mask_BU)
-    clip_pose, source_pose = pose.fit(landmarks_BTN2, rigid_BR2), pose.fit(source_BUN2, rigid_BR2)
-    source = source_pose.to_head(source_BUN2)
+    head = pose.person_head(source_BUN3, source_mask_BU)
+    clip_pose, source_pose = pose.fit(landmarks_BTN3, head.rigid_BR3), pose.fit(source_BUN3, head.rigid_BR3)
+    source = source_pose.to_head(source_BUN3, head.depth_BN)
     weight_BU = source_mask_BU / source_mask_BU.sum(1, keepdim=True)
     mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
-    head_BTN2 = clip_pose.to_head(landmarks_BTN2)
+    head_BTN2 = clip_pose.to_head(landmarks_BTN3, head.depth_BN)
     residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
     upper_BTF = residual_BTN2[:, :, CLEAN].flatten(2)
     return Prepared(
         motion_BTK2=residual_BTN2[:, :, NOISED],
-        seen_BTF=clean_features(upper_BTF, clip_pose.features(landmarks_BTN2), mask_BT, config),
+        seen_BTF=clean_features(upper_BTF, clip_pose.features(), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
-        shape_BF=mean_BN2.flatten(1) / SHAPE_UNIT_PX,
+        shape_BF=torch.cat([mean_BN2, head.depth_BN[..., None]], dim=-1).flatten(1) / SHAPE_UNIT_PX,
         mean_BK2=mean_BN2[:, NOISED],
+        depth_BK=head.depth_BN[:, NOISED],
         head_BTN2=head_BTN2,
         source_head_BUN2=source,
         pose=clip_pose,
@@ -110,7 +113,7 @@ def prepare(
 def clean_features(
     upper_BTF: torch.Tensor, pose_BTF: torch.Tensor, mask_BT: torch.Tensor, config: MotionConfig
 ) -> torch.Tensor:
-    """The features of the clean side that the network gets: upper face and pose, (B, T, 2 C + 5).
+    """The features of the clean side that the network gets: upper face and pose, (B, T, 2 C + 6).
 
     With `upper_face: landmarks` all of it, as the paper draws it. A face mesh moves as one, though: from the
     clean points of MediaPipe the original mouth's opening can be read (see docs/decisions.md), and a model
@@ -124,10 +127,10 @@ def clean_features(
     return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
 
 
-def restore(motion_BTK2: torch.Tensor, prepared: Prepared, landmarks_BTN2: torch.Tensor, unit_px: float):
-    """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 2)."""
-    out = landmarks_BTN2.clone()
-    out[:, :, NOISED] = prepared.pose.to_crop(motion_BTK2 * unit_px + prepared.mean_BK2[:, None])
+def restore(motion_BTK2: torch.Tensor, prepared: Prepared, landmarks_BTN3: torch.Tensor, unit_px: float):
+    """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 3)."""
+    out = landmarks_BTN3.clone()
+    out[:, :, NOISED] = prepared.pose.to_crop(motion_BTK2 * unit_px + prepared.mean_BK2[:, None], prepared.depth_BK)
     return out
 
 
@@ -185,7 +188,7 @@ class MotionModel(nn.Module):
         self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
         self.speech_blocks = nn.ModuleList(Block(*block) for _ in range(config.speech_layers))
         self.source_in = nn.Linear(2 * COUNT, width)
-        self.shape_in = nn.Linear(2 * COUNT, width)
+        self.shape_in = nn.Linear(3 * COUNT, width)
         if config.extractor_width:
             self.known_in = nn.Linear(config.extractor_width, width)
         self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
@@ -274,41 +277,41 @@ class MotionModel(nn.Module):
 class SourceStretch:
     """Another stretch of the person who is generated, which shows their way of moving."""
 
-    landmarks_UN2: np.ndarray  # crop px
+    landmarks_UN3: np.ndarray  # crop px
     audio_S: np.ndarray | None = None  # its speech, U * 640 samples; None is silence
 
     def samples(self) -> np.ndarray:
         """The speech, silence as zeros. Raises ValueError where its length is not that of the landmarks."""
-        frames = len(self.landmarks_UN2)
+        frames = len(self.landmarks_UN3)
         return _checked_audio(np.zeros(frames * SAMPLES_PER_FRAME) if self.audio_S is None else self.audio_S, frames)
 
 
 @torch.no_grad()
 def generate(
     model: MotionModel,
-    landmarks_TN2: np.ndarray,
+    landmarks_TN3: np.ndarray,
     source: SourceStretch,
     audio_S: np.ndarray,
     seed: int,
     steps: int = 30,
     extractor: IdentityEncoder | None = None,
 ) -> np.ndarray:
-    """Landmarks of a clip with its lower face generated from speech: (T, 478, 2) float32, crop px.
+    """Landmarks of a clip with its lower face generated from speech: (T, 478, 3) float32, crop px.
 
-    Of `landmarks_TN2` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
+    Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
     The start noise is drawn from `seed`. `extractor` is used instead of the model's own identity encoder, which a
     model in training does not hold. Raises ValueError for audio of another length.
     """
-    frames = len(landmarks_TN2)
+    frames = len(landmarks_TN3)
     audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
     device = model.out.weight.device
 
     def batch_of_one(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
 
-    clip_BTN2, source_BUN2 = batch_of_one(landmarks_TN2), batch_of_one(source.landmarks_UN2)
-    mask_BT, source_mask_BU = torch.ones_like(clip_BTN2[..., 0, 0]), torch.ones_like(source_BUN2[..., 0, 0])
-    prepared = prepare(clip_BTN2, mask_BT, source_BUN2, source_mask_BU, model.config)
+    clip_BTN3, source_BUN3 = batch_of_one(landmarks_TN3), batch_of_one(source.landmarks_UN3)
+    mask_BT, source_mask_BU = torch.ones_like(clip_BTN3[..., 0, 0]), torch.ones_like(source_BUN3[..., 0, 0])
+    prepared = prepare(clip_BTN3, mask_BT, source_BUN3, source_mask_BU, model.config)
     speech_BTD = model.encode_speech(batch_of_one(audio_S), mask_BT)
     extractor = extractor or model.extractor
     known_BUD = extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None
@@ -321,7 +324,7 @@ def generate(
         return model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
     motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps)
-    return restore(motion_BTK2, prepared, clip_BTN2, model.config.unit_px)[0].cpu().numpy()
+    return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
 
 
 def _checked_audio(audio_S: np.ndarray, frames: int) -> np.ndarray:

@@ -6,7 +6,7 @@ distance over offsets and the confidence those of their `syncnet_python`. Landma
 and the networks, are our own.
 
 Shape suffixes: B batch, T video frames (25 Hz), W windows (T - w + 1), N landmarks (478), F features, D embedding,
-S audio samples (640 T), O offsets, 2 = (x, y).
+S audio samples (640 T), O offsets, 2 = (x, y), 3 = (x, y, z).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
 from mytalk.networks import speech_features, weights
 from mytalk.networks.conformer import FeedForward
-from mytalk.networks.identity import to_head
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
@@ -80,11 +80,11 @@ class SyncNet(nn.Module):
         self.lips = WindowEncoder(2 * len(MOUTH), config)
         self.voice = WindowEncoder(speech_features.MEL_PER_FRAME * speech_features.BANDS, config)
 
-    def mouth(self, landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Landmarks in crop px (B, T, N, 2), their valid frames in `mask_BT` -> unit vectors (B, W, D)."""
+    def mouth(self, landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Landmarks in crop px (B, T, N, 3), their valid frames in `mask_BT` -> unit vectors (B, W, D)."""
         if mask_BT is None:
-            mask_BT = torch.ones_like(landmarks_BTN2[..., 0, 0])
-        return self.lips(lip_motion(landmarks_BTN2, mask_BT).flatten(2))
+            mask_BT = torch.ones_like(landmarks_BTN3[..., 0, 0])
+        return self.lips(lip_motion(landmarks_BTN3, mask_BT).flatten(2))
 
     def speech(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:
         """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `speech_features.log_mel`."""
@@ -94,21 +94,21 @@ class SyncNet(nn.Module):
 
     def forward(
         self,
-        landmarks_BTN2: torch.Tensor,
+        landmarks_BTN3: torch.Tensor,
         mask_BT: torch.Tensor,
         audio_BS: torch.Tensor,
         voice_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(mouth, speech), both (B, W, D): the whole network in one call."""
-        return self.mouth(landmarks_BTN2, mask_BT), self.speech(audio_BS, voice_B)
+        return self.mouth(landmarks_BTN3, mask_BT), self.speech(audio_BS, voice_B)
 
 
-def lip_motion(landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def lip_motion(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """The 40 points of the lips in the head's frame, minus their mean over the clip: (B, T, 40, 2).
 
     Without the person's mean the two-way accuracy on unseen people is higher (docs/log.md).
     """
-    lips = to_head(landmarks_BTN2, mask_BT)[:, :, MOUTH]
+    lips = pose.to_own_head(landmarks_BTN3, mask_BT)[:, :, MOUTH]
     weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
     return (lips - (lips * weight_BT[..., None, None]).sum(1, keepdim=True)) / UNIT_PX
 
@@ -125,7 +125,7 @@ class SyncScore:
 
 @torch.no_grad()
 def distances(
-    model: SyncNet, landmarks_TN2: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+    model: SyncNet, landmarks_TN3: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
 ) -> np.ndarray:
     """Mean distance of mouth and speech at every offset up to `reach_frames` either way: (2 reach_frames + 1,).
 
@@ -133,16 +133,16 @@ def distances(
     where both exist count; `syncnet_python` pads the ends with zeros instead. Raises ValueError for a clip with
     too few windows, or with speech of another length.
     """
-    frames = len(landmarks_TN2)
+    frames = len(landmarks_TN3)
     if len(audio_S) != frames * SAMPLES_PER_FRAME:
         raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
     least = reach_frames + model.config.window_frames
     if frames < least:
         raise ValueError(f"{frames} frames are too few for offsets up to {reach_frames}: {least} are needed")
     weight = next(model.parameters())
-    landmarks_BTN2 = torch.from_numpy(np.asarray(landmarks_TN2, np.float32))[None].to(weight)
+    landmarks_BTN3 = torch.from_numpy(np.asarray(landmarks_TN3, np.float32))[None].to(weight)
     audio_BS = torch.from_numpy(np.asarray(audio_S, np.float32))[None].to(weight)
-    mouth_WD, speech_WD = model.mouth(landmarks_BTN2)[0], model.speech(audio_BS)[0]
+    mouth_WD, speech_WD = model.mouth(landmarks_BTN3)[0], model.speech(audio_BS)[0]
     means = []
     for offset in range(-reach_frames, reach_frames + 1):
         before, after = max(0, offset), max(0, -offset)
@@ -153,19 +153,19 @@ def distances(
 
 
 def score(
-    model: SyncNet, landmarks_TN2: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+    model: SyncNet, landmarks_TN3: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
 ) -> SyncScore:
-    """The score of a clip: landmarks (T, 478, 2) in crop px, speech (T * 640,). Raises as `distances` does.
+    """The score of a clip: landmarks (T, 478, 3) in crop px, speech (T * 640,). Raises as `distances` does.
 
     A positive offset means that the speech is that many frames ahead of the mouth (the sign of `syncnet_python`).
     """
-    of_offset_O = distances(model, landmarks_TN2, audio_S, reach_frames)
+    of_offset_O = distances(model, landmarks_TN3, audio_S, reach_frames)
     best = int(of_offset_O.argmin())
     return SyncScore(
         distance=float(of_offset_O[best]),
         confidence=float(np.median(of_offset_O) - of_offset_O[best]),
         offset_frames=best - reach_frames,
-        windows=len(landmarks_TN2) - model.config.window_frames + 1,
+        windows=len(landmarks_TN3) - model.config.window_frames + 1,
     )
 
 

@@ -86,17 +86,17 @@ def test_landmarks_lie_where_the_clip_has_them(drawn):
     for place, moment in enumerate(moments(len(landmarks))):
         shown = tile(picture, 0, place)
         for index in (0, 17, 61, 291, 13, 14):
-            x, y = np.floor(landmarks[moment, index] * TILE / CROP_PX).astype(int)
+            x, y = np.floor(landmarks[moment, index, :2] * TILE / CROP_PX).astype(int)
             assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.LIPS, 110).any(), (place, index)
         for index in (10, 33, 263, 152):
-            x, y = np.floor(landmarks[moment, index] * TILE / CROP_PX).astype(int)
+            x, y = np.floor(landmarks[moment, index, :2] * TILE / CROP_PX).astype(int)
             assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.DOTS, 110).any(), (place, index)
 
 
 def test_the_mouth_fills_its_tile(drawn):
     """The moment's own lips in the middle of the second strip, with their dots on them, at one scale for the clip."""
     manifest, row, picture = drawn
-    lips = reader.read_landmarks(manifest, row)[:, OUTER_LIP]
+    lips = reader.read_landmarks(manifest, row)[:, OUTER_LIP, :2]
     side = show.MOUTH_WIDE * float(np.ptp(lips, axis=1).max())
     for place, moment in enumerate(moments(len(lips))):
         shown = tile(picture, 1, place)
@@ -137,7 +137,7 @@ def test_the_wave_and_the_opening_are_on_one_axis(drawn, monkeypatch):
     frames = len(landmarks)
     talks = (np.arange(frames) >= 10) & (np.arange(frames) < 20)
     still = np.repeat(landmarks[:1], frames, axis=0)
-    still[talks, 14] += (0, 30)
+    still[talks, 14] += (0, 30, 0)
     speech = np.repeat(talks, SAMPLES_PER_FRAME) * 0.4 * np.sin(np.arange(frames * SAMPLES_PER_FRAME))
     monkeypatch.setattr(reader, "read_landmarks", lambda *_: still)
     monkeypatch.setattr(reader, "read_audio", lambda *_: speech.astype(np.float32))

@@ -50,7 +50,7 @@ def shaken(module):
 
 
 def talking(frames: int = 30, seed: int = 4, gain_px: float = 12.0) -> np.ndarray:
-    """(T, 478, 2) px: a face with a jaw that falls as the mouth opens, on a head that sways."""
+    """(T, 478, 3) px: a face with a jaw that falls as the mouth opens, on a head that sways."""
     random = np.random.default_rng(seed)
     face = talkers.outlined(talkers.base_face(random))
     landmarks, _ = talkers.clip(random, face, gain_px, frames)
@@ -77,5 +77,5 @@ def referred(examples: AppearanceExamples, slot: int) -> tuple[int, int, list[in
     """(row, frame, frames of the references) of a slot."""
     example = examples.windows.example(slot)
     row, frame, _ = example.window
-    landmarks = np.zeros((int(examples.windows.frames[row]), 478, 2), np.float32)
+    landmarks = np.zeros((int(examples.windows.frames[row]), 478, 3), np.float32)
     return row, frame, examples.reference_frames(slot, example, landmarks)

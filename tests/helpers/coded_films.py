@@ -29,10 +29,10 @@ GREY, PER_PX = 40, 6  # brightness of a closed mouth, and of each px of opening
 STEPS = "2"
 
 
-def coded(landmarks_TN2: np.ndarray, person: int = 0) -> np.ndarray:
+def coded(landmarks_TN3: np.ndarray, person: int = 0) -> np.ndarray:
     """Frames whose disc is as bright as the mouth is open."""
-    made = np.full((len(landmarks_TN2), CROP_PX, CROP_PX, 3), 128, np.uint8)
-    made[:, 100:220, 60:200] = (GREY + PER_PX * opening(landmarks_TN2)).round().clip(0, 255)[:, None, None, None]
+    made = np.full((len(landmarks_TN3), CROP_PX, CROP_PX, 3), 128, np.uint8)
+    made[:, 100:220, 60:200] = (GREY + PER_PX * opening(landmarks_TN3)).round().clip(0, 255)[:, None, None, None]
     return made
 
 

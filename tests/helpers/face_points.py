@@ -10,9 +10,9 @@ from tests.helpers import talkers
 
 
 def faces(seed: int, frames: int = 5) -> torch.Tensor:
-    """(1, T, 478, 2) float64 px: a face that moves and changes at every point."""
+    """(1, T, 478, 3) float64 px: a face that moves and changes at every point."""
     random = np.random.default_rng(seed)
-    return torch.from_numpy(talkers.base_face(random) + random.normal(0, 3, (1, frames, COUNT, 2)))
+    return torch.from_numpy(talkers.base_face(random) + random.normal(0, 3, (1, frames, COUNT, 3)))
 
 
 def ones(*shape: int) -> torch.Tensor:

@@ -32,11 +32,11 @@ def padded(batch: MotionBatch, frames: int, source_frames: int) -> MotionBatch:
 
     return replace(
         batch,
-        landmarks_BTN2=more(batch.landmarks_BTN2, frames, 256.0),
+        landmarks_BTN3=more(batch.landmarks_BTN3, frames, 256.0),
         mask_BT=more(batch.mask_BT, frames, 0.0),
         audio_BS=more(batch.audio_BS, frames * SAMPLES_PER_FRAME, 0.0),
         noise_BTK2=more(batch.noise_BTK2, frames, 5.0),
-        source_BUN2=more(batch.source_BUN2, source_frames, 256.0),
+        source_BUN3=more(batch.source_BUN3, source_frames, 256.0),
         source_mask_BU=more(batch.source_mask_BU, source_frames, 0.0),
         source_audio_BS=more(batch.source_audio_BS, source_frames * SAMPLES_PER_FRAME, 0.0),
     )

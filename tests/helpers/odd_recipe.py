@@ -104,7 +104,7 @@ class OddRecipe(Recipe):
             self.ranks.stop.received = "SIGTERM"
         power_BT = batch.audio_BS.unflatten(1, (batch.mask_BT.shape[1], -1)).square().mean(-1)
         loudness_BT5 = nn.functional.pad(power_BT, (2, 2)).unfold(1, 5, 1)
-        lips_BT = batch.landmarks_BTN2[:, :, INNER_LIP, 1]
+        lips_BT = batch.landmarks_BTN3[:, :, INNER_LIP, 1]
         opening_BT = (lips_BT.amax(-1) - lips_BT.amin(-1)) / 10
         error_BT = (networks["odd"](loudness_BT5).to(opening_BT.dtype) - opening_BT).square() * batch.mask_BT
         loss_B = error_BT.sum(1) / batch.mask_BT.sum(1)

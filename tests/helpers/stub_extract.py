@@ -19,8 +19,8 @@ import webdataset.writer  # before the fork: it is slow to import
 
 from data_pipeline.extract import command as extract
 from mytalk import atomic, command
-from mytalk.face import mediapipe_mesh
-from mytalk.face.landmarks import COUNT
+from mytalk.face import crop, mediapipe_mesh, pose
+from mytalk.face.landmarks import COUNT, RIGID
 from tests.helpers import numbered
 
 FACELESS = 200
@@ -39,9 +39,15 @@ class StubDetector:
         number = numbered.number(frame)
         if number >= FACELESS or number == MISSING:
             return None
-        angle = np.linspace(0, 2 * np.pi, COUNT, endpoint=False)
-        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * 16
-        return (ring + np.array([32 + number / 50, 32])).astype(np.float32)
+        return face_at(32 + number / 50, 32)
+
+
+def face_at(x: float, y: float, side_px: float = 32) -> np.ndarray:
+    """A ring of landmarks of that width about a place, with the rigid points of a mean head: (478, 3) float32 px."""
+    angle = np.linspace(0, 2 * np.pi, COUNT, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1) * (side_px / 2)
+    ring[RIGID] = (pose.MEAN_RIGID_R3.numpy() - crop.FACE_CENTRE) * (side_px / crop.FACE_SIDE_PX)
+    return (ring + np.array([x, y, 0])).astype(np.float32)
 
 
 def corpus(folder: Path) -> Path:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.talkers import LOWER, Sample, base_face, clip, outlined, pictures, sample, write_shards
+from benchmarks.talkers import LOWER, Sample, base_face, clip, outlined, pictures, sample, turned, write_shards
 from data_pipeline.shards import checksums
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from tests.helpers.manifests import place_of
 
-__all__ = ["LOWER", "base_face", "clip", "outlined", "overwrite", "pictures", "write"]
+__all__ = ["LOWER", "base_face", "clip", "outlined", "overwrite", "pictures", "turned", "write"]
 
 
 def write(
@@ -38,25 +38,25 @@ def write(
 
     def samples() -> Iterator[Sample]:
         for person, (split, index) in enumerate(names):
-            corpus, face_N2 = corpora[person % len(corpora)], base_face(random)
-            face_N2 = outlined(face_N2) if video else face_N2
+            corpus, face_N3 = corpora[person % len(corpora)], base_face(random)
+            face_N3 = outlined(face_N3) if video else face_N3
             gain_px = 6 + 10 * random.random()
             for number in range(clips_each):
                 length = frames + int(random.integers(0, 9))
-                landmarks_TN2, audio_S = clip(random, face_N2, gain_px, length)
+                landmarks_TN3, audio_S = clip(random, face_N3, gain_px, length)
                 key, shown = f"{split}{index}-{number}", None
                 if video:
-                    shown = media.encode_frames(pictures(landmarks_TN2, np.random.default_rng([8, person])))
-                yield sample(split, corpus, f"{corpus}/{split}{index}", key, landmarks_TN2, audio_S, shown)
+                    shown = media.encode_frames(pictures(landmarks_TN3, np.random.default_rng([8, person])))
+                yield sample(split, corpus, f"{corpus}/{split}{index}", key, landmarks_TN3, audio_S, shown)
 
     write_shards(folder, samples(), per_shard, "tests/helpers/talkers.py")
     return folder
 
 
-def overwrite(manifest: Manifest, row: int, landmarks_TN2: np.ndarray) -> None:
+def overwrite(manifest: Manifest, row: int, landmarks_TN3: np.ndarray) -> None:
     """Put other landmarks into a clip's place in its shard."""
-    path, offset, size = place_of(manifest, row, "landmarks", 0, len(landmarks_TN2))
-    data = landmarks_TN2.astype("<f2").tobytes()
+    path, offset, size = place_of(manifest, row, "landmarks", 0, len(landmarks_TN3))
+    data = landmarks_TN3.astype("<f2").tobytes()
     assert len(data) == size
     with open(path, "r+b") as handle:
         handle.seek(offset)

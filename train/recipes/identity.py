@@ -4,7 +4,8 @@ Trained like a face recogniser, with a margin softmax (CosFace, Wang et al. 2018
 classifier stays behind, and the embedding has to serve for people who were never seen. (The paper says of its
 extractor's training no more than that it knows people from their landmarks.)
 
-Shape suffixes: B batch, T frames, N landmarks (478), P people, E embedding, C clips, 2 = (x, y).
+Shape suffixes: B batch, T frames, N landmarks (478), P people, E embedding, C clips, 3 = (x, y, z), 2 = (x, y) in the
+head's frame.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError, ReadRequest
 from mytalk import config
+from mytalk.face import pose
 from mytalk.intervals import against_chance, proven
 from mytalk.networks import identity
 from mytalk.networks.identity import MEASURED, IdentityConfig, IdentityEncoder
@@ -88,10 +90,10 @@ class Classifier(nn.Module):
         self.encoder.centre(mean_face_N2)
         self.people_PE = nn.Parameter(torch.randn(people, model.embedding))
 
-    def forward(self, landmarks_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(self, landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """Landmarks in crop px -> cosines between each example and each person, (B, P)."""
-        embedding_BE = self.encoder(identity.to_head(landmarks_BTN2, mask_BT), mask_BT)
-        with torch.autocast(landmarks_BTN2.device.type, enabled=False):  # cosines near 1 need their digits
+        embedding_BE = self.encoder(pose.to_own_head(landmarks_BTN3, mask_BT), mask_BT)
+        with torch.autocast(landmarks_BTN3.device.type, enabled=False):  # cosines near 1 need their digits
             return embedding_BE.to(self.people_PE.dtype) @ F.normalize(self.people_PE, dim=-1).T
 
 
@@ -189,11 +191,11 @@ class IdentityRecipe(Recipe):
         whole = [torch.from_numpy(points.astype(np.float32)) for points in found if isinstance(points, np.ndarray)]
         if not whole and isinstance(found[0], ClipError):
             raise found[0]
-        landmarks_BTN2 = torch.stack(whole)
-        return identity.to_head(landmarks_BTN2, torch.ones_like(landmarks_BTN2[..., 0, 0])).mean((0, 1))
+        landmarks_BTN3 = torch.stack(whole)
+        return pose.to_own_head(landmarks_BTN3, torch.ones_like(landmarks_BTN3[..., 0, 0])).mean((0, 1))
 
     def read(self, row: int, stop: int | None = None) -> torch.Tensor:
-        """The first `stop` frames of a clip, or all: (T, N, 2)."""
+        """The first `stop` frames of a clip, or all: (T, N, 3)."""
         return torch.from_numpy(reader.read_landmarks(self.manifest, row, 0, stop))
 
     def players(self) -> dict[str, Player]:
@@ -211,16 +213,16 @@ class IdentityRecipe(Recipe):
         }
 
     def loss(self, networks: Networks, batch: IdentityBatch) -> torch.Tensor:
-        cosine_BP = networks["identity"](batch.landmarks_BTN2, batch.mask_BT)
+        cosine_BP = networks["identity"](batch.landmarks_BTN3, batch.mask_BT)
         return cosface(cosine_BP, batch.person_B, self.settings.scale, self.settings.margin)
 
     def embeddings(self, encoder: IdentityEncoder, rows: list[int], ranks: Ranks) -> tuple[np.ndarray, list[int]]:
         """Of whole clips, (C, E), and their rows; a damaged one is left out."""
 
         def embed(index: int) -> torch.Tensor:
-            landmarks_BTN2 = self.read(rows[index])[None].to(ranks.device)
-            mask_BT = torch.ones_like(landmarks_BTN2[..., 0, 0])
-            return encoder(identity.to_head(landmarks_BTN2, mask_BT), mask_BT)[0]
+            landmarks_BTN3 = self.read(rows[index])[None].to(ranks.device)
+            mask_BT = torch.ones_like(landmarks_BTN3[..., 0, 0])
+            return encoder(pose.to_own_head(landmarks_BTN3, mask_BT), mask_BT)[0]
 
         with torch.no_grad():
             found_CE, read_C = validation.of_clips(embed, self.manifest.column("frames")[rows], ranks)

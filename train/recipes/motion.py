@@ -134,7 +134,7 @@ class MotionRecipe(Recipe):
         }
 
     def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
-        made = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, self.model)
+        made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None
         if extractor:
             extractor.to(batch.noise_BTK2)  # where and in what the batch is
@@ -183,22 +183,22 @@ class MotionRecipe(Recipe):
             place = windows.target(windows.whole(row))
             source = windows.source(0, place)
             try:
-                truth_TN2 = reader.read_landmarks(self.manifest, *place)
+                truth_TN3 = reader.read_landmarks(self.manifest, *place)
                 audio_S = reader.read_audio(self.manifest, *place)
-                source_UN2 = reader.read_landmarks(self.manifest, *source)
+                source_UN3 = reader.read_landmarks(self.manifest, *source)
                 source_audio_S = reader.read_audio(self.manifest, *source)
             except ClipError:  # a damaged clip has no picture
                 continue
-            result_TN2 = motion.generate(
+            result_TN3 = motion.generate(
                 model,
-                truth_TN2,
-                motion.SourceStretch(source_UN2, source_audio_S),
+                truth_TN3,
+                motion.SourceStretch(source_UN3, source_audio_S),
                 audio_S,
                 seed=0,
                 steps=self.settings.sampling_steps,
                 extractor=self.extractor,
             )
-            shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN2, result_TN2)
+            shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN3, result_TN3)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:

@@ -12,10 +12,10 @@ TRUTH, RESULT = (90, 200, 120), (255, 150, 60)
 INK, GRID = (190, 190, 190), (60, 60, 60)
 
 
-def landmark_tile(landmarks_N2: np.ndarray, colour: tuple[int, int, int], size_px: int = 192) -> np.ndarray:
+def landmark_tile(landmarks_N: np.ndarray, colour: tuple[int, int, int], size_px: int = 192) -> np.ndarray:
     """One face as dots on black, the mouth coloured: (size, size, 3) uint8."""
     tile = np.zeros((size_px, size_px, 3), np.uint8)
-    places = np.round(np.asarray(landmarks_N2) * (size_px / CROP_PX)).astype(int)
+    places = np.round(np.asarray(landmarks_N)[:, :2] * (size_px / CROP_PX)).astype(int)
     inside = ((places >= 0) & (places < size_px)).all(axis=1)
     tile[places[inside, 1], places[inside, 0]] = (170, 170, 170)
     mouth = [index for index in MOUTH if inside[index]]
@@ -23,16 +23,16 @@ def landmark_tile(landmarks_N2: np.ndarray, colour: tuple[int, int, int], size_p
     return tile
 
 
-def compare(truth_TN2: np.ndarray, result_TN2: np.ndarray, columns: int = 6) -> np.ndarray:
+def compare(truth_TN3: np.ndarray, result_TN3: np.ndarray, columns: int = 6) -> np.ndarray:
     """A strip of moments, truth above, result below, and both mouth-opening curves: (H, W, 3) uint8."""
-    moments = np.linspace(0, len(truth_TN2) - 1, columns).round().astype(int)
+    moments = np.linspace(0, len(truth_TN3) - 1, columns).round().astype(int)
     rows = [
         np.concatenate([landmark_tile(landmarks[i], colour) for i in moments], axis=1)
-        for landmarks, colour in ((truth_TN2, TRUTH), (result_TN2, RESULT))
+        for landmarks, colour in ((truth_TN3, TRUTH), (result_TN3, RESULT))
     ]
-    curves = {TRUTH: opening(truth_TN2), RESULT: opening(result_TN2)}
+    curves = {TRUTH: opening(truth_TN3), RESULT: opening(result_TN3)}
     return np.concatenate(
-        [*rows, curve_plot(curves, np.arange(len(truth_TN2)) / FRAME_HZ, "s", rows[0].shape[1])], axis=0
+        [*rows, curve_plot(curves, np.arange(len(truth_TN3)) / FRAME_HZ, "s", rows[0].shape[1])], axis=0
     )
 
 

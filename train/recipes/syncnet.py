@@ -143,7 +143,7 @@ class SyncRecipe(Recipe):
         }
 
     def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
-        mouth, speech = networks["syncnet"](batch.landmarks_BTN2, batch.mask_BT, batch.audio_BS, batch.voice_B)
+        mouth, speech = networks["syncnet"](batch.landmarks_BTN3, batch.mask_BT, batch.audio_BS, batch.voice_B)
         valid_BW = batch.mask_BT.unfold(1, self.settings.model.window_frames, 1).amin(-1) > 0
         with torch.autocast(mouth.device.type, enabled=False):  # near the end of training, cosines differ by little
             return pair_loss(mouth, speech, valid_BW, self.settings.min_shift_frames, self.settings.scale)
@@ -184,9 +184,9 @@ class SyncRecipe(Recipe):
             if both < self.settings.model.window_frames + syncnet.REACH_FRAMES:
                 continue
             with contextlib.suppress(ClipError):  # a damaged clip has no picture
-                landmarks_TN2 = reader.read_landmarks(self.manifest, row, 0, both)
+                landmarks_TN3 = reader.read_landmarks(self.manifest, row, 0, both)
                 curves = {
-                    colour: syncnet.distances(model, landmarks_TN2, reader.read_audio(self.manifest, speaker, 0, both))
+                    colour: syncnet.distances(model, landmarks_TN3, reader.read_audio(self.manifest, speaker, 0, both))
                     for colour, speaker in ((pictures.TRUTH, row), (pictures.RESULT, other))
                 }
                 key = self.manifest.at(row, "key")

@@ -62,9 +62,9 @@ def test_references_may_be_those_that_differ_most(recipe, by):
     for slot in range(30):
         example = examples.windows.example(slot)
         count = int(examples.windows.frames[example.window.row])
-        landmarks = np.repeat(random.normal(128, 40, (1, 478, 2)), count, 0).astype(np.float32)
+        landmarks = np.repeat(talkers.base_face(random)[None], count, 0).astype(np.float32)
         turned, opened = np.arange(count) % 4 == 1, np.arange(count) % 4 == 2
-        landmarks[turned] = (landmarks[turned] - 128) @ np.array([[0.98, 0.2], [-0.2, 0.98]], np.float32) + 128
+        landmarks[turned] = talkers.turned(landmarks[turned], np.full(turned.sum(), 0.2))
         landmarks[opened[:, None] & np.isin(np.arange(478), MOUTH)[None]] += 9
         wanted = turned if by == "pose" else opened
         if wanted[example.window.start]:
@@ -109,7 +109,7 @@ def test_a_batch_shows_the_clips_own_frame(recipe):
 
     landmarks = reader.read_landmarks(recipe.examples.manifest, row)[frame]
     pixels = reader.read_video(recipe.examples.manifest, row, [frame])[0]
-    mouth_x, mouth_y = landmarks[OUTER_LIP].mean(0).round().astype(int)
+    mouth_x, mouth_y = landmarks[OUTER_LIP, :2].mean(0).round().astype(int)
     step = recipe.settings.model.step_px
     near = pixels[mouth_y - step : mouth_y + step, mouth_x - step : mouth_x + step].reshape(-1, 3)
     assert (near.min(0) - 12 <= shown.numpy()).all()

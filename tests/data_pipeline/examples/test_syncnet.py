@@ -24,7 +24,7 @@ def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
     whole = make(list(range(12)))
     for numbers in ([5], [11, 2], [7, 0, 3]):
         made = make(numbers)
-        for name in ("landmarks_BTN2", "mask_BT", "audio_BS", "voice_B", "starts_B"):
+        for name in ("landmarks_BTN3", "mask_BT", "audio_BS", "voice_B", "starts_B"):
             assert torch.equal(getattr(made, name), getattr(whole, name)[numbers]), name
         assert made.keys_B == [whole.keys_B[n] for n in numbers]
     assert whole.mask_BT.sum(1).min() < 44, "some clips are shorter than the stretch"
@@ -35,7 +35,7 @@ def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
 def test_an_examples_mouth_and_speech_are_of_the_same_frames(recipe):
     """The talkers' mouths open with the loudness of their speech, so the two go together frame by frame."""
     batch = recipe.examples(list(range(8)))
-    for landmarks, audio, mask in zip(batch.landmarks_BTN2, batch.audio_BS, batch.mask_BT):
+    for landmarks, audio, mask in zip(batch.landmarks_BTN3, batch.audio_BS, batch.mask_BT):
         frames = int(mask.sum())
         loudness = audio.unflatten(0, (-1, SAMPLES_PER_FRAME)).square().mean(1).sqrt()
         assert np.corrcoef(loudness[:frames], opening(landmarks[:frames].numpy()))[0, 1] > 0.8

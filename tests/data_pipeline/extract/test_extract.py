@@ -26,6 +26,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop
+from mytalk.face.landmarks import NOISED, RIGID
 from tests.helpers import numbered, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
@@ -492,8 +493,7 @@ def test_the_crop_and_its_landmarks_agree():
         radius = side_px / 20 + 2
         blob = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 2 / radius**2)
         picture[:] = (255 * blob)[..., None]
-        box = rng.uniform(-0.5, 0.5, (478, 2)) * side_px + at
-        matrix = crop.canonical(box[None], 256)
+        matrix = crop.canonical(stub_extract.face_at(*at, side_px)[None], 256)
         got = crop.warp(picture, matrix)[..., 0].astype(float)
         centre_y, centre_x = np.mgrid[:256, :256] + 0.5
         found = np.array([(got * centre_x).sum(), (got * centre_y).sum()]) / got.sum()
@@ -506,11 +506,15 @@ def test_the_crop_holds_a_moving_head_and_ignores_a_stray_frame():
     assert ring is not None
     still = np.repeat(ring[None], 50, 0)
     matrix = crop.canonical(still, 256)
-    inside = crop.apply(still, matrix)
-    assert np.ptp(inside[0], axis=0).max() == pytest.approx(256 / crop.MARGIN, rel=1e-3)
+    inside = crop.apply(still, matrix)[..., :2]
+    rigid_px = np.ptp(still[0, RIGID, 0])  # the ring between the rigid points is no wider than the face
+    assert np.ptp(inside[0, RIGID, 0]) == pytest.approx(256 / crop.MARGIN * rigid_px / 32, rel=1e-3)
     stray = still.copy()
     stray[7] += 300
+    other_mouth = still.copy()
+    other_mouth[:, NOISED] += np.random.default_rng(0).normal(0, 9, (50, len(NOISED), 3)).astype(np.float32)
+    assert (crop.canonical(other_mouth, 256) == matrix).all(), "it hangs on no point of the lower face"
     np.testing.assert_allclose(crop.canonical(stray, 256), matrix, rtol=1e-6)
     moving = still + np.linspace(-40, 40, 50)[:, None, None]
-    inside = crop.apply(moving, crop.canonical(moving, 256))
+    inside = crop.apply(moving, crop.canonical(moving, 256))[..., :2]
     assert ((inside >= 0) & (inside <= 256)).all(axis=(1, 2)).mean() >= 0.85

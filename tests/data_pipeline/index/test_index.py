@@ -70,7 +70,7 @@ def clip(seed: int, frames: int = 30, **facts) -> dict[str, bytes]:
     random = np.random.default_rng(seed)
     audio = random.uniform(-0.5, 0.5, frames * 640)
     return {
-        "lm.npy": members.landmarks_npy(random.uniform(0, 256, (frames, 478, 2))),
+        "lm.npy": members.landmarks_npy(random.uniform(0, 256, (frames, 478, 3))),
         "wav": members.audio_wav(audio),
         "meta.json": json.dumps({"identity": f"p{seed // 2}", **facts}).encode(),
     }
@@ -197,24 +197,24 @@ def test_a_tar_elsewhere_is_named_whole(tmp_path):
     indexed(out, tar, *OPTIONS)
     manifest = Manifest.load(out)
     assert manifest.shard_file("motion", 0).name == str(tar)
-    assert reader.read_landmarks(manifest, 0).shape == (30, 478, 2)
+    assert reader.read_landmarks(manifest, 0).shape == (30, 478, 3)
 
 
-NPY, SILENCE = npy(np.zeros((30, 478, 2), np.float16)), members.audio_wav(np.zeros(30 * 640))
+NPY, SILENCE = npy(np.zeros((30, 478, 3), np.float16)), members.audio_wav(np.zeros(30 * 640))
 BROKEN = {
     "no-landmarks": ({"lm.npy": None}, "no_landmarks"),
     "no-audio": ({"wav": None}, "no_audio"),
-    "fp32": ({"lm.npy": npy(np.zeros((30, 478, 2), np.float32))}, "landmarks_dtype"),
-    "big-endian": ({"lm.npy": npy(np.zeros((30, 478, 2), ">f2"))}, "landmarks_dtype"),
+    "fp32": ({"lm.npy": npy(np.zeros((30, 478, 3), np.float32))}, "landmarks_dtype"),
+    "big-endian": ({"lm.npy": npy(np.zeros((30, 478, 3), ">f2"))}, "landmarks_dtype"),
     "pickled": ({"lm.npy": npy(np.array([{"a": 1}], dtype=object))}, "landmarks_dtype"),
     "points": ({"lm.npy": npy(np.zeros((30, 468, 2), np.float16))}, "landmarks_shape"),
     "flat": ({"lm.npy": npy(np.zeros(30, np.float16))}, "landmarks_shape"),
-    "none": ({"lm.npy": npy(np.zeros((0, 478, 2), np.float16))}, "landmarks_shape"),
-    "fortran": ({"lm.npy": npy(np.asfortranarray(np.zeros((30, 478, 2), np.float16)))}, "landmarks_shape"),
-    "huge": ({"lm.npy": NPY.replace(b"(30, 478, 2), }" + b" " * 9, b"(30000000000, 478, 2), }")}, "landmarks_shape"),
+    "none": ({"lm.npy": npy(np.zeros((0, 478, 3), np.float16))}, "landmarks_shape"),
+    "fortran": ({"lm.npy": npy(np.asfortranarray(np.zeros((30, 478, 3), np.float16)))}, "landmarks_shape"),
+    "huge": ({"lm.npy": NPY.replace(b"(30, 478, 3), }" + b" " * 9, b"(30000000000, 478, 3), }")}, "landmarks_shape"),
     "negative": ({"lm.npy": NPY.replace(b"(30, ", b"(-3, ")}, "landmarks_shape"),
-    "cut": ({"lm.npy": npy(np.zeros((30, 478, 2), np.float16))[:-2]}, "landmarks_shape"),
-    "nan": ({"lm.npy": npy(np.full((30, 478, 2), np.nan, np.float16))}, "landmarks_not_finite"),
+    "cut": ({"lm.npy": npy(np.zeros((30, 478, 3), np.float16))[:-2]}, "landmarks_shape"),
+    "nan": ({"lm.npy": npy(np.full((30, 478, 3), np.nan, np.float16))}, "landmarks_not_finite"),
     "empty": ({"lm.npy": b""}, "landmarks_npy"),
     "text": ({"lm.npy": b"no array" * 40}, "landmarks_npy"),
     "deep": ({"lm.npy": b"\x93NUMPY\x01\x00\xf0\x00" + b"(" * 240}, "landmarks_npy"),
@@ -409,7 +409,7 @@ def test_whatever_bytes_change_the_walk_ends_in_rows_or_a_reason(tmp_path_factor
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_whatever_an_array_claims_it_is_read_or_gets_a_reason(data):
-    header = bytearray(npy(np.zeros((2, 478, 2), np.float16)))
+    header = bytearray(npy(np.zeros((2, 478, 3), np.float16)))
     for _ in range(data.draw(st.integers(1, 4))):
         header[data.draw(st.integers(0, 79))] = data.draw(st.integers(0, 255))
     try:
@@ -725,7 +725,7 @@ def test_two_corpora_are_merged_and_dealt(corpora, tmp_path):
         row = side.column("key").tolist().index(key)
         length, start = int(batch.mask_BT[place].sum()), int(batch.starts_B[place])
         whole = np.load(io.BytesIO(reader.read_member(side, row, "landmarks"))).astype(np.float32)
-        np.testing.assert_array_equal(batch.landmarks_BTN2[place, :length], whole[start : start + length])
+        np.testing.assert_array_equal(batch.landmarks_BTN3[place, :length], whole[start : start + length])
     pictures = AppearanceExamples(
         merged, SamplingConfig(where="video_size > 0"), AppearanceConfig(), ReferenceConfig(2, 3)
     )

@@ -65,7 +65,7 @@ RECIPES: dict[str, Callable[[Manifest, SamplingConfig], Examples]] = {
 }
 ONE_CORPUS, TWO_CORPORA = ("test",), ("b", "a")
 DRAWN = SamplingConfig(seed=3)
-FRAME_BYTES, LANDMARKS_HEADER, AUDIO_FRAME_BYTES, AUDIO_HEADER = 1912, 128, 1280, 44  # as members are laid out
+FRAME_BYTES, LANDMARKS_HEADER, AUDIO_FRAME_BYTES, AUDIO_HEADER = 2868, 128, 1280, 44  # as members are laid out
 
 
 def write(folder: Path, people: dict[str, int], corpora: tuple[str, ...] = ONE_CORPUS, video: bool = True) -> Path:
@@ -90,8 +90,8 @@ def content(batch: Batch, place: int) -> dict:
     held = {name: tensor[place] for name, tensor in batch.tensors().items()}
     frames = int(held["mask_BT"].sum()) if "mask_BT" in held else 0
     source = int(held["source_mask_BU"].sum()) if "source_mask_BU" in held else 0
-    lengths = {"landmarks_BTN2": frames, "mask_BT": frames, "noise_BTK2": frames, "audio_BS": frames * 640}
-    lengths |= {"source_BUN2": source, "source_mask_BU": source, "source_audio_BS": source * 640}
+    lengths = {"landmarks_BTN3": frames, "mask_BT": frames, "noise_BTK2": frames, "audio_BS": frames * 640}
+    lengths |= {"source_BUN3": source, "source_mask_BU": source, "source_audio_BS": source * 640}
     cut = {name: value[: lengths[name]] if name in lengths else value for name, value in held.items()}
     return {"key": batch.keys_B[place], **cut}
 
@@ -452,7 +452,7 @@ def test_an_annotated_offset_shifts_the_sound_and_keeps_windows_where_it_is(shar
                 heard = expected(str(made.at(source.row, "key")), source.start, source.stop)
                 assert torch.equal(batch.source_audio_BS[0, : len(heard)], heard)
             points = reader.read_landmarks(plain, place.row, place.start, place.stop)
-            assert torch.equal(batch.landmarks_BTN2[0, :length], torch.from_numpy(points)), "pictures are not shifted"
+            assert torch.equal(batch.landmarks_BTN3[0, :length], torch.from_numpy(points)), "pictures are not shifted"
     assert len(met) == 12
     for recipe in ("identity", "appearance"):
         assert RECIPES[recipe](made, DRAWN).selection.digest == RECIPES[recipe](plain, DRAWN).selection.digest

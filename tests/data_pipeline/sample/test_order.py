@@ -228,9 +228,9 @@ def consumed(batches) -> dict[int, dict]:
             out[slot] = {
                 "key": batch.keys_B[i],
                 "start": batch.starts_B[i],
-                "landmarks": batch.landmarks_BTN2[i, :frames],
+                "landmarks": batch.landmarks_BTN3[i, :frames],
                 "audio": batch.audio_BS[i, : frames * SAMPLES_PER_FRAME],
-                "source": batch.source_BUN2[i, :source],
+                "source": batch.source_BUN3[i, :source],
                 "heard": batch.source_audio_BS[i, : source * SAMPLES_PER_FRAME],
                 "voice": batch.voice_B[i],
                 "t": batch.t_B[i],
@@ -398,15 +398,15 @@ def test_an_example_holds_what_its_window_says(examples, talkers):
         assert batch.starts_B[i] == start
         assert batch.mask_BT[i].tolist() == [1.0] * length + [0.0] * (batch.mask_BT.shape[1] - length)
         whole = torch.from_numpy(reader.read_landmarks(talkers, row))
-        assert torch.equal(batch.landmarks_BTN2[i, :length], whole[start:stop])
-        assert (batch.landmarks_BTN2[i, length:] == whole[stop - 1]).all()
+        assert torch.equal(batch.landmarks_BTN3[i, :length], whole[start:stop])
+        assert (batch.landmarks_BTN3[i, length:] == whole[stop - 1]).all()
         speech = torch.from_numpy(reader.read_audio(talkers, row))
         span = slice(start * SAMPLES_PER_FRAME, stop * SAMPLES_PER_FRAME)
         assert torch.equal(batch.audio_BS[i, : length * SAMPLES_PER_FRAME], speech[span])
         assert not batch.audio_BS[i, length * SAMPLES_PER_FRAME :].any()
         assert not batch.noise_BTK2[i, length:].any()
         own = torch.from_numpy(reader.read_landmarks(talkers, source))[first:last]
-        assert torch.equal(batch.source_BUN2[i, : last - first], own)
+        assert torch.equal(batch.source_BUN3[i, : last - first], own)
         heard = torch.from_numpy(reader.read_audio(talkers, source, first, last))
         assert torch.equal(batch.source_audio_BS[i, : len(heard)], heard)
     noise = torch.cat([examples([n]).noise_BTK2.flatten() for n in range(20)])

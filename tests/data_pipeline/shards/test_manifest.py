@@ -62,7 +62,7 @@ def test_the_columns_equal_the_members(manifest):
         assert facts["stop_frame"] - facts["start_frame"] == frames
         points = np.load(io.BytesIO(reader.read_member(manifest, index, "landmarks")), allow_pickle=False)
         assert points.dtype == np.float16
-        assert points.shape == (frames, 478, 2)
+        assert points.shape == (frames, 478, 3)
         with wave.open(io.BytesIO(reader.read_member(manifest, index, "audio"))) as sound:
             assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16_000)
             assert sound.getnframes() == frames * 640
@@ -103,7 +103,7 @@ def test_windows_equal_parts_of_whole_reads(folder, data):
     pcm = reader.read_member(manifest, index, "audio")[44:]
     sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
     np.testing.assert_array_equal(reader.read_audio(manifest, index, start, stop), sound[start * 640 : stop * 640])
-    assert place_of(manifest, index, "landmarks", start, stop)[2] == (stop - start) * 478 * 4
+    assert place_of(manifest, index, "landmarks", start, stop)[2] == (stop - start) * 478 * 6
     assert place_of(manifest, index, "audio", start, stop)[2] == (stop - start) * 1280
 
 
@@ -157,10 +157,10 @@ def test_damaged_shards_are_content_errors(folder, tmp_path):
     with pytest.raises(reader.ClipError) as caught:
         reader.read_landmarks(manifest, 0)
     assert caught.value.reason == "not_finite"
-    bad[offset + size - 2 : offset + size] = np.float16(-65504).tobytes()  # left of the crop, and all that fp16 holds
+    bad[offset + size - 2 : offset + size] = np.float16(-65504).tobytes()  # near the camera, and all that fp16 holds
     path.write_bytes(bad)
     checksums.write(path, copy / "motion-000000.crc")
-    assert reader.read_landmarks(manifest, 0)[-1, -1, 1] == -65504
+    assert reader.read_landmarks(manifest, 0)[-1, -1, 2] == -65504
     os.truncate(path, offset + 100)
     with pytest.raises(reader.ClipError) as caught:
         reader.read_landmarks(manifest, 0)
@@ -241,7 +241,7 @@ def test_what_is_missing_or_of_another_format_is_refused_with_the_command(folder
     copy = copy_of(folder, tmp_path)
     header = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(command.UserError, match="format 99, this version reads 2; extract again"):
+    with pytest.raises(command.UserError, match="format 99, this version reads 3; extract again"):
         Manifest.load(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(command.UserError, match="not JSON"):

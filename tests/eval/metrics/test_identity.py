@@ -13,12 +13,12 @@ from tests.helpers.coded_films import IDENTITY
 from tests.helpers.faces import WAVE, opened
 
 
-def cosine(encoder, source_UN2: np.ndarray, landmarks_TN2: np.ndarray, detected_T: np.ndarray | None = None) -> float:
+def cosine(encoder, source_UN3: np.ndarray, landmarks_TN3: np.ndarray, detected_T: np.ndarray | None = None) -> float:
     """The metric of a row with these landmarks."""
-    detected_T = np.ones(len(landmarks_TN2), bool) if detected_T is None else detected_T
-    no_frames = np.zeros((len(landmarks_TN2), 0, 0, 3), np.uint8)
-    truth = Truth(no_frames, source_UN2, np.zeros(0), source_UN2)
-    video = DetectedVideo(no_frames, landmarks_TN2, detected_T)
+    detected_T = np.ones(len(landmarks_TN3), bool) if detected_T is None else detected_T
+    no_frames = np.zeros((len(landmarks_TN3), 0, 0, 3), np.uint8)
+    truth = Truth(no_frames, source_UN3, np.zeros(0), source_UN3)
+    video = DetectedVideo(no_frames, landmarks_TN3, detected_T)
     return identity_cosine(Comparison(truth, video, Evaluators(identity=encoder)))
 
 

@@ -17,21 +17,21 @@ from tests.helpers.faces import WAVE, opened, similarity, still, turning
 TRUTH = similarity(opened(WAVE), 1.01 * np.exp(0.05j), 1 + 2j)
 
 
-def pair(truth_TN2: np.ndarray, result_TN2: np.ndarray) -> LipPair:
+def pair(truth_TN3: np.ndarray, result_TN3: np.ndarray) -> LipPair:
     """Truth and row on a head that does not move."""
-    return LipPair(truth_TN2, result_TN2, np.ones(len(truth_TN2)))
+    return LipPair(truth_TN3, result_TN3, np.ones(len(truth_TN3)))
 
 
-def detected(truth_TN2: np.ndarray, result_TN2: np.ndarray, detected_T: np.ndarray | None = None) -> dict[str, float]:
+def detected(truth_TN3: np.ndarray, result_TN3: np.ndarray, detected_T: np.ndarray | None = None) -> dict[str, float]:
     """The lip metrics of a row with these landmarks."""
-    detected_T = np.ones(len(result_TN2), bool) if detected_T is None else detected_T
-    no_frames = np.zeros((len(truth_TN2), 0, 0, 3), np.uint8)
-    truth = Truth(no_frames, truth_TN2, np.zeros(0), truth_TN2)
-    return measure(lips.METRICS, Comparison(truth, DetectedVideo(no_frames, result_TN2, detected_T)))
+    detected_T = np.ones(len(result_TN3), bool) if detected_T is None else detected_T
+    no_frames = np.zeros((len(truth_TN3), 0, 0, 3), np.uint8)
+    truth = Truth(no_frames, truth_TN3, np.zeros(0), truth_TN3)
+    return measure(lips.METRICS, Comparison(truth, DetectedVideo(no_frames, result_TN3, detected_T)))
 
 
 def test_lmd_of_landmarks_shifted_by_3_and_4_px_is_5() -> None:
-    assert lips.lmd_px(pair(still(30), still(30) + np.array([3.0, 4.0]))) == pytest.approx(5)
+    assert lips.lmd_px(pair(still(30), still(30) + np.array([3.0, 4.0, 12.0]))) == pytest.approx(5)
 
 
 def test_lmd_counts_the_lips_alone() -> None:
@@ -44,7 +44,7 @@ def test_a_mouth_that_opens_twice_as_far_correlates_fully_and_errs_by_the_openin
     scores = measure(LANDMARK_METRICS, pair(opened(WAVE), opened(2 * WAVE)))
     assert scores["opening_correlation"] == pytest.approx(1)
     assert scores["opening_error_px"] == pytest.approx(WAVE.mean(), rel=1e-5)
-    height = np.linalg.norm(still(1)[0, 10] - still(1)[0, 152])
+    height = np.linalg.norm((still(1)[0, 10] - still(1)[0, 152])[:2])
     assert scores["opening_error_pct"] == pytest.approx(100 * WAVE.mean() / height, rel=1e-5)
 
 
@@ -81,7 +81,9 @@ def test_landmarks_of_another_length_or_not_finite_are_refused() -> None:
 def test_moving_turning_and_scaling_the_row_changes_no_lip_metric() -> None:
     plain = detected(TRUTH, opened(2 * WAVE))
     moved = detected(TRUTH, similarity(opened(2 * WAVE), 1.3 * np.exp(0.4j), 20 - 30j))
+    yawed = detected(TRUTH, turning(opened(2 * WAVE)))
     assert moved == pytest.approx(plain, rel=1e-5)
+    assert yawed == pytest.approx(plain, rel=1e-5)
     assert plain["lmd_px"] > 0.1
 
 
@@ -95,7 +97,7 @@ def test_turning_and_moving_the_truth_changes_no_lip_metric() -> None:
 
 def test_a_mouth_moved_on_its_face_by_3_and_4_px_is_5_px_away_wherever_the_head_is() -> None:
     moved = opened(WAVE)
-    moved[:, MOUTH] += [3.0, 4.0]
+    moved[:, MOUTH, :2] += [3.0, 4.0]
     scores = detected(opened(WAVE), similarity(moved, 0.5 * np.exp(1j), 7))
     assert scores["lmd_px"] == pytest.approx(5, rel=1e-4)
     assert scores["opening_error_px"] == pytest.approx(0, abs=1e-3)

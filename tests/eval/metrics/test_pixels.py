@@ -60,11 +60,11 @@ def test_ssim_is_the_mean_over_frames_however_they_are_divided(monkeypatch) -> N
 def test_the_box_is_fixed_round_all_the_lips_and_inside_the_picture() -> None:
     landmarks = opened(WAVE)
     rows_px, columns_px = pixels.mouth_box(landmarks, (256, 256))
-    low, high = landmarks[:, MOUTH].min((0, 1)), landmarks[:, MOUTH].max((0, 1))
+    low, high = landmarks[:, MOUTH, :2].min((0, 1)), landmarks[:, MOUTH, :2].max((0, 1))
     margin = 0.25 * (high[0] - low[0])
     assert [columns_px.start, rows_px.start] == pytest.approx(low - margin, abs=1)
     assert [columns_px.stop, rows_px.stop] == pytest.approx(high + margin, abs=1)
-    at_edge = pixels.mouth_box(landmarks - low, (256, 256))
+    at_edge = pixels.mouth_box(landmarks - [*low, 0], (256, 256))
     assert at_edge[0].start == at_edge[1].start == 0
     beyond = pixels.mouth_box(landmarks + 300, (256, 256))
     assert all(side.stop == 256 and side.stop - side.start >= 11 for side in beyond)

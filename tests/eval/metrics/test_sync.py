@@ -18,7 +18,7 @@ from tests.helpers.faces import WAVE, opened
 def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monkeypatch) -> None:
     audio: list[Any] = []
 
-    def fake(model, landmarks_TN2, audio_S):
+    def fake(model, landmarks_TN3, audio_S):
         audio.append(audio_S)
         return syncnet.SyncScore(distance=0.9, confidence=0.4, offset_frames=-3, windows=1)
 

@@ -91,4 +91,4 @@ def test_a_lone_clip_has_no_other_speech_and_a_model_of_nans_misses(model, tmp_p
     assert landmarks.score(manifest, settings, task, network).reason == inputs.NO_OTHER_SPEECH
     truth = reader.read_landmarks(manifest, task.scored.row)
     with pytest.raises(Miss, match="not finite"):
-        landmarks.measured(task, truth, {"mytalk": np.full((len(truth), COUNT, 2), np.nan)})
+        landmarks.measured(task, truth, {"mytalk": np.full((len(truth), COUNT, 3), np.nan)})

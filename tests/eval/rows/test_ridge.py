@@ -37,7 +37,7 @@ def plain(x_TF: np.ndarray, y_TY: np.ndarray, penalty: float) -> np.ndarray:
 def frames_of(manifest: Manifest, row: int) -> tuple[np.ndarray, np.ndarray]:
     """Features and lower face of a clip, each minus its mean."""
     landmarks = reader.read_landmarks(manifest, row)
-    lower = long_form.lower_face(landmarks, long_form.rigid_shape(landmarks)).reshape(len(landmarks), -1)
+    lower = long_form.lower_face(landmarks, long_form.person_head(landmarks)).reshape(len(landmarks), -1)
     return ridge.features(reader.read_audio(manifest, row)), lower - lower.mean(0)
 
 
@@ -83,12 +83,12 @@ def test_unseen_mouths_that_open_with_loudness_are_followed_and_never_read(manif
     fitted, random = ridge.fit(manifest), np.random.default_rng(0)
     for task in plan_tasks(manifest, Settings()):
         inputs = read_inputs(manifest, Settings(), task)
-        written = fitted.landmarks(without_mouth(inputs.truth_TN2), inputs.source_UN2, inputs.audio_S)
-        assert np.array_equal(np.delete(written, NOISED, axis=1), np.delete(inputs.truth_TN2, NOISED, axis=1))
-        assert opening_correlation(LipPair(inputs.truth_TN2, written, head_scale(inputs.truth_TN2))) > 0.7
-        garbage = inputs.truth_TN2.copy()
+        written = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
+        assert np.array_equal(np.delete(written, NOISED, axis=1), np.delete(inputs.truth_TN3, NOISED, axis=1))
+        assert opening_correlation(LipPair(inputs.truth_TN3, written, head_scale(inputs.truth_TN3))) > 0.7
+        garbage = inputs.truth_TN3.copy()
         garbage[:, NOISED] = random.uniform(0, 256, garbage[:, NOISED].shape)
-        assert np.array_equal(fitted.landmarks(garbage, inputs.source_UN2, inputs.audio_S), written)
+        assert np.array_equal(fitted.landmarks(garbage, inputs.source_UN3, inputs.audio_S), written)
 
 
 def test_a_damaged_clip_is_left_out_and_counted_until_one_person_is_left(tmp_path) -> None:
@@ -137,6 +137,6 @@ def test_drawn_people_never_seen_are_followed(command, tmp_path: Path) -> None:
     fitted, correlations = ridge.fit(manifest), []
     for task in plan_tasks(manifest, Settings()):
         inputs = read_inputs(manifest, Settings(), task)
-        written = fitted.landmarks(without_mouth(inputs.truth_TN2), inputs.source_UN2, inputs.audio_S)
-        correlations.append(opening_correlation(LipPair(inputs.truth_TN2, written, head_scale(inputs.truth_TN2))))
+        written = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
+        correlations.append(opening_correlation(LipPair(inputs.truth_TN3, written, head_scale(inputs.truth_TN3))))
     assert np.mean(correlations) > 0.4

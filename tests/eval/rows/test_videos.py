@@ -92,7 +92,7 @@ def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> No
     task = plan_tasks(bench.manifest, bench.settings)[0]
 
     def nans(found, *_):
-        return [np.full_like(span.landmarks_FN2, np.nan) for span in found.spans]
+        return [np.full_like(span.landmarks_FN3, np.nan) for span in found.spans]
 
     with monkeypatch.context() as patch:
         patch.setattr(dubbing, "write_motion", nans)

@@ -31,6 +31,7 @@ from mytalk.dub import compositing, dubbing, first_pass, long_form
 from mytalk.dub.person import PersonReference, person_reference
 from mytalk.face import crop, region
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
+from mytalk.face.smooth import smooth
 from mytalk.networks import motion
 from mytalk.networks.motion import MotionConfig, MotionModel
 from tests.helpers import numbered, talkers
@@ -68,28 +69,28 @@ def wav(path: Path, seconds: float, hz: int = 16_000) -> Path:
 
 
 def swaying(frames: int, fps: float | Fraction = 25, side_px: float = 60, centre=(80.0, 60.0)) -> np.ndarray:
-    """A head in source px that nods, turns and speaks, by closed forms of time: (F, 478, 2)."""
-    face = talkers.base_face(np.random.default_rng(2)) - 128
+    """A head in source px that nods, turns and speaks, by closed forms of time: (F, 478, 3)."""
+    face = talkers.base_face(np.random.default_rng(2)) - [128, 128, 0]
     t = (np.arange(frames) / float(fps))[:, None]
     points = np.repeat((face * side_px / 160)[None], frames, axis=0)
     points[:, NOISED, 1] += 2 * np.sin(5 * t)
     turn = np.exp(0.1j * np.sin(2 * t))
     turned = (points[..., 0] + 1j * points[..., 1]) * turn + 3 * np.sin(t) + 2j * np.cos(3 * t)
-    return (np.stack([turned.real, turned.imag], -1) + np.array(centre)).astype(np.float32)
+    return (np.stack([turned.real, turned.imag, points[..., 2]], -1) + np.array([*centre, 0])).astype(np.float32)
 
 
 class Seer:
     """A detector that knows where the face is; None where `hidden`."""
 
-    def __init__(self, landmarks_FN2: np.ndarray, hidden=()):
-        self.landmarks_FN2, self.hidden, self.next = landmarks_FN2, set(hidden), 0
+    def __init__(self, landmarks_FN3: np.ndarray, hidden=()):
+        self.landmarks_FN3, self.hidden, self.next = landmarks_FN3, set(hidden), 0
 
     def reset(self) -> None:
         self.next = 0
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
         index, self.next = self.next, self.next + 1
-        return None if index in self.hidden else self.landmarks_FN2[index]
+        return None if index in self.hidden else self.landmarks_FN3[index]
 
 
 class Inverter:
@@ -123,7 +124,7 @@ def inverter(request, monkeypatch):
     if "models_on_disk" not in request.fixturenames:
         monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
         monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
-        monkeypatch.setattr(region, "regions", lambda landmarks_TN2: landmarks_TN2[:, :4])
+        monkeypatch.setattr(region, "regions", lambda landmarks_TN3: landmarks_TN3[:, :4])
     Inverter.calls = []
 
 
@@ -149,7 +150,7 @@ def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000
 
 
 def own(found: first_pass.FirstPass) -> list[np.ndarray]:
-    return [span.landmarks_FN2 for span in found.spans]
+    return [span.landmarks_FN3 for span in found.spans]
 
 
 # Kept --------------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def test_a_reference_is_what_the_models_see_of_the_person(tmp_path, models, monk
     monkeypatch.setattr(dubbing, "write_motion", lambda found, s, m, source, *_: seen.append(source) or own(found))
     seer = Seer(swaying(40))
     dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4", models, seer, reference)
-    assert len(seen[0].landmarks_UN2) == 40
+    assert len(seen[0].landmarks_UN3) == 40
     assert len(seen[0].audio_S) == 40 * SAMPLES_PER_FRAME
 
 
@@ -319,7 +320,7 @@ def test_the_painter_gets_batches_of_crops_new_landmarks_and_the_regions_of_the_
     assert [len(frames) for frames, *_ in Inverter.calls] == [16, 16, 8]
     frames, landmarks, regions = (np.concatenate(parts) for parts in zip(*Inverter.calls))
     assert np.array_equal(landmarks, new[0])
-    assert np.array_equal(regions, found.spans[0].landmarks_FN2[:, :4])
+    assert np.array_equal(regions, found.spans[0].landmarks_FN3[:, :4])
     whole = list(media.read_frames(video, 25))
     assert np.array_equal(frames[17], crop.warp(whole[17], found.spans[0].crop_23))
 
@@ -371,14 +372,15 @@ def test_spans_end_at_gaps_cuts_and_are_not_too_short(tmp_path):
     found = first_pass.find_face_spans(video, Seer(heads, hidden))
     assert [(span.start, span.stop) for span in found.spans] == [(0, 10), (26, 38), (41, 60)]
     for span in found.spans:
-        np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads[span.start : span.stop], span.crop_23))
+        expected = crop.apply(smooth(heads[span.start : span.stop]), span.crop_23)
+        np.testing.assert_allclose(span.landmarks_FN3, expected)
 
 
 def test_a_short_gap_is_bridged_on_a_line(tmp_path):
     heads = np.linspace(0, 19, 20)[:, None, None] + swaying(1)
     found = first_pass.find_face_spans(film(tmp_path / "v.mp4", 20), Seer(heads.astype(np.float32), range(8, 13)))
     (span,) = found.spans
-    np.testing.assert_allclose(span.landmarks_FN2, crop.apply(heads, span.crop_23), atol=1e-3)
+    np.testing.assert_allclose(span.landmarks_FN3, crop.apply(heads, span.crop_23), atol=1e-3)
 
 
 @pytest.mark.parametrize("fps", [25, 50, NTSC])
@@ -387,17 +389,17 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
     video = film(tmp_path / "v.mp4", frames, fps)  # it grows louder
     found = first_pass.find_face_spans(video, Seer(swaying(frames, fps)))
     source = person_reference(found, media.read_audio(video))
-    assert source.landmarks_UN2.shape == (75, COUNT, 2)
+    assert source.landmarks_UN3.shape == (75, COUNT, 3)
     assert source.audio_S.shape == (75 * SAMPLES_PER_FRAME,)
     (span,) = found.spans
     exact = crop.apply(swaying(125, 25), span.crop_23)
-    begin = int(np.abs(exact - source.landmarks_UN2[0]).mean(axis=(1, 2)).argmin())
+    begin = int(np.abs(exact - source.landmarks_UN3[0]).mean(axis=(1, 2)).argmin())
     assert begin >= 45
-    np.testing.assert_allclose(source.landmarks_UN2, exact[begin : begin + 75], atol=0.5)
-    assert len(source.frames_RHW3) == len(source.frame_landmarks_RN2) == 25
+    np.testing.assert_allclose(source.landmarks_UN3, exact[begin : begin + 75], atol=0.5)
+    assert len(source.frames_RHW3) == len(source.frame_landmarks_RN3) == 25
     whole = list(media.read_frames(video, found.fps))
-    for picture, landmarks in zip(source.frames_RHW3, source.frame_landmarks_RN2, strict=True):
-        index = int(np.abs(span.landmarks_FN2 - landmarks).sum(axis=(1, 2)).argmin())
+    for picture, landmarks in zip(source.frames_RHW3, source.frame_landmarks_RN3, strict=True):
+        index = int(np.abs(span.landmarks_FN3 - landmarks).sum(axis=(1, 2)).argmin())
         assert np.array_equal(picture, crop.warp(whole[index], span.crop_23))
         assert begin - 1 <= index * 25 / fps <= begin + 75
 
@@ -422,9 +424,9 @@ def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
     found, source = studied(60, 25, start=10), a_source()
     speech = np.random.default_rng(4).uniform(-0.5, 0.5, 70 * SAMPLES_PER_FRAME).astype(np.float32)
     (got,) = dubbing.write_motion(found, speech, models, source, seed=3, steps=4)
-    clip = found.spans[0].landmarks_FN2
+    clip = found.spans[0].landmarks_FN3
     own_speech = speech[10 * SAMPLES_PER_FRAME :]
-    stretch = motion.SourceStretch(source.landmarks_UN2, source.audio_S)
+    stretch = motion.SourceStretch(source.landmarks_UN3, source.audio_S)
     expected = motion.generate(models.motion, without_mouth(clip), stretch, own_speech, 3, 4)
     assert np.abs(expected - clip)[:, NOISED].max() > 5
     np.testing.assert_allclose(got, expected, atol=2e-3)
@@ -455,25 +457,27 @@ def test_a_tracker_stays_exact_at_every_rate(models, monkeypatch, fps):
     found = studied(frames, fps, start)
     (got,) = dubbing.write_motion(found, sound, models, a_source(), 0, 2)
     (span,) = found.spans
-    assert np.array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN2, NOISED, axis=1))
-    np.testing.assert_allclose(got, span.landmarks_FN2, atol=0.15)  # of 11 px of motion and 13 of the head
+    assert np.array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN3, NOISED, axis=1))
+    np.testing.assert_allclose(
+        got[..., :2], span.landmarks_FN3[..., :2], atol=0.15
+    )  # of 11 px of motion and 13 of the head
 
 
 def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
     """A head that shakes faster than 25 Hz can tell keeps its own movement, mouth included."""
     heads = swaying(1, side_px=160, centre=(128.0, 120.0)).repeat(60, axis=0)
-    heads[::2] += 6
+    heads[::2, :, :2] += 6
     span = first_pass.FaceSpan(0, 60, np.eye(3)[:2], heads)
     found = first_pass.FirstPass(Path("none"), Fraction(60), 256, 256, 60, [span])
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
     (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models, a_source(), 0, 2)
-    np.testing.assert_allclose(got, heads, atol=1e-2)
+    np.testing.assert_allclose(got[..., :2], heads[..., :2], atol=1e-2)
 
 
 def _with_mouth_of(face: np.ndarray, clip: np.ndarray) -> np.ndarray:
     """The clip with the lower face of `face` on each frame's own pose."""
-    rigid = long_form.rigid_shape(face[None])
-    return long_form.with_lower_face(clip, long_form.lower_face(face[None], rigid).repeat(len(clip), axis=0), rigid)
+    head = long_form.person_head(face[None])
+    return long_form.with_lower_face(clip, long_form.lower_face(face[None], head).repeat(len(clip), axis=0), head)
 
 
 def test_windows_cover_a_clip_and_overlap():
@@ -522,30 +526,30 @@ def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
         return truth[begin : begin + len(clip)]
 
     monkeypatch.setattr(motion, "generate", tracked)
-    clip, source = without_mouth(truth), motion.SourceStretch(a_source().landmarks_UN2)
+    clip, source = without_mouth(truth), motion.SourceStretch(a_source().landmarks_UN3)
     got = long_form.generate(of_windows(window), clip, source, sound, 0, 2)
-    np.testing.assert_allclose(got, truth, atol=1e-3)
+    np.testing.assert_allclose(got[..., :2], truth[..., :2], atol=1e-3)
 
 
 def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
     """Each window answers a constant, its own: constant in the windows, linear between, in the head's frame."""
     truth, sound = long_clip(450)
-    source = motion.SourceStretch(a_source().landmarks_UN2)
-    rigid = long_form.rigid_shape(source.landmarks_UN2)
+    source = motion.SourceStretch(a_source().landmarks_UN3)
+    head = long_form.person_head(source.landmarks_UN3)
     answers = iter([0.0, 10.0])
 
     def constant(model, clip, *args, **kwargs):
-        return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), rigid)
+        return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), head)
 
     monkeypatch.setattr(motion, "generate", constant)
-    got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2), rigid)
+    got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2), head)
     expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
     np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
 
 
 def test_a_short_clip_is_the_models_own_answer(models):
     truth, _ = long_clip(30)
-    source = motion.SourceStretch(a_source().landmarks_UN2, a_source().audio_S)
+    source = motion.SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
     sound = np.zeros(30 * SAMPLES_PER_FRAME, np.float32)
     got = long_form.generate(models.motion, truth, source, sound, 5, 2)
     expected = motion.generate(models.motion, truth, source, sound, 5, 2)

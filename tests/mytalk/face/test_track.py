@@ -19,15 +19,15 @@ class EverySecond:
 
     def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
         self.frames += 1
-        return np.full((COUNT, 2), self.frames, np.float32) if self.frames % 2 else None
+        return np.full((COUNT, 3), self.frames, np.float32) if self.frames % 2 else None
 
 
 def test_frames_without_a_face_have_zeros_and_the_detector_is_reset_first():
     frames, counted = [np.zeros((48, 64, 3), np.uint8)] * 3, []
     track = find_faces(iter(frames), EverySecond(), lambda: counted.append(1))
-    assert track.landmarks_TN2.shape == (3, COUNT, 2)
-    assert track.landmarks_TN2.dtype == np.float32
-    assert track.landmarks_TN2[:, 0, 0].tolist() == [1, 0, 3]
+    assert track.landmarks_TN3.shape == (3, COUNT, 3)
+    assert track.landmarks_TN3.dtype == np.float32
+    assert track.landmarks_TN3[:, 0, 0].tolist() == [1, 0, 3]
     assert track.found_T.tolist() == [True, False, True]
     assert (track.width, track.height) == (64, 48)
     assert len(counted) == 3
@@ -35,5 +35,5 @@ def test_frames_without_a_face_have_zeros_and_the_detector_is_reset_first():
 
 def test_no_frames_give_an_empty_track():
     track = find_faces([], EverySecond())
-    assert track.landmarks_TN2.shape == (0, COUNT, 2)
+    assert track.landmarks_TN3.shape == (0, COUNT, 3)
     assert track.found_T.shape == (0,)

@@ -45,8 +45,8 @@ class Known(torch.nn.Module):
         self.config = SyncConfig(window_frames=1)
         self.weight = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
 
-    def mouth(self, landmarks_BTN2, mask_BT=None):
-        return self.at(landmarks_BTN2[:, :, 0, 0])
+    def mouth(self, landmarks_BTN3, mask_BT=None):
+        return self.at(landmarks_BTN3[:, :, 0, 0])
 
     def speech(self, audio_BS):
         return self.at(audio_BS[:, ::SAMPLES_PER_FRAME])
@@ -130,7 +130,9 @@ def test_moving_turning_or_scaling_the_head_changes_no_mouth(model, clip):
     own = model.mouth(landmarks)
     random = torch.Generator().manual_seed(0)
     sway, tilt, zoom = torch.rand(3, 1, 40, dtype=torch.float64, generator=random)
-    moved = pose.Pose(torch.polar(0.6 + zoom, 0.5 * tilt), torch.complex(30 * sway, -20 * zoom)).to_head(landmarks)
+    angles = torch.stack([0 * tilt, 0 * tilt, 0.5 * tilt], dim=-1)
+    shift = torch.stack([30 * sway, -20 * zoom, 0 * sway], dim=-1)
+    moved = pose.from_angles(0.6 + zoom, angles, shift).place(landmarks)
     assert (moved - landmarks).abs().max() > 20
     torch.testing.assert_close(model.mouth(moved), own, rtol=0, atol=1e-9)
     assert (model.mouth(landmarks.flip(1)) - own).abs().max() > 1e-3, "the lips are seen"
@@ -138,7 +140,7 @@ def test_moving_turning_or_scaling_the_head_changes_no_mouth(model, clip):
 
 def test_padding_changes_no_window_without_it(model, clip):
     landmarks = torch.from_numpy(clip[0])[None, :30]
-    padded = torch.cat([landmarks, 300 * torch.rand(1, 6, COUNT, 2, dtype=torch.float64)], 1)
+    padded = torch.cat([landmarks, 300 * torch.rand(1, 6, COUNT, 3, dtype=torch.float64)], 1)
     mask = torch.ones(1, 36, dtype=torch.float64)
     mask[:, 30:] = 0
     torch.testing.assert_close(model.mouth(padded, mask)[:, :26], model.mouth(landmarks), rtol=0, atol=1e-10)

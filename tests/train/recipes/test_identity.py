@@ -20,6 +20,7 @@ from data_pipeline.examples.identity import people_digest
 from data_pipeline.shards.manifest import Manifest
 from mytalk import config, intervals
 from mytalk.command import UserError
+from mytalk.face import pose
 from mytalk.networks import identity, weights
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
@@ -55,7 +56,7 @@ def test_what_a_slot_holds_does_not_depend_on_its_batch(recipe):
     whole = make(list(range(12)))
     for numbers in ([5], [11, 2], [7, 0, 3]):
         made = make(numbers)
-        for name in ("landmarks_BTN2", "mask_BT", "person_B", "starts_B"):
+        for name in ("landmarks_BTN3", "mask_BT", "person_B", "starts_B"):
             assert torch.equal(getattr(made, name), getattr(whole, name)[numbers]), name
         assert made.keys_B == [whole.keys_B[n] for n in numbers]
     lengths = set(whole.mask_BT.sum(1).int().tolist())
@@ -246,8 +247,8 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
     assert loaded.config == recipe.settings.model
     batch = recipe.examples([0, 1])
     with torch.no_grad():
-        cosine_BP = classifier(batch.landmarks_BTN2, batch.mask_BT)
-        embedding_BE = loaded(identity.to_head(batch.landmarks_BTN2, batch.mask_BT), batch.mask_BT)
+        cosine_BP = classifier(batch.landmarks_BTN3, batch.mask_BT)
+        embedding_BE = loaded(pose.to_own_head(batch.landmarks_BTN3, batch.mask_BT), batch.mask_BT)
     expected = embedding_BE @ torch.nn.functional.normalize(classifier.people_PE.detach(), dim=-1).T
     torch.testing.assert_close(cosine_BP, expected)
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]

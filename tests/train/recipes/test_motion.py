@@ -10,6 +10,7 @@ import torch
 
 from mytalk import config, intervals
 from mytalk.command import UserError
+from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import identity, motion
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
@@ -65,12 +66,13 @@ def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, 
     predicted_BTK2, loss_B, _ = predict_and_learn(recipe, model, batch)
     plain = made(talker_shards, extractor_folder, "identity_loss=0")
     _, plain_B, _ = predict_and_learn(plain, model, batch)
-    ready = motion.prepare(batch.landmarks_BTN2, batch.mask_BT, batch.source_BUN2, batch.source_mask_BU, recipe.model)
-    crop_BTN2 = motion.restore(predicted_BTK2, ready, batch.landmarks_BTN2, recipe.model.unit_px)
+    ready = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, recipe.model)
+    crop_BTN3 = motion.restore(predicted_BTK2, ready, batch.landmarks_BTN3, recipe.model.unit_px)
     extractor = identity.load_model(extractor_folder).double()
     with torch.no_grad():
-        source_BE = extractor(identity.to_head(batch.source_BUN2, batch.source_mask_BU), batch.source_mask_BU)
-        generated_BE = extractor(ready.pose.to_head(crop_BTN2), batch.mask_BT)
+        source_BE = extractor(pose.to_own_head(batch.source_BUN3, batch.source_mask_BU), batch.source_mask_BU)
+        depth_BN = pose.person_head(batch.source_BUN3, batch.source_mask_BU).depth_BN
+        generated_BE = extractor(ready.pose.to_head(crop_BTN3, depth_BN), batch.mask_BT)
     expected_B = plain_B + 0.1 * (1 - torch.cosine_similarity(generated_BE, source_BE))
     assert (loss_B - plain_B).min() > 1e-6
     torch.testing.assert_close(loss_B - plain_B, expected_B - plain_B, rtol=1e-6, atol=0)
@@ -81,9 +83,9 @@ def test_the_same_landmarks_are_the_same_person(extractor_folder):
     extractor = identity.load_model(extractor_folder).double()
     random = np.random.default_rng(0)
     landmarks, _ = talkers.clip(random, talkers.base_face(random), 10.0, 12)
-    clip_BTN2, mask_BT = torch.from_numpy(landmarks)[None], torch.ones(1, 12, dtype=torch.float64)
+    clip_BTN3, mask_BT = torch.from_numpy(landmarks)[None], torch.ones(1, 12, dtype=torch.float64)
     sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3)
-    ready = motion.prepare(clip_BTN2, mask_BT, clip_BTN2, mask_BT, sizes)
+    ready = motion.prepare(clip_BTN3, mask_BT, clip_BTN3, mask_BT, sizes)
     known_BUD = extractor.features(ready.source_head_BUN2, mask_BT)
     true_BTK2 = (ready.head_BTN2[:, :, NOISED] - ready.mean_BK2[:, None]) / sizes.unit_px
     loss_B = motion.identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
