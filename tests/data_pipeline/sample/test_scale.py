@@ -60,7 +60,7 @@ def test_an_index_is_as_extraction_writes_it(small):
     frames, columns = made.column("frames"), made.table.to_pydict()
     for row in (0, 49, 50, 777, 19_999):
         held = [(columns[f"{name}_offset"][row], columns[f"{name}_size"][row]) for name in ("landmarks", "audio")]
-        assert [size for _, size in held] == [128 + frames[row] * 1912, 44 + frames[row] * 1280]
+        assert [size for _, size in held] == [128 + frames[row] * 2868, 44 + frames[row] * 1280]
         assert held[0][0] + held[0][1] < held[1][0]
         assert (columns["landmarks_offset"][row] == 512) == (row % 50 == 0)
         if row % 50 == 49:

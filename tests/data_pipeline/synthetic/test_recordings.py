@@ -110,7 +110,7 @@ def test_a_drawn_clip_keeps_its_sync(tmp_path, recording: Recording):
     path = tmp_path / "v.bin"
     path.write_bytes(recordings.record_drawn(recording, film))
     track = find_faces(media.read_frames(path, notes=media.Notes()), detector.load(detector.DEFAULT))
-    opening_T = landmarks.opening(track.landmarks_TN2)
+    opening_T = landmarks.opening(track.landmarks_TN3)
     assert track.found_T[int(recording.fade_s * 25) + 2 :].all()
     if recording.matrix != recordings.MIRRORED:
         late_s = picture_late_s(opening_T, film.opening_at, recording.fade_s)
