@@ -58,10 +58,10 @@ def rank_file(rank: int, world_size: int) -> str:
 
 
 class HostCopy:
-    """A rank's fragments in one stretch of the machine's memory, ready to be written while training goes on.
+    """A copy of a rank's fragments in one buffer of host memory, to be written while training goes on.
 
-    The stretch is taken once, page-locked beside a GPU, and has the layout of the file: a header of safetensors, then
-    the values, fp32, little-endian.
+    The buffer is allocated once, page-locked where there is a GPU, and has the layout of the file: a header of
+    safetensors, then the values, fp32, little-endian.
     """
 
     def __init__(self, pieces: Sequence[Piece]):
@@ -80,16 +80,16 @@ class HostCopy:
         self.header = len(text).to_bytes(8, "little") + text
 
     def take(self) -> None:
-        """Copy the fragments as they are now."""
+        """Copy the current fragments."""
         for view, (_, values) in zip(self.views, self.pieces):
             view.copy_(values, non_blocking=True)
         if self.values.is_pinned():
             torch.cuda.synchronize()
 
     def write(self, path: Path, tick: Callable[[], None] = lambda: None) -> str:
-        """Write the copy, flushed; its SHA-256. Hashing and writing leave the interpreter free; `tick` between blocks.
+        """Write and flush the copy; returns its SHA-256. Hashing and writing release the GIL.
 
-        Raises OSError.
+        `tick` is called between blocks. Raises OSError.
         """
         body = memoryview(self.values.view(torch.uint8).numpy())  # type: ignore[arg-type]
         blocks = (body[at : at + BLOCK_BYTES] for at in range(0, len(body), BLOCK_BYTES))
@@ -101,7 +101,7 @@ class HostCopy:
                 while block:
                     block = block[handle.write(block) :]
                 if number % SYNC_BLOCKS == 0:
-                    os.fsync(handle.fileno())  # so that the last one is no long silence
+                    os.fsync(handle.fileno())  # so that the last flush is short
             os.fsync(handle.fileno())
         return digest.hexdigest()
 
@@ -109,7 +109,7 @@ class HostCopy:
 def write_rank(
     copy: HostCopy, folder: Path, rank: int, world_size: int, tick: Callable[[], None] = lambda: None
 ) -> None:
-    """Write one rank's share, and its digest beside it. Raises OSError."""
+    """Write one rank's share, and its digest into a JSON file. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / rank_file(rank, world_size)
     atomic.write_json(path.with_suffix(".json"), {"sha256": copy.write(path, tick)})
@@ -135,7 +135,7 @@ def commit(run: Path, step: int, facts: dict[str, Any], world_size: int, token: 
 
 
 def discard(run: Path, step: int, token: str = "") -> None:
-    """Remove what was written of a checkpoint that is given up."""
+    """Remove the files of an abandoned checkpoint."""
     shutil.rmtree(temporary(run, step, token), ignore_errors=True)
 
 
@@ -145,7 +145,7 @@ def prune(run: Path, keep_last: int, keep_every: int, tick: Callable[[], None] =
         if not (keep_every and step_of(path) and step_of(path) % keep_every == 0):
             tick()
             doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
-            os.replace(path, doomed)  # a kill from here on leaves nothing that looks like a checkpoint
+            os.replace(path, doomed)  # after a kill nothing is left that looks like a checkpoint
             shutil.rmtree(doomed)
 
 
@@ -154,14 +154,14 @@ def prune(run: Path, keep_last: int, keep_every: int, tick: Callable[[], None] =
 
 def newest(run: Path) -> Path | None:
     """The complete checkpoint with the highest step, or None."""
-    found = complete(run)
-    return found[-1] if found else None
+    checkpoints = complete(run)
+    return checkpoints[-1] if checkpoints else None
 
 
 def complete(run: Path) -> list[Path]:
     """The complete checkpoints of a run, by step."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
-    return sorted((path for path in found if (path / FACTS).is_file()), key=step_of)
+    folders = [path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
+    return sorted((path for path in folders if (path / FACTS).is_file()), key=step_of)
 
 
 def step_of(folder: Path) -> int:
@@ -173,7 +173,7 @@ def step_of(folder: Path) -> int:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The checkpoint.json of a checkpoint; UserError where it is damaged or its format is not ours."""
+    """The checkpoint.json of a checkpoint. Raises UserError where it is damaged or of another format."""
     try:
         facts = json.loads((folder / FACTS).read_text())
     except ValueError:
@@ -189,7 +189,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, rank: int = 0, world_size: int = 1) -> list[str]:
-    """Files of a checkpoint that are missing or not what was written; each rank looks at its share of them."""
+    """Files of a checkpoint that are missing or damaged; each rank checks its share of them."""
     files = sorted(read_facts(folder)["files"].items())
     return [
         str(folder / name)
@@ -199,7 +199,7 @@ def damaged(folder: Path, rank: int = 0, world_size: int = 1) -> list[str]:
 
 
 def refuse(folder: Path, files: list[str]) -> None:
-    """UserError for files that `damaged` found."""
+    """Raises UserError for the files that `damaged` returned, if any."""
     if files:
         more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
         raise UserError(f"{files[0]}{more} is missing or damaged; remove {folder} to resume from the one before it")
@@ -207,7 +207,7 @@ def refuse(folder: Path, files: list[str]) -> None:
 
 @dataclass
 class Checkpoint:
-    """A checkpoint on disk, read by stretches: a rank takes what it needs. All values are fp32, on CPU."""
+    """A checkpoint on disk, read in parts: a rank reads what it needs. All values are fp32, on CPU."""
 
     folder: Path
     step: int
@@ -217,13 +217,13 @@ class Checkpoint:
 
     def stretch(self, player: str, kind: str, name: str, start: int, stop: int) -> torch.Tensor:
         """Values [start, stop) of a flattened tensor."""
-        full, made = f"{player}/{kind}/{name}", torch.empty(stop - start)
+        full, result = f"{player}/{kind}/{name}", torch.empty(stop - start)
         for begins, ends, reader in self.stretches[full]:
             low, high = max(start, begins), min(stop, ends)
             if low < high:
                 values = reader.get_slice(f"{full}@{begins}")[low - begins : high - begins]
-                made[low - start : high - start] = values
-        return made
+                result[low - start : high - start] = values
+        return result
 
     def whole(self, player: str, kind: str) -> dict[str, torch.Tensor]:
         """All tensors of a kind, by the parameter's name."""
