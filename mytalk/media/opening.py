@@ -120,11 +120,18 @@ def opened(path: str | os.PathLike) -> Iterator[Any]:
 
 def translated(error: Any, path: Path) -> Exception:
     """FFmpeg's error as OSError, where it is the machine's, or as MediaError."""
-    if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
-        return OSError(error.errno, os.strerror(error.errno), str(path))
+    if machine := machine_error(error, path):
+        return machine
     if _boxes_past_end(path):
         return _without_index(path)
     return MediaError("unreadable", f"{path}: {error.strerror}")
+
+
+def machine_error(error: Any, path: str | os.PathLike) -> OSError | None:
+    """FFmpeg's error as OSError, where it is the machine's; None: it is the file's."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
+        return OSError(error.errno, os.strerror(error.errno), str(path))
+    return None
 
 
 def _without_index(path: Path) -> MediaError:
@@ -155,8 +162,10 @@ def audio_stream(container, path) -> Any:
 
 
 def _default(streams) -> Any:
-    default = [s for s in streams if s.disposition & av.stream.Disposition.default]
-    return next(iter([*default, *streams]), None)
+    """The default one of the streams whose codec is known, else the first of them; None where there is none."""
+    known = [stream for stream in streams if stream.codec_context is not None]
+    default = [stream for stream in known if stream.disposition & av.stream.Disposition.default]
+    return next(iter([*default, *known]), None)
 
 
 # Packets ---------------------------------------------------------------------------------------------
@@ -208,9 +217,8 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
         try:
             packet = next(demuxed, None)
         except av.error.FFmpegError as error:
-            failed = translated(error, Path(path))
-            if isinstance(failed, OSError):
-                raise failed from error
+            if machine := machine_error(error, path):
+                raise machine from error
             on_break(MediaError("corrupt", f"{path}: breaks off at {float(reached_s):.2f} s: {error.strerror}"))
             return
         if packet is None:

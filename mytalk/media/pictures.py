@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -24,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from mytalk.face.landmarks import FRAME_HZ
 from mytalk.media.colour import Colour
 from mytalk.media.notes import MediaError, Notes
-from mytalk.media.opening import opened, packets, translated, video_stream
+from mytalk.media.opening import machine_error, opened, packets, video_stream
 
 MOST_HZ = 120  # a header with a higher rate often states its timebase: the time stamps are used instead
 STILL_S = 1  # one picture for longer is no film of a face that speaks
@@ -194,9 +193,8 @@ def _of_packet(decoder, packet, path) -> list[Any] | None:
     except av.error.EOFError:
         return []
     except av.error.FFmpegError as error:
-        failed = translated(error, Path(path))
-        if isinstance(failed, OSError):
-            raise failed from error
+        if machine := machine_error(error, path):
+            raise machine from error
         return None
 
 

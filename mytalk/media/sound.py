@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
@@ -16,7 +15,7 @@ import numpy as np
 from mytalk.face.landmarks import SAMPLE_HZ
 from mytalk.media.downmix import Downmix
 from mytalk.media.notes import MediaError, Notes
-from mytalk.media.opening import audio_stream, opened, packets, second_wav, translated
+from mytalk.media.opening import audio_stream, machine_error, opened, packets, second_wav
 from mytalk.media.pictures import picture_span_s
 
 JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller step is no gap
@@ -100,8 +99,7 @@ def _decoded(container, stream, path, seen: Notes) -> Iterator[Any]:
         except av.error.EOFError:
             pass
         except av.error.FFmpegError as error:
-            machine = translated(error, Path(path))
-            if isinstance(machine, OSError):
+            if machine := machine_error(error, path):
                 raise machine from error
             failed += 1
     try:

@@ -106,7 +106,7 @@ def test_a_drawn_clip_keeps_its_sync(tmp_path, recording: Recording):
     from mytalk.face import detector
     from mytalk.face.track import find_faces
 
-    film = DrawnFilm(seed=0, identity=0, clip=0, seconds=6.0, size=256)
+    film = DrawnFilm(seed=0, identity=0, clip=0, seconds=4.0, size=256)
     path = tmp_path / "v.bin"
     path.write_bytes(recordings.record_drawn(recording, film))
     track = find_faces(media.read_frames(path, notes=media.Notes()), detector.load(detector.DEFAULT))

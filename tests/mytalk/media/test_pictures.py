@@ -66,6 +66,17 @@ def test_wrong_sizes_of_boxes_lose_nothing(tmp_path, damage):
     assert notes.cut is None
 
 
+@pytest.mark.parametrize(("codec", "reason"), [(b"V_MPEG4/ISO/AVC", "no_video"), (b"A_AAC", "no_audio")])
+def test_a_stream_of_an_unknown_codec_is_none(tmp_path, codec, reason):
+    path = numbered.write(tmp_path / "v.mkv", numbered.regular(10), audio=numbered.click(0.4, 0.2))
+    assert codec in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(codec, codec[:2] + b"X" * (len(codec) - 2)))
+    with pytest.raises(media.MediaError) as caught:
+        next(media.read_frames(path)) if reason == "no_video" else media.read_audio(path)
+    assert caught.value.reason == reason
+    media.probe(path) if reason == "no_audio" else media.audio_hz(path)
+
+
 @pytest.mark.parametrize("jump_s", [40_000, 60, -1000, 0])
 def test_a_jump_of_the_stamps_keeps_pictures_and_sound_together(tmp_path, jump_s):
     """Two recordings of MPEG-TS joined as bytes: the second part's click is heard with its picture."""
