@@ -7,11 +7,15 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import media, real_people, train
+from benchmarks import heads, media, real_people, train
+from data_pipeline.synthetic.movement import FRONTAL
+from data_pipeline.synthetic.paint import projection
 from eval import score_file
 from eval.score_file import ClipScore
 from mytalk.command import UserError
@@ -97,9 +101,6 @@ def test_files_of_one_person_come_into_one_folder(tmp_path):
         real_people.by_person(videos, people, tmp_path / "out")
 
 
-METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
-
-
 def test_people_are_averaged_over_seeds_before_they_are_counted(tmp_path):
     """Ann is unseen in both seeds, with two clips in the first; a mean over (seed, person) would be another."""
     correlation = {0: [("ann", 0.2), ("ann", 0.4), ("bob", 0.6)], 1: [("ann", 0.9), ("cem", None)]}
@@ -157,3 +158,22 @@ def test_any_files_are_read_and_told_in_a_table(tmp_path, capsys, monkeypatch):
     assert lines[0].startswith("| v.mkv | 60 | 64 x 64 | 2.4")
     assert "breaks off at" in lines[1]
     assert lines[2].startswith("| text.mp4 | unreadable |")
+
+
+def test_angles_of_turned_points_are_those_of_the_truth():
+    """Detected z is away from the camera, drawn z towards it; scale and shift change no angle."""
+    random = np.random.default_rng(0)
+    true_T3 = random.uniform((-25, -15, -10), (25, 15, 10), (12, 3))
+    points_R3 = random.normal(0, 50, (21, 3))
+    rotations = [projection.rotation(replace(FRONTAL, yaw=y, pitch=p, roll=r)) for y, p, r in true_T3]
+    detected_TR3 = np.stack([0.9 * points_R3 @ rotation.T * (1, 1, -1) + (250, 260, 7) for rotation in rotations])
+    np.testing.assert_allclose(heads.angles(detected_TR3, true_T3), true_T3, atol=1e-9)
+
+
+def test_a_curve_that_comes_late_has_its_lag():
+    times_T = np.arange(200)
+    late_T = np.sin((times_T - 1.3) / 3)
+    assert heads.lag(np.sin(times_T / 3), late_T) == pytest.approx(1.3, abs=0.05)
+
+
+METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
