@@ -221,6 +221,8 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
                 raise machine from error
             on_break(MediaError("corrupt", f"{path}: breaks off at {float(reached_s):.2f} s: {error.strerror}"))
             return
+        except IndexError:  # all is read: PyAV stumbles over the closing packet of a stream that began later
+            break
         if packet is None:
             break
         if packet.size == 0:  # the end of a stream

@@ -112,8 +112,6 @@ def test_a_drawn_clip_keeps_its_sync(tmp_path, recording: Recording):
     track = find_faces(media.read_frames(path, notes=media.Notes()), detector.load(detector.DEFAULT))
     opening_T = landmarks.opening(track.landmarks_TN3)
     assert track.found_T[int(recording.fade_s * 25) + 2 :].all()
-    if recording.matrix != recordings.MIRRORED:
-        late_s = picture_late_s(opening_T, film.opening_at, recording.fade_s)
-        assert abs(late_s) < 0.030  # the detector itself lags by some ms: see the plain recording
+    assert abs(picture_late_s(opening_T, film.opening_at, recording.fade_s)) < MOST_S
     heard_late_s = sound_late_s(media.read_audio(path), at_16_khz(*film.sound()))
     assert abs(heard_late_s - recording.late_s) < MOST_S
