@@ -1,8 +1,8 @@
 """Lips: how far they are from the true ones, and whether the mouth opens when the true one does.
 
-In `score` both sides share the crop and the head's pose (only the lower face is generated), so nothing is aligned.
-In `benchmark` the landmarks are detected again, so both sides are first brought to the head's frame. Every distance
-is in px of a crop of 256 px.
+Both sides are first brought to the head's frame: in the picture a mouth that stands still seems to open and close as
+the head nods, and the mesh reads an opening mouth as a nod (docs/log.md), so that a frozen mouth would seem to follow.
+Every distance is in px of a crop of 256 px.
 
 Shape suffixes: T frames, N landmarks (478), 2 = (x, y), 3 = (x, y, z) in px at 256.
 """
@@ -121,18 +121,18 @@ def detected_lips(row: Comparison) -> LipPair:
     return aligned(row.truth.landmarks_TN3[detected_T], row.video.landmarks_TN3[detected_T])
 
 
+_IN_HEAD_FRAME = "each side first brought to the head's frame by its own rigid points (the truth's head and mean size)"
 LANDMARK_METRICS = {  # of `score`
     "lmd_px": Metric(
         lmd_px,
-        "distance between generated and true landmark, mean over the 40 lip points and the frames; "
-        "crop and head pose are shared, so nothing is aligned",
+        f"distance between generated and true landmark, mean over the 40 lip points and the frames; {_IN_HEAD_FRAME}",
         "px at 256",
         "lower",
     ),
     "opening_error_px": Metric(
         opening_error_px,
-        "absolute difference of the mouth openings (mean distance of three inner-lip pairs, at the clip's mean "
-        "head size), mean over the frames",
+        "absolute difference of the mouth openings (mean distance of three inner-lip pairs), mean over the frames; "
+        f"{_IN_HEAD_FRAME}",
         "px at 256",
         "lower",
     ),
@@ -145,15 +145,12 @@ LANDMARK_METRICS = {  # of `score`
     "opening_correlation": Metric(
         opening_correlation,
         f"Pearson correlation of the mouth openings over a clip's frames; 0 where the generated opening varies "
-        f"by less than {STILL_PX} px (standard deviation)",
+        f"by less than {STILL_PX} px (standard deviation); {_IN_HEAD_FRAME}",
         "-1 to 1",
         "higher",
     ),
 }
-_ALIGNED = (
-    "each side first brought to the head's frame by its own rigid points (the truth's rigid shape, the truth's mean "
-    "size); frames without a re-detected face are left out"
-)
+_ALIGNED = f"{_IN_HEAD_FRAME}; frames without a re-detected face are left out"
 METRICS = {  # of `benchmark`
     "lmd_px": Metric(
         lambda row: lmd_px(row.once(detected_lips)),

@@ -15,7 +15,7 @@ import numpy as np
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from eval.metrics import LANDMARK_METRICS, measure
-from eval.metrics.lips import LipPair, openings
+from eval.metrics.lips import aligned
 from eval.metrics.metric import Miss
 from eval.rows import ridge
 from eval.rows.inputs import read_inputs
@@ -80,12 +80,13 @@ def measured(task: ScoringTask, truth_TN3: np.ndarray, rows: dict[str, np.ndarra
     for name, row_TN3 in rows.items():
         if not np.isfinite(row_TN3).all():
             raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
-    scale_T = head_scale(truth_TN3)
-    scores = {name: measure(LANDMARK_METRICS, LipPair(truth_TN3, row_TN3, scale_T)) for name, row_TN3 in rows.items()}
+    pairs = {name: aligned(truth_TN3, row_TN3) for name, row_TN3 in rows.items()}
+    scores = {name: measure(LANDMARK_METRICS, pair) for name, pair in pairs.items()}
     curves = {}
     if task.pictured:
-        shown = {"truth": truth_TN3, "mytalk": rows["mytalk"], "shuffled_audio": rows["shuffled_audio"]}
-        curves = {name: openings(side_TN3, scale_T).round(3).tolist() for name, side_TN3 in shown.items()}
+        for name in ("mytalk", "shuffled_audio"):
+            openings = pairs[name].openings()
+            curves["truth"], curves[name] = (side_T.round(3).tolist() for side_T in openings)
     return ClipScore(task.key, task.person, methods=scores, openings_px=curves)
 
 
@@ -111,7 +112,7 @@ def generated(
 def frozen_mouth(truth_TN3: np.ndarray) -> np.ndarray:
     """The clip's mean lower face, moved with the head: (T, 478, 3) float64.
 
-    In the head's frame every frame has the same lower face, so its opening at constant head size is constant.
+    In the head's frame every frame has the same lower face, so its opening there is constant.
     """
     head, clip_pose = head_and_pose(truth_TN3)
     depth_1K = head.depth_BN[:, NOISED]
@@ -119,14 +120,6 @@ def frozen_mouth(truth_TN3: np.ndarray) -> np.ndarray:
     frozen_TN3 = np.asarray(truth_TN3, np.float64).copy()
     frozen_TN3[:, NOISED] = clip_pose.to_crop(mean_K2.expand(-1, len(truth_TN3), -1, -1), depth_1K)[0].numpy()
     return frozen_TN3
-
-
-def head_scale(landmarks_TN3: np.ndarray) -> np.ndarray:
-    """Scale of every frame from crop px to the head's frame: (T,), read off the rigid points alone.
-
-    Those are on the clean side, so every row of a clip has the same one.
-    """
-    return (1 / head_and_pose(landmarks_TN3)[1].scale_BT[0]).numpy()
 
 
 def head_and_pose(landmarks_TN3: np.ndarray) -> tuple[pose.Head, pose.Pose]:

@@ -9,7 +9,6 @@ import scipy.stats
 from eval.metrics import LANDMARK_METRICS, lips, measure
 from eval.metrics.lips import LipPair
 from eval.metrics.metric import Comparison, DetectedVideo, Miss, Truth
-from eval.rows.landmarks import head_scale
 from eval.rows.videos import filled
 from mytalk.face.landmarks import MOUTH, opening
 from tests.helpers.faces import WAVE, opened, similarity, still, turning
@@ -68,7 +67,7 @@ def test_a_still_mouth_correlates_at_0_and_a_still_truth_has_no_correlation() ->
 def test_a_head_that_nears_the_camera_opens_no_mouth() -> None:
     landmarks = turning(opened(np.full(30, 8.0)))
     assert opening(landmarks).std() > 1
-    assert lips.openings(landmarks, head_scale(landmarks)).std() < 1e-4
+    assert lips.aligned(landmarks, landmarks).openings()[0].std() < 1e-4
 
 
 def test_landmarks_of_another_length_or_not_finite_are_refused() -> None:

@@ -6,15 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, lips, measure
 from eval.metrics.metric import Miss
 from eval.rows import inputs, landmarks
-from eval.rows.landmarks import frozen_mouth, generated, head_scale
-from eval.tasks import Settings, plan_tasks
-from mytalk.face.landmarks import COUNT, NOISED, without_mouth
+from eval.rows.landmarks import frozen_mouth, generated
+from eval.tasks import ScoringTask, Settings, Window, plan_tasks
+from mytalk.face import pose
+from mytalk.face.landmarks import COUNT, NOISED
 from mytalk.networks.motion import SourceStretch, generate, load_model
 from tests.helpers import talkers
 from tests.helpers.faces import WAVE, opened, still, turning
@@ -25,20 +27,34 @@ SETTINGS = Settings(sampler_steps=3)
 def test_the_frozen_mouth_is_constant_on_a_moving_head_and_keeps_the_upper_face() -> None:
     truth = turning(opened(WAVE))
     frozen = frozen_mouth(truth)
-    scale = head_scale(truth)
-    assert lips.openings(truth, scale).std() > 1
-    assert lips.openings(frozen, scale).std() < 1e-4
+    pair = lips.aligned(truth, frozen)
+    truth_T, frozen_T = pair.openings()
+    assert truth_T.std() > 1
+    assert frozen_T.std() < 1e-4
     assert np.array_equal(np.delete(frozen, NOISED, axis=1), np.delete(truth, NOISED, axis=1))
-    assert measure(LANDMARK_METRICS, lips.LipPair(truth, frozen, scale))["opening_correlation"] == 0
+    assert measure(LANDMARK_METRICS, pair)["opening_correlation"] == 0
 
 
 def test_the_frozen_mouth_of_a_still_clip_is_the_clip() -> None:
     assert np.allclose(frozen_mouth(turning(still(30))), turning(still(30)))
 
 
-def test_the_head_scale_sees_no_mouth() -> None:
-    truth = turning(opened(WAVE))
-    assert np.array_equal(head_scale(truth), head_scale(without_mouth(truth)))
+def test_a_frozen_mouth_on_a_head_that_nods_as_the_mouth_opens_does_not_follow_it() -> None:
+    """In the picture it would: the mesh reads an opening mouth as a nod."""
+    mouth = opened(WAVE)
+    points = torch.from_numpy(mouth)[None]
+    head = pose.person_head(points, torch.ones(points.shape[:2], dtype=torch.float64))
+    upright = pose.fit(points, head.rigid_BR3).upright(points)
+    nod = torch.from_numpy(0.4 + 0.05 * (WAVE - WAVE.mean()))[None]
+    angles = torch.stack([torch.zeros_like(nod), nod, torch.zeros_like(nod)], dim=-1)
+    shift = torch.zeros(1, len(WAVE), 3, dtype=torch.float64) + 128
+    truth = pose.from_angles(torch.ones_like(nod), angles, shift).place(upright)[0].numpy()
+    frozen = frozen_mouth(truth)
+    in_the_picture = lips.LipPair(truth, frozen, np.ones(len(truth)))
+    assert abs(lips.opening_correlation(in_the_picture)) > 0.3
+    task = ScoringTask("key", "person", Window(0, 0, len(truth)), None, False)
+    scored = landmarks.measured(task, truth, {"frozen_mouth": frozen})
+    assert scored.methods["frozen_mouth"]["opening_correlation"] == 0
 
 
 def test_garbage_in_the_scored_mouth_changes_no_generated_landmark(shards, model, tmp_path) -> None:

@@ -11,10 +11,9 @@ import pytest
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
-from eval.metrics.lips import LipPair, opening_correlation
+from eval.metrics.lips import aligned, opening_correlation
 from eval.rows import ridge
 from eval.rows.inputs import read_inputs
-from eval.rows.landmarks import head_scale
 from eval.tasks import Settings, plan_tasks
 from mytalk.dub import long_form
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME, without_mouth
@@ -85,7 +84,7 @@ def test_unseen_mouths_that_open_with_loudness_are_followed_and_never_read(manif
         inputs = read_inputs(manifest, Settings(), task)
         written = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
         assert np.array_equal(np.delete(written, NOISED, axis=1), np.delete(inputs.truth_TN3, NOISED, axis=1))
-        assert opening_correlation(LipPair(inputs.truth_TN3, written, head_scale(inputs.truth_TN3))) > 0.7
+        assert opening_correlation(aligned(inputs.truth_TN3, written)) > 0.7
         garbage = inputs.truth_TN3.copy()
         garbage[:, NOISED] = random.uniform(0, 256, garbage[:, NOISED].shape)
         assert np.array_equal(fitted.landmarks(garbage, inputs.source_UN3, inputs.audio_S), written)
@@ -138,5 +137,5 @@ def test_drawn_people_never_seen_are_followed(command, tmp_path: Path) -> None:
     for task in plan_tasks(manifest, Settings()):
         inputs = read_inputs(manifest, Settings(), task)
         written = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
-        correlations.append(opening_correlation(LipPair(inputs.truth_TN3, written, head_scale(inputs.truth_TN3))))
+        correlations.append(opening_correlation(aligned(inputs.truth_TN3, written)))
     assert np.mean(correlations) > 0.4
