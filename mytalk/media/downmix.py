@@ -11,6 +11,15 @@ import numpy as np
 
 # In a film's surround sound people speak from the centre. Named channels that are not here count 1/4.
 WEIGHTS = {"FC": 1.0, "FL": 0.5, "FR": 0.5, "FLC": 0.5, "FRC": 0.5, "LFE": 0.0, "LFE2": 0.0}
+# Of the names of FFmpeg's sample formats.
+KINDS: dict[str, type] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
 LEAST_SHARE = 0.3  # a mix with less of the loudest channel's energy has lost it: two equal voices keep 0.5
 
 
@@ -60,11 +69,13 @@ def _weights(layout: Any) -> np.ndarray:
 
 def _samples(frame: Any) -> np.ndarray:
     """Float32 (C, S), full scale 1."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, len(frame.layout.channels)).T
-    if samples.dtype == np.uint8:
+    kind, channels = KINDS[frame.format.name.rstrip("p")], frame.layout.nb_channels
+    if frame.format.is_planar:  # not to_ndarray: of 8 channels and more it reads memory behind the last one
+        samples: np.ndarray = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        samples = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels).T
+    if kind == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+        return samples.astype(np.float32) / -float(np.iinfo(kind).min)
     return samples.astype(np.float32)

@@ -19,6 +19,7 @@ from mytalk.media.opening import audio_stream, machine_error, opened, packets, s
 from mytalk.media.pictures import picture_span_s
 
 JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller step is no gap
+MOST_CHANNELS = 8  # more are read from a damaged stream
 AFTER_S = 1  # sound is kept for so long after the last picture
 MOST_SILENCE_S = 600  # silence in gaps, beyond as much as there is sound
 
@@ -95,7 +96,10 @@ def _decoded(container, stream, path, seen: Notes) -> Iterator[Any]:
         seen.say(f"another WAV begins in it at byte {byte} and is not heard; join them into one WAV")
     for packet in packets(container, stream, path, broken):
         try:
-            yield from decoder.decode(packet)
+            frames = decoder.decode(packet)
+            many = [frame for frame in frames if frame.layout.nb_channels > MOST_CHANNELS]
+            failed += len(many)
+            yield from (frame for frame in frames if frame not in many)
         except av.error.EOFError:
             pass
         except av.error.FFmpegError as error:

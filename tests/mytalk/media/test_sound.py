@@ -58,14 +58,15 @@ def test_two_unlike_voices_are_both_heard(tmp_path):
     assert not notes.lines
 
 
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libopus"])  # channels one sample after the other, and each by itself
 @pytest.mark.parametrize("layout", ["5.1", "7.1"])
-def test_speech_in_the_centre_keeps_its_loudness(tmp_path, layout):
+def test_speech_in_the_centre_keeps_its_loudness(tmp_path, layout, codec):
     said_S = speech()
     channels = 0.002 * np.stack([speech(seed=k) for k in range(1, 1 + int(float(layout) + 0.95))])
     channels[2] = said_S
-    heard_S, _ = read(sounds.write(tmp_path / "v.wav", channels, 16_000, layout=layout))
-    assert rms(heard_S) == pytest.approx(rms(said_S), rel=0.02)
-    assert same(heard_S, said_S) > 0.99
+    heard_S, _ = read(sounds.write(tmp_path / "v.mkv", channels, 16_000, codec, layout, codec_options={"b": "512k"}))
+    assert rms(heard_S) == pytest.approx(rms(said_S), rel=0.05)
+    assert same(heard_S, said_S) > 0.95
 
 
 def test_the_default_track_is_heard_and_the_choice_said(tmp_path):
