@@ -23,14 +23,13 @@ STILL = "truth_still"  # reason of a miss
 
 @dataclass(frozen=True)
 class LipPair:
-    """True landmarks and a row's, with the head's scale per frame, up to a common factor (see `openings`).
+    """True landmarks and a row's, in the head's frame at the truth's mean size (see `aligned`).
 
     Raises ValueError where shapes differ or the row is not finite.
     """
 
     truth_TN: np.ndarray
     result_TN: np.ndarray
-    scale_T: np.ndarray
 
     def __post_init__(self) -> None:
         if self.truth_TN.shape != self.result_TN.shape:
@@ -40,20 +39,7 @@ class LipPair:
 
     def openings(self) -> tuple[np.ndarray, np.ndarray]:
         """Mouth openings of truth and row, (T,) px each."""
-        return openings(self.truth_TN, self.scale_T), openings(self.result_TN, self.scale_T)
-
-
-def at_mean_size(lengths_T: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
-    """Lengths in px as they would be if the head kept its mean size. `scale_T`: from crop px to a fixed head."""
-    return np.asarray(lengths_T, np.float64) * scale_T / np.mean(scale_T)
-
-
-def openings(landmarks_TN: np.ndarray, scale_T: np.ndarray) -> np.ndarray:
-    """Mouth opening per frame at the clip's mean head size: (T,) px.
-
-    Without `scale_T`, a face that nears the camera with its mouth held still would seem to open it.
-    """
-    return at_mean_size(opening(landmarks_TN), scale_T)
+        return opening(self.truth_TN).astype(np.float64), opening(self.result_TN).astype(np.float64)
 
 
 def lmd_px(pair: LipPair) -> float:
@@ -73,7 +59,7 @@ def opening_error_px(pair: LipPair) -> float:
 
 def opening_error_pct(pair: LipPair) -> float:
     """The opening error in percent of the true face's mean height."""
-    return 100 * opening_error_px(pair) / float(at_mean_size(face_height(pair.truth_TN), pair.scale_T).mean())
+    return 100 * opening_error_px(pair) / float(face_height(pair.truth_TN).mean())
 
 
 def opening_correlation(pair: LipPair) -> float:
@@ -112,7 +98,7 @@ def aligned(truth_TN: np.ndarray, result_TN: np.ndarray) -> LipPair:
     px = truth_pose.scale_BT.mean()
     truth_TN = (truth_pose.to_head(truth, head.depth_BN) * px)[0].numpy()
     result_TN = (result_pose.to_head(result, head.depth_BN) * px)[0].numpy()
-    return LipPair(truth_TN, result_TN, np.ones(len(truth_TN)))
+    return LipPair(truth_TN, result_TN)
 
 
 def detected_lips(row: Comparison) -> LipPair:

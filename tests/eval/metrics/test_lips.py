@@ -18,7 +18,7 @@ TRUTH = similarity(opened(WAVE), 1.01 * np.exp(0.05j), 1 + 2j)
 
 def pair(truth_TN3: np.ndarray, result_TN3: np.ndarray) -> LipPair:
     """Truth and row on a head that does not move."""
-    return LipPair(truth_TN3, result_TN3, np.ones(len(truth_TN3)))
+    return LipPair(truth_TN3, result_TN3)
 
 
 def detected(truth_TN3: np.ndarray, result_TN3: np.ndarray, detected_T: np.ndarray | None = None) -> dict[str, float]:

@@ -50,7 +50,7 @@ def test_a_frozen_mouth_on_a_head_that_nods_as_the_mouth_opens_does_not_follow_i
     shift = torch.zeros(1, len(WAVE), 3, dtype=torch.float64) + 128
     truth = pose.from_angles(torch.ones_like(nod), angles, shift).place(upright)[0].numpy()
     frozen = frozen_mouth(truth)
-    in_the_picture = lips.LipPair(truth, frozen, np.ones(len(truth)))
+    in_the_picture = lips.LipPair(truth, frozen)
     assert abs(lips.opening_correlation(in_the_picture)) > 0.3
     task = ScoringTask("key", "person", Window(0, 0, len(truth)), None, False)
     scored = landmarks.measured(task, truth, {"frozen_mouth": frozen})
