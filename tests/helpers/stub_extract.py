@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset.writer  # before the fork: it is slow to import
+import torch
+import webdataset.writer
 
 from data_pipeline.extract import command as extract
 from mytalk import atomic, command
@@ -133,6 +134,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
                 print(f"written in place: {path}", file=sys.stderr)
                 os._exit(99)
 
+    torch.set_num_threads(1)  # the threads of the process that was forked are not here
     sys.addaudithook(audit)
     counted(os, "replace")
     counted(os, "fsync")
