@@ -20,6 +20,7 @@ from mytalk.media.pictures import picture_span_s
 
 JITTER_S = 0.01  # audio time stamps are rounded (Matroska: to 1 ms); a smaller step is no gap
 MOST_CHANNELS = 8  # more are read from a damaged stream
+LEAST_HZ, MOST_HZ = 4000, 768_000  # of sound in a file: at 1 Hz a few bytes would be hours
 AFTER_S = 1  # sound is kept for so long after the last picture
 MOST_SILENCE_S = 600  # silence in gaps, beyond as much as there is sound
 
@@ -58,6 +59,8 @@ def _read(path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes) ->
         mix, axis = Downmix(take), None
         resampler, expected_s, heard = None, 0.0, None
         for frame in _decoded(container, stream, path, seen):
+            if not LEAST_HZ <= frame.sample_rate <= MOST_HZ:
+                raise MediaError("unreadable", f"{path}: {frame.sample_rate} Hz is no sample rate of speech")
             at_s = float(frame.pts * (frame.time_base or stream.time_base)) if frame.pts is not None else expected_s
             if axis is None:
                 begin_s, end_s = (at_s, None) if span_s is None else (float(span_s[0]), float(span_s[1]))

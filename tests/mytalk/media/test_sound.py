@@ -128,6 +128,18 @@ def test_a_placeholder_of_a_size_is_no_promise(tmp_path, sizes):
     assert notes.cut is None
 
 
+@pytest.mark.parametrize("hz", [1, 3999, 1_000_000])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path, hz):
+    """At 1 Hz the 2000 samples of a small file would be half an hour of sound."""
+    path = sounds.write(tmp_path / "v.wav", speech(0.125)[None], 16_000)
+    data = bytearray(path.read_bytes())
+    data[24:28] = struct.pack("<I", hz)
+    path.write_bytes(data)
+    with pytest.raises(media.MediaError) as caught:
+        read(path)
+    assert caught.value.reason == "unreadable"
+
+
 def test_a_wav_that_was_cut_short_is_heard_and_it_is_said(tmp_path):
     path = sounds.write(tmp_path / "v.wav", speech()[None], 16_000)
     path.write_bytes(path.read_bytes()[:-30_001])
