@@ -363,6 +363,8 @@ def typed(value: Any, kind: pa.DataType) -> Any:
         return value if number and isinstance(value, int) and abs(value) < 2**31 else None
     if pa.types.is_floating(kind):
         return _float(value) if number else None
+    if pa.types.is_boolean(kind):
+        return value if isinstance(value, bool) else None
     if isinstance(value, list) and len(value) == kind.list_size:
         values = [typed(one, kind.value_type) for one in value]
         return None if None in values else values

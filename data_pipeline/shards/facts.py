@@ -42,7 +42,7 @@ class ClipData:
         from mytalk.face import pose
 
         landmarks = torch.from_numpy(np.asarray(self.landmarks_TN3, np.float64))[None]
-        return np.degrees(pose.fit(landmarks, pose.MEAN_RIGID_R3[None]).angles()[0].numpy())
+        return np.degrees(np.unwrap(pose.fit(landmarks, pose.MEAN_RIGID_R3[None]).angles()[0].numpy(), axis=0))
 
 
 def detected_share(clip: ClipData) -> float:

@@ -110,7 +110,7 @@ def digest(manifest: Manifest) -> str:
 def fit(manifest: Manifest) -> Ridge:
     """Fit to the clips of the split `train`; damaged ones are left out and counted. Raises OSError.
 
-    Raises ClipError where fewer than two clips can be read.
+    Raises ClipError where clips of fewer than two people can be read, or fewer than two of a lone one.
     """
     rows, damaged = _rows(manifest), list[ClipError]()
     group_of = _groups(manifest, rows)
@@ -168,11 +168,13 @@ def features(audio_S: np.ndarray) -> np.ndarray:
 
 
 def _features_and_motion(manifest: Manifest, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """A clip's features (T, F), and its lower face in the head's frame minus its mean (T, Y), px."""
+    """A clip's features (T, F), and its lower face in the head's frame minus its mean (T, Y), px. Raises ClipError."""
     from mytalk.dub import long_form
 
     landmarks_TND, audio_S = reader.read_landmarks(manifest, row), reader.read_audio(manifest, row)
     lower_TKD = long_form.lower_face(landmarks_TND, long_form.person_head(landmarks_TND))
+    if not np.isfinite(lower_TKD).all():
+        raise ClipError(manifest.at(row, "key"), "no_head", "its landmarks give no head pose in some frame")
     return features(audio_S), (lower_TKD - lower_TKD.mean(0)).reshape(len(lower_TKD), -1)
 
 

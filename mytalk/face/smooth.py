@@ -20,7 +20,7 @@ from mytalk.machine import one_thread
 if TYPE_CHECKING:
     from mytalk.face import pose
 
-POSE_SECONDS = 0.28  # window of the parabolas: 7 frames at 25 Hz
+POSE_SECONDS = 0.36  # window of the parabolas: 9 frames at 25 Hz
 NEAR_SECONDS = 0.08  # sigma of the bilateral filter over time
 ALIKE_PX = 0.7  # its sigma over the difference beyond the jitter, px of the head's frame
 EYES = [7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246]
@@ -58,7 +58,7 @@ def _steady(detected: pose.Pose, fps: float) -> pose.Pose:
     values_TF = np.concatenate(
         [
             detected.scale_BT[0, :, None].log().numpy(),
-            detected.angles()[0].numpy(),
+            np.unwrap(detected.angles()[0].numpy(), axis=0),  # an upside-down head rolls past half a turn
             detected.shift_BT3[0].numpy(),
         ],
         axis=1,

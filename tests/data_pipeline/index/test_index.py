@@ -234,6 +234,15 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [(True, pa.bool_(), True), (False, pa.bool_(), False), ([1], pa.bool_(), None), (1, pa.bool_(), None)],
+)
+def test_a_truth_value_of_foreign_facts_is_kept_or_unknown(value, kind, expected):
+    """`has_audio: false` of other people's tars leaves the clip out of what needs sound."""
+    assert third_party.typed(value, kind) is expected
+
+
 def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys):
     samples = [("good", clip(0))]
     for name, (change, _) in BROKEN.items():

@@ -106,6 +106,18 @@ def test_a_damaged_clip_is_left_out_and_counted_until_one_person_is_left(tmp_pat
         ridge.fit(manifest)
 
 
+def test_a_clip_without_a_head_in_some_frame_is_damaged(tmp_path) -> None:
+    """Zeros stand for "no face" in many corpora: no pose follows from them, and no weights may."""
+    manifest = Manifest.load(talkers.write(tmp_path, {"train": 3}))
+    row = int(manifest.rows("train")[0])
+    landmarks = reader.read_landmarks(manifest, row)
+    landmarks[5] = 0
+    talkers.overwrite(manifest, row, landmarks)
+    fitted = ridge.fit(manifest)
+    assert fitted.facts["damaged_clips"] == 1
+    assert np.isfinite(fitted.weights_FKD).all()
+
+
 def test_where_clips_are_too_many_each_person_gives_as_many(manifest, monkeypatch) -> None:
     everyone = ridge.digest(manifest)
     monkeypatch.setattr(ridge, "MOST_CLIPS", 3)

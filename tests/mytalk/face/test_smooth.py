@@ -82,3 +82,15 @@ def test_without_jitter_nothing_changes_and_short_shots_are_left():
 def test_time_reversed_it_does_the_same():
     raw = detected(with_opening(6 + 5 * np.sin(np.arange(60))))
     np.testing.assert_allclose(smooth(raw[::-1])[::-1], smooth(raw), atol=1e-4)
+
+
+def test_an_upside_down_head_is_smoothed_like_an_upright_one():
+    """Its roll passes half a turn, where angles jump by a whole one."""
+    truth = talkers.turned(np.repeat(face()[None], 60, axis=0), np.radians(10 * np.sin(np.arange(60) / 6)))
+    tilt_T1 = np.radians(2 * np.sin(np.arange(60) / 5))[:, None]
+    x, y = truth[..., 0] - 128, truth[..., 1] - 120
+    tilted = np.stack([np.cos(tilt_T1) * x - np.sin(tilt_T1) * y, np.sin(tilt_T1) * x + np.cos(tilt_T1) * y], -1)
+    upright = np.concatenate([tilted + np.array([128, 120]), truth[..., 2:]], axis=-1)
+    turned = np.concatenate([np.array([128, 120]) - tilted, truth[..., 2:]], axis=-1)
+    np.testing.assert_allclose(256 - smooth(turned)[..., 0], smooth(upright)[..., 0], atol=0.05)
+    np.testing.assert_allclose(240 - smooth(turned)[..., 1], smooth(upright)[..., 1], atol=0.05)
