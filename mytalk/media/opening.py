@@ -27,6 +27,10 @@ BACK_S = 1  # and so is a step back by more than this
 MISSING_END_S = Fraction(3, 20)  # a stream that ends this much before the end in its header was cut short
 MOST_PX = 1 << 26  # of a picture: 8192 x 8192
 
+# Formats that name other files or addresses, which FFmpeg would open instead; all others are read.
+PLAYLISTS = {"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"}
+FORMATS = ",".join(sorted(name for name in av.formats_available if not PLAYLISTS & set(name.split(","))))
+
 # Formats whose header states a length that was once counted. Of others (mp3, aac, ts) ffmpeg estimates it.
 WITH_LENGTH = {"mov", "matroska", "avi", "asf", "flv"}
 RIFF_PLACEHOLDER = 0x7FFF0000  # a WAV that is written as it is made states such a size, or a larger one
@@ -97,7 +101,8 @@ def read_tags(path: str | os.PathLike) -> dict[str, str]:
 def opened(path: str | os.PathLike) -> Iterator[Any]:
     """The container of a file. Turns FFmpeg's errors into MediaError (unreadable, truncated) or OSError.
 
-    A path is a path, whatever is in it: "12:30.mp4" is no protocol, "-x.mp4" no option, bytes need not be UTF-8.
+    A path is a path, whatever is in it: "12:30.mp4" is no protocol, "-x.mp4" no option, bytes need not be UTF-8. And
+    it is the only file that is read: PLAYLISTS are unreadable.
     """
     path = Path(path)
     path.stat()  # a missing file is the machine's error, with its name
@@ -108,7 +113,8 @@ def opened(path: str | os.PathLike) -> Iterator[Any]:
                 named.encode()
             except UnicodeEncodeError:
                 named = stack.enter_context(open(path, "rb"))
-            container = stack.enter_context(av.open(named, metadata_errors="replace"))
+            whitelist = {"format_whitelist": FORMATS}
+            container = stack.enter_context(av.open(named, container_options=whitelist, metadata_errors="replace"))
             if not len(container.streams) and _boxes_past_end(path):
                 raise _without_index(path)
             yield container
@@ -124,6 +130,8 @@ def translated(error: Any, path: Path) -> Exception:
         return machine
     if _boxes_past_end(path):
         return _without_index(path)
+    if isinstance(error, av.error.ArgumentError):  # what FFmpeg says of a format that is not in FORMATS
+        return MediaError("unreadable", f"{path}: damaged, or a list of other files: give those files themselves")
     return MediaError("unreadable", f"{path}: {error.strerror}")
 
 

@@ -151,6 +151,23 @@ def test_a_path_is_a_path(tmp_path, monkeypatch, name):
 # How it is shown -------------------------------------------------------------------------------------
 
 
+CONCAT = "ffconcat version 1.0\nfile v.mp4\n"
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nv.mp4\n"
+
+
+@pytest.mark.parametrize(
+    "name, text", [("list", CONCAT), (os.fsdecode("列".encode("gbk")), CONCAT), ("list.m3u8", HLS)]
+)
+def test_a_list_of_files_is_not_read_as_those_files(tmp_path, monkeypatch, name, text):
+    numbered.write(tmp_path / "v.mp4", numbered.regular(25))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(media.MediaError, match="list of other files") as caught:
+        next(media.read_frames(path))
+    assert caught.value.reason == "unreadable"
+
+
 def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
     """A video whose track header has this display matrix."""
     numbered.write(path, numbered.regular(3))
