@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -180,13 +181,15 @@ def _default(streams) -> Any:
 
 
 class Clock:
-    """One clock for the streams of a format whose stamps may jump: recordings that were joined, counters that wrapped.
+    """One clock for the streams of a file: recordings that were joined, counters that wrapped.
 
     The first stream whose stamps jump goes on where it ended; the others follow it by the same shift. A stream that
-    leaps forward to where another one is has a gap, and keeps it.
+    leaps forward to where another one is has a gap, and keeps it. So does any where the format's stamps do not jump
+    (`leaps` False): there only a step back is another clock's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leaps: bool) -> None:
+        self.most_s = JUMP_S if leaps else math.inf
         self.shifts_s = [Fraction(0)]  # of each clock in the order of the file, to the first one
         self.clock: dict[int, int] = {}  # of each stream
         self.end_s: dict[int, Fraction] = {}  # of each stream, as stamped
@@ -200,7 +203,7 @@ class Clock:
             return self.shifts_s[clock]
         at_s = stamp * packet.time_base
         before_s = self.end_s.get(stream)
-        if before_s is None or not -BACK_S <= at_s - before_s <= JUMP_S:
+        if before_s is None or not -BACK_S <= at_s - before_s <= self.most_s:
             near = [self.clock[s] for s, end_s in self.end_s.items() if s != stream and abs(at_s - end_s) <= JUMP_S]
             if max(near, default=-1) > clock:
                 clock = max(near)
@@ -219,7 +222,7 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
     is the end of the longest stream, counted from 0. Raises OSError.
     """
     reached_s, alone = Fraction(0), stream.duration is not None
-    clock = Clock() if container.format.flags & JUMPING else None
+    clock = Clock(leaps=bool(container.format.flags & JUMPING))
     demuxed = container.demux()
     while True:
         try:
@@ -238,7 +241,7 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
         at = packet.pts if packet.pts is not None else packet.dts
         if at is not None and (packet.stream.index == stream.index or not alone):
             reached_s = max(reached_s, (at + (packet.duration or 0)) * packet.time_base)
-        shift_s = clock.shift_s(packet) if clock and packet.stream.type in ("video", "audio") else 0
+        shift_s = clock.shift_s(packet) if packet.stream.type in ("video", "audio") else 0
         if packet.stream.index == stream.index:
             if shift_s:
                 shift = round(shift_s / packet.time_base)

@@ -97,6 +97,20 @@ def test_a_jump_of_the_stamps_keeps_pictures_and_sound_together(tmp_path, jump_s
     assert loud[-1] == pytest.approx(second / 25, abs=0.01 + 0.002)
 
 
+def test_recordings_joined_in_a_container_whose_stamps_do_not_jump_stay_together(tmp_path):
+    """Two Matroska files joined as bytes: the second one's click is heard with its picture."""
+    path = tmp_path / "v.mkv"
+    part = numbered.write(tmp_path / "part.mkv", numbered.regular(50), audio=click())
+    path.write_bytes(part.read_bytes() * 2)
+    shown, _ = read(path)
+    assert len(shown) == pytest.approx(100, abs=2)
+    loud = np.flatnonzero(np.abs(media.read_audio(path)) > 0.3) / 16_000
+    second = [index for index, number in enumerate(shown) if number == 30][-1]
+    assert second > 75
+    assert loud[0] == pytest.approx(CLICK_S, abs=0.01)
+    assert loud[-1] == pytest.approx(second / 25, abs=0.03)
+
+
 def test_damage_in_the_middle_costs_the_pictures_until_the_next_key_picture(tmp_path):
     path = numbered.write(tmp_path / "v.mkv", numbered.regular(60))
     with av.open(str(path)) as container:
@@ -156,7 +170,7 @@ HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nv.mp4\n"
 
 
 @pytest.mark.parametrize(
-    "name, text", [("list", CONCAT), (os.fsdecode("列".encode("gbk")), CONCAT), ("list.m3u8", HLS)]
+    ("name", "text"), [("list", CONCAT), (os.fsdecode("列".encode("gbk")), CONCAT), ("list.m3u8", HLS)]
 )
 def test_a_list_of_files_is_not_read_as_those_files(tmp_path, monkeypatch, name, text):
     numbered.write(tmp_path / "v.mp4", numbered.regular(25))
