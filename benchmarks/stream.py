@@ -165,7 +165,7 @@ class Known:
 
 
 def as_points(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, "<f2").reshape(-1, COUNT, 2)
+    return np.frombuffer(data, "<f2").reshape(-1, COUNT, 3)
 
 
 def as_float(half: np.ndarray) -> np.ndarray:

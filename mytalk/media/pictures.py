@@ -284,7 +284,7 @@ def _display_matrix(frame, path) -> np.ndarray | None:
     return None if (matrix_22 == np.eye(2)).all() else matrix_22
 
 
-def _shown(pixels_HW3: np.ndarray, matrix_22: np.ndarray | None) -> np.ndarray:
+def as_displayed(pixels_HW3: np.ndarray, matrix_22: np.ndarray | None) -> np.ndarray:
     """The pixels turned and mirrored by a display matrix of _display_matrix."""
     if matrix_22 is None:
         return pixels_HW3
@@ -326,7 +326,7 @@ class _Picture:
                 )
             except av.error.FFmpegError as error:
                 raise MediaError("colours", f"its pixels cannot be converted to RGB: {error.strerror}") from error
-            self._rgb = _shown(frame.to_ndarray(), look.matrix_22)
+            self._rgb = as_displayed(frame.to_ndarray(), look.matrix_22)
         return self._rgb
 
 

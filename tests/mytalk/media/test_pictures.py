@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mytalk import media
-from mytalk.media.pictures import _shown
+from mytalk.media.pictures import as_displayed
 from tests.helpers import numbered
 
 CLICK_S = 1.2  # where picture 30 begins
@@ -209,9 +209,9 @@ def test_the_whole_display_matrix_is_applied(tmp_path, matrix):
             y, x
         ]
     matrix_22 = None if matrix == (1, 0, 0, 1) else np.array([[a, b], [c, d]])
-    assert np.array_equal(_shown(stored, matrix_22), expected)
+    assert np.array_equal(as_displayed(stored, matrix_22), expected)
     frame = list(media.read_frames(with_matrix(tmp_path / "v.mp4", *matrix)))[2]
-    assert np.abs(frame.astype(int) - _shown(numbered.picture(2), matrix_22)).mean() < 6
+    assert np.abs(frame.astype(int) - as_displayed(numbered.picture(2), matrix_22)).mean() < 6
 
 
 @pytest.mark.parametrize("matrix", [(0.7071, 0.7071, -0.7071, 0.7071), (1, 0.3, 0, 1), (0, 0, 0, 0)], ids=str)
