@@ -21,12 +21,14 @@ from data_pipeline.extract.survey import Limits
 from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
 from data_pipeline.shards import ledger as ledgers
+from data_pipeline.shards.manifest import FORMAT
 from mytalk import atomic, command, faults, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
+PROTOCOL = "protocol.json"  # how the shards of OUT are made
 MOST_IN_A_ROW = 10  # videos that the storage fails to give, before it is asked for
 SAMPLES = 10  # others, spread over the list
 
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
+        _refuse_other_format(out)
         settings, videos = _settings(args, corpus, limits), _videos(args, found)
         listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of)
         skipped = _skipped(found, missing, listed)
@@ -251,7 +254,7 @@ def _close(
     parts = [json.loads(layout.part_path(out, n).read_text()) for n in sorted({source.shard for source in listed})]
     counts = ledgers.balance((source.path for source in listed), parts, found.bytes_of, skipped)
     if counts.clips:
-        table, header = manifest_update.from_parts(parts, json.loads((out / "protocol.json").read_text()))
+        table, header = manifest_update.from_parts(parts, json.loads((out / PROTOCOL).read_text()))
         manifest_update.commit(out, table, header)
     ledgers.write(out, parts, skipped)
     print(ledgers.table(counts))
@@ -269,10 +272,24 @@ def _close(
     return command.EXIT_DONE
 
 
+def _refuse_other_format(out: Path) -> None:
+    """UserError where OUT holds clips of another format, also where no shard is left to be made."""
+    try:
+        before = json.loads((out / PROTOCOL).read_text()).get("format", "an older one")
+    except FileNotFoundError:
+        return
+    if before != FORMAT:
+        raise command.UserError(
+            f"{out} holds shards of another format ({before}), this version writes {FORMAT}; "
+            "extract into another folder"
+        )
+
+
 def _pin_protocol(out: Path, detector_name: str) -> None:
     """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
     detector_module = detector.module_of(detector_name)
     protocol = {
+        "format": FORMAT,
         "crop_px": CROP_PX,
         "crop_margin": crop.MARGIN,
         "frame_hz": FRAME_HZ,
@@ -282,7 +299,7 @@ def _pin_protocol(out: Path, detector_name: str) -> None:
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
     }
-    path = out / "protocol.json"
+    path = out / PROTOCOL
     try:
         before = json.loads(path.read_text())
     except FileNotFoundError:

@@ -315,7 +315,8 @@ def read_header(store: Store) -> dict[str, Any]:
         raise UserError(f"{store.shown}/{HEADER} is not JSON; type the extract command again") from None
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{store.shown}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; extract again"
+            f"{store.shown}/{HEADER} has format {header.get('format')}, this version reads {FORMAT}; "
+            "extract into another folder"
         )
     return header
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from data_pipeline.extract import names, sources, spans
 from data_pipeline.extract.corpora import folder
 from data_pipeline.shards import ledger, manifest_update, reader
-from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.manifest import FORMAT, Manifest
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop
@@ -218,6 +218,19 @@ def test_invariant_5_committed_shards_are_not_made_again(videos, whole, tmp_path
     stub_extract.run(videos, out, *OPTIONS)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path: path.stat().st_ino for path in tars} == tars
+
+
+def test_shards_of_an_older_format_are_refused_also_where_all_are_made(videos, whole, tmp_path):
+    out = Path(shutil.copytree(whole[0], tmp_path / "out"))
+    protocol = json.loads((out / "protocol.json").read_text())
+    assert protocol.pop("format") == FORMAT
+    (out / "protocol.json").write_text(json.dumps(protocol))
+    before = stub_extract.files(out)
+    code, said = stub_extract.run(videos, out, *OPTIONS)
+    assert code == 1
+    assert len(said.strip().splitlines()) == 1
+    assert "extract into another folder" in said
+    assert stub_extract.files(out) == before
 
 
 def test_a_lost_tar_is_made_again(videos, whole, tmp_path):

@@ -241,7 +241,7 @@ def test_what_is_missing_or_of_another_format_is_refused_with_the_command(folder
     copy = copy_of(folder, tmp_path)
     header = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(command.UserError, match="format 99, this version reads 3; extract again"):
+    with pytest.raises(command.UserError, match="format 99, this version reads 3; extract into another folder"):
         Manifest.load(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(command.UserError, match="not JSON"):
