@@ -84,7 +84,7 @@ def run(tasks: Sequence[Task], work: Work, workers: int, hooks: Hooks[Task], lim
     nothing is killed.
 
     Raises what `work` raised: OSError, ImportError and UserError as themselves, anything else as WorkerCrash; RunAgain
-    where a worker dies twice before it begins an item.
+    where a worker dies or hangs twice before it begins an item.
     """
     again: list[Task] = []
 
@@ -98,7 +98,7 @@ def run(tasks: Sequence[Task], work: Work, workers: int, hooks: Hooks[Task], lim
 
     def at_once(task: Task, item: int | None, failure: Failure) -> Task:
         if item is None:
-            raise RunAgain("a worker process died before it began; is the machine out of memory?")
+            raise RunAgain("a worker process died or hung before it began; is the machine out of memory?")
         hooks.on_failed(task, item, failure)
         return _condemned(hooks, task, item, failure)
 
@@ -135,6 +135,7 @@ class _Worker:
 
     def give(self, task: Any) -> None:
         self.task, self.item = task, None
+        self.idle_s = self.item_s = 0.0
         self.pipe.send(task)
 
     def heard(self, item: int) -> None:
@@ -144,13 +145,13 @@ class _Worker:
             self.item, self.item_s = item, 0.0
 
     def overdue(self, passed_s: float, limits: TimeLimits) -> Failure | None:
-        """Move the clocks on; the failure of an item that is over the limits."""
-        if self.item is None:
-            return None  # it loads what it needs
+        """Move the clocks on; the failure of an item, or of a worker without one yet, that is over the limits."""
         self.idle_s, self.item_s = self.idle_s + passed_s, self.item_s + passed_s
         if self.idle_s > limits.idle_s:
+            if self.item is None:
+                return Failure(TIMEOUT, f"it did not begin its work in {limits.idle_s:g} s")
             return Failure(TIMEOUT, f"nothing was decoded for {limits.idle_s:g} s")
-        if self.item_s > limits.item_s:
+        if self.item is not None and self.item_s > limits.item_s:
             return Failure(TIMEOUT, f"it takes longer than {limits.item_s:g} s")
         return None
 
@@ -191,7 +192,8 @@ def _drive(tasks, work, workers, hooks: Hooks, limits: TimeLimits, on_failure: O
         while waiting or busy:
             while waiting and len(busy) < workers:
                 busy.append(_Worker(work))
-                busy[-1].give(waiting.pop())
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead: _listen hears of it
+                    busy[-1].give(waiting.pop())
             for pipe in wait([worker.pipe for worker in busy], LOOK_EVERY_S):
                 worker = next(w for w in busy if w.pipe is pipe)
                 if failure := _listen(worker, hooks):
@@ -228,7 +230,7 @@ def _listen(worker: _Worker, hooks: Hooks) -> Failure | None:
     """Take one message of a worker, which has no task once it is done; returns why its item failed."""
     try:
         kind, value = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError: it was killed in the middle of a message
         worker.process.join(END_S)
         return Failure(WORKER_DIED, f"its worker process died (exit code {worker.process.exitcode})")
     if kind == "tick":

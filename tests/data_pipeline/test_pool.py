@@ -46,6 +46,30 @@ def test_a_dying_worker_costs_only_the_guilty_item(tmp_path):
     ]
 
 
+def test_a_worker_that_is_killed_in_the_middle_of_a_message_costs_only_its_item(tmp_path):
+    results, _ = run_pool(tmp_path, [["a", "die in a message", "b"]], 1)
+    assert results == [["a", "die in a message: worker_died", "b"]]
+
+
+def test_a_worker_that_is_dead_before_its_first_task_is_replaced(tmp_path, monkeypatch):
+    give, broken = pool._Worker.give, []
+
+    def give_once_broken(worker, task):
+        if not broken:
+            broken.append(worker)
+            worker.process.kill()
+            worker.process.join()
+        give(worker, task)
+
+    monkeypatch.setattr(pool._Worker, "give", give_once_broken)
+    assert run_pool(tmp_path, [["a"], ["b"]], 1)[0] == [["a"], ["b"]]
+
+
+def test_a_worker_that_hangs_before_its_first_item_is_replaced(tmp_path):
+    results, _ = run_pool(tmp_path, [["hang early", "a"]], 1, pool.TimeLimits(idle_s=3))
+    assert results == [["hang early", "a"]]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_fails_once_is_tried_again_at_the_end_and_then_condemned(tmp_path, workers):
     tasks = [["no memory", "a"], ["no memory once"], ["dead disk", "b"], ["dead disk once", "c"], ["d"]]
@@ -64,7 +88,7 @@ def test_what_fails_once_is_tried_again_at_the_end_and_then_condemned(tmp_path, 
 def test_an_item_over_its_time_is_condemned_and_only_its_worker_is_replaced(tmp_path):
     tasks = [["hang", "a"], ["b"], ["never end", "c"], ["d"], ["e"]]
     begun = time.monotonic()
-    results, processes = run_pool(tmp_path, tasks, 1, pool.TimeLimits(idle_s=2, item_s=3))
+    results, processes = run_pool(tmp_path, tasks, 1, pool.TimeLimits(idle_s=3, item_s=4))
     assert results == [["hang: timeout", "a"], ["b"], ["never end: timeout", "c"], ["d"], ["e"]]
     assert time.monotonic() - begun < 30
     assert processes[3] == processes[4]  # a worker is kept from task to task

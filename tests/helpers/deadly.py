@@ -16,7 +16,10 @@ def work(task: tuple, tick) -> list[str]:
     Returns the items that were done and the number of this process.
     """
     folder, items, condemned = task
-    done = []
+    done: list[str] = []
+    if items[0].startswith("hang early") and not os.path.exists(f"{folder}/hang early"):
+        open(f"{folder}/hang early", "w").close()
+        _hang(tick, 0)
     for position, item in enumerate(items):
         tick(position, 1)
         if position in condemned:
@@ -40,6 +43,12 @@ def _never_end(tick, position) -> None:
         tick(position, 1)
 
 
+def _die_in_a_message(tick, position) -> None:
+    pipe = tick.__closure__[tick.__code__.co_freevars.index("pipe")].cell_contents
+    os.write(pipe.fileno(), b"\0\0\1\0half")  # a length of 256 bytes, of which four follow
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _raise(error: BaseException):
     def fail(tick, position) -> None:
         raise error
@@ -50,6 +59,7 @@ def _raise(error: BaseException):
 FAILURES = {
     "die": lambda tick, position: os.kill(os.getpid(), signal.SIGKILL),
     "crash": lambda tick, position: os.kill(os.getpid(), signal.SIGSEGV),
+    "die in a message": _die_in_a_message,
     "hang": _hang,
     "never end": _never_end,
     "no memory": _raise(MemoryError()),
