@@ -52,7 +52,9 @@ class Source:
 def key_of(corpus: str, path: str, start_frame: int) -> str:
     """The clip's key: readable, without dots or folders, unique by a digest of corpus and whole path."""
     digest = hashlib.sha256(f"{corpus}\0{path}".encode()).hexdigest()[:10]
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", path.rpartition(".")[0]).strip("-")[-48:].strip("-")
+    stem, dot, suffix = path.rpartition(".")
+    name = stem if dot and "/" not in suffix else path  # a folder's dot begins no suffix
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-48:].strip("-") or "clip"
     return f"{readable}-{digest}-{start_frame:06d}"
 
 
