@@ -158,14 +158,16 @@ def fit(landmarks_BTN3: torch.Tensor, rigid_BR3: torch.Tensor) -> Pose:
     """The pose of every frame that brings the rigid points `rigid_BR3` onto the frame's, by weighted least squares.
 
     Starts with the closed-form weak perspective from x and y alone and refines by Gauss-Newton, with z at
-    DEPTH_WEIGHT. Points far off, as under hair or a hand, count less in each step (Cauchy weights).
+    DEPTH_WEIGHT. Points far off, as under hair or a hand, count less in each step (Cauchy weights). Computed in
+    float64: in float32 the rounding of another batch or machine would show in what is trained.
     """
-    points_BTR3 = landmarks_BTN3[:, :, RIGID]
+    points_BTR3, rigid_BR3 = landmarks_BTN3[:, :, RIGID].double(), rigid_BR3.double()
     with torch.autocast(points_BTR3.device.type, enabled=False):  # a matrix product would lose digits
         pose = _weak_perspective(points_BTR3, rigid_BR3)
         for _ in range(REFINEMENTS):
             pose = _refined(pose, points_BTR3, rigid_BR3)
-    return pose
+    dtype = landmarks_BTN3.dtype
+    return Pose(pose.scale_BT.to(dtype), pose.rotation_BT33.to(dtype), pose.shift_BT3.to(dtype))
 
 
 def _weak_perspective(points_BTR3: torch.Tensor, rigid_BR3: torch.Tensor) -> Pose:

@@ -480,6 +480,13 @@ def test_keys_are_unique_and_safe_for_tars(paths):
         assert len(key) + len(".landmarks.npy") <= 100
 
 
+def test_keys_of_files_without_a_suffix_are_readable_too():
+    assert sources.key_of("c", "p1/talk", 0).startswith("p1-talk-")
+    assert sources.key_of("c", "a.b/talk", 0).startswith("a-b-talk-")
+    assert sources.key_of("c", "...mp4", 0).startswith("clip-")
+    assert sources.key_of("c", "p1/talk.mp4", 25).startswith("p1-talk-")
+
+
 def test_keys_of_paths_that_read_alike_differ():
     alike = ["a b/x.mp4", "a-b/x.mp4", "a/b/x.mp4", "a/b-x.mp4", "a/b/x.mkv"]
     alike += ["long" * 20 + "/x.mp4", "long" * 21 + "/x.mp4"]
