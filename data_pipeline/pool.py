@@ -118,7 +118,7 @@ def _condemned(hooks: Hooks[Task], task: Task, item: int, failure: Failure) -> T
 OnFailure = Callable[[Any, "int | None", Failure], Any]
 
 
-class _Worker:
+class Worker:
     """A process, the task it has, the item of that task it last said it was at, and its clocks."""
 
     def __init__(self, work: Work):
@@ -186,12 +186,12 @@ def _drive_here(tasks, work, workers, hooks: Hooks, limits, on_failure: OnFailur
 
 def _drive(tasks, work, workers, hooks: Hooks, limits: TimeLimits, on_failure: OnFailure) -> None:
     waiting = list(reversed(tasks))
-    busy: list[_Worker] = []
+    busy: list[Worker] = []
     looked_at = time.monotonic()
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                busy.append(_Worker(work))
+                busy.append(Worker(work))
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead: _listen hears of it
                     busy[-1].give(waiting.pop())
             for pipe in wait([worker.pipe for worker in busy], LOOK_EVERY_S):
@@ -215,7 +215,7 @@ def _drive(tasks, work, workers, hooks: Hooks, limits: TimeLimits, on_failure: O
             worker.end()
 
 
-def _next(worker: _Worker, busy: list[_Worker], waiting: list[Any]) -> None:
+def _next(worker: Worker, busy: list[Worker], waiting: list[Any]) -> None:
     """Give a worker its next task; one that is dead or out of work leaves."""
     if waiting and worker.process.is_alive():
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ends at this moment: see the next line
@@ -226,7 +226,7 @@ def _next(worker: _Worker, busy: list[_Worker], waiting: list[Any]) -> None:
     worker.end()
 
 
-def _listen(worker: _Worker, hooks: Hooks) -> Failure | None:
+def _listen(worker: Worker, hooks: Hooks) -> Failure | None:
     """Take one message of a worker, which has no task once it is done; returns why its item failed."""
     try:
         kind, value = worker.pipe.recv()

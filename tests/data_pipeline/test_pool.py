@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_message_costs_only_its_item(
 
 
 def test_a_worker_that_is_dead_before_its_first_task_is_replaced(tmp_path, monkeypatch):
-    give, broken = pool._Worker.give, []
+    give, broken = pool.Worker.give, []
 
     def give_once_broken(worker, task):
         if not broken:
@@ -61,7 +61,7 @@ def test_a_worker_that_is_dead_before_its_first_task_is_replaced(tmp_path, monke
             worker.process.join()
         give(worker, task)
 
-    monkeypatch.setattr(pool._Worker, "give", give_once_broken)
+    monkeypatch.setattr(pool.Worker, "give", give_once_broken)
     assert run_pool(tmp_path, [["a"], ["b"]], 1)[0] == [["a"], ["b"]]
 
 
