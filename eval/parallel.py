@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 LOCK = "scoring"  # one name for both commands: they write the same files
-ERROR, REFUSED, STORAGE = "error", "refused", "storage"  # why a clip has no score, beside what its rows name
+ERROR, REFUSED, STORAGE, MEMORY = "error", "refused", "storage", "out_of_memory"  # beside what the rows name
+OF_THE_MACHINE = (STORAGE, MEMORY)  # may pass: the clip is tried again by the next run
 MOST_IN_A_ROW = 5  # clips that the storage fails to give; then it is the storage that is gone
 LONGEST_WAIT = timedelta(hours=6)  # of a process for the slowest one; the default of 10 minutes is too short
 
@@ -145,10 +146,11 @@ def _run(
         for place in range(state.process_index, len(left), state.num_processes):
             clip = attempt(score, left[place], job.out)
             append(clip)
-            failed_in_a_row = failed_in_a_row + 1 if clip.reason == STORAGE else 0
+            failed_in_a_row = failed_in_a_row + 1 if clip.reason in OF_THE_MACHINE else 0
             if failed_in_a_row == MOST_IN_A_ROW:
-                raise RunAgain(f"the last {MOST_IN_A_ROW} clips could not be read: {clip.message}; mend the storage")
-            if clip.reason == ERROR and progress:
+                where = "free the memory" if clip.reason == MEMORY else "mend the storage"
+                raise RunAgain(f"the last {MOST_IN_A_ROW} clips could not be read or scored: {clip.message}; {where}")
+            if clip.reason in (ERROR, MEMORY) and progress:
                 progress.say(f"{clip.key}: {clip.message}; its traceback is in {job.out / faults.ERRORS_FILE}")
             if progress:  # the other processes are about as far
                 progress.step(min(state.num_processes, len(left) - place))
@@ -178,7 +180,8 @@ def attempt(score: Scorer, task: ScoringTask, out: Path) -> ClipScore:
             raise
         return _miss(task, STORAGE, one_line(error))
     except Exception as error:
-        return _miss(task, ERROR, faults.logged(out, task.key, error))
+        memory = isinstance(error, MemoryError) or "CUDA" in str(error) or "out of memory" in str(error)
+        return _miss(task, MEMORY if memory else ERROR, faults.logged(out, task.key, error))
 
 
 def _miss(task: ScoringTask, reason: str, message: str) -> ClipScore:
@@ -240,7 +243,7 @@ def _finished(out: Path, replaced: list[Path]) -> dict[str, ClipScore]:
     """Scores by key in all files of `out` but those that are replaced.
 
     A kill between merging them and removing the processes' files leaves some twice, with equal values. Clips that the
-    storage failed to give are not finished.
+    storage failed to give, or that the memory was too small for, are not finished.
     """
     scores = [s for path in score_file.files(out) if path not in replaced for s in score_file.read(path)[1]]
-    return {score.key: score for score in scores if score.reason != STORAGE}
+    return {score.key: score for score in scores if score.reason not in OF_THE_MACHINE}

@@ -63,7 +63,8 @@ def run(out: Path, raised: dict[str, BaseException], count: int = 3) -> dict[str
     ("error", "reason"),
     [
         (ValueError("odd"), "error"),
-        (MemoryError(), "error"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "out_of_memory"),
         (FileNotFoundError(errno.ENOENT, "No such file", "shards/motion-000000.tar"), "storage"),
         (OSError(errno.EIO, "Input/output error"), "storage"),
         (commands.RunAgain("the storage failed 5 times"), "storage"),
@@ -73,7 +74,7 @@ def run(out: Path, raised: dict[str, BaseException], count: int = 3) -> dict[str
 def test_whatever_is_raised_about_a_clip_is_its_reason_and_the_others_go_on(error, reason, tmp_path, capsys) -> None:
     assert run(tmp_path, {"clip-1": error}) == {"clip-0": None, "clip-1": reason, "clip-2": None}
     log = tmp_path / faults.ERRORS_FILE
-    assert log.exists() == (reason == "error")
+    assert log.exists() == (reason in ("error", "out_of_memory"))
     if reason == "error":
         assert log.read_text().startswith("clip-1\nTraceback")
         assert "clip-1" in capsys.readouterr().err
@@ -90,7 +91,7 @@ def test_a_full_disk_and_an_interrupt_end_a_scoring(tmp_path) -> None:
 
 def test_a_storage_that_is_gone_ends_a_scoring_and_its_clips_are_tried_again(tmp_path) -> None:
     dead: dict[str, BaseException] = {f"clip-{n}": OSError(errno.EIO, "Input/output error") for n in range(1, 7)}
-    with pytest.raises(commands.RunAgain, match="the last 5 clips could not be read"):
+    with pytest.raises(commands.RunAgain, match="the last 5 clips could not be read or scored"):
         run(tmp_path, dead, count=8)
     assert set(run(tmp_path, {}, count=8).values()) == {None}
 
