@@ -136,10 +136,8 @@ def make_shard(task: ShardTask, tick) -> dict[str, Any]:
 @functools.cache
 def _detector(name: str) -> detector.Detector:
     import cv2
-    import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     return detector.load(name)
 
 

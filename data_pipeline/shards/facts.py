@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from mytalk.face import crop
 from mytalk.face.landmarks import FRAME_HZ
+
+if TYPE_CHECKING:
+    from mytalk.face import pose
 
 BLUR_EVERY_FRAMES = 5
 SILENT_PEAK = 1e-3  # of full scale: what is nowhere louder is no sound
@@ -30,19 +33,19 @@ class ClipData:
     source_found_share: float
 
     @functools.cached_property
+    def head_poses(self) -> pose.Pose:
+        """The pose of a mean head in each frame, px of the source."""
+        return crop.head_poses(self.landmarks_TN3)
+
+    @functools.cached_property
     def face_T(self) -> tuple[np.ndarray, np.ndarray]:
         """The face in each frame, whatever its mouth does: centres (T, 2) and sides (T,), px of the source."""
-        return crop.faces(self.landmarks_TN3)
+        return crop.faces(self.head_poses)
 
     @functools.cached_property
     def angles_T3(self) -> np.ndarray:
         """Yaw, pitch and roll of each frame in degrees, see mytalk/face/pose.py."""
-        import torch
-
-        from mytalk.face import pose
-
-        landmarks = torch.from_numpy(np.asarray(self.landmarks_TN3, np.float64))[None]
-        return np.degrees(np.unwrap(pose.fit(landmarks, pose.MEAN_RIGID_R3[None]).angles()[0].numpy(), axis=0))
+        return np.degrees(np.unwrap(self.head_poses.angles()[0].numpy(), axis=0))
 
 
 def detected_share(clip: ClipData) -> float:

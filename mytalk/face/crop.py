@@ -14,10 +14,15 @@ Shape suffixes: T frames, N landmarks, 2 = (x, y), 3 = (x, y, z), 23 the affine 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mytalk.face.landmarks import CROP_PX
 from mytalk.machine import one_thread
+
+if TYPE_CHECKING:
+    from mytalk.face import pose
 
 MARGIN = 1.5  # side of the crop / side of the face
 FACE_CENTRE = (0.0, 62.0, 4.0)  # middle of the box around a mean face, px in the head's frame (27 people)
@@ -25,19 +30,22 @@ FACE_SIDE_PX = 210.0  # its side there: with a standard deviation of 12 between 
 
 
 @one_thread()
-def faces(landmarks_TN3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the face is in each frame and how large, whatever the mouth does: centres (T, 2) and sides (T,), px.
-
-    A mean head is fitted to the frame's rigid points (mytalk/face/pose.py).
-    """
+def head_poses(landmarks_TN3: np.ndarray) -> pose.Pose:
+    """How a mean head stands in each frame by its rigid points, in the px of the landmarks: float64, a batch of one."""
     import torch
 
     from mytalk.face import pose
 
     landmarks = torch.from_numpy(np.asarray(landmarks_TN3, np.float64))[None]
-    posed = pose.fit(landmarks, pose.MEAN_RIGID_R3[None])
+    return pose.fit(landmarks, pose.MEAN_RIGID_R3[None])
+
+
+def faces(posed: pose.Pose) -> tuple[np.ndarray, np.ndarray]:
+    """Where the face is in each frame and how large, whatever the mouth does: centres (T, 2) and sides (T,), px."""
+    import torch
+
     x, y, z = FACE_CENTRE
-    centre_2 = torch.tensor([x, y], dtype=torch.float64).expand(1, len(landmarks_TN3), 1, 2)
+    centre_2 = torch.tensor([x, y], dtype=torch.float64).expand(1, posed.scale_BT.shape[1], 1, 2)
     centre_T2 = posed.to_crop(centre_2, torch.tensor([[z]], dtype=torch.float64))[0, :, 0, :2]
     return centre_T2.numpy(), FACE_SIDE_PX * posed.scale_BT[0].numpy()
 
@@ -48,7 +56,7 @@ def canonical(landmarks_TN3: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
     Centre: the median over the frames, so single bad frames do not move it. Side: MARGIN times the median face, or more
     where the head moves so far that nine in ten of the faces would not fit.
     """
-    centre_T2, side_T = faces(landmarks_TN3)
+    centre_T2, side_T = faces(head_poses(landmarks_TN3))
     centre_2 = np.median(centre_T2, axis=0)
     reach_T = np.abs(centre_T2 - centre_2).max(axis=1) + side_T / 2
     side_px = max(MARGIN * float(np.median(side_T)), 2 * float(np.quantile(reach_T, 0.9)))
