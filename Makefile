@@ -48,9 +48,9 @@ $(VENV)/.made:
 
 $(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/.made
 	@date +%s > $(VENV)/.started
-	$(INSTALL) -e '.[train,landmarks,demo]'
+	$(INSTALL) -e '.[train,landmarks,judges,demo]'
 	@echo $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) > $@
 
 $(VENV)/.test: setup.cfg constraints.txt | $(VENV)/.made
-	$(INSTALL) -e '.[train,landmarks,demo,remote,test]'
+	$(INSTALL) -e '.[train,landmarks,judges,demo,remote,test]'
 	@touch $@
