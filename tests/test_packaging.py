@@ -125,7 +125,9 @@ ROOMS = {
     "train.recipes": {*ENGINE, "train.cli", "train.engine", "train.validation"},
 }
 # Formats and what is read from them need no detector: faces are found once, by extraction.
-FACE_FINDING = {f"mytalk.face.{name}" for name in ("detector", "detectors", "mediapipe_mesh", "shots", "track")}
+FACE_FINDING = {
+    f"mytalk.face.{name}" for name in ("detector", "detectors", "mediapipe_hands", "mediapipe_mesh", "shots", "track")
+}
 WITHOUT_FACES = ("storage", "shards", "sample", "examples", "columns", "index")
 MOST_FILES = 12
 

@@ -1,4 +1,4 @@
-"""The detector `mediapipe`: MediaPipe's face mesh. No other file imports MediaPipe.
+"""The detector `mediapipe`: MediaPipe's face mesh. MediaPipe's hand model: mediapipe_hands.py.
 
 MediaPipe (extra `landmarks`) is imported when a detector is created, so that training runs without it.
 Shape suffixes: H height, W width, N landmarks (478), 3 = (x, y, z) in px.
@@ -37,7 +37,7 @@ class FaceDetector:
     """
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
             self._mesh: Any = FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True)
@@ -47,7 +47,7 @@ class FaceDetector:
     def reset(self) -> None:
         """Forget the face tracked so far."""
         self._seen_face = False
-        with _quiet():
+        with quiet():
             self._mesh.reset()
             self._settle()
 
@@ -64,7 +64,7 @@ class FaceDetector:
         one z.
         """
         # Its parts log as they first run, the last of them at the first face.
-        with contextlib.nullcontext() if self._seen_face else _quiet():
+        with contextlib.nullcontext() if self._seen_face else quiet():
             faces = self._mesh.process(np.ascontiguousarray(frame_HW3)).multi_face_landmarks
         self._seen_face = self._seen_face or bool(faces)
         if not faces:
@@ -76,7 +76,7 @@ class FaceDetector:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Send file descriptor 2 to nowhere: MediaPipe's C++ logs before its log levels can be set."""
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
