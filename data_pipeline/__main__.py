@@ -6,6 +6,7 @@ from mytalk import command
 
 COMMANDS = {
     "demo": ("data_pipeline.synthetic.command", "write a corpus of drawn people who really speak"),
+    "scenes": ("data_pipeline.synthetic.scenes.command", "drawn videos that extraction can fail on, with the truth"),
     "extract": (
         "data_pipeline.extract.command",
         "videos to shards of landmarks, audio and crops, with a manifest",

@@ -40,6 +40,13 @@ def lay(over: np.ndarray, under: np.ndarray, mask: np.ndarray) -> None:
     under[:] = cv2.blendLinear(over, under, weight, 1 - weight)
 
 
+def over(sheet: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """A sheet (H, W, 4), whose colours are multiplied by its alpha, laid over a picture (H, W, 3), as a new one."""
+    colour = cv2.cvtColor(sheet, cv2.COLOR_BGRA2BGR)
+    through = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(sheet, 3)), cv2.COLOR_GRAY2BGR)
+    return np.asarray(cv2.add(colour, cv2.multiply(picture, through, scale=1 / 255)), np.uint8)
+
+
 def fixed(points_px: np.ndarray) -> np.ndarray:
     """Coordinates as cv2 takes them with `shift=BITS`."""
     return np.round(np.asarray(points_px) * 2**BITS).astype(np.int32)

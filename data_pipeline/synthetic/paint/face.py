@@ -43,15 +43,18 @@ class Face:
 
     def frame(self, shape: np.ndarray, pose: Pose) -> np.ndarray:
         """The picture (H, W, 3) uint8, blue green red, for a mouth shape (opening, width, rounding)."""
+        return brush.over(self.head(shape, pose), self.still.scene)
+
+    def head(self, shape: np.ndarray, pose: Pose) -> np.ndarray:
+        """The head alone, a sheet (H, W, 4) as in portrait.py."""
         edges = mouth.contours(self.who, *(float(value) for value in shape))
         self._paint_mouth(edges)
         for turn, box in zip((-1, 1), self.eye_boxes):
             self._paint_eye(turn, box, pose)
         map_x, map_y = self._warp(JAW_SHARE * edges.gap, pose)
-        head = cv2.remap(self.sheet, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        colour = cv2.cvtColor(head, cv2.COLOR_BGRA2BGR)  # drops alpha: the sheet is already multiplied by it
-        through = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(head, 3)), cv2.COLOR_GRAY2BGR)
-        return cv2.add(colour, cv2.multiply(self.still.scene, through, scale=1 / 255))
+        return np.asarray(
+            cv2.remap(self.sheet, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8
+        )
 
     def jaw_weight(self, x, y):
         """How much of the jaw's way a point (px at 512) goes down: 0 at the upper lip, 1 at the chin."""

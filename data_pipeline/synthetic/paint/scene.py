@@ -14,9 +14,22 @@ from data_pipeline.synthetic.person import Colour, Person, hue
 
 def scene(canvas: Canvas, who: Person, random: np.random.Generator) -> np.ndarray:
     """The whole scene of a person without the head, (H, W, 3)."""
-    picture = _background(canvas, who, random)
+    picture = background(canvas, who, random)
     _body(canvas, picture, who, random)
     return picture
+
+
+def body(canvas: Canvas, who: Person, texture_seed: int) -> np.ndarray:
+    """Neck, shoulders and clothes alone, a sheet (H, W, 4) as in portrait.py.
+
+    Painted on black and on white: the two differ by what shines through, and black leaves the colours as they are
+    multiplied by alpha.
+    """
+    black, white = (np.full((canvas.size, canvas.size, 3), tone, np.float32) for tone in (0, 255))
+    for ground in (black, white):
+        _body(canvas, ground, who, np.random.default_rng(texture_seed))
+    alpha = 255 - (white - black).mean(axis=-1, keepdims=True)
+    return as_bytes(np.concatenate([black, alpha], axis=-1))
 
 
 def background_only(colour: Colour, size: int) -> np.ndarray:
@@ -26,8 +39,8 @@ def background_only(colour: Colour, size: int) -> np.ndarray:
     return as_bytes(np.array(colour, np.float32) * fall[..., None])
 
 
-def _background(canvas: Canvas, who: Person, random: np.random.Generator) -> np.ndarray:
-    """An out-of-focus room, (H, W, 3) float32."""
+def background(canvas: Canvas, who: Person, random: np.random.Generator) -> np.ndarray:
+    """The person's room, out of focus, (H, W, 3) float32."""
     base = np.array(hue(who.background_hue, 0.28, 0.62), np.float32)
     fall = 1.05 - 0.0009 * (canvas.y + 256) + 0.0006 * canvas.x * who.light_x
     picture = base * fall[..., None]

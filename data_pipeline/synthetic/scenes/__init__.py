@@ -1,0 +1,1 @@
+"""Drawn videos with several people, cuts, hands, music and the like, with the truth about every frame."""
