@@ -41,6 +41,7 @@ EXTRA_OF_MODULE = {
     "accelerate": "train",
     "decord": "train",
     "deepspeed": "train",
+    "jinja2": "train",
     "omegaconf": "train",
     "PIL": "train",
     "pyarrow": "train",

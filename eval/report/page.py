@@ -6,13 +6,12 @@ report's, rounded. The template escapes all text.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from data_pipeline.page.html import data_uri, render
 from eval.report import plots, text, verdicts
 from eval.report.pictured import PicturedClip, pictured_clips
 from eval.score_file import ClipScore
@@ -20,6 +19,7 @@ from mytalk import atomic
 from mytalk.intervals import person_means
 
 NAME = "report.html"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 CLIPS_BYTES = 4_500_000  # of all playable clips before base64: the page stays under 8 MB
 FLOOR = "ground_truth"
 STRIP_NAMES = {"source": "source", "ground_truth": "truth", "mytalk": "mytalk", "shuffled_audio": "shuffled_audio"}
@@ -44,11 +44,9 @@ def write(out: Path, report: dict[str, Any], scores: list[ClipScore]) -> None:
 
 def html(report: dict[str, Any], scores: list[ClipScore], pictured: list[PicturedClip]) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     protocol, metrics = report["protocol"], report["protocol"]["metrics"]
-    return environment.get_template("page.html.j2").render(
+    return render(
+        TEMPLATE,
         **_heading(report),
         protocol=protocol,
         verdicts=_verdicts(report),
@@ -195,20 +193,16 @@ def _people(pictured: list[PicturedClip]) -> list[dict[str, Any]]:
                 "score": score,
                 "moments": len(clip.moments),
                 "strips": [
-                    {"row": name, "name": STRIP_NAMES[name], "jpeg": _data("image/jpeg", jpeg)}
+                    {"row": name, "name": STRIP_NAMES[name], "jpeg": data_uri("image/jpeg", jpeg)}
                     for name, jpeg in clip.strips.items()
                 ],
                 "curves": Markup(plots.curves(label, score.openings_px, clip.moments)),
                 "correlations": ", ".join(correlations),
-                "mp4": _data("video/mp4", clip.mp4) if fits else None,
-                "poster": _data("image/jpeg", clip.poster),
+                "mp4": data_uri("video/mp4", clip.mp4) if fits else None,
+                "poster": data_uri("image/jpeg", clip.poster),
             }
         )
     return people
-
-
-def _data(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 # How the numbers were made --------------------------------------------------------------------------------

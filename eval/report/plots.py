@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipeline.page.svg import drawing, tick_label
 from eval.score_file import ClipScore
 from mytalk import plot
 from mytalk.face.landmarks import FRAME_HZ
@@ -40,7 +41,7 @@ def intervals(label: str, rows: list[tuple[str, dict[str, Any], list[float]]]) -
     bottom = TOP + LINE * len(rows)
     parts = [
         f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{bottom}"/>'
-        f"{_tick(at, bottom + 16, 'middle', tick)}"
+        f"{tick_label(at, bottom + 16, 'middle', tick)}"
         for at, tick in x.ticks()
     ]
     for index, (name, entry, people) in enumerate(rows):
@@ -52,7 +53,7 @@ def intervals(label: str, rows: list[tuple[str, dict[str, Any], list[float]]]) -
         marks.append(f'<circle class="mean" cx="{x.px(entry["mean"]):.1f}" cy="{y:.1f}" r="4.4"/>')
         title = f'<text class="name" x="0" y="{y + 4:.1f}">{escape(name)}</text>'
         parts.append(f'<g class="of-{escape(name)}">{title}{"".join(marks)}</g>')
-    return _svg(WIDTH, bottom + AXIS, label, parts)
+    return drawing(WIDTH, bottom + AXIS, label, parts)
 
 
 def curves(label: str, openings_px: dict[str, list[float]], marks: Iterable[int] = ()) -> str:
@@ -61,17 +62,17 @@ def curves(label: str, openings_px: dict[str, list[float]], marks: Iterable[int]
     x, y = _axes(openings_px, (CURVE_LEFT, CURVE_WIDTH - 8), (bottom, CURVE_TOP), 4)
     parts = [
         f'<line class="grid" x1="{CURVE_LEFT}" x2="{CURVE_WIDTH - 8}" y1="{level:.1f}" y2="{level:.1f}"/>'
-        f"{_tick(CURVE_LEFT - 6, level + 4, 'end', tick)}"
+        f"{tick_label(CURVE_LEFT - 6, level + 4, 'end', tick)}"
         for level, tick in y.ticks()
     ]
     for frame in marks:
         at = x.px(frame / FRAME_HZ)
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{CURVE_TOP}" y2="{bottom}"/>')
-    parts += [_tick(at, bottom + 17, "middle", tick if float(tick) else f"{tick} s") for at, tick in x.ticks()]
+    parts += [tick_label(at, bottom + 17, "middle", tick if float(tick) else f"{tick} s") for at, tick in x.ticks()]
     for name, curve in openings_px.items():
         points = " ".join(f"{x.px(i / FRAME_HZ):.1f},{y.px(value):.1f}" for i, value in enumerate(curve))
         parts.append(f'<polyline class="curve of-{escape(name)}" points="{points}"/>')
-    return _svg(CURVE_WIDTH, CURVE_HEIGHT, label, parts)
+    return drawing(CURVE_WIDTH, CURVE_HEIGHT, label, parts)
 
 
 def _axes(
@@ -81,11 +82,6 @@ def _axes(
     frames = max(len(curve) for curve in openings_px.values())
     highest = max(max(curve) for curve in openings_px.values())
     return plot.axis(0, max(frames - 1, 1) / FRAME_HZ, 12, *x_px), plot.rounded_axis(0, highest, steps, *y_px)
-
-
-def _tick(x: float, y: float, anchor: str, text: str) -> str:
-    minus = text.replace("-", "\N{MINUS SIGN}")
-    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{minus}</text>'
 
 
 def openings_picture(scores: list[ClipScore]) -> Image.Image:
@@ -114,8 +110,3 @@ def _panel(draw: ImageDraw.ImageDraw, font, top_px: int, score: ClipScore) -> No
         plot.draw_curve(draw, x.px(np.arange(len(curve)) / FRAME_HZ), y.px(curve), colour, width_px)
     correlations = [f"{name} {score.methods[name]['opening_correlation']:.2f}" for name in COMPARED]
     draw.text((LEFT_PX, top_px + 8), f"{score.key}    correlation: {', '.join(correlations)}", fill=INK, font=font)
-
-
-def _svg(width: int, height: int, label: str, parts: list[str]) -> str:
-    opened = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-    return opened + "".join(parts) + "</svg>"

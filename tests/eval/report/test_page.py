@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,50 +17,8 @@ from eval.report import pictured as pictures
 from eval.rows import saved
 from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from tests.helpers.pages import Parsed, chromium, opened
 from tests.helpers.small_report import DIGEST, FRAMES, NASTY, built, scores
-
-VOID = {"meta", "img", "br", "line", "circle", "polyline"}
-
-
-class Parsed(HTMLParser):
-    """Tags that are closed in order, references, and every table's cells."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.references: list[str] = []
-        self.seen: set[str] = set()
-        self.cells: list[list[str]] = []
-        self.ids = 0
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.add(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "poster", "data", "action")]
-        if tag == "img":
-            assert dict(attrs)["alt"]
-        if tag == "th":
-            assert dict(attrs)["scope"] in ("row", "col")
-        if tag == "tr":
-            self.cells.append([])
-        if tag in ("td", "th"):
-            self.cells[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in VOID, tag
-        self.seen.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "td" in self.open or "th" in self.open:
-            self.cells[-1][-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -182,24 +138,12 @@ def test_clips_that_do_not_fit_are_left_out_of_the_page(pictured, monkeypatch) -
     assert "<video" not in page.html(built(), scores(), [])
 
 
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 @pytest.mark.skipif(chromium() is None, reason="needs chromium")
 def test_a_browser_opens_the_page_without_a_complaint_and_can_play_its_clips(written, tmp_path) -> None:
     said = "document.body.dataset.seconds = [...document.querySelectorAll('video')].map(v => v.duration).join()"
     script = f"<script>addEventListener('load', () => setTimeout(() => {{ {said} }}, 500))</script>"
-    (tmp_path / "page.html").write_text(written.replace("</body>", f"{script}</body>"))
-    browser = chromium()
-    assert browser is not None
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}/u"]
-    done = subprocess.run(
-        [browser, *flags, "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "page.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    page_html = written.replace("</body>", f"{script}</body>")
+    done = opened(page_html, tmp_path)
     assert "CONSOLE" not in done.stderr
     seconds = re.search(r'data-seconds="([^"]*)"', done.stdout)
     assert seconds is not None
