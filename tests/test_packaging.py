@@ -113,7 +113,12 @@ ROOMS = {
     "data_pipeline.extract": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
     "data_pipeline.page": set[str](),
-    "data_pipeline.stats": {"data_pipeline.extract", "data_pipeline.page", "data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.stats": {
+        "data_pipeline.extract",
+        "data_pipeline.page",
+        "data_pipeline.shards",
+        "data_pipeline.storage",
+    },
     "data_pipeline.synthetic": {"data_pipeline.pool"},
     "mytalk.face": PLUMBING,
     "mytalk.media": {*PLUMBING, "mytalk.face"},

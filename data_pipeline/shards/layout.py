@@ -37,3 +37,8 @@ def sums_name(column: str, shard: int) -> str:
 def part_path(out: Path, shard: int) -> Path:
     """Where a shard's part of the ledger lies."""
     return out / "parts" / f"{shard:06d}.json"
+
+
+def rejected_path(out: Path, shard: int) -> Path:
+    """Where the thumbnails of a shard's rejected spans lie."""
+    return out / "rejected" / f"{shard:06d}.tar"

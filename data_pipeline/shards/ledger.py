@@ -5,14 +5,17 @@ A file below the corpus's folder is a source or skipped; a source is extracted o
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.storage.store import Store
 from mytalk import atomic
+from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
 
 FILE = "ledger.jsonl"
@@ -111,6 +114,22 @@ def write(out: Path, parts: Iterable[dict[str, Any]], skipped: Mapping[str, str]
                     handle.write(json.dumps({"span_of": row["source"], **span}, sort_keys=True) + "\n")
         for path, reason in sorted((skipped or {}).items()):
             handle.write(json.dumps({"skipped": path, "reason": reason}, sort_keys=True) + "\n")
+
+
+def read(store: Store) -> Iterator[dict[str, Any]]:
+    """The lines of a folder's ledger in order; none where there is no ledger. Raises UserError where it is damaged."""
+    if not store.exists(FILE):
+        return
+    lines = open(Path(store.root) / FILE, "rb") if store.local else io.BytesIO(store.whole(FILE))  # noqa: SIM115
+    with lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise UserError(
+                    f"{store.shown}/{FILE} is damaged in line {number}; type the extract command again"
+                ) from None
+            yield row
 
 
 def table(counts: ExtractionCounts) -> str:

@@ -153,6 +153,12 @@ class Manifest:
         """Names of the columns."""
         return self._names
 
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """Types of the columns by name."""
+        schema = self._table.schema if self._file is None else self._file.schema_arrow  # type: ignore[union-attr]
+        return dict(zip(schema.names, schema.types))
+
     def __len__(self) -> int:
         return self._table.num_rows if self._file is None else self._starts[-1]  # type: ignore[union-attr]
 

@@ -1,0 +1,62 @@
+"""Everything that `stats` knows of a folder of shards: gathered once, for the terminal and for the page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from data_pipeline.extract import sources
+from data_pipeline.shards import ledger
+from data_pipeline.shards.manifest import FORMAT, HEADER, SCHEMA, Manifest
+from data_pipeline.stats import clips, extraction, spread
+from data_pipeline.stats.clips import People, Totals
+from data_pipeline.stats.extraction import Extraction
+from data_pipeline.stats.spread import NearMisses, Spread
+from data_pipeline.stats.thresholds import thresholds
+from data_pipeline.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A folder's clips by its manifest, and what its ledger tells (None: it has none)."""
+
+    manifest: Manifest
+    totals: list[Totals]
+    labels: Counter[str]
+    people: People
+    extraction: Extraction | None
+    spreads: list[Spread]
+    near: list[NearMisses]
+
+    @property
+    def whole(self) -> Totals:
+        """The totals of all corpora."""
+        return self.totals[-1]
+
+
+def survey(folder: str) -> Survey:
+    """Read a folder, or URL, of shards. Raises UserError where it has neither manifest nor ledger, OSError."""
+    store = Store(folder)
+    manifest, found = _manifest(folder, store), extraction.read(store)
+    seen = {rule: of_rule.limit for rule, of_rule in (found.yields if found else {}).items()}
+    limits = thresholds(_rules(store), {rule: limit for rule, limit in seen.items() if limit is not None})
+    spreads, near = spread.spreads(manifest, found, limits)
+    people = People.of(manifest)
+    return Survey(manifest, clips.totals(manifest), clips.labels(manifest), people, found, spreads, near)
+
+
+def _manifest(folder: str, store: Store) -> Manifest:
+    """The manifest; an empty one where an extraction that gave no clip left a ledger alone."""
+    if not store.exists(HEADER) and store.exists(ledger.FILE):
+        return Manifest(folder, {"format": FORMAT}, SCHEMA.empty_table(), store=store)
+    return Manifest.load(folder, store)
+
+
+def _rules(store: Store) -> dict[str, Any]:
+    """The rules by which the folder was extracted; empty where it does not say."""
+    if not store.exists(sources.FILE):
+        return {}
+    settings = json.loads(store.whole(sources.FILE)).get("settings", {})
+    return settings.get("rules", settings)

@@ -1,0 +1,83 @@
+"""Which fact a rule measures and where its limit stands: what a histogram draws in, and what is nearly rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SECONDS = "seconds"  # of a clip: a fact like others, though no column of the manifest
+NEAR = 0.1  # a kept clip is near a limit when its value is within so much of it
+
+
+class Rule(NamedTuple):
+    """A rule that rejects a span (or calls a clip silent) whose `fact` is `below` or `above` its limit.
+
+    `key`: the limit's place in the rules, folders by dots. `sides`: the fact's sign does not count.
+    """
+
+    name: str
+    fact: str
+    key: str
+    rejects: str
+    sides: bool = False
+
+
+RULES = [
+    Rule("too_short", SECONDS, "min_seconds", "below"),
+    Rule("small_face", "face_px", "min_face_px", "below"),
+    Rule("turned_away", "yaw_deg", "picture.turned_away_deg", "above", sides=True),
+    Rule("turned_away", "pitch_deg", "picture.turned_away_deg", "above", sides=True),
+    Rule("profile", "profile", "picture.profile", "above"),
+    Rule("jump", "jump", "picture.jump", "above"),
+    Rule("hand", "hand", "picture.hand", "above"),
+    Rule("dark", "luma", "picture.dark", "below"),
+    Rule("overexposed", "overexposed", "picture.overexposed", "above"),
+    Rule("frozen", "frozen", "picture.frozen", "above"),
+    Rule("blurred", "detail_px", "picture.blurred_px", "below"),
+]
+
+
+class Threshold(NamedTuple):
+    """A rule with its limit."""
+
+    rule: Rule
+    limit: float
+
+    def signs(self) -> tuple[str, str]:
+        """How a limit reads: a sign before it, and which side of it is rejected."""
+        return "±" if self.rule.sides else "", self.rule.rejects
+
+    def places(self) -> list[float]:
+        """Where it lies on the axis of its fact."""
+        return [-self.limit, self.limit] if self.rule.sides and self.limit else [self.limit]
+
+    def distance(self, values_n: np.ndarray) -> np.ndarray:
+        """How far inside the limit values lie, as a share of the limit; negative for those that it rejects."""
+        values_n = np.abs(values_n) if self.rule.sides else values_n
+        inside_n = values_n - self.limit if self.rule.rejects == "below" else self.limit - values_n
+        return inside_n / (abs(self.limit) or 1.0)
+
+
+def thresholds(rules: Mapping[str, Any], seen: Mapping[str, float]) -> list[Threshold]:
+    """The thresholds of an extraction: by its `rules`, else by the limits `seen` in its ledger (rule -> limit)."""
+    known = ((rule, _at(rules, rule.key)) for rule in RULES)
+    limits = [(rule, seen.get(rule.name) if limit is None else limit) for rule, limit in known]
+    return [Threshold(rule, float(limit)) for rule, limit in limits if limit is not None]
+
+
+def _at(rules: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    value: Any = rules
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def by_fact(thresholds: Iterable[Threshold]) -> dict[str, list[Threshold]]:
+    """The thresholds of each fact."""
+    facts: dict[str, list[Threshold]] = {}
+    for threshold in thresholds:
+        facts.setdefault(threshold.rule.fact, []).append(threshold)
+    return facts
