@@ -20,6 +20,7 @@ from benchmarks import harness
 from mytalk import command, media
 from mytalk.face import landmarks
 from mytalk.face.mediapipe_mesh import FaceDetector
+from mytalk.face.track import find_faces
 from mytalk.progress import Progress
 
 ANGLES = ("yaw", "pitch", "roll")
@@ -77,14 +78,12 @@ def run() -> int:
 
 def read(path: Path, record: dict[str, Any], detector: FaceDetector) -> ClipReading:
     """Detect the landmarks of a clip and put them beside its truth."""
-    detector.reset()
-    detected = [detector.detect(frame) for frame in media.read_frames(path)]
-    seen_T = np.array([points is not None for points in detected])
-    points_TN3 = np.stack([points for points in detected if points is not None]).astype(float)
+    track = find_faces(media.read_frames(path), detector)
+    seen_T, points_TN3 = track.found_T, track.landmarks_TN3[track.found_T].astype(float)
     true_T3 = np.stack([record["pose"][name] for name in ANGLES], -1)[seen_T]
     scale_T = np.array(record["pose"]["scale"])[seen_T]
     return ClipReading(
-        len(detected),
+        len(seen_T),
         true_T3,
         angles(points_TN3[:, landmarks.RIGID], true_T3),
         np.array(record["opening_px"])[seen_T],

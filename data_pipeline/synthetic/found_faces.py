@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import av
 import cv2
 
 from mytalk.face.mediapipe_mesh import FaceDetector
+from mytalk.face.track import find_faces
 
 EVERY = 10  # one frame in so many is looked at
 
@@ -24,15 +26,10 @@ def count(path: Path, tick: Callable[[int, int], None] = lambda item, n: None) -
     """(frames looked at, frames with a face) of a video."""
     tick(0, 0)
     cv2.setNumThreads(1)
-    looked_at = found = 0
-    detector = _detector()
-    detector.reset()
     with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number % EVERY == 0:
-                looked_at += 1
-                found += detector.detect(frame.to_ndarray(format="rgb24")) is not None
-    return looked_at, found
+        frames = itertools.islice(container.decode(video=0), 0, None, EVERY)
+        track = find_faces((frame.to_ndarray(format="rgb24") for frame in frames), _detector())
+    return len(track.found_T), int(track.found_T.sum())
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ import torch
 
 from eval.__main__ import COMMANDS
 from mytalk import command as commands
+from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import CROP_PX, opening
 from mytalk.networks import identity, motion, syncnet
 from tests.helpers.faces import opened
@@ -39,10 +40,11 @@ def coded(landmarks_TN3: np.ndarray, person: int = 0) -> np.ndarray:
 class Reader:
     """A detector that reads the code; a black frame shows no face."""
 
-    def reset(self) -> None:
-        pass
+    def find(self, frame_HW3: np.ndarray) -> list[Region]:
+        face = self.landmarks(frame_HW3)
+        return [] if face is None else [region_of(face)]
 
-    def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
+    def landmarks(self, frame_HW3: np.ndarray, region: Region | None = None) -> np.ndarray | None:
         level = float(frame_HW3[130:190, 90:170].mean())
         return None if level < GREY / 2 else opened(np.array([(level - GREY) / PER_PX]))[0].astype(np.float32)
 

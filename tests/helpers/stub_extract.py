@@ -21,6 +21,7 @@ import webdataset.writer
 from data_pipeline.extract import command as extract
 from mytalk import atomic, command
 from mytalk.face import crop, mediapipe_mesh, pose
+from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import COUNT, RIGID
 from tests.helpers import numbered
 
@@ -33,10 +34,11 @@ SIZE_PX = 64
 class StubDetector:
     """A ring of landmarks whose place says the picture's number."""
 
-    def reset(self) -> None:
-        pass
+    def find(self, frame: np.ndarray) -> list[Region]:
+        face = self.landmarks(frame)
+        return [] if face is None else [region_of(face)]
 
-    def detect(self, frame: np.ndarray) -> np.ndarray | None:
+    def landmarks(self, frame: np.ndarray, region: Region | None = None) -> np.ndarray | None:
         number = numbered.number(frame)
         if number >= FACELESS or number == MISSING:
             return None
@@ -138,7 +140,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     sys.addaudithook(audit)
     counted(os, "replace")
     counted(os, "fsync")
-    counted(StubDetector, "detect")
+    counted(StubDetector, "landmarks")
     counted(webdataset.writer.TarWriter, "write")
     mediapipe_mesh.version = lambda: "stub"
     mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]

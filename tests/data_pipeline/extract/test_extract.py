@@ -460,7 +460,7 @@ def test_spans_cover_every_usable_frame_once(usable, starts, max_frames):
 
 
 def test_a_face_that_jumps_is_another_shot():
-    ring = stub_extract.StubDetector().detect(np.full((64, 64, 3), 30, np.uint8))
+    ring = stub_extract.StubDetector().landmarks(np.full((64, 64, 3), 30, np.uint8))
     assert ring is not None
     clip = np.stack([ring, ring + 1, ring + 30, ring + 31, (ring - 32) * 2 + 62])
     assert spans.shot_starts(clip, np.ones(5, bool)).tolist() == [False, False, True, False, True]
@@ -522,7 +522,7 @@ def test_the_crop_and_its_landmarks_agree():
 
 
 def test_the_crop_holds_a_moving_head_and_ignores_a_stray_frame():
-    ring = stub_extract.StubDetector().detect(np.full((64, 64, 3), 30, np.uint8))
+    ring = stub_extract.StubDetector().landmarks(np.full((64, 64, 3), 30, np.uint8))
     assert ring is not None
     still = np.repeat(ring[None], 50, 0)
     matrix = crop.canonical(still, 256)

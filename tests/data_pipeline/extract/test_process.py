@@ -27,18 +27,16 @@ def one_shard(videos: Path, out: Path, **more) -> process.ShardTask:
 
 
 class Raising(stub_extract.StubDetector):
-    """Raises an error in the first video that it is shown, and works afterwards."""
+    """Raises an error at the first picture that it is shown, and works afterwards."""
 
     def __init__(self, error: BaseException):
-        self.error, self.videos = error, 0
+        self.error, self.raised = error, False
 
-    def reset(self) -> None:
-        self.videos += 1
-
-    def detect(self, frame):
-        if self.videos == 1:
+    def find(self, frame):
+        if not self.raised:
+            self.raised = True
             raise self.error
-        return super().detect(frame)
+        return super().find(frame)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])

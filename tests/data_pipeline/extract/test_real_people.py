@@ -8,12 +8,12 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.face import detector, landmarks
+from mytalk.face.track import find_faces
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs the extra landmarks")
 
@@ -30,10 +30,9 @@ def readers(real_videos) -> list[Path]:
 def test_the_face_of_a_reader_is_found_in_every_frame_with_its_mouth_below_its_eyes(readers) -> None:
     finder = detector.load(detector.DEFAULT)
     for video in readers:
-        finder.reset()
-        faces = [finder.detect(frame) for frame in itertools.islice(media.read_frames(video), 25)]
-        assert all(face is not None for face in faces)
-        found = np.stack(faces)
+        track = find_faces(itertools.islice(media.read_frames(video), 25), finder)
+        assert track.found_T.all()
+        found = track.landmarks_TN3
         eyes, mouth = found[:, [33, 263], 1].mean(1), found[:, landmarks.MOUTH, 1].mean(1)
         assert (mouth - eyes > 30).all()
         assert landmarks.opening(found).std() > 0.5, "who reads moves the mouth"

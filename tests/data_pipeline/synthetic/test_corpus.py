@@ -24,6 +24,7 @@ from data_pipeline.synthetic.speech.voice import PAUSE, Phoneme, Voice, speak
 from mytalk import atomic, command
 from mytalk.face import landmarks
 from mytalk.face.mediapipe_mesh import FaceDetector
+from mytalk.face.track import find_faces
 
 PEOPLE, SECONDS = 3, 2.0
 SMALL = ["--identities", str(PEOPLE), "--clips-per-identity", "1", "--seed", "5", "--seconds", str(SECONDS)]
@@ -246,11 +247,9 @@ def test_broken_files_fail_as_they_claim(corpus):
 def test_the_detector_finds_the_faces_and_follows_the_mouths(corpus):
     detector = FaceDetector()
     for record in usable(corpus):
-        detector.reset()
-        found = [detector.detect(frame) for frame in frames_of(corpus / record["path"])]
-        points_TN2 = np.stack([points for points in found if points is not None])
-        assert len(points_TN2) == len(found)
-        opening_T, true_T = landmarks.opening(points_TN2), np.array(record["opening"])
+        track = find_faces(frames_of(corpus / record["path"]), detector)
+        assert track.found_T.all()
+        opening_T, true_T = landmarks.opening(track.landmarks_TN3), np.array(record["opening"])
         assert np.corrcoef(opening_T, true_T)[0, 1] > 0.95
         apart = [np.corrcoef(np.roll(opening_T, -k)[3:-3], true_T[3:-3])[0, 1] for k in (-2, -1, 0, 1, 2)]
         assert int(np.argmax(apart)) == 2  # neither early nor late by a frame

@@ -18,6 +18,7 @@ from data_pipeline.synthetic.paint.relief import relief
 from data_pipeline.synthetic.performance import perform, pictures, truth
 from data_pipeline.synthetic.person import person
 from mytalk.face.mediapipe_mesh import FaceDetector
+from mytalk.face.track import find_faces
 
 CLOSED = np.zeros(3)
 TURNS = [
@@ -123,10 +124,11 @@ def test_the_truth_has_the_pose_and_the_lips_of_every_frame():
 
 
 def test_the_mesh_follows_the_head_and_finds_the_lips_where_the_truth_has_them():
-    detector = FaceDetector()
     done = replace(perform(5, 0, 0, 1.2, 25), poses_T=[posed(yaw=float(yaw)) for yaw in np.linspace(-24, 24, 30)])
     told = truth(5, 0, done, 512)
-    points_TNC = np.stack([detector.detect(frame[..., ::-1]) for frame in pictures(5, 0, done, 512)])
+    track = find_faces((frame[..., ::-1] for frame in pictures(5, 0, done, 512)), FaceDetector())
+    assert track.found_T.all()
+    points_TNC = track.landmarks_TN3
     left_T2, right_T2, nose_T2 = (points_TNC[:, point, :2] for point in (33, 263, 4))
     turned_T = (nose_T2 - (left_T2 + right_T2) / 2)[:, 0] / np.linalg.norm(right_T2 - left_T2, axis=1)
     assert np.corrcoef(turned_T, np.linspace(-24, 24, 30))[0, 1] > 0.99

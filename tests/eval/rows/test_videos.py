@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,8 @@ from data_pipeline.shards.manifest import Manifest
 from eval.metrics.metric import Evaluators
 from eval.rows import landmarks, saved, videos
 from eval.tasks import Settings, plan_tasks
-from mytalk.dub import dubbing
+from mytalk.dub import dubbing, first_pass
+from mytalk.face.track import FaceTrack
 from mytalk.networks import identity
 from tests.helpers.coded_films import STEPS, Reader, Writer
 
@@ -51,19 +50,24 @@ def test_a_face_lost_in_one_row_is_a_miss_in_all_rows(bench) -> None:
     assert list(bench.out.iterdir()) == [], "the temporary folder is gone"
 
 
-def test_a_few_lost_frames_lower_the_detected_share_and_nothing_else(bench) -> None:
-    class Blinks(Reader):
-        seen = 0
+def lose_faces(patch: pytest.MonkeyPatch, frames: slice) -> None:
+    """Make the detector lose the face in these frames of every video."""
 
-        def reset(self) -> None:
-            self.seen = 0
+    def find_faces(shown, detector, on_frame=lambda: None) -> FaceTrack:
+        track = track_of_faces(shown, detector, on_frame)
+        track.landmarks_TN3[frames], track.found_T[frames] = 0, False
+        return track
 
-        def detect(self, frame_HW3):
-            self.seen += 1
-            return None if self.seen == 20 else super().detect(frame_HW3)
+    track_of_faces = videos.find_faces
+    for module in (videos, first_pass):
+        patch.setattr(module, "find_faces", find_faces)
 
+
+def test_a_few_lost_frames_lower_the_detected_share_and_nothing_else(bench, monkeypatch) -> None:
     task = plan_tasks(bench.manifest, bench.settings)[0]
-    whole, gap = videos.score(bench, task), videos.score(dataclasses.replace(bench, detector=Blinks()), task)
+    whole = videos.score(bench, task)
+    lose_faces(monkeypatch, slice(19, 20))
+    gap = videos.score(bench, task)
     frames = task.scored.stop - task.scored.start
     for name, scores in gap.methods.items():
         assert scores["detected_share"] == pytest.approx(1 - 1 / frames), name
@@ -71,21 +75,10 @@ def test_a_few_lost_frames_lower_the_detected_share_and_nothing_else(bench) -> N
         assert gap.methods["ground_truth"][metric] == pytest.approx(value, abs=0.05), metric
 
 
-def test_a_clip_without_a_face_or_with_one_for_a_while_is_a_miss(bench) -> None:
-    class Late(Reader):
-        first = 5
-
-        def reset(self) -> None:
-            self.seen = 0
-
-        def detect(self, frame_HW3):
-            self.seen += 1
-            return None if self.seen <= self.first else super().detect(frame_HW3)
-
-    task, never = plan_tasks(bench.manifest, bench.settings)[0], Late()
-    assert videos.score(dataclasses.replace(bench, detector=Late()), task).reason == videos.NOT_WHOLE
-    never.first = 1000
-    assert videos.score(dataclasses.replace(bench, detector=never), task).reason == videos.NO_FACE
+@pytest.mark.parametrize(("without", "reason"), [(slice(5), videos.NOT_WHOLE), (slice(None), videos.NO_FACE)])
+def test_a_clip_without_a_face_or_with_one_for_a_while_is_a_miss(bench, monkeypatch, without, reason) -> None:
+    lose_faces(monkeypatch, without)
+    assert videos.score(bench, plan_tasks(bench.manifest, bench.settings)[0]).reason == reason
 
 
 def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> None:
