@@ -33,15 +33,15 @@ def test_the_detector_of_the_page_extracts_shards(tmp_path, monkeypatch):
     from data_pipeline.synthetic import command as demo
     from mytalk.face.detector import DETECTORS
 
-    (tmp_path / "still_mesh.py").write_text(block("A detector"))
+    (tmp_path / "quarters_mesh.py").write_text(block("A detector"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(DETECTORS, "still", "still_mesh")
+    monkeypatch.setitem(DETECTORS, "quarters", "quarters_mesh")
     videos, shards = tmp_path / "videos", tmp_path / "shards"
     size = ["--identities", "1", "--clips-per-identity", "1", "--seconds", "2", "--seed", "0", "--workers", "1"]
     demo.run(demo.arguments().parse_args([str(videos), *size]))
-    options = ["--detector", "still", "--workers", "0"]
+    options = ["--detector", "quarters", "--workers", "0"]
     assert extract.run(extract.arguments().parse_args([str(videos), str(shards), *options])) == 0
-    assert "single pictures" in json.loads((shards / "protocol.json").read_text())["detector"]
+    assert "four parts" in json.loads((shards / "protocol.json").read_text())["detector"]
 
 
 def test_the_corpus_of_the_page_gives_people_ranges_and_facts(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ class _Track:
     number: int
     face: Face
     unsupported: int = 0  # looks in a row
-    away: int = 0  # pictures since it was lost
+    away: int = 0  # pictures without it, where it is lost
 
     @property
     def region(self) -> Region:
@@ -94,7 +94,7 @@ class Tracker:
                 self._live.remove(track)
                 hidden = any(other is not track and _near(track.region, other.region) for other in before)
                 if not hidden:
-                    track.away = 1
+                    track.away = 0
                     self._lost.append(track)
             else:
                 track.face = Face(points_N3, track.face.upside_down)

@@ -32,6 +32,7 @@ from mytalk.dub.person import PersonReference, person_reference
 from mytalk.face import crop, region
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.face.smooth import smooth
+from mytalk.face.track import FaceTrack
 from mytalk.networks import motion
 from mytalk.networks.motion import MotionConfig, MotionModel
 from tests.helpers import numbered, talkers
@@ -80,17 +81,20 @@ def swaying(frames: int, fps: float | Fraction = 25, side_px: float = 60, centre
 
 
 class Seer:
-    """A detector that knows where the face is; None where `hidden`."""
+    """Stands in for the detector and knows where the main face is in every frame; nowhere where `hidden`."""
 
     def __init__(self, landmarks_FN3: np.ndarray, hidden=()):
-        self.landmarks_FN3, self.hidden, self.next = landmarks_FN3, set(hidden), 0
+        self.landmarks_FN3, self.hidden = landmarks_FN3, list(hidden)
 
-    def reset(self) -> None:
-        self.next = 0
-
-    def detect(self, frame_HW3: np.ndarray) -> np.ndarray | None:
-        index, self.next = self.next, self.next + 1
-        return None if index in self.hidden else self.landmarks_FN3[index]
+    def find_faces(self, frames, on_frame=lambda: None) -> FaceTrack:
+        sizes = [frame_HW3.shape for frame_HW3 in frames]
+        landmarks_FN3, found_F = self.landmarks_FN3[: len(sizes)].copy(), np.ones(len(sizes), bool)
+        hidden = [index for index in self.hidden if index < len(sizes)]
+        landmarks_FN3[hidden], found_F[hidden] = 0, False
+        for _ in sizes:
+            on_frame()
+        height, width, _ = sizes[-1]
+        return FaceTrack(landmarks_FN3, found_F, width, height)
 
 
 class Inverter:
@@ -116,7 +120,7 @@ def disc(radius: float = 50, centre: tuple[float, float] = (128, 160)) -> np.nda
 
 @pytest.fixture(autouse=True)
 def inverter(request, monkeypatch):
-    """The stand-in painter in the place of the real one, except in tests of the command."""
+    """The stand-ins in the place of painter and detector, except in tests of the command."""
     from mytalk import networks
 
     stand_in = types.ModuleType("mytalk.networks.appearance")
@@ -125,6 +129,7 @@ def inverter(request, monkeypatch):
         monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
         monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
         monkeypatch.setattr(region, "regions", lambda landmarks_TN3: landmarks_TN3[:, :4])
+        monkeypatch.setattr(first_pass, "find_faces", lambda frames, seer, *more: seer.find_faces(frames, *more))
     Inverter.calls = []
 
 

@@ -1,0 +1,56 @@
+"""Whether a face is one, which way up, and whether two could be the same person's.
+
+Shape suffixes: H height, W width, N landmarks (478), R rigid landmarks, 3 = (x, y, z) in px, or RGB.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mytalk.face.detector import Detector, Region, region_of
+from mytalk.face.landmarks import RIGID
+
+MOST_UNALIKE = 0.025  # six pictures apart: 0.012 is a person's median, 0.055 that of two (docs/log.md)
+
+
+def settled(frame_HW3: np.ndarray, region: Region, detector: Detector) -> np.ndarray | None:
+    """Landmarks (478, 3) px of the face in a region that the detector found, or None where the mesh finds none.
+
+    The mesh looks again where it has seen the face: only a face stays one, and its landmarks are those that tracking
+    goes on with.
+    """
+    first_N3 = detector.landmarks(frame_HW3, region)
+    return None if first_N3 is None else detector.landmarks(frame_HW3, region_of(first_N3))
+
+
+def upside_down(frame_HW3: np.ndarray, region: Region, detector: Detector) -> bool:
+    """Whether the detector scores the face in a region better when the picture is turned by 180 degrees."""
+    height, width = frame_HW3.shape[:2]
+    turned = detector.find(np.ascontiguousarray(frame_HW3[::-1, ::-1]))
+    there = Region(width - region.x, height - region.y, region.side, region.turn)
+    return any(other.score > region.score for other in turned if other.same_face(there))
+
+
+def alike(one_N3: np.ndarray, other_N3: np.ndarray) -> bool:
+    """Whether two faces may be one person's: whether their rigid points differ little but for turn, size and place."""
+    return unlikeness(one_N3, other_N3) < MOST_UNALIKE
+
+
+def unlikeness(one_N3: np.ndarray, other_N3: np.ndarray) -> float:
+    """How much the rigid points of two faces differ after the best turn, scaling and shift, 0 to 1.
+
+    The root mean square residual over the size of the face (Umeyama 1991): with both shapes centred and of size 1, it
+    is sqrt(1 - c^2), c the sum of the singular values of A'B.
+    """
+    one_R3, other_R3 = (_centred(points_N3[RIGID].astype(np.float64)) for points_N3 in (one_N3, other_N3))
+    left, values, right = np.linalg.svd(one_R3.T @ other_R3)
+    if np.linalg.det(left @ right) < 0:
+        values[-1] = -values[-1]  # a mirror image is no turn
+    return math.sqrt(max(0.0, 1 - float(values.sum()) ** 2))
+
+
+def _centred(points_R3: np.ndarray) -> np.ndarray:
+    shape_R3 = points_R3 - points_R3.mean(0)
+    return shape_R3 / np.linalg.norm(shape_R3)
