@@ -16,7 +16,7 @@ COMMANDS = {
     "split": ("data_pipeline.split", "assign people to train, val and unseen"),
     "stats": ("data_pipeline.stats.command", "what shards hold and what was lost on the way: a table, and a page"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),
-    "show": ("data_pipeline.show", "a clip as one picture: what the model sees of it"),
+    "show": ("data_pipeline.show", "a clip as one picture, or a source video with its tracks and verdicts drawn in"),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A clip at a glance: what the model sees of it, as one picture.
+"""A clip at a glance: what the model sees of it, as one picture; or a source video with its tracks drawn in.
 
 Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S audio samples, 3 = RGB or (x, y, z),
 2 = (x, y).
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipeline.film import film
+from data_pipeline.film.story import story
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import atomic, command, plot
@@ -53,26 +55,51 @@ def arguments() -> argparse.ArgumentParser:
         "python -m data_pipeline show",
         "Draw what the model sees of a clip as one picture: moments with their landmarks, the mouth, the dots and\n"
         "the blacked-out frame that the appearance generator gets, and below them the speech and how far the\n"
-        "mouth is open, on one axis of time.",
-        "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png",
+        "mouth is open, on one axis of time. With --source a film of the source video instead: tracks with their\n"
+        "people, who speaks, cuts, and each span's verdict, as extraction left them.",
+        "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png\n"
+        "  python -m data_pipeline show data/mine --source ann/talk.mp4 --videos videos/mine -o tracks.mp4",
     )
     parser.add_argument("shards", help="folder or URL of shards with a manifest")
-    parser.add_argument("key", help="the clip, as the manifest names it")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="picture to write (default: KEY.png, here)")
+    parser.add_argument("key", nargs="?", help="the clip, as the manifest names it")
+    parser.add_argument("--source", metavar="PATH", help="the source video, as the ledger names it")
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="with --source: the folder that was extracted")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="picture or film to write (default: KEY.png or SOURCE.mp4, here)"
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.key is None) == (args.source is None):
+        raise command.UserError("name either the KEY of a clip or a --source")
+    if args.source is not None:
+        return _show_source(args)
     manifest = Manifest.load(args.shards)
     row = row_of(manifest, args.key)
-    out = Path(file_name(args.key)) if args.out is None else args.out
-    if out.suffix.lower() != ".png" or out.is_dir():
-        raise command.UserError(f"-o {out}: the picture is a PNG; name a file that ends in .png")
+    out = _out(args, args.key, ".png", "the picture is a PNG")
     target = io.BytesIO()
     sheet(manifest, row).save(target, "PNG")
     atomic.write_bytes(out, target.getvalue())
     print(out)
     return command.EXIT_DONE
+
+
+def _show_source(args: argparse.Namespace) -> int:
+    if args.videos is None:
+        raise command.UserError("--source needs --videos, the folder that was extracted")
+    out = _out(args, args.source, ".mp4", "the film is an mp4")
+    film.write(story(args.shards, args.source), args.videos, out)
+    print(out)
+    return command.EXIT_DONE
+
+
+def _out(args: argparse.Namespace, name: str, suffix: str, kind: str) -> Path:
+    """Where to write. Raises UserError for a file of another kind."""
+    out = Path(file_name(name, suffix)) if args.out is None else args.out
+    if out.suffix.lower() != suffix or out.is_dir():
+        raise command.UserError(f"-o {out}: {kind}; name a file that ends in {suffix}")
+    return out
 
 
 def row_of(manifest: Manifest, key: str) -> int:
@@ -90,9 +117,9 @@ def row_of(manifest: Manifest, key: str) -> int:
     return int(rows[0])
 
 
-def file_name(key: str) -> str:
+def file_name(key: str, suffix: str = ".png") -> str:
     """The picture's name for a key: nothing but letters, digits, `.`, `_` and `-`, and no hidden file."""
-    return (re.sub(r"[^A-Za-z0-9._-]+", "_", key).lstrip(".")[:150] or "clip") + ".png"
+    return (re.sub(r"[^A-Za-z0-9._-]+", "_", key).lstrip(".")[:150] or "clip") + suffix
 
 
 def sheet(manifest: Manifest, row: int) -> Image.Image:

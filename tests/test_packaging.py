@@ -112,6 +112,7 @@ ROOMS = {
     "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.extract": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
+    "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),
     "data_pipeline.stats": {
         "data_pipeline.extract",

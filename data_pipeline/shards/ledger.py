@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.shards.manifest import FORMAT, HEADER, SCHEMA, Manifest
 from data_pipeline.storage.store import Store
 from mytalk import atomic
 from mytalk.command import UserError
@@ -130,6 +131,16 @@ def read(store: Store) -> Iterator[dict[str, Any]]:
                     f"{store.shown}/{FILE} is damaged in line {number}; type the extract command again"
                 ) from None
             yield row
+
+
+def manifest_of(folder: str, store: Store) -> Manifest:
+    """The manifest of a folder; an empty one where an extraction that gave no clip left a ledger alone.
+
+    Raises UserError, OSError.
+    """
+    if not store.exists(HEADER) and store.exists(FILE):
+        return Manifest(folder, {"format": FORMAT}, SCHEMA.empty_table(), store=store)
+    return Manifest.load(folder, store)
 
 
 def table(counts: ExtractionCounts) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_pipeline.extract import sources
 from data_pipeline.shards import ledger
-from data_pipeline.shards.manifest import FORMAT, HEADER, SCHEMA, Manifest
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.stats import clips, extraction, spread
 from data_pipeline.stats.clips import People, Totals
 from data_pipeline.stats.extraction import Extraction
@@ -39,19 +39,12 @@ class Survey:
 def survey(folder: str) -> Survey:
     """Read a folder, or URL, of shards. Raises UserError where it has neither manifest nor ledger, OSError."""
     store = Store(folder)
-    manifest, found = _manifest(folder, store), extraction.read(store)
+    manifest, found = ledger.manifest_of(folder, store), extraction.read(store)
     seen = {rule: of_rule.limit for rule, of_rule in (found.yields if found else {}).items()}
     limits = thresholds(_rules(store), {rule: limit for rule, limit in seen.items() if limit is not None})
     spreads, near = spread.spreads(manifest, found, limits)
     people = People.of(manifest)
     return Survey(manifest, clips.totals(manifest), clips.labels(manifest), people, found, spreads, near)
-
-
-def _manifest(folder: str, store: Store) -> Manifest:
-    """The manifest; an empty one where an extraction that gave no clip left a ledger alone."""
-    if not store.exists(HEADER) and store.exists(ledger.FILE):
-        return Manifest(folder, {"format": FORMAT}, SCHEMA.empty_table(), store=store)
-    return Manifest.load(folder, store)
 
 
 def _rules(store: Store) -> dict[str, Any]:
