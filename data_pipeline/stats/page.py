@@ -18,7 +18,7 @@ from data_pipeline.stats import charts, pictures
 from data_pipeline.stats.clips import SPEAKS, Person
 from data_pipeline.stats.extraction import Extraction, RejectedSpan, RuleYield
 from data_pipeline.stats.findings import duration, findings, number
-from data_pipeline.stats.spread import MOST_NEAR, NearMisses, Spread
+from data_pipeline.stats.spread import MOST_NEAR, NearMisses, Placed, Spread
 from data_pipeline.stats.survey import Survey
 from data_pipeline.stats.text import measured, share
 from data_pipeline.stats.thresholds import NEAR
@@ -30,7 +30,8 @@ MOST_PEOPLE = 60
 def html(survey: Survey) -> str:
     """The whole page. Raises OSError, UserError."""
     people = list(survey.people.largest(MOST_PEOPLE))
-    rows = [*(person.row for person in people), *(clip.row for near in survey.near for clip in near.nearest)]
+    rows = [*(person.row for person in people)]
+    rows += [clip.row for near in survey.near for clip in (*near.nearest, *near.beyond)]
     varying = [spread for spread in survey.spreads if spread.thresholds or spread.varies]
     clip_pictures, found = pictures.of_clips(survey.manifest, rows), survey.extraction
     return render(
@@ -82,8 +83,9 @@ def _rules(survey: Survey, clip_pictures: dict[int, bytes]) -> list[dict[str, An
     for name in dict.fromkeys([*rejecting, *near]):
         of_rule, of_facts = rejecting.get(name), near.get(name, [])
         count = sum(misses.count for misses in of_facts)
+        labelled = sum(misses.beyond_count for misses in of_facts)
         spans = sorted((span for span in shown.get(name, ()) if span in thumbs), key=_by_value)
-        if not of_rule and not count:
+        if not (of_rule or count or labelled):
             continue
         rules.append(
             {
@@ -92,7 +94,9 @@ def _rules(survey: Survey, clip_pictures: dict[int, bytes]) -> list[dict[str, An
                 "spans": of_rule.spans if of_rule else 0,
                 "rejected": [_rejected(span, thumbs[span]) for span in spans],
                 "near_count": count,
-                "near": _nearest(survey, of_facts, clip_pictures),
+                "near": _nearest(survey, [(near, near.nearest) for near in of_facts], clip_pictures),
+                "labelled_count": labelled,
+                "labelled": _nearest(survey, [(near, near.beyond) for near in of_facts], clip_pictures),
             }
         )
     return rules
@@ -117,9 +121,11 @@ def _limit(of_facts: list[NearMisses], of_rule: RuleYield | None) -> str:
     return f"{facts} {side} {sign}{number(of_facts[0].threshold.limit)}"
 
 
-def _nearest(survey: Survey, of_facts: list[NearMisses], clip_pictures: dict[int, bytes]) -> list[dict[str, Any]]:
+def _nearest(
+    survey: Survey, of_facts: list[tuple[NearMisses, list[Placed]]], clip_pictures: dict[int, bytes]
+) -> list[dict[str, Any]]:
     """The kept clips nearest to a rule's limit, by whichever of its facts."""
-    placed = [(clip.order, misses.threshold.rule.fact, clip) for misses in of_facts for clip in misses.nearest]
+    placed = [(clip.order, near.threshold.rule.fact, clip) for near, clips in of_facts for clip in clips]
     fact_names = {fact: f"{fact} " if len(of_facts) > 1 else "" for _, fact, _ in placed}
     return [
         _tile(

@@ -39,19 +39,35 @@ class Placed(NamedTuple):
 
 @dataclass
 class NearMisses:
-    """Kept clips within NEAR of a limit: how many, and the nearest of them."""
+    """Kept clips within NEAR of a limit: how many, and the nearest of them.
+
+    `beyond`: of a rule that labels, the clips on the other side of its limit, the nearest first, and how many.
+    """
 
     threshold: Threshold
     count: int = 0
     nearest: list[Placed] = field(default_factory=list)
+    beyond_count: int = 0
+    beyond: list[Placed] = field(default_factory=list)
 
     def add(self, values_n: np.ndarray, first_row: int) -> None:
         """Look at some more clips."""
         distance_n = self.threshold.distance(values_n)
-        near = np.flatnonzero((distance_n >= 0) & (distance_n <= NEAR))
+        near, beyond = np.flatnonzero((distance_n >= 0) & (distance_n <= NEAR)), np.flatnonzero(distance_n < 0)
         self.count += len(near)
-        placed = (Placed(float(distance_n[i]), first_row + int(i), float(values_n[i])) for i in near)
-        self.nearest = heapq.nsmallest(MOST_NEAR, [*self.nearest, *placed])
+        self.nearest = _nearest(self.nearest, near, distance_n, values_n, first_row)
+        if self.threshold.rule.labels:
+            self.beyond_count += len(beyond)
+            self.beyond = _nearest(self.beyond, beyond, -distance_n, values_n, first_row)
+
+
+def _nearest(
+    so_far: list[Placed], places: np.ndarray, distance_n: np.ndarray, values_n: np.ndarray, first_row: int
+) -> list[Placed]:
+    """The MOST_NEAR clips with the smallest distances: of those so far, and of those at these places."""
+    places = places[np.argsort(distance_n[places], kind="stable")[:MOST_NEAR]]
+    placed = (Placed(float(distance_n[i]), first_row + int(i), float(values_n[i])) for i in places)
+    return heapq.nsmallest(MOST_NEAR, [*so_far, *placed])
 
 
 @dataclass

@@ -48,8 +48,7 @@ def survey(folder: str) -> Survey:
 
 
 def _rules(store: Store) -> dict[str, Any]:
-    """The rules by which the folder was extracted; empty where it does not say."""
+    """The limits by which the folder was extracted, by name; empty where it does not say."""
     if not store.exists(sources.FILE):
         return {}
-    settings = json.loads(store.whole(sources.FILE)).get("settings", {})
-    return settings.get("rules", settings)
+    return json.loads(store.whole(sources.FILE)).get("settings", {})

@@ -18,9 +18,9 @@ def lines(survey: Survey) -> Iterator[str]:
         listed = sorted(survey.labels.items(), key=lambda item: (item[0] != SPEAKS, -item[1]))
         yield f"speech   {', '.join(f'{n} {label}' for label, n in listed)}"
     yield ""
-    if survey.extraction is None:
-        yield "no ledger: these shards do not tell what was rejected"
-    else:
+    if survey.extraction is None or not survey.extraction.sources:
+        yield "no ledger of spans lies here: what was rejected is known where extract wrote"
+    if survey.extraction is not None:
         yield from _extraction(survey.extraction)
     looked = findings(survey)
     yield from ["", "look at first"] if looked else []

@@ -12,9 +12,10 @@ NEAR = 0.1  # a kept clip is near a limit when its value is within so much of it
 
 
 class Rule(NamedTuple):
-    """A rule that rejects a span (or calls a clip silent) whose `fact` is `below` or `above` its limit.
+    """A rule that rejects a span whose `fact` is `below` or `above` its limit.
 
-    `key`: the limit's place in the rules, folders by dots. `sides`: the fact's sign does not count.
+    `key`: the limit's name among the rules. `sides`: the fact's sign does not count. `labels`: it rejects nothing, the
+    clip is kept and labelled as one whose person does not speak.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Rule(NamedTuple):
     key: str
     rejects: str
     sides: bool = False
+    labels: bool = False
 
 
 RULES = [
@@ -36,6 +38,9 @@ RULES = [
     Rule("overexposed", "overexposed", "picture.overexposed", "above"),
     Rule("frozen", "frozen", "picture.frozen", "above"),
     Rule("blurred", "detail_px", "picture.blurred_px", "below"),
+    Rule("no_speech", "speech", "speech.min_speech", "below", labels=True),
+    Rule("music", "music", "speech.max_music", "above", labels=True),
+    Rule("not_speaking", "speaking", "speech.min_speaking", "below", labels=True),
 ]
 
 
@@ -61,18 +66,9 @@ class Threshold(NamedTuple):
 
 
 def thresholds(rules: Mapping[str, Any], seen: Mapping[str, float]) -> list[Threshold]:
-    """The thresholds of an extraction: by its `rules`, else by the limits `seen` in its ledger (rule -> limit)."""
-    known = ((rule, _at(rules, rule.key)) for rule in RULES)
-    limits = [(rule, seen.get(rule.name) if limit is None else limit) for rule, limit in known]
+    """The thresholds of an extraction, by its `rules` (None: off), else by the limits `seen` in its ledger, by rule."""
+    limits = [(rule, rules.get(rule.key, seen.get(rule.name))) for rule in RULES]
     return [Threshold(rule, float(limit)) for rule, limit in limits if limit is not None]
-
-
-def _at(rules: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
-    value: Any = rules
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def by_fact(thresholds: Iterable[Threshold]) -> dict[str, list[Threshold]]:

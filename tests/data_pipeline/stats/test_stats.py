@@ -127,10 +127,10 @@ def test_an_older_ledger_has_counts_and_no_values(tmp_path):
 
 
 def test_shards_without_a_ledger_tell_what_they_hold(talker_shards):
-    assert "no ledger" in said(talker_shards)
+    assert "no ledger of spans" in said(talker_shards)
     written = page.html(survey(str(talker_shards)))
     Parsed(written)
-    assert "These shards have no ledger" in written
+    assert "No ledger of spans lies here" in written
     assert "Yield" not in written
 
 
@@ -157,6 +157,21 @@ def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
     found = survey(str(folder))
     assert found.labels == {"speaks": 2, "music": 2, "no_speech": 1, "unknown": 2}
     assert any("3 of 7 clips" in finding.text for finding in findings(found))
+
+
+def test_clips_that_a_rule_of_speech_calls_silent_are_shown_beside_those_it_nearly_does(drawn, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "music")
+    whole = Manifest.load(folder)
+    table = whole.table.append_column("music", pa.array([0.0, 0.9, 0.48, 0.6, None, 0.1, 0.2]))
+    manifest_update.save(folder, table, {k: v for k, v in whole.header.items() if k != "table"})
+    listed = json.loads((folder / "sources.json").read_text())
+    listed["settings"]["speech.max_music"] = 0.5
+    (folder / "sources.json").write_text(json.dumps(listed))
+    article = page.html(survey(str(folder))).split("<h3>music")[1].split("</article>")[0]
+    assert "music above 0.5" in article
+    assert "called silent: 2<" in article
+    assert "nearly called silent: 1<" in article
+    assert re.findall(r"<strong>([^<]*)", article) == ["0.6", "0.9", "0.48"]
 
 
 def test_clips_that_stand_apart_are_named(drawn, tmp_path):
