@@ -199,7 +199,7 @@ def rows_of(scoring: Scoring, first: bool) -> Iterator[tuple[str, str]]:
 def conditions_in_words(args: argparse.Namespace) -> str:
     """What was measured on."""
     manifest = Manifest.load(args.out / "extracted")
-    heard = manifest.audible()
+    heard = manifest.with_speech()
     people, frames = len(set(manifest.column("identity")[heard])), int(manifest.column("frames")[heard].sum())
     return (
         f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; {args.seeds} "

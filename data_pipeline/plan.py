@@ -85,7 +85,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
         "shards": str(manifest.folder),
         "recipe": args.recipe,
         "clips": {"manifest": len(manifest), "split": len(manifest.rows(sampling.split)), "selected": len(selection)},
-        "without_sound": windows.without_sound(),
+        "without_speech": windows.without_speech(),
         "dropped": selection.dropped,
         "corpora": _corpora(windows),
         "selection": selection.digest,
@@ -183,8 +183,10 @@ def as_text(values: dict[str, Any]) -> list[str]:
         f"shards    {values['shards']}: {count['manifest']} clips, {count['split']} in the split, {count['selected']} "
         "selected"
     ]
-    if values["without_sound"]:
-        lines.append(f"left out  {values['without_sound']} clips without sound, which {values['recipe']} cannot use")
+    if values["without_speech"]:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in values["without_speech"].items())
+        total = sum(values["without_speech"].values())
+        lines.append(f"left out  {total} clips without speech ({reasons}), which {values['recipe']} cannot use")
     lines += [f"dropped   {number} by '{term}' alone" for term, number in values["dropped"].items()]
     for name, corpus in values["corpora"].items():
         lines.append(f"corpus    {name or '(unnamed)'}: {corpus['clips']} clips, {corpus['share']:.1%} of the slots")

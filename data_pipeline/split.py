@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from data_pipeline.shards import manifest_update
-from data_pipeline.shards.layout import HAS_AUDIO
+from data_pipeline.shards.layout import HAS_AUDIO, SPEAKS
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from data_pipeline.shards.manifest_update import set_column
 from mytalk import command
@@ -67,14 +68,17 @@ def run(args: argparse.Namespace) -> int:
 def _assign_all(
     table: pa.Table, group_of: Mapping[str, str], args: argparse.Namespace, earlier: Mapping[str, str]
 ) -> dict[str, str]:
-    """Split of every group. Groups without sound are assigned apart, so that every split has people who speak.
+    """Split of every group. Groups without speech are assigned apart, so that every split has people who speak.
 
     Raises UserError as `assign` does.
     """
-    has_audio = table[HAS_AUDIO].fill_null(True).to_pylist() if HAS_AUDIO in table.column_names else []
+    speech_n = np.ones(len(table), bool)
+    for column in (HAS_AUDIO, SPEAKS):
+        if column in table.column_names:
+            speech_n &= table[column].fill_null(True).to_numpy().astype(bool)
     everyone = set(group_of.values())
-    silent = everyone - {group_of[name] for name, audible in zip(table["identity"].to_pylist(), has_audio) if audible}
-    if not has_audio or len(everyone - silent) < len(SPLITS):
+    silent = everyone - {group_of[name] for name, speech in zip(table["identity"].to_pylist(), speech_n) if speech}
+    if not silent or len(everyone - silent) < len(SPLITS):
         return assign(everyone, args.val, args.unseen, args.seed, earlier)
     split_of: dict[str, str] = {}
     for names, least in ((everyone - silent, 1), (silent, 0)):

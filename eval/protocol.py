@@ -114,7 +114,7 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Scorin
 
 def _without_others(manifest: Manifest, settings: Settings, tasks: list[ScoringTask]) -> int:
     """Clips whose shuffled speech can only be of their own person: all of them where the split has one person."""
-    people = set(manifest.column("identity")[manifest.rows(settings.split, audible=True)].tolist())
+    people = set(manifest.column("identity")[manifest.rows(settings.split, with_speech=True)].tolist())
     return len(tasks) if len(people) == 1 else 0
 
 

@@ -54,7 +54,7 @@ def plan_tasks(manifest: Manifest, settings: Settings) -> list[ScoringTask]:
     """The clips with sound, person by person. Raises UserError for a split that is unknown or has none."""
     keys = manifest.column("key")
     tasks: list[ScoringTask] = []
-    for number, (person, rows) in enumerate(manifest.rows_of_people(settings.split, audible=True).items()):
+    for number, (person, rows) in enumerate(manifest.rows_of_people(settings.split, with_speech=True).items()):
         chosen = rows
         if settings.clips_per_person is not None and len(rows) > settings.clips_per_person:
             random = generator(settings.seed, person, CHOICE)
@@ -71,7 +71,7 @@ def other_speech(manifest: Manifest, settings: Settings, task: ScoringTask) -> I
 
     Never the clip itself. The caller checks that the audio differs.
     """
-    rows = generator(settings.seed, task.key, SPEECH).permutation(manifest.rows(settings.split, audible=True))
+    rows = generator(settings.seed, task.key, SPEECH).permutation(manifest.rows(settings.split, with_speech=True))
     own = manifest.column("identity")[rows] == task.person
     yield from rows[~own].tolist()
     yield from (row for row in rows[own].tolist() if row != task.scored.row)

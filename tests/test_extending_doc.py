@@ -148,6 +148,6 @@ def test_the_fact_of_the_page_is_a_column_and_a_key_of_the_clip(tmp_path, monkey
     clips = manifest.Manifest.load(tmp_path / "out")
     assert clips.names[-1] == "loudness_db"
     levels_db = clips.column("loudness_db")
-    heard = levels_db[clips.audible()]
+    heard = levels_db[clips.with_speech()]
     assert ((heard > -30) & (heard < -10)).all()  # noise of 0.1: -20 dB
     assert json.loads(reader.read_member(clips, 0, "facts"))["loudness_db"] == levels_db[0]

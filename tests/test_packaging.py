@@ -110,7 +110,9 @@ ROOMS = {
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
     "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
-    "data_pipeline.extract": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.extract": {
+        *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.weights"),
+    },
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
     "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),
@@ -124,6 +126,7 @@ ROOMS = {
     "mytalk.face": PLUMBING,
     "mytalk.media": {*PLUMBING, "mytalk.face"},
     "mytalk.networks": {*PLUMBING, "mytalk.face"},
+    "mytalk.speech": {*PLUMBING, "mytalk.face"},
     "mytalk.dub": {*PLUMBING, "mytalk.face", "mytalk.media", "mytalk.networks"},
     "eval.metrics": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},

@@ -84,7 +84,7 @@ class Windows:
     """Slot -> window of `shortest` to `longest` frames of a clip.
 
     `members` are read of each window. `columns` are the facts of the manifest that decide what an example holds; the
-    selection's digest covers them. Where audio is read, clips without sound are left out, and a window lies where the
+    selection's digest covers them. Where audio is read, clips without speech are left out, and a window lies where the
     clip holds it, by the annotated A/V offset. Raises UserError where no clip has `least_frames`, or the offset is not
     a number.
     """
@@ -124,13 +124,13 @@ class Windows:
     def usable(self, least_frames: int) -> np.ndarray:
         """Which rows can be shown: bool (rows,)."""
         enough = self.lengths >= least_frames
-        return enough & self.manifest.audible() if "audio" in self.members else enough
+        return enough & self.manifest.with_speech() if "audio" in self.members else enough
 
-    def without_sound(self) -> int:
-        """How many clips of the split are left out because they have no sound."""
+    def without_speech(self) -> dict[str, int]:
+        """How many clips of the split are left out because they teach no speech, by reason."""
         if "audio" not in self.members:
-            return 0
-        return int((~self.manifest.audible()[self.manifest.rows(self.sampling.split)]).sum())
+            return {}
+        return self.manifest.silent_by_reason(self.manifest.rows(self.sampling.split))
 
     def __len__(self) -> int:
         return len(self.selection)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from mytalk.face import crop
 from mytalk.face.landmarks import FRAME_HZ
+from mytalk.speech.music import MUSIC
+from mytalk.speech.speaking import SPEECH
+from mytalk.speech.speaking import speaking as speaking_score
 
 if TYPE_CHECKING:
     from mytalk.face import pose
@@ -31,6 +34,8 @@ class ClipData:
     audio_S: np.ndarray  # float in [-1, 1], 16 kHz
     crops: Sequence[np.ndarray]  # T pictures, RGB uint8 (H, W, 3)
     source_found_share: float
+    speech_T: np.ndarray = field(default_factory=lambda: np.zeros(0))  # probability of speech; NaN, or empty: unknown
+    music_T: np.ndarray = field(default_factory=lambda: np.zeros(0))  # how surely there is music, likewise
 
     @functools.cached_property
     def head_poses(self) -> pose.Pose:
@@ -113,6 +118,29 @@ def has_audio(clip: ClipData) -> bool:
     return bool(np.abs(clip.audio_S).max(initial=0) >= SILENT_PEAK)
 
 
+def speech(clip: ClipData) -> float | None:
+    """Share of the clip's frames with speech; missing where that is unknown."""
+    return _share(clip.speech_T, SPEECH)
+
+
+def music(clip: ClipData) -> float | None:
+    """Share of the clip's frames with music, alone or under speech; missing where that is unknown."""
+    return _share(clip.music_T, MUSIC)
+
+
+def speaking(clip: ClipData) -> float | None:
+    """How surely its person speaks: about 0 for one who does not, whatever is heard (mytalk/speech/speaking.py)."""
+    if len(clip.speech_T) != len(clip.landmarks_TN3):
+        return None
+    score = speaking_score(clip.landmarks_TN3, clip.audio_S, clip.speech_T)
+    return None if np.isnan(score) else round(score, 4)
+
+
+def _share(values_T: np.ndarray, least: float) -> float | None:
+    known = values_T[~np.isnan(values_T)]
+    return round(float((known >= least).mean()), 4) if len(known) else None
+
+
 class Fact(NamedTuple):
     """A fact: the function gives it its name and meaning. Its column has this type; values are in this unit."""
 
@@ -139,6 +167,9 @@ FACTS = [
     Fact(pitch_range_deg, pa.float64(), "degrees"),
     Fact(roll_range_deg, pa.float64(), "degrees"),
     Fact(movement, pa.float64(), "face sides a second"),
+    Fact(speech, pa.float64(), "share, 0 to 1"),
+    Fact(music, pa.float64(), "share, 0 to 1"),
+    Fact(speaking, pa.float64(), "score, from about 0"),
 ]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 COLUMNS = ("motion", "frames")
 SYNC_OFFSET = "sync_offset"  # column of the manifest: by how many frames of 25 Hz the audio is late
 HAS_AUDIO = "has_audio"  # column of the manifest: whether a clip has sound; where it lacks, all have
+SPEAKS = "speaks"  # column of the manifest: whether its person speaks; missing: unknown
+WHY_SILENT = "why_silent"  # column of the manifest: the rule that says that the person does not speak, else empty
 # member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
 MEMBERS = {
     "landmarks": ("motion", "landmarks.npy"),

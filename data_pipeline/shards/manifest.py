@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.shards.facts import FACTS
-from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, sums_name, tar_name
+from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, SPEAKS, WHY_SILENT, sums_name, tar_name
 from data_pipeline.storage.store import Store
 from mytalk.command import UserError
 
@@ -40,7 +40,7 @@ GROUP_ROWS = 4096  # of the table; what is read to find one clip's bytes
 BATCH_GROUPS = 16  # row groups that are read at once where all rows are wanted
 RENAMES_S = 0.5
 HELD_GROUPS = 256  # (row group, column) pairs kept for the next clip
-REPEATING = ["identity", "corpus", "split", "source", "source_sha256", "duplicate_group"]
+REPEATING = ["identity", "corpus", "split", "source", "source_sha256", "duplicate_group", WHY_SILENT]
 
 PLACES = [(f"{member}_{what}", pa.int64()) for member in MEMBERS for what in ("offset", "size")]
 SCHEMA = pa.schema(
@@ -62,6 +62,8 @@ SCHEMA = pa.schema(
         ("crop", pa.list_(pa.float64(), 6)),
         ("crop_px", pa.int32()),
         *((fact.name, fact.type) for fact in FACTS),
+        (SPEAKS, pa.bool_()),
+        (WHY_SILENT, pa.string()),
     ]
 )
 
@@ -221,17 +223,32 @@ class Manifest:
             self._groups.move_to_end((group, name))
         return values[row - self._starts[group]]
 
-    def audible(self) -> np.ndarray:
-        """Which clips have sound: bool (rows,). One of which the manifest does not say it counts as one that has."""
-        if not self.has(HAS_AUDIO):
+    def with_speech(self) -> np.ndarray:
+        """Which clips can teach speech: bool (rows,). Not those without sound, nor those whose person does not speak.
+
+        What the manifest does not say of a clip counts as yes.
+        """
+        return self._not_false(HAS_AUDIO) & self._not_false(SPEAKS)
+
+    def silent_by_reason(self, rows: np.ndarray) -> dict[str, int]:
+        """How many of some rows have no speech, by the rule that says so; where none is named, by the column that does."""
+        silent = rows[~self.with_speech()[rows]]
+        codes, names = self.codes(WHY_SILENT) if self.has(WHY_SILENT) else (np.zeros(len(self), np.int32), [""])
+        sounding = self._not_false(HAS_AUDIO)
+        reasons = (names[codes[row]] or ("not_speaking" if sounding[row] else "no_sound") for row in silent)
+        return dict(sorted(Counter(reasons).items()))
+
+    def _not_false(self, name: str) -> np.ndarray:
+        """Where a column of truth values, if there is one, is true or missing: bool (rows,)."""
+        if not self.has(name):
             return np.ones(len(self), bool)
-        batches = (batch[HAS_AUDIO].fill_null(True) for batch in self.batches([HAS_AUDIO]))
+        batches = (batch[name].fill_null(True) for batch in self.batches([name]))
         return _filled(len(self), (values.to_numpy() for values in batches)).astype(bool)
 
-    def rows(self, split: str, shards_until: int = 0, audible: bool = False) -> np.ndarray:
+    def rows(self, split: str, shards_until: int = 0, with_speech: bool = False) -> np.ndarray:
         """Indices of the rows of a split, in order, of shards below `shards_until` (0: of all).
 
-        `audible`: only those with sound. Raises UserError where there are none.
+        `with_speech`: only those that can teach speech. Raises UserError where there are none.
         """
         if split not in SPLITS:
             raise UserError(f"no split '{split}'; there are: {', '.join(SPLITS)}")
@@ -244,17 +261,17 @@ class Manifest:
                 f"{self.folder}: no clip is in split '{split}'; assign people with: "
                 f"python -m data_pipeline split {self.folder}"
             )
-        if audible:
-            rows = rows[self.audible()[rows]]
+        if with_speech:
+            rows = rows[self.with_speech()[rows]]
             if not len(rows):
-                raise UserError(f"{self.folder}: no clip of split '{split}' has sound; extract videos with speech")
+                raise UserError(f"{self.folder}: no clip of split '{split}' has speech; extract videos of people who speak")
         return rows
 
-    def rows_of_people(self, split: str, shards_until: int = 0, audible: bool = False) -> dict[str, list[int]]:
-        """Rows of each person of a split, in manifest order; `audible` and errors as for `rows`."""
+    def rows_of_people(self, split: str, shards_until: int = 0, with_speech: bool = False) -> dict[str, list[int]]:
+        """Rows of each person of a split, in manifest order; `with_speech` and errors as for `rows`."""
         codes, people = self.codes("identity")
         rows: dict[str, list[int]] = {}
-        for row in self.rows(split, shards_until, audible).tolist():
+        for row in self.rows(split, shards_until, with_speech).tolist():
             rows.setdefault(people[codes[row]], []).append(row)
         return rows
 

@@ -186,7 +186,7 @@ def _rows(manifest: Manifest) -> list[int]:
     place_of: dict[int, int] = {}
     identities, _ = manifest.codes("identity")
     turns = []
-    for row in np.flatnonzero((splits == names.index(FITTED_ON)) & manifest.audible()).tolist():
+    for row in np.flatnonzero((splits == names.index(FITTED_ON)) & manifest.with_speech()).tolist():
         person = int(identities[row])
         place_of[person] = place_of.get(person, -1) + 1
         turns.append((place_of[person], row))

@@ -12,7 +12,7 @@ from data_pipeline.shards import manifest, reader
 def row(identity: str, split: str, source: str = "", key: str = "", frames: int = 25) -> dict:
     """A row of a made-up table."""
     blank = {field.name: "" if pa.types.is_string(field.type) else 0 for field in manifest.SCHEMA}
-    blank.update(has_audio=True)
+    blank.update(has_audio=True, speaks=None)
     blank.update(crop=[1.0, 0, 0, 0, 1, 0], identity=identity, split=split, frames=frames)
     blank.update(source_sha256=source or f"digest of {identity}", key=key or f"{identity}-{source}")
     return blank

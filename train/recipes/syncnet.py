@@ -119,7 +119,7 @@ class SyncRecipe(Recipe):
         self.settings = settings
         self.manifest = settings.manifest()
         self.examples = SyncExamples(self.manifest, settings.sampling(), settings.frames, settings.voice_stretch)
-        rows = self.manifest.rows(settings.validation_split, settings.shards_until, audible=True)
+        rows = self.manifest.rows(settings.validation_split, settings.shards_until, with_speech=True)
         for chosen in (self.examples.selection.rows_n, rows):
             reader.refuse_other_crops(self.manifest, chosen)
         self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()

@@ -64,7 +64,7 @@ def test_invariant_4_every_drawn_video_ends_as_it_was_meant_to(corpus, shards):
 def test_the_mouth_opens_when_the_drawn_mouth_does(corpus, shards):
     """At 25 and at 30 fps: shifting the truth by one frame must fit worse, else the sync is lost."""
     manifest, truth = Manifest.load(shards), truth_of(corpus)
-    rows = np.flatnonzero(manifest.audible()).tolist()
+    rows = np.flatnonzero(manifest.with_speech()).tolist()
     sources = manifest.column("source")[rows]
     assert {truth[source]["fps"] for source in sources} == {25, 30}
     for row, source in zip(rows, sources):
