@@ -46,7 +46,7 @@ def content(weights: WeightFile) -> bytes | None:
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise UserError(
-            f"{weights.file} of the installed package {weights.package} is not the one that configs/weights.yaml names; "
-            f"type: {weights.install}"
+            f"{weights.file} of the installed package {weights.package} is not the one that configs/weights.yaml "
+            f"names; type: {weights.install}"
         )
     return data

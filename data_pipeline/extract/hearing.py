@@ -1,4 +1,4 @@
-"""By what speech is told from other sound: Silero's network where the extra [judges] is installed, else a rule of levels."""
+"""What tells speech from other sound: Silero's network where the extra [judges] is installed, else a rule of levels."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class Manifest:
         return self._not_false(HAS_AUDIO) & self._not_false(SPEAKS)
 
     def silent_by_reason(self, rows: np.ndarray) -> dict[str, int]:
-        """How many of some rows have no speech, by the rule that says so; where none is named, by the column that does."""
+        """How many of some rows have no speech, by the rule that says so; where none is named, by the column."""
         silent = rows[~self.with_speech()[rows]]
         codes, names = self.codes(WHY_SILENT) if self.has(WHY_SILENT) else (np.zeros(len(self), np.int32), [""])
         sounding = self._not_false(HAS_AUDIO)
@@ -264,7 +264,9 @@ class Manifest:
         if with_speech:
             rows = rows[self.with_speech()[rows]]
             if not len(rows):
-                raise UserError(f"{self.folder}: no clip of split '{split}' has speech; extract videos of people who speak")
+                raise UserError(
+                    f"{self.folder}: no clip of split '{split}' has speech; extract videos of people who speak"
+                )
         return rows
 
     def rows_of_people(self, split: str, shards_until: int = 0, with_speech: bool = False) -> dict[str, list[int]]:

@@ -29,14 +29,14 @@ class SpeechDetector(Protocol):
     name: str
 
     def speech_T(self, audio_S: np.ndarray) -> np.ndarray:
-        """Probability of speech in each 40 ms of a whole file's sound at 16 kHz: (S,) -> (T,), T = S / 640 rounded up."""
+        """Probability of speech in each 40 ms of a file's sound at 16 kHz: (S,) -> (T,), T = S / 640 rounded up."""
 
 
 class Silero:
-    """Silero's voice activity detector, by onnxruntime on one thread; the network as it lies in the package `silero-vad`.
+    """Silero's voice activity detector, by onnxruntime on one thread.
 
-    It judges blocks of 32 ms, each with 4 ms of the one before and a state that begins anew with each file; a frame of the
-    video has the mean over the blocks that it overlaps. About 5 ms for a second of sound.
+    It judges blocks of 32 ms, each with 4 ms of the one before and a state that begins anew with each file; a frame of
+    the video has the mean over the blocks that it overlaps. About 5 ms for a second of sound.
     """
 
     name = "silero-vad"
@@ -75,9 +75,9 @@ def _by_frame(probability_K: np.ndarray, frames: int) -> np.ndarray:
 class EnergyRule:
     """Speech is what stands out of the file's own noise; for where Silero's network is not installed.
 
-    A frame is speech (1, else 0) where its level lies ABOVE_FLOOR_DB above the file's floor and above LEAST_DB. Pauses up to
-    0.4 s are filled, bursts below 0.16 s dropped. Steady sound, however loud, is its own floor and no speech. Music and
-    noises that come and go are speech to it: it cannot tell them.
+    A frame is speech (1, else 0) where its level lies ABOVE_FLOOR_DB above the file's floor and above LEAST_DB. Pauses
+    up to 0.4 s are filled, bursts below 0.16 s dropped. Steady sound, however loud, is its own floor and no speech.
+    Music and noises that come and go are speech to it: it cannot tell them.
     """
 
     name = "energy rule"

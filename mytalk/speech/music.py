@@ -1,13 +1,14 @@
 """Where there is music, alone or under speech: held tones of more than one pitch.
 
 Continuous frequency activation: in a spectrogram whose local maxima are set to 1 and all else to 0, a held tone is a
-horizontal bar; averaged over 2.6 s it is a high, narrow peak. A voice's harmonics glide and leave none. (Seyerlehner, Pohle,
-Schedl and Widmer, Automatic music detection in television productions, DAFx 2007.) Our own: the peaks that are harmonics of one
-fundamental are left out, since a voice in monotone and mains hum have those alone; and a tone far softer than the file's loud
-passages does not count, since the pauses of speech hold hum and coding noise.
+horizontal bar; averaged over 2.6 s it is a high, narrow peak. A voice's harmonics glide and leave none. (Seyerlehner,
+Pohle, Schedl and Widmer, Automatic music detection in television productions, DAFx 2007.) Our own: the peaks that are
+harmonics of one fundamental are left out, since a voice in monotone and mains hum have those alone; and a tone far
+softer than the file's loud passages does not count, since the pauses of speech hold hum and coding noise.
 
 Drums, one instrument alone and unaccompanied singing are not told.
-Shape suffixes: S audio samples (16 kHz), T video frames (25 Hz), M frames of the spectrogram, F frequencies, P peaks, C combs.
+Shape suffixes: S audio samples (16 kHz), T video frames (25 Hz), M frames of the spectrogram, F frequencies, P peaks,
+C pitches.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ ABOVE_NEIGHBOURS_DB = 3.0
 BELOW_LOUD_DB = 40.0  # a tone softer than the loud passages by more does not count
 LOUD_SHARE = 0.95  # of the file's frames are softer than its loud passages
 LEAST_DB = -60.0  # of full scale: below, it is no music but noise
-PITCHES_HZ_C = np.arange(70.0, 400.0, 0.5)  # of voices, and of hum
-WIDTH_HZ_C = np.minimum(6.0, 0.06 * PITCHES_HZ_C)  # so near to a harmonic, a peak is one
+PITCHES_HZ_C = np.arange(45.0, 400.0, 0.5)  # of voices, and of hum
+WIDTH_HZ_C = np.clip(0.06 * PITCHES_HZ_C, 4.0, 6.0)  # so near to a harmonic, a peak is one
 PEAKS = 5  # the strongest bars are added
 CERTAIN = 3.0  # their sum at which the score is 1; half of it separates music from speech (docs/log.md)
 MUSIC = 0.5  # the score from which on it is music
 
 
 def music_T(audio_S: np.ndarray) -> np.ndarray:
-    """How surely there is music in each 40 ms of a whole file's sound at 16 kHz, 0 to 1, music from MUSIC on: (S,) -> (T,).
+    """How surely there is music in each 40 ms of a file's sound at 16 kHz: (S,) -> (T,), 0 to 1, music from MUSIC on.
 
-    Each frame has the score of the 2.6 s around it, at the ends of the file the first or last. NaN where all of the sound is
-    shorter than LEAST_S.
+    Each frame has the score of the 2.6 s around it, at the ends of the file the first or last. NaN where all of the
+    sound is shorter than LEAST_S.
     """
     frames = frame_count(audio_S)
     if len(audio_S) < LEAST_S * SAMPLE_HZ:
@@ -93,9 +94,10 @@ def _neighbours(level_MF: np.ndarray) -> np.ndarray:
 
 def _peaks(values_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the local maxima are, and how far each rises above the higher of the two valleys beside it."""
-    places = np.flatnonzero(np.diff(values_F, prepend=np.nan) != 0)  # a plateau is its first point
-    rises = np.sign(np.diff(values_F[places]))
-    turns = places[np.flatnonzero(np.diff(rises, prepend=np.nan, append=np.nan) != 0)]  # and both ends
-    before, at, after = values_F[turns[:-2]], values_F[turns[1:-1]], values_F[turns[2:]]
-    is_peak = (at > before) & (at > after)
-    return turns[1:-1][is_peak], (at - np.maximum(before, after))[is_peak]
+    starts = np.flatnonzero(np.diff(values_F, prepend=np.nan) != 0)  # of plateaus, each of which is one point
+    middles = (starts + np.append(starts[1:], len(values_F)) - 1) / 2
+    rises = np.sign(np.diff(values_F[starts]))
+    turns = np.flatnonzero(np.diff(rises, prepend=np.nan, append=np.nan) != 0)  # and both ends
+    values, places = values_F[starts][turns], middles[turns]
+    is_peak = (values[1:-1] > values[:-2]) & (values[1:-1] > values[2:])
+    return places[1:-1][is_peak], (values[1:-1] - np.maximum(values[:-2], values[2:]))[is_peak]

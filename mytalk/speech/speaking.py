@@ -15,9 +15,9 @@ SPEECH = 0.5  # probability from which on a frame is speech
 LEAST_SPEECH_FRAMES = 25  # with less speech, nothing is known
 LEAST_FRAMES = 75  # of a clip whose lips move: in a shorter one, who speaks and who does not score alike
 SURE_FRAMES = 200  # a shorter clip's score is drawn towards UNSURE, the more the shorter it is
-UNSURE = 0.17  # as many people who speak as who do not score more on one side
+UNSURE = 0.17  # a score that says nothing
 UNIT_FRAMES = 125
-STILL_PX_S, MOVING_PX_S = 6.0, 12.0  # of the opening, head frame: lips below the first are still; people who speak are at 25
+STILL_PX_S, MOVING_PX_S = 6.0, 12.0  # of the lips' opening: below the first they are still; speech has 25 and more
 LAG_FRAMES = 5  # sound and picture of a video may be so far apart
 LEVEL_RANGE_DB = 30.0  # below the clip's loud passages, all is silence
 CHANGE_FRAMES, PACE_FRAMES = 1.0, 2.0  # standard deviations of the smoothing
@@ -25,7 +25,7 @@ NOSE_BRIDGE, CORNERS = 168, (61, 291)
 
 
 def speaking(landmarks_TN3: np.ndarray, audio_S: np.ndarray, speech_T: np.ndarray) -> float:
-    """How surely the person of a clip speaks: about 0 for one who does not, whatever is heard; NaN where nothing is known.
+    """How surely the person of a clip speaks: about 0 for one who does not, whatever is heard; NaN where unknown.
 
     The mean of three correlations: of the lips' opening with the sound's level, of how fast the mouth moves with the
     level, and of the change of the opening with the change of the level; the best of all lags up to LAG_FRAMES. Times
@@ -59,7 +59,7 @@ def speaking(landmarks_TN3: np.ndarray, audio_S: np.ndarray, speech_T: np.ndarra
 
 @one_thread()
 def _mouth(landmarks_TN3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the upright head, (T,) each: the lips' opening in px, and how fast opening, jaw and width change in px a frame."""
+    """Of the upright head, (T,) each: the lips' opening, px; how fast opening, jaw and width change, px a frame."""
     import torch
 
     from mytalk.face import pose
