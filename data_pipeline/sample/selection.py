@@ -174,7 +174,7 @@ class SelectionBuilder:
             self.manifest.rows(self.split)
         if not self.clips_usable:
             return (
-                f"no clip of split '{self.split}' is as long as is needed, and has sound where speech is read; extract "
+                f"no clip of split '{self.split}' is as long as is needed, and has speech where it is read; extract "
                 "others"
             )
         if not self.clips_before_filter:

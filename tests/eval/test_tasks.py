@@ -30,18 +30,19 @@ def test_the_source_is_the_same_person_and_never_what_is_scored(clips_each, tmp_
             assert task.source.stop <= task.scored.start
 
 
-def test_clips_without_sound_are_neither_scored_nor_shown_nor_heard(shards) -> None:
+@pytest.mark.parametrize("column", ["has_audio", "speaks"])
+def test_clips_without_speech_are_neither_scored_nor_shown_nor_heard(shards, column) -> None:
     stored = Manifest.load(shards)
-    has_audio = [row != stored.rows("unseen")[0] for row in range(len(stored))]
-    table = stored.table.drop_columns(["has_audio"]) if stored.has("has_audio") else stored.table
-    manifest = Manifest(shards, stored.header, table.append_column("has_audio", pa.array(has_audio)))
-    tasks, silent = plan_tasks(manifest, SETTINGS), has_audio.index(False)
+    speech = [row != stored.rows("unseen")[0] for row in range(len(stored))]
+    table = stored.table.drop_columns([column]) if stored.has(column) else stored.table
+    manifest = Manifest(shards, stored.header, table.append_column(column, pa.array(speech)))
+    tasks, silent = plan_tasks(manifest, SETTINGS), speech.index(False)
     assert len(tasks) == len(plan_tasks(stored, SETTINGS)) - 1
     for task in tasks:
         sources = [] if task.source is None else [task.source.row]
         assert silent not in (task.scored.row, *sources, *other_speech(manifest, SETTINGS, task))
-    mute = Manifest(shards, stored.header, table.append_column("has_audio", pa.array([False] * len(stored))))
-    with pytest.raises(UserError, match="no clip of split 'unseen' has sound"):
+    mute = Manifest(shards, stored.header, table.append_column(column, pa.array([False] * len(stored))))
+    with pytest.raises(UserError, match="no clip of split 'unseen' has speech"):
         plan_tasks(mute, SETTINGS)
 
 
