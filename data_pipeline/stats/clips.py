@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.shards.layout import HAS_AUDIO
+from data_pipeline.shards.layout import SPEAKS
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import FRAME_HZ
 
 ALL = "all"
-SPEAKS, WHY_SILENT = "speaks", "why_silent"  # columns: whether the person speaks, and the rule that says no
 UNKNOWN = "unknown"
 
 
@@ -67,18 +66,12 @@ def _sources(manifest: Manifest, mine_n: np.ndarray) -> int:
 
 
 def labels(manifest: Manifest) -> Counter[str]:
-    """Clips by label of speech: `speaks`, the rule that says no, or `unknown`. Without that column, by `has_audio`."""
-    counted: Counter[str] = Counter()
-    if manifest.has(SPEAKS) and manifest.has(WHY_SILENT):
-        for row in _counts(manifest, [SPEAKS, WHY_SILENT]):
-            label = UNKNOWN if row[SPEAKS] is None else SPEAKS if row[SPEAKS] else row[WHY_SILENT] or "silent"
-            counted[label] += row["count_all"]
-    elif manifest.has(HAS_AUDIO):
-        for row in _counts(manifest, [HAS_AUDIO]):
-            counted["without sound" if row[HAS_AUDIO] is False else UNKNOWN] += row["count_all"]
-    elif len(manifest):
-        counted[UNKNOWN] = len(manifest)
-    return counted
+    """Clips by label of speech: `speaks`, the rule that says no, or `unknown`."""
+    counted = Counter(manifest.silent_by_reason(np.arange(len(manifest))))
+    if manifest.has(SPEAKS):
+        counted[SPEAKS] = sum(row["count_all"] for row in _counts(manifest, [SPEAKS]) if row[SPEAKS])
+    counted[UNKNOWN] = len(manifest) - counted.total()
+    return +counted
 
 
 def _counts(manifest: Manifest, names: list[str]) -> Iterator[dict[str, Any]]:

@@ -151,9 +151,14 @@ def test_an_extraction_without_a_clip_has_no_manifest_and_is_told_all_the_same(t
 def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "labelled")
     whole = Manifest.load(folder)
-    table = whole.table.append_column("speaks", pa.array([True, True, False, False, False, None, None]))
-    table = table.append_column("why_silent", pa.array(["", "", "music", "no_speech", "music", "", ""]))
-    manifest_update.save(folder, table, {k: v for k, v in whole.header.items() if k != "table"})
+    speaks = pa.array([True, True, False, False, False, None, None])
+    table = manifest_update.set_column(whole.table, "speaks", speaks)
+    why = pa.array(["", "", "music", "no_speech", "music", "", ""])
+    manifest_update.save(
+        folder,
+        manifest_update.set_column(table, "why_silent", why),
+        {k: v for k, v in whole.header.items() if k != "table"},
+    )
     found = survey(str(folder))
     assert found.labels == {"speaks": 2, "music": 2, "no_speech": 1, "unknown": 2}
     assert any("3 of 7 clips" in finding.text for finding in findings(found))
@@ -162,7 +167,7 @@ def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
 def test_clips_that_a_rule_of_speech_calls_silent_are_shown_beside_those_it_nearly_does(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "music")
     whole = Manifest.load(folder)
-    table = whole.table.append_column("music", pa.array([0.0, 0.9, 0.48, 0.6, None, 0.1, 0.2]))
+    table = manifest_update.set_column(whole.table, "music", pa.array([0.0, 0.9, 0.48, 0.6, None, 0.1, 0.2]))
     manifest_update.save(folder, table, {k: v for k, v in whole.header.items() if k != "table"})
     listed = json.loads((folder / "sources.json").read_text())
     listed["settings"]["speech.max_music"] = 0.5
