@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from data_pipeline.shards import picture_facts
 from mytalk.face import crop
 from mytalk.face.landmarks import FRAME_HZ
 from mytalk.speech.music import MUSIC
@@ -36,6 +37,9 @@ class ClipData:
     source_found_share: float
     speech_T: np.ndarray = field(default_factory=lambda: np.zeros(0))  # probability of speech; NaN, or empty: unknown
     music_T: np.ndarray = field(default_factory=lambda: np.zeros(0))  # how surely there is music, likewise
+    crop_23: np.ndarray | None = None  # source px to crop px; None: the canonical crop
+    hands_T: np.ndarray | None = None  # whether a hand covers the mouth, 1 or 0; NaN, or None: nobody looked
+    faces: int = 1  # in the picture, median
 
     @functools.cached_property
     def head_poses(self) -> pose.Pose:
@@ -51,6 +55,13 @@ class ClipData:
     def angles_T3(self) -> np.ndarray:
         """Yaw, pitch and roll of each frame in degrees, see mytalk/face/pose.py."""
         return np.degrees(np.unwrap(self.head_poses.angles()[0].numpy(), axis=0))
+
+    @functools.cached_property
+    def crop_landmarks_TN3(self) -> np.ndarray:
+        """The landmarks in px of the crop; without `crop_23` it is the canonical one."""
+        side_px = self.crops[0].shape[1]
+        crop_23 = crop.canonical(self.landmarks_TN3, side_px) if self.crop_23 is None else self.crop_23
+        return crop.apply(self.landmarks_TN3, crop_23)
 
 
 def detected_share(clip: ClipData) -> float:
@@ -170,6 +181,13 @@ FACTS = [
     Fact(speech, pa.float64(), "share, 0 to 1"),
     Fact(music, pa.float64(), "share, 0 to 1"),
     Fact(speaking, pa.float64(), "score, from about 0"),
+    Fact(picture_facts.luma, pa.float64(), "grey levels, 0 to 255"),
+    Fact(picture_facts.overexposed, pa.float64(), "share, 0 to 1"),
+    Fact(picture_facts.frozen, pa.float64(), "share, 0 to 1"),
+    Fact(picture_facts.detail_px, pa.float64(), "px, at most 128"),
+    Fact(picture_facts.profile, pa.float64(), "share, 0 to 1"),
+    Fact(picture_facts.jump, pa.float64(), "face sides"),
+    Fact(picture_facts.hand, pa.float64(), "share, 0 to 1; missing where nobody looked"),
 ]
 
 
