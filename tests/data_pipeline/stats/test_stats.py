@@ -256,3 +256,12 @@ def test_the_manifest_knows_the_types_of_its_columns(drawn):
     assert list(types) == Manifest.load(drawn).names
     assert types["face_px"] == pa.float64()
     assert Manifest("x", {}, manifest.SCHEMA.empty_table()).types["key"] == pa.string()
+
+
+@pytest.mark.parametrize("source", ["", "motion-*.tar"])
+def test_indexed_shards_tell_what_they_hold(command, drawn, tmp_path, source):
+    """A folder of ours, and tars as others' are."""
+    command("-m", "data_pipeline", "index", str(tmp_path), str(drawn / source), check=True)
+    assert re.search(r"drawn +14\.0 s +4 +7 +7\n", said(tmp_path))
+    assert "no ledger of spans" in said(tmp_path)
+    Parsed(page.html(survey(str(tmp_path))))
