@@ -48,11 +48,14 @@ class RejectedSpan(NamedTuple):
 
 @dataclass
 class RuleYield:
-    """The spans in one state: how many, how long, and for a rule its limit and the values that it rejected."""
+    """The spans in one state: how many, how long, and for a rule its limits and the values that it rejected.
+
+    A limit to the left side and the values beyond it are told as their mirror images.
+    """
 
     spans: int = 0
     frames: int = 0
-    limit: float | None = None
+    limits: set[float] = field(default_factory=set)
     values: Sample = field(default_factory=Sample)
     shown: list[tuple[int, RejectedSpan]] = field(default_factory=list)  # a heap, the spans with the largest digests
 
@@ -143,8 +146,9 @@ def _add_span(found: Extraction, row: dict[str, Any], shard: int) -> None:
     of_state.frames += row["stop"] - row["start"]
     value = row.get("value")
     if value is not None:
-        of_state.values.add(np.array([value], float))
-        of_state.limit = row.get("limit", of_state.limit)
+        side = -1 if row.get("limit", 0) < 0 else 1
+        of_state.values.add(np.array([side * value], float))
+        of_state.limits |= {side * row["limit"]} if "limit" in row else set()
     if "thumb" in row:
         place = row["start"] / FRAME_HZ, _seconds(row), row.get("track")
         digest = zlib.crc32(f"{row['span_of']}\0{row['start']}\0{row.get('track')}".encode())

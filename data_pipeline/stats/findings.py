@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from data_pipeline.stats.clips import SPEAKS, UNKNOWN
-from data_pipeline.stats.extraction import Extraction
+from data_pipeline.stats.extraction import Extraction, RuleYield
 from data_pipeline.stats.survey import Survey
 
 MOST_NAMES = 5
@@ -45,11 +45,11 @@ def _losses(found: Extraction) -> Iterator[Finding]:
         yield Finding("Files not read", f"{sum(unread.values())} files that may be videos were skipped: {listed}")
 
 
-def _against(of_rule) -> str:
-    if of_rule.limit is None or not of_rule.values.count:
+def _against(of_rule: RuleYield) -> str:
+    if len(of_rule.limits) != 1 or not of_rule.values.count:
         return ""
-    (median,) = of_rule.values.quantiles([0.5])
-    return f"; half of what it rejects measures up to {number(median)}, its limit is {number(of_rule.limit)}"
+    (median,), (limit,) = of_rule.values.quantiles([0.5]), of_rule.limits
+    return f"; half of what it rejects measures up to {number(median)}, its limit is {number(limit)}"
 
 
 def _speech(survey: Survey) -> Iterator[Finding]:

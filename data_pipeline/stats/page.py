@@ -20,7 +20,7 @@ from data_pipeline.stats.extraction import Extraction, RejectedSpan, RuleYield
 from data_pipeline.stats.findings import duration, findings, number
 from data_pipeline.stats.spread import MOST_NEAR, NearMisses, Placed, Spread
 from data_pipeline.stats.survey import Survey
-from data_pipeline.stats.text import measured, share
+from data_pipeline.stats.text import limits, measured, share
 from data_pipeline.stats.thresholds import NEAR
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -115,10 +115,11 @@ def _rejected(span: RejectedSpan, jpeg: bytes) -> dict[str, Any]:
 def _limit(of_facts: list[NearMisses], of_rule: RuleYield | None) -> str:
     """The limit of a rule with its facts; without them, as the ledger has it."""
     if not of_facts:
-        return "" if of_rule is None or of_rule.limit is None else f"limit {number(of_rule.limit)}"
-    facts = " and ".join(misses.threshold.rule.fact for misses in of_facts)
-    sign, side = of_facts[0].threshold.signs()
-    return f"{facts} {side} {sign}{number(of_facts[0].threshold.limit)}"
+        return f"limit {limits(of_rule)}" if of_rule and of_rule.limits else ""
+    read = []
+    for rule, limit in (misses.threshold for misses in of_facts):
+        read.append(f"{rule.fact} {rule.rejects} {'±' if rule.sides else ''}{number(limit)}")
+    return " or ".join(read)
 
 
 def _nearest(

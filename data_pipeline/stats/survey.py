@@ -40,8 +40,9 @@ def survey(folder: str) -> Survey:
     """Read a folder, or URL, of shards. Raises UserError where it has neither manifest nor ledger, OSError."""
     store = Store(folder)
     manifest, found = ledger.manifest_of(folder, store), extraction.read(store)
-    seen = {rule: of_rule.limit for rule, of_rule in (found.yields if found else {}).items()}
-    limits = thresholds(_rules(store), {rule: limit for rule, limit in seen.items() if limit is not None})
+    yields = found.yields if found else {}
+    seen = {rule: min(of_rule.limits) for rule, of_rule in yields.items() if of_rule.limits}
+    limits = thresholds(_rules(store), seen)
     spreads, near = spread.spreads(manifest, found, limits)
     people = People.of(manifest)
     return Survey(manifest, clips.totals(manifest), clips.labels(manifest), people, found, spreads, near)

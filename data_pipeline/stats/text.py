@@ -44,9 +44,14 @@ def share(of_state: RuleYield, found: Extraction) -> str:
 
 
 def measured(of_state: RuleYield) -> tuple[str, str]:
-    """The median of the values that a rule rejected, and its limit; empty where unknown."""
+    """The median of the values that a rule rejected, and its limits; empty where unknown."""
     median = number(of_state.values.quantiles([0.5])[0]) if of_state.values.count else ""
-    return median, "" if of_state.limit is None else number(of_state.limit)
+    return median, limits(of_state)
+
+
+def limits(of_state: RuleYield) -> str:
+    """The limits of a rule; it has several where it compares several facts."""
+    return " or ".join(number(limit) for limit in sorted(of_state.limits))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:

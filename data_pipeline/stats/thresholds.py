@@ -29,8 +29,8 @@ class Rule(NamedTuple):
 RULES = [
     Rule("too_short", SECONDS, "min_seconds", "below"),
     Rule("small_face", "face_px", "min_face_px", "below"),
-    Rule("turned_away", "yaw_deg", "picture.turned_away_deg", "above", sides=True),
-    Rule("turned_away", "pitch_deg", "picture.turned_away_deg", "above", sides=True),
+    Rule("turned_away", "yaw_deg", "picture.yaw_deg", "above", sides=True),
+    Rule("turned_away", "pitch_deg", "picture.pitch_deg", "above", sides=True),
     Rule("profile", "profile", "picture.profile", "above"),
     Rule("jump", "jump", "picture.jump", "above"),
     Rule("hand", "hand", "picture.hand", "above"),
@@ -49,10 +49,6 @@ class Threshold(NamedTuple):
 
     rule: Rule
     limit: float
-
-    def signs(self) -> tuple[str, str]:
-        """How a limit reads: a sign before it, and which side of it is rejected."""
-        return "±" if self.rule.sides else "", self.rule.rejects
 
     def places(self) -> list[float]:
         """Where it lies on the axis of its fact."""

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline.extract import picture_rules, speech_rules
+from data_pipeline.extract.picture_rules import PictureRules
+from data_pipeline.extract.speech_rules import SpeechRules
+from data_pipeline.shards.facts import FACTS
 from data_pipeline.stats import histogram
 from data_pipeline.stats.histogram import Histogram, Sample, edges
-from data_pipeline.stats.thresholds import Rule, Threshold, thresholds
+from data_pipeline.stats.thresholds import RULES, Rule, Threshold, thresholds
 
 
 @given(pieces=st.lists(st.integers(0, 9), max_size=40), most=st.integers(2, 30))
@@ -73,6 +77,28 @@ def test_a_distance_is_the_share_of_the_limit_inside_it():
     assert above.distance(np.array([-36.0, 36.0, -44.0])) == pytest.approx([0.1, 0.1, -0.1])
     assert above.places() == [-40.0, 40.0]
     assert below.places() == [50.0]
+
+
+BEYOND = {"above": 1.01, "below": 0.99}
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if "." in rule.key], ids=lambda rule: f"{rule.name} {rule.fact}"
+)
+def test_the_table_of_rules_says_what_extraction_does(rule):
+    """A value just beyond the limit is rejected, or called silent, by that rule, to both sides where it has two."""
+    group, key = rule.key.split(".")
+    limits = PictureRules() if group == "picture" else SpeechRules()
+    value = getattr(limits, key) * BEYOND[rule.rejects]
+    for side in (1, -1) if rule.sides else (1,):
+        if isinstance(limits, SpeechRules):
+            assert speech_rules.why_silent({rule.fact: value}, limits) == rule.name
+        else:
+            said = picture_rules.verdict({rule.fact: side * value}, limits)
+            assert said is not None
+            assert said.rule == rule.name
+    assert rule.labels == (group == "speech")
+    assert rule.fact in {fact.name for fact in FACTS}
 
 
 def test_limits_come_from_the_rules_and_where_they_say_nothing_from_the_ledger():
