@@ -92,7 +92,7 @@ KINDS: dict[str, Callable[[], Script]] = {
     "cuts": lambda: Script(_joined(CUT, (0, 1, 2, 3))),
     "cuts_alike": lambda: Script(_joined(CUT, (0, 0, 0, 0))),
     "cuts_size": lambda: Script(_wide_and_close()),
-    "fade": lambda: Script(_joined(FADE, (0, 1, 2), 2.4)),
+    "fade": lambda: Script(_joined(FADE, (0, 1, 2), 3.0)),
     "dissolve": lambda: Script(_joined(DISSOLVE, (0, 1, 2), 2.6)),
     "dissolve_alike": lambda: Script(_joined(DISSOLVE, (0, 0, 0), 2.6)),
     "flash": lambda: Script(_alone(), flashes_s=(0.8, 1.9, 3.0)),
