@@ -24,7 +24,8 @@ class PictureRules:
     dark: float | None = 30.0  # least median grey of the face
     overexposed: float | None = 0.2  # most share of the face that is clipped
     frozen: float | None = 0.5  # most share of frames that stand still
-    blurred_px: float | None = 36.0  # least side, in px, of a face as sharp as this one
+    blurred_px: float | None = 40.0  # least side, in px, of a face as sharp as this one
+    overlay: float | None = 0.18  # most share of the mouth's surroundings with edges that stay, as of text
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -56,6 +57,7 @@ def verdict(facts: Mapping[str, Any], rules: PictureRules) -> Verdict | None:
         ("overexposed", "overexposed", None, rules.overexposed),
         ("frozen", "frozen", None, rules.frozen),
         ("blurred", "detail_px", rules.blurred_px, None),
+        ("overlay", "overlay", None, rules.overlay),
     ]:
         value = facts.get(fact)
         if value is None:

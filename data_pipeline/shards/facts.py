@@ -188,6 +188,7 @@ FACTS = [
     Fact(picture_facts.profile, pa.float64(), "share, 0 to 1"),
     Fact(picture_facts.jump, pa.float64(), "face sides"),
     Fact(picture_facts.hand, pa.float64(), "share, 0 to 1; missing where nobody looked"),
+    Fact(picture_facts.overlay, pa.float64(), "share, 0 to 1; missing below 2 s"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Facts of what a clip's pictures show: light, sharpness, standstill, turned heads, hands. The list: shards/facts.py.
+"""Facts of what a clip's pictures show: light, sharpness, standstill, turned heads, hands, text. The list: shards/facts.py.
 
 How they are measured was chosen in docs/log.md (2026-11-26). Lengths in px are of the crop.
 Shape suffixes: T frames, N landmarks, H height, W width, P px of a face, 2 = (x, y), 3 = RGB.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mytalk.face.landmarks import OVAL
+from mytalk.face.landmarks import OUTER_LIP, OVAL
 
 if TYPE_CHECKING:
     from data_pipeline.shards.facts import ClipData
@@ -24,6 +24,10 @@ PROFILE_DEG = 60.0
 SPECTRUM_PX = 128  # side of the face whose spectrum is taken
 PLAIN_CYCLES = slice(6, 13)  # every face in focus has these; what is finer is measured against them
 FADED = 0.05  # share of the power that detail must have
+MOUTH_REACH = (0.25, 0.15)  # of the face's side from the lips' middle: where text is looked for
+EDGE_EVERY_FRAMES = 5
+STAY_LOOKS = 10  # of the edges, 2 s: as long as subtitles stay
+EDGE = 20.0  # grey levels a px: edges of letters are harder than those of faces
 
 
 def luma(clip: ClipData) -> float:
@@ -78,6 +82,24 @@ def jump(clip: ClipData) -> float:
     return round(float(steps_T.max(initial=0.0)), 4)
 
 
+def overlay(clip: ClipData) -> float | None:
+    """Share of the mouth's surroundings with hard edges that stay where they are for 2 s, as letters do and lips do not.
+
+    The most in any 2 s; missing where the clip is shorter.
+    """
+    import cv2
+
+    low_2, high_2 = _mouth_box(clip)
+    hard = []
+    for picture_HW3 in clip.crops[::EDGE_EVERY_FRAMES]:
+        grey_HW = _grey(picture_HW3[low_2[1] : high_2[1], low_2[0] : high_2[0]])
+        across_HW, down_HW = (cv2.Sobel(grey_HW, cv2.CV_32F, *axes) / 8 for axes in ((1, 0), (0, 1)))
+        hard.append(np.hypot(across_HW, down_HW) > EDGE)
+    starts = range(0, len(hard) - STAY_LOOKS + 1, STAY_LOOKS // 2)
+    shares = [np.all(hard[start : start + STAY_LOOKS], axis=0).mean() for start in starts]
+    return round(float(max(shares)), 4) if shares else None
+
+
 def hand(clip: ClipData) -> float | None:
     """Share of the frames looked at in which a hand covers the mouth. Missing where nobody looked."""
     if clip.hands_T is None or np.isnan(clip.hands_T).all():
@@ -111,10 +133,22 @@ def _inside(clip: ClipData, frame: int) -> np.ndarray:
 def _face_box(clip: ClipData) -> tuple[np.ndarray, np.ndarray]:
     """Low and high corner of the face's median box in whole px of the crop."""
     points_TN2 = clip.crop_landmarks_TN3[..., :2]
+    return _whole(clip, np.median(points_TN2.min(axis=1), axis=0), np.median(points_TN2.max(axis=1), axis=0))
+
+
+def _mouth_box(clip: ClipData) -> tuple[np.ndarray, np.ndarray]:
+    """The same of the mouth's surroundings."""
+    points_TN2 = clip.crop_landmarks_TN3[..., :2]
+    middle_2 = np.median(points_TN2[:, OUTER_LIP].mean(axis=1), axis=0)
+    reach_2 = np.median(np.ptp(points_TN2, axis=1).max(axis=-1)) * np.array(MOUTH_REACH)
+    return _whole(clip, middle_2 - reach_2, middle_2 + reach_2)
+
+
+def _whole(clip: ClipData, low_2: np.ndarray, high_2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A box of at least one px in whole px inside the crop."""
     height, width = clip.crops[0].shape[:2]
-    low_2, high_2 = np.median(points_TN2.min(axis=1), axis=0), np.median(points_TN2.max(axis=1), axis=0)
-    low_2 = np.clip(low_2.astype(int), 0, [width - 2, height - 2])
-    return low_2, np.clip(np.ceil(high_2).astype(int), low_2 + 1, [width, height])
+    low = np.clip(np.floor(low_2).astype(int), 0, [width - 1, height - 1])
+    return low, np.clip(np.ceil(high_2).astype(int), low + 1, [width, height])
 
 
 def _face(clip: ClipData, frame: int) -> np.ndarray:

@@ -20,6 +20,7 @@ GOOD = {
     "overexposed": 0.0,
     "frozen": 0.0,
     "detail_px": 90.0,
+    "overlay": 0.0,
 }
 # In the order of the rules: what rejects, and the limit.
 BAD = [
@@ -32,6 +33,7 @@ BAD = [
     ("overexposed", "overexposed", 0.9, RULES.overexposed),
     ("frozen", "frozen", 0.9, RULES.frozen),
     ("blurred", "detail_px", 20.0, RULES.blurred_px),
+    ("overlay", "overlay", 0.9, RULES.overlay),
 ]
 
 

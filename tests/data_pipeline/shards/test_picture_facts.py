@@ -150,6 +150,34 @@ def test_jump_is_the_longest_step_in_face_sides_whatever_the_picture_s_size():
     assert picture_facts.jump(clip(flat(90), 4 * landmarks_TN3)) == pytest.approx(0.3, abs=1e-3)
 
 
+def striped(pictures: list[np.ndarray], seconds: float) -> list[np.ndarray]:
+    """Pictures with stripes of letters' hardness over the lower face, other ones every so many seconds."""
+    out = [picture.copy() for picture in pictures]
+    for t, picture in enumerate(out):
+        shift = 4 * int(t / 25 / seconds)
+        picture[:, shift::16] = picture[:, 1 + shift :: 16] = 0
+        picture[:, 2 + shift :: 16] = picture[:, 3 + shift :: 16] = 255
+    return out
+
+
+def test_overlay_is_the_share_of_edges_that_stay_for_two_seconds_and_is_missing_in_shorter_clips():
+    moving = [noise(t) for t in range(100)]
+    assert picture_facts.overlay(clip(moving)) == 0
+    assert picture_facts.overlay(clip(striped(moving, 9.0))) > 0.18
+    assert picture_facts.overlay(clip(striped(moving, 2.0))) > 0.18, "subtitles change"
+    assert picture_facts.overlay(clip(striped(moving, 0.1))) < 0.02
+    assert picture_facts.overlay(clip(moving[:40])) is None
+
+
+def test_edges_away_from_the_mouth_are_no_overlay():
+    moving = [noise(t) for t in range(60)]
+    eyes_px = int(faces.FACE[[33, 263], 1].mean())
+    text = striped(moving, 9.0)
+    for plain, picture in zip(moving, text):
+        picture[eyes_px:] = plain[eyes_px:]
+    assert picture_facts.overlay(clip(text)) == 0
+
+
 def test_hand_is_the_share_of_the_frames_looked_at_and_missing_where_nobody_looked():
     looked = np.full(FRAMES, np.nan)
     assert picture_facts.hand(clip(flat(90))) is None
