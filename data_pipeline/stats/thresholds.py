@@ -38,6 +38,7 @@ RULES = [
     Rule("overexposed", "overexposed", "picture.overexposed", "above"),
     Rule("frozen", "frozen", "picture.frozen", "above"),
     Rule("blurred", "detail_px", "picture.blurred_px", "below"),
+    Rule("overlay", "overlay", "picture.overlay", "above"),
     Rule("no_speech", "speech", "speech.min_speech", "below", labels=True),
     Rule("music", "music", "speech.max_music", "above", labels=True),
     Rule("not_speaking", "speaking", "speech.min_speaking", "below", labels=True),
