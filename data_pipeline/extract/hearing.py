@@ -9,7 +9,6 @@ from data_pipeline import weights
 from mytalk.speech.activity import EnergyRule, Silero, SpeechDetector
 
 WEIGHTS = "silero-vad"  # in configs/weights.yaml
-WITHOUT_SILERO = "without Silero's network music and noise may count as speech: pip install '.[judges]'"
 
 
 @functools.cache

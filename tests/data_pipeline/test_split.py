@@ -121,9 +121,10 @@ def test_the_command_splits_once(tmp_path, capsys):
     assert "train" in capsys.readouterr().out
 
 
-def test_people_without_sound_change_no_split_of_those_who_speak(tmp_path):
+@pytest.mark.parametrize("column", ["has_audio", "speaks"])
+def test_people_without_speech_change_no_split_of_those_who_speak(tmp_path, column):
     """They are dealt apart: no split is left with nobody who can be heard."""
-    silent = [row(f"c/s{n:02d}", "", key=f"silent-{n}") | {"has_audio": False} for n in range(10)]
+    silent = [row(f"c/s{n:02d}", "", key=f"silent-{n}") | {column: False} for n in range(10)]
     run(folder_of(tmp_path / "all", *people(10), *silent))
     run(folder_of(tmp_path / "speaking", *people(10)))
     dealt = Manifest.load(tmp_path / "all").column("split").tolist()

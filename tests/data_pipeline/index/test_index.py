@@ -243,6 +243,15 @@ def test_a_truth_value_of_foreign_facts_is_kept_or_unknown(value, kind, expected
     assert third_party.typed(value, kind) is expected
 
 
+def test_foreign_labels_of_speech_are_obeyed(tmp_path):
+    facts: list[dict] = [{}, {"speaks": True}, {"speaks": False}, {"speaks": False, "why_silent": "music"}]
+    tar = tar_of(tmp_path / "tars" / "a.tar", [(f"k{n}", clip(n, **fact)) for n, fact in enumerate(facts)])
+    assert indexed(tmp_path / "out", tar, *OPTIONS) == 0
+    manifest = Manifest.load(tmp_path / "out")
+    assert manifest.with_speech().tolist() == [True, True, False, False]
+    assert manifest.silent_by_reason(np.arange(4)) == {"music": 1, "not_speaking": 1}
+
+
 def test_every_sample_ends_in_one_state_and_the_ledger_adds_up(tmp_path, capsys):
     samples = [("good", clip(0))]
     for name, (change, _) in BROKEN.items():

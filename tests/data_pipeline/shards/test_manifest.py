@@ -83,7 +83,7 @@ def test_pictures_landmarks_and_sound_of_a_clip_belong_together(manifest, folder
         shown = [numbered.number(frame) for frame in media.read_frames(source)][start : start + frames]
         assert np.abs(from_landmarks - shown).max() <= 3  # fp16
         heard = reader.read_audio(manifest, index)
-        if not manifest.with_speech()[index]:
+        if not manifest.column("has_audio")[index]:
             assert not heard.any()
             continue
         sound = media.read_audio(source)[start * 640 : (start + frames) * 640]
@@ -268,6 +268,35 @@ def test_rows_of_a_split(tmp_path):
         made.rows("test")
     with pytest.raises(command.UserError, match="no column 'sync'"):
         made.column("sync")
+
+
+def test_who_does_not_speak_teaches_no_speech(tmp_path):
+    """A clip of which nothing is said counts as speech, and so does every clip of a manifest without the columns."""
+    facts: list[dict] = [
+        {"speaks": True},
+        {},
+        {"speaks": False, "why_silent": "music"},
+        {"speaks": False, "why_silent": "not_speaking"},
+        {"has_audio": False, "speaks": False, "why_silent": "no_sound"},
+        {"has_audio": False},  # of a folder of before
+        {"speaks": False, "why_silent": None},  # of other people's tars
+        {"has_audio": None, "speaks": None, "why_silent": None},
+    ]
+    rows = [row(f"c/p{n}", "train", key=f"k{n}") | fact for n, fact in enumerate(facts)]
+    made = manifest_update.save(tmp_path, table(*rows), {})
+    for manifest in (made, Manifest.load(tmp_path)):
+        assert np.flatnonzero(manifest.with_speech()).tolist() == [0, 1, 7]
+        assert manifest.rows("train").tolist() == list(range(8))
+        assert manifest.rows("train", with_speech=True).tolist() == [0, 1, 7]
+        reasons = {"music": 1, "no_sound": 2, "not_speaking": 2}
+        assert manifest.silent_by_reason(np.arange(8)) == reasons
+        assert manifest.silent_by_reason(np.array([0, 2])) == {"music": 1}
+    older = Manifest(tmp_path, made.header, made.table.drop_columns(["has_audio", "speaks", "why_silent"]))
+    assert older.with_speech().all()
+    assert older.silent_by_reason(np.arange(8)) == {}
+    mute = manifest_update.save(tmp_path, table(rows[2]), {})
+    with pytest.raises(UserError, match="no clip of split 'train' has speech"):
+        mute.rows("train", with_speech=True)
 
 
 def test_what_is_known_of_old_clips_survives_new_ones():
