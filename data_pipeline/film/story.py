@@ -128,7 +128,7 @@ def _label(manifest: Manifest, row: int) -> tuple[str, tuple[int, int, int]]:
         values["speaks"], colour = None, SILENT
     else:
         colour = GOOD
-    said = [form.format(values[name]) for name, form in LABELS.items() if values[name]]
+    said = [form.format(values[name]) for name, form in LABELS.items() if values[name] not in (None, "")]
     return ", ".join([str(manifest.at(row, "identity")), *said]), colour
 
 

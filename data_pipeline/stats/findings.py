@@ -36,8 +36,7 @@ def _losses(found: Extraction) -> Iterator[Finding]:
             f"{share:.0%}{_against(of_rule)}",
         )
     if found.failed:
-        count, reasons = found.failed.total(), found.failed.most_common(MOST_NAMES)
-        listed = ", ".join(f"{reason} {n}" for reason, n in reasons)
+        count, listed = found.failed.total(), some(f"{reason} {n}" for reason, n in found.failed.most_common())
         yield Finding("Without a clip", f"{count} of {found.sources or count} sources gave no clip: {listed}")
     unread = {reason: n for reason, n in found.skipped.items() if reason in ("not_readable", "unfinished", "missing")}
     if unread:

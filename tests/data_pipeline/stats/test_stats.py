@@ -174,8 +174,8 @@ def test_clips_that_a_rule_of_speech_calls_silent_are_shown_beside_those_it_near
     (folder / "sources.json").write_text(json.dumps(listed))
     article = page.html(survey(str(folder))).split("<h3>music")[1].split("</article>")[0]
     assert "music above 0.5" in article
-    assert "called silent: 2<" in article
-    assert "nearly called silent: 1<" in article
+    assert "kept and labelled, beyond the limit: 2<" in article
+    assert "nearly beyond it: 1<" in article
     assert re.findall(r"<strong>([^<]*)", article) == ["0.6", "0.9", "0.48"]
 
 
