@@ -1,4 +1,4 @@
-"""Facts of what a clip's pictures show: light, sharpness, standstill, turned heads, hands, text. The list: shards/facts.py.
+"""Facts of what a clip's pictures show: light, sharpness, standstill, turned heads, hands, text (list: facts.py).
 
 How they are measured was chosen in docs/log.md (2026-11-26). Lengths in px are of the crop.
 Shape suffixes: T frames, N landmarks, H height, W width, P px of a face, 2 = (x, y), 3 = RGB.
@@ -83,7 +83,7 @@ def jump(clip: ClipData) -> float:
 
 
 def overlay(clip: ClipData) -> float | None:
-    """Share of the mouth's surroundings with hard edges that stay where they are for 2 s, as letters do and lips do not.
+    """Share of the mouth's surroundings with hard edges that stay in place for 2 s, as letters do and lips do not.
 
     The most in any 2 s; missing where the clip is shorter.
     """
