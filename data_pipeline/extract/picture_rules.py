@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 class PictureRules:
     """The thresholds, in the order in which the rules judge; None switches a rule off. Facts: shards/facts.py."""
 
-    yaw_deg: float | None = 50.0  # most turn of the head, median over the span, to either side
-    pitch_deg: float | None = 40.0  # most nod, likewise
-    profile: float | None = 0.2  # most share of frames in which the head is turned by more than 60 degrees
+    yaw_deg: float | None = 40.0  # most turn of the head, median over the span, to either side
+    pitch_deg: float | None = 30.0  # most nod, likewise
+    profile: float | None = 0.2  # most share of frames in which the head is turned by more than 50 degrees
     jump: float | None = 0.4  # longest step of the face from frame to frame, in its sides
-    hand: float | None = 0.2  # most share of frames in which a hand covers the mouth
-    dark: float | None = 30.0  # least median grey of the face
+    hand: float | None = 0.08  # most share of frames in which a hand covers the mouth
+    dark: float | None = 25.0  # least median grey of the face
     overexposed: float | None = 0.2  # most share of the face that is clipped
     frozen: float | None = 0.5  # most share of frames that stand still
     blurred_px: float | None = 40.0  # least side, in px, of a face as sharp as this one

@@ -20,7 +20,7 @@ CLIPPED = 250  # grey levels: what is as bright has lost its detail
 STILL_FRAMES = 5  # a face moves within 0.2 s; a film of 12 pictures a second repeats each of them only once
 STILL_CHANGE = 0.7  # grey levels, rms: codecs change a picture that stands still by less, faces that rest by more
 SHRINK = 4  # pictures are compared at a quarter of their side: grain is no movement
-PROFILE_DEG = 60.0
+PROFILE_DEG = 50.0  # as the mesh reads it: a drawn head at 60 degrees is read as 43 to 54
 SPECTRUM_PX = 128  # side of the face whose spectrum is taken
 PLAIN_CYCLES = slice(6, 13)  # every face in focus has these; what is finer is measured against them
 FADED = 0.05  # share of the power that detail must have
@@ -71,7 +71,7 @@ def detail_px(clip: ClipData) -> float:
 
 
 def profile(clip: ClipData) -> float:
-    """Share of frames in which the head is turned to a side by more than 60 degrees."""
+    """Share of frames in which the head is turned to a side by more than 50 degrees."""
     return round(float((np.abs(clip.angles_T3[:, 0]) > PROFILE_DEG).mean()), 4)
 
 

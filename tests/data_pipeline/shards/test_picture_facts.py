@@ -133,7 +133,7 @@ def test_an_even_picture_has_finite_facts(level):
         assert np.isfinite(fact(clip(flat(level))))
 
 
-def test_profile_is_the_share_of_frames_that_look_away_by_more_than_sixty_degrees():
+def test_profile_is_the_share_of_frames_that_look_away_by_more_than_fifty_degrees():
     from tests.helpers import talkers
 
     yaw_T = np.radians(np.repeat([0.0, 40.0, -75.0, 75.0], FRAMES // 4))
