@@ -63,6 +63,12 @@ class Parser(argparse.ArgumentParser):
 
     typed: Sequence[str] = ()
 
+    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+        """Options may stand before, between and behind the other words; those behind -- are another command's."""
+        if "--" in (sys.argv if args is None else args):
+            return super().parse_args(args, namespace)
+        return self.parse_intermixed_args(args, namespace)
+
     def parse_known_args(self, args=None, namespace=None):
         self.typed = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)

@@ -54,7 +54,7 @@ def test_the_corpus_of_the_page_gives_people_ranges_and_facts(tmp_path, monkeypa
     monkeypatch.setitem(LAYOUTS, "interviews", "interviews")
     videos = stub_extract.corpus(tmp_path / "videos")
     (videos / "list.csv").write_text("ann/talk.mp4,ann,0.5,1.7,en\ncat/talk.mkv,cat,0,2,de\n")
-    code, output = stub_extract.run(videos, tmp_path / "out", "--layout", "interviews", "--min-face-px", "16")
+    code, output = stub_extract.run(videos, tmp_path / "out", "--layout", "interviews", "min_face_px=16")
     assert code == 0, output
     manifest = Manifest.load(tmp_path / "out")
     assert manifest.column("identity").tolist() == ["videos/ann", "videos/cat"]
@@ -143,7 +143,7 @@ def test_the_fact_of_the_page_is_a_column_and_a_key_of_the_clip(tmp_path, monkey
     for module in (manifest, manifest_update):
         monkeypatch.setattr(module, "SCHEMA", schema)
     videos = stub_extract.corpus(tmp_path / "videos")
-    code, output = stub_extract.run(videos, tmp_path / "out", "--min-face-px", "16")
+    code, output = stub_extract.run(videos, tmp_path / "out", "min_face_px=16")
     assert code == 0, output
     clips = manifest.Manifest.load(tmp_path / "out")
     assert clips.names[-1] == "loudness_db"

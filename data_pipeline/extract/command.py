@@ -8,6 +8,7 @@ import functools
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from data_pipeline.extract import names, process, sources, walk
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.process import ShardTask
-from data_pipeline.extract.survey import Limits
+from data_pipeline.extract.rules import Rules
+from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
 from data_pipeline.shards import ledger as ledgers
 from data_pipeline.shards.manifest import FORMAT
-from mytalk import atomic, command, faults, media
+from mytalk import atomic, command, config, faults, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
@@ -36,14 +38,22 @@ SAMPLES = 10  # others, spread over the list
 def arguments() -> argparse.ArgumentParser:
     parser = command.parser(
         "python -m data_pipeline extract",
-        "Turn videos into clips: find the face, crop, cut into spans, write shards of two columns, and a\n"
-        "manifest. The person in a video is named by its folder, or as --layout says. Every file, video and span\n"
-        "ends in one named state (ledger.jsonl): a video that cannot be used is rejected and the others go on.\n"
+        "Turn videos into clips: find shots and faces, follow each face, cut its track into spans, reject those that\n"
+        "break a rule, crop the others, and write shards of two columns and a manifest. The main person of a video is\n"
+        "named by its folder, or as --layout says. Every file, video and span ends in one named state (ledger.jsonl),\n"
+        "a rejected one with the value that was measured: a video that cannot be used never ends the corpus.\n"
         "Stopped at any moment, the same command continues; videos added later get shards of their own.",
-        "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf",
+        "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf min_seconds=2 min_face_px=96",
     )
     parser.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
     parser.add_argument("out", type=Path, help="folder of the shards")
+    parser.add_argument(
+        "rules",
+        nargs="*",
+        metavar="key=value",
+        help="what a clip must hold, such as min_seconds=2 picture.max_yaw_deg=30 (docs/data.md lists the rules)",
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML of rules")
     parser.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")
     parser.add_argument(
         "--layout",
@@ -74,17 +84,13 @@ def arguments() -> argparse.ArgumentParser:
         metavar="S",
         help="reject a video (timeout) that takes longer in all (default: %(default)s)",
     )
-    limits = Limits()
-    parser.add_argument("--min-seconds", type=float, default=limits.min_seconds, help="shortest clip")
-    parser.add_argument("--max-seconds", type=float, default=limits.max_seconds, help="longest clip")
-    parser.add_argument("--min-face-px", type=float, default=limits.min_face_px, help="smallest face, px in the source")
     detector.add_option(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
-    limits = _limits(args)
+    rules = _rules(args)
     out: Path = args.out
     corpus = names.to_text(args.corpus or args.videos.resolve().name)
     if not args.videos.is_dir():
@@ -97,11 +103,12 @@ def run(args: argparse.Namespace) -> int:
     with sole_user(out, "extract"):
         atomic.sweep(out)
         atomic.sweep(out / "parts")
+        atomic.sweep(out / "rejected")
         _refuse_other_format(out)
-        settings, videos = _settings(args, corpus, limits), _videos(args, found)
+        settings, videos = _settings(args, corpus, rules), _videos(args, found)
         listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of)
         skipped = _skipped(found, missing, listed)
-        frames = _extract(args, listed, found, corpus, limits)
+        frames = _extract(args, listed, found, corpus, rules)
         return _close(out, listed, found, skipped, frames, started, max(args.workers, 1))
 
 
@@ -122,27 +129,28 @@ def _skipped(found: walk.Found, missing: list[str], listed: list[sources.Source]
     return skipped
 
 
-def _settings(args: argparse.Namespace, corpus: str, limits: Limits) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, Any]:
     """What must stay the same in every run into one folder."""
     named = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
-    return {**dataclasses.asdict(limits), "crop_px": CROP_PX, **named, "layout": args.layout}
+    return {**config.flat(config.to_dict(rules)), "crop_px": CROP_PX, **named, "layout": args.layout}
 
 
 def make_shard(task: ShardTask, tick) -> dict[str, Any]:
     """The work of a worker process: one shard, with one thread and one detector for its whole life."""
-    return process.write_shard(task, _detector(task.detector), tick)
+    return process.write_shard(task, tools(task.detector), tick)
 
 
 @functools.cache
-def _detector(name: str) -> detector.Detector:
+def tools(name: str) -> Tools:
+    """What a worker needs: created once in its process."""
     import cv2
 
     cv2.setNumThreads(1)
-    return detector.load(name)
+    return Tools(detector.load(name))
 
 
 def _extract(
-    args: argparse.Namespace, listed: list[sources.Source], found: walk.Found, corpus: str, limits: Limits
+    args: argparse.Namespace, listed: list[sources.Source], found: walk.Found, corpus: str, rules: Rules
 ) -> int:
     """Make the shards that are not committed; returns the number of frames that were read."""
     members: dict[int, list[sources.Source]] = {}
@@ -155,28 +163,31 @@ def _extract(
         raise command.UserError(
             f"none of the listed videos that are left is in {args.videos}; is that the folder, and is it mounted?"
         )
-    _pin_protocol(args.out, args.detector)
+    _pin_protocol(args.out, args.detector, rules)
     tasks = [
         _without_the_gone(
-            ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, limits, args.detector), found
+            ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, rules, args.detector), found
         )
         for shard in pending
     ]
     watch = _Watch(args.videos, listed, todo=sum(len(task.sources) for task in tasks))
     hooks = pool.Hooks(watch.on_done, watch.on_tick, watch.on_failed, _condemned)
     pool.run(tasks, make_shard, args.workers, hooks, pool.TimeLimits(args.idle_seconds, args.source_seconds))
-    watch.progress.finish()
+    watch.progress.finish(watch.note())
     return watch.frames
 
 
 class _Watch:
-    """Follows the workers: shows progress and failures, counts frames, and stops when the storage is gone."""
+    """Follows the workers: shows progress, yield and failures, and stops when the storage is gone."""
 
     def __init__(self, videos: Path, listed: list[sources.Source], todo: int):
         self.videos, self.listed = videos, listed
         self.progress = Progress("extract", len(listed), "sources", done=len(listed) - todo)
         self.started, self.ticked, self.frames, self.failed_in_a_row = time.monotonic(), 0, 0, 0
         self.finished: set[tuple[int, int]] = set()  # (shard, position) of sources
+        self.clips, self.kept_frames = 0, 0
+        self.people: set[str] = set()
+        self.states: Counter[str] = Counter()  # of spans
 
     def on_tick(self, task: ShardTask, item: int, n: int) -> None:
         """Count frames, and the sources before this one as finished."""
@@ -184,13 +195,28 @@ class _Watch:
         self.failed_in_a_row = 0 if n else self.failed_in_a_row
         before = len(self.finished)
         self.finished.update((task.shard, i) for i in range(item))
+        self.progress.step(len(self.finished) - before, self.note())
+
+    def note(self) -> str:
+        """Rate and yield so far."""
         rate = self.ticked / max(time.monotonic() - self.started, 1e-9)
-        self.progress.step(len(self.finished) - before, f"{rate:.0f} frames/s")
+        hours = self.kept_frames / FRAME_HZ / 3600
+        said = f"{rate:.0f} frames/s; {self.clips} clips, {hours:.3g} h, {len(self.people)} people"
+        rejected = self.states - Counter({ledgers.KEPT: self.states[ledgers.KEPT]})
+        if rejected:
+            share = 100 * rejected.total() / self.states.total()
+            most = ", ".join(f"{rule} {count}" for rule, count in rejected.most_common(3))
+            said += f"; {share:.0f} % of spans rejected ({most})"
+        return said
 
     def on_done(self, task: ShardTask, part: dict[str, Any]) -> None:
         """Count what a finished shard holds; name its errors at once."""
         self.frames += sum(row.get("frames", 0) for row in part["sources"])
+        self.clips += len(part["clips"])
+        self.kept_frames += sum(clip["frames"] for clip in part["clips"])
+        self.people.update(clip["facts"]["identity"] for clip in part["clips"])
         for row in part["sources"]:
+            self.states.update(span["state"] for span in row["spans"])
             if row.get("reason") == process.ERROR:
                 self.progress.say(f"{row['source']}: {row['message']}")
         self.on_tick(task, len(task.sources), 0)
@@ -283,7 +309,7 @@ def _refuse_other_format(out: Path) -> None:
         )
 
 
-def _pin_protocol(out: Path, detector_name: str) -> None:
+def _pin_protocol(out: Path, detector_name: str, rules: Rules) -> None:
     """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
     detector_module = detector.module_of(detector_name)
     protocol = {
@@ -296,6 +322,7 @@ def _pin_protocol(out: Path, detector_name: str) -> None:
         "detector_version": detector_module.version(),
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
+        "rules": config.to_dict(rules),
     }
     path = out / PROTOCOL
     try:
@@ -311,13 +338,11 @@ def _pin_protocol(out: Path, detector_name: str) -> None:
             )
 
 
-def _limits(args: argparse.Namespace) -> Limits:
-    if not 0 < args.min_seconds <= args.max_seconds:
-        raise command.UserError("--min-seconds must be above 0 and not above --max-seconds")
+def _rules(args: argparse.Namespace) -> Rules:
     if args.sources_per_shard < 1 or args.workers < 0:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
     if not (args.idle_seconds > 0 and args.source_seconds > 0):
         raise command.UserError("--idle-seconds and --source-seconds must be above 0")
     if args.identity and args.layout != "folder":
         raise command.UserError(f"--layout {args.layout} names the people itself; leave --identity out")
-    return Limits(args.min_seconds, args.max_seconds, args.min_face_px)
+    return config.load(Rules, args.config, args.rules)

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract import survey
+from data_pipeline.extract.rules import Rules
 from data_pipeline.extract.sources import Source
-from data_pipeline.extract.survey import Limits
+from data_pipeline.extract.spool import OutputError
+from data_pipeline.extract.thumbnails import Thumbnails
+from data_pipeline.extract.video import Extracted, Pass, Tools
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import writer
-from data_pipeline.shards.ledger import EXTRACTED, KEPT, REJECTED
+from data_pipeline.shards.ledger import EXTRACTED, REJECTED
 from data_pipeline.shards.writer import Clip
 from mytalk import faults, media
 from mytalk.command import UserError, one_line
-from mytalk.face.detector import DEFAULT, Detector
+from mytalk.face.detector import DEFAULT
 
 CHANGED = "changed"  # another size than when it was listed
 ERROR = "error"  # something that nobody foresaw: its traceback is in faults.ERRORS_FILE
@@ -40,45 +42,51 @@ class ShardTask:
     shard: int
     sources: tuple[Source, ...]
     corpus: str
-    limits: Limits
+    rules: Rules
     detector: str = DEFAULT
     condemned: Mapping[int, Failure] = field(default_factory=dict)
 
 
-def write_shard(task: ShardTask, detector: Detector, tick: Callable[[int, int], None]) -> dict[str, Any]:
+def write_shard(task: ShardTask, tools: Tools, tick: Callable[[int, int], None]) -> dict[str, Any]:
     """Write a shard and commit it; returns its part. `tick(position, frames)` names the source under way.
 
     Raises ItemFailed and MemoryError for a source that is to be tried again, OSError for the machine's errors,
     ImportError. Then nothing is left behind.
     """
     ledger: list[dict[str, Any]] = []
-    rows, columns = writer.write(task.out, task.shard, _clips(task, detector, tick, ledger))
+    thumbnails = Thumbnails()
+    rows, columns = writer.write(task.out, task.shard, _clips(task, tools, thumbnails, tick, ledger))
+    thumbnails.write(task.out, task.shard, ledger)
     part = {"shard": task.shard, "sources": ledger, "clips": rows, "columns": columns}
     writer.commit(task.out, part)
     return part
 
 
-def _clips(task: ShardTask, detector: Detector, tick, ledger: list[dict[str, Any]]) -> Iterator[Clip]:
+def _clips(task: ShardTask, tools: Tools, thumbnails: Thumbnails, tick, ledger: list[dict[str, Any]]) -> Iterator[Clip]:
     """The clips of all sources, in order. Appends each source's row to `ledger` before its clips."""
     for position, source in enumerate(task.sources):
         tick(position, 0)
         if position in task.condemned:
             ledger.append(_rejected(source, task.condemned[position]))
             continue
-        row, clips = _attempt(task, source, detector, lambda n, p=position: tick(p, n))  # type: ignore[misc]
-        ledger.append(row)
-        yield from clips
+        done = _attempt(task, source, tools, thumbnails, lambda n, p=position: tick(p, n))  # type: ignore[misc]
+        if isinstance(done, Failure):
+            ledger.append(_rejected(source, done))
+            continue
+        ledger.append(row_of(done, source.file(task.videos)))
+        yield from done.clips(task.corpus)
 
 
 def _attempt(
-    task: ShardTask, source: Source, detector: Detector, tick: Callable[[int], None]
-) -> tuple[dict[str, Any], list[Clip]]:
-    """The ledger row of a source and its clips, all of them or none. Raises as `write_shard` does."""
+    task: ShardTask, source: Source, tools: Tools, thumbnails: Thumbnails, tick: Callable[[int], None]
+) -> Extracted | Failure:
+    """What a source gives, or why it gives nothing. Raises as `write_shard` does."""
     try:
-        return extract_source(task, source, detector, tick)
+        path = source.file(task.videos)
+        return Pass(source, task.corpus, task.rules, tools, task.out, thumbnails).run(path, tick)
     except media.MediaError as error:
-        return _rejected(source, Failure(error.reason, _message(error, task, source))), []
-    except (ImportError, MemoryError, UserError):
+        return Failure(error.reason, _message(error, task, source))
+    except (ImportError, MemoryError, OutputError, UserError):
         raise
     except OSError as error:
         if error.errno in faults.OF_THE_MACHINE:
@@ -86,30 +94,28 @@ def _attempt(
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
         if error.errno == errno.EACCES:
-            return _rejected(source, Failure(NOT_READABLE, _message(error, task, source))), []
+            return Failure(NOT_READABLE, _message(error, task, source))
         if error.errno is not None:
             raise ItemFailed(STORAGE, _message(error, task, source)) from error
-        return _rejected(source, _logged(error, task, source)), []
+        return _logged(error, task, source)
     except Exception as error:
-        return _rejected(source, _logged(error, task, source)), []
+        return _logged(error, task, source)
 
 
-def extract_source(
-    task: ShardTask, source: Source, detector: Detector, tick: Callable[[int], None]
-) -> tuple[dict[str, Any], list[Clip]]:
-    """The ledger row of a source, and its clips. Raises MediaError, OSError."""
-    path = source.file(task.videos)
-    surveyed = survey.survey(path, source.ranges_s, detector, tick)
-    spans = survey.spans_of(surveyed, task.limits)
-    kept = [span for span in spans if span.state == KEPT]
-    row: dict[str, Any] = {"source": source.path, "identity": source.identity}
-    row |= {"sha256": surveyed.sha256, "frames": len(surveyed.found_T)}
-    row |= survey.remarks(surveyed.notes, path, source.path)
-    row["spans"] = [{"start": span.start, "stop": span.stop, "state": span.state} for span in spans]
-    if not kept:
-        return row | {"state": REJECTED, "reason": survey.why_nothing(surveyed, spans)}, []
-    clips = list(survey.clips(path, source, task.corpus, surveyed, kept, tick))
-    return row | {"state": EXTRACTED}, clips
+def row_of(done: Extracted, path: Path) -> dict[str, Any]:
+    """The ledger row of a source that was read."""
+    row: dict[str, Any] = {"source": done.source.path, "identity": done.source.identity}
+    row |= {"sha256": done.sha256, "frames": done.frames, "cuts": done.cuts, "people": done.people}
+    notes = done.notes
+    if notes.cut is not None:  # where and why it breaks off
+        message = str(notes.cut).replace(str(path), done.source.path)
+        row |= {"cut_s": round(notes.cut_s or 0.0, 2), "message": message}
+    if notes.lines:  # what was changed in reading it
+        row["notes"] = notes.lines
+    row["spans"] = done.spans
+    if done.spool.clips:
+        return row | {"state": EXTRACTED}
+    return row | {"state": REJECTED, "reason": done.why_nothing()}
 
 
 def _rejected(source: Source, failure: Failure) -> dict[str, Any]:

@@ -49,13 +49,13 @@ class Source:
         return {name: value for name, value in asdict(self).items() if value or name not in ("ranges_s", "facts")}
 
 
-def key_of(corpus: str, path: str, start_frame: int) -> str:
-    """The clip's key: readable, without dots or folders, unique by a digest of corpus and whole path."""
+def key_of(corpus: str, path: str, start_frame: int, track: int = 0) -> str:
+    """The clip's key: readable, without dots or folders, unique by corpus and path (a digest), frame and track."""
     digest = hashlib.sha256(f"{corpus}\0{path}".encode()).hexdigest()[:10]
     stem, dot, suffix = path.rpartition(".")
     name = stem if dot and "/" not in suffix else path  # a folder's dot begins no suffix
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-48:].strip("-") or "clip"
-    return f"{readable}-{digest}-{start_frame:06d}"
+    return f"{readable}-{digest}-{start_frame:06d}" + (f"-f{track}" if track else "")
 
 
 def listed(

@@ -21,6 +21,7 @@ from mytalk.face.landmarks import FRAME_HZ
 
 FILE = "ledger.jsonl"
 EXTRACTED, REJECTED = "extracted", "rejected"  # states of a source
+PLACE = ("track", "start_frame")  # facts that say, with the source and the length, which span a clip is
 KEPT = "kept"  # the state of a span that became a clip; other states are the rules that rejected it
 
 
@@ -69,16 +70,16 @@ def balance(
     seen: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     for part in parts:
-        clips = Counter((c["facts"]["source"], c["facts"]["start_frame"], c["frames"]) for c in part["clips"])
+        clips = Counter((c["facts"]["source"], *(c["facts"][n] for n in PLACE), c["frames"]) for c in part["clips"])
         keys.update(clip["key"] for clip in part["clips"])
-        kept: Counter[tuple[str, int, int]] = Counter()
+        kept: Counter[tuple[str, int, int, int]] = Counter()
         for row in part["sources"]:
             seen[row["source"]] += 1
             for span in row["spans"]:
                 counts.spans[span["state"]] += 1
                 frames = span["stop"] - span["start"]
                 if span["state"] == KEPT:
-                    kept[row["source"], span["start"], frames] += 1
+                    kept[row["source"], span["track"], span["start"], frames] += 1
                     counts.kept_frames += frames
                 else:
                     counts.rejected_frames += frames

@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         ("shard", pa.int32()),
         *PLACES,
         ("source", pa.string()),
+        ("track", pa.int32()),
         ("start_frame", pa.int32()),
         ("stop_frame", pa.int32()),
         ("source_fps", pa.float64()),

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 import webdataset.writer
 
 from data_pipeline.extract import command as extract
+from data_pipeline.extract import video
+from data_pipeline.extract.pictures import Picture
 from mytalk import atomic, command
 from mytalk.face import crop, mediapipe_mesh, pose
 from mytalk.face.detector import Region, region_of
@@ -43,6 +46,11 @@ class StubDetector:
         if number >= FACELESS or number == MISSING:
             return None
         return face_at(32 + number / 50, 32)
+
+
+def no_cuts(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, bool]]:
+    """Numbered pictures all differ as only another shot would."""
+    return ((picture, False) for picture in pictures)
 
 
 def face_at(x: float, y: float, side_px: float = 32) -> np.ndarray:
@@ -143,6 +151,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     counted(StubDetector, "landmarks")
     counted(webdataset.writer.TarWriter, "write")
     mediapipe_mesh.version = lambda: "stub"
+    video.with_cuts = no_cuts
     mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]
     args = extract.arguments().parse_args([str(videos), str(out), "--workers", "0", *options])
     code = command.guarded("extract", lambda: extract.run(args), debug=False)

@@ -15,7 +15,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
 
-OPTIONS = ("--corpus", "c", "--min-face-px", "16")
+OPTIONS = ("--corpus", "c", "min_face_px=16")
 
 
 def talk(path: Path, frames: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.extract import names, sources, spans
+from data_pipeline.extract import names, sources
 from data_pipeline.extract.corpora import folder
 from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import FORMAT, Manifest
@@ -27,10 +27,11 @@ from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop
 from mytalk.face.landmarks import NOISED, RIGID
+from mytalk.face.shots import shot_starts
 from tests.helpers import numbered, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
-OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "--min-face-px", "16")
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16")
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,7 @@ def test_extract_refuses_bad_arguments_in_one_line(videos, whole, tmp_path):
     code, said = stub_extract.run(tmp_path / "empty", out)
     assert code == 1
     assert "no videos" in said
-    code, said = stub_extract.run(videos, whole[0], *OPTIONS, "--max-seconds", "5")
+    code, said = stub_extract.run(videos, whole[0], *OPTIONS, "max_seconds=5")
     assert code == 1
     assert "max_seconds = 10.0, now 5.0" in said
     lone = tmp_path / "lone"
@@ -359,7 +360,7 @@ def many(videos: Path, to: Path) -> Path:
     return to
 
 
-ONE_EACH = ("--corpus", "c", "--sources-per-shard", "1", "--min-face-px", "16")
+ONE_EACH = ("--corpus", "c", "--sources-per-shard", "1", "min_face_px=16")
 
 
 def test_many_dead_files_are_rejected_by_name(videos, tmp_path, monkeypatch):
@@ -438,32 +439,10 @@ def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path)
 # Rules -----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    usable=st.lists(st.booleans(), max_size=120),
-    starts=st.lists(st.booleans(), max_size=120),
-    max_frames=st.integers(1, 40),
-)
-def test_spans_cover_every_usable_frame_once(usable, starts, max_frames):
-    starts = (starts + [False] * len(usable))[: len(usable)]
-    runs = spans.runs(np.array(usable, bool), np.array(starts, bool))
-    pieces = [piece for run in runs for piece in spans.pieces(*run, max_frames)]
-    covered = [i for start, stop in pieces for i in range(start, stop)]
-    assert covered == [i for i, ok in enumerate(usable) if ok]
-    assert all(0 < stop - start <= max_frames for start, stop in pieces)
-    for start, stop in runs:
-        assert not any(starts[start + 1 : stop])  # no shot begins inside
-        assert start == 0 or not usable[start - 1] or starts[start]  # and none could be longer
-        lengths = [b - a for a, b in spans.pieces(start, stop, max_frames)]
-        assert max(lengths) - min(lengths) <= 1
-        assert len(lengths) == -(-(stop - start) // max_frames)
-
-
 def test_a_face_that_jumps_is_another_shot():
-    ring = stub_extract.StubDetector().landmarks(np.full((64, 64, 3), 30, np.uint8))
-    assert ring is not None
+    ring = stub_extract.face_at(32, 32)
     clip = np.stack([ring, ring + 1, ring + 30, ring + 31, (ring - 32) * 2 + 62])
-    assert spans.shot_starts(clip, np.ones(5, bool)).tolist() == [False, False, True, False, True]
+    assert shot_starts(clip, np.ones(5, bool)).tolist() == [False, False, True, False, True]
 
 
 @settings(max_examples=100, deadline=None)
@@ -522,8 +501,7 @@ def test_the_crop_and_its_landmarks_agree():
 
 
 def test_the_crop_holds_a_moving_head_and_ignores_a_stray_frame():
-    ring = stub_extract.StubDetector().landmarks(np.full((64, 64, 3), 30, np.uint8))
-    assert ring is not None
+    ring = stub_extract.face_at(32, 32)
     still = np.repeat(ring[None], 50, 0)
     matrix = crop.canonical(still, 256)
     inside = crop.apply(still, matrix)[..., :2]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.extract import process, sources, survey
+from data_pipeline.extract import clips, process, sources, video
+from data_pipeline.extract.rules import Rules
+from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import ledger
 from mytalk import faults
@@ -23,7 +25,7 @@ def videos(tmp_path_factory) -> Path:
 
 def one_shard(videos: Path, out: Path, **more) -> process.ShardTask:
     listed = tuple(sources.Source(path, 0, "c/x", 0) for path in PATHS)
-    return process.ShardTask(videos, out, 0, listed, "c", survey.Limits(min_face_px=16), **more)
+    return process.ShardTask(videos, out, 0, listed, "c", Rules(min_face_px=16), **more)
 
 
 class Raising(stub_extract.StubDetector):
@@ -39,10 +41,15 @@ class Raising(stub_extract.StubDetector):
         return super().find(frame)
 
 
+@pytest.fixture(autouse=True)
+def no_cuts(monkeypatch):
+    monkeypatch.setattr(video, "with_cuts", stub_extract.no_cuts)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
 def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path, number):
     with pytest.raises(OSError, match="the machine") as caught:
-        process.write_shard(one_shard(videos, tmp_path), Raising(OSError(number, "the machine")), lambda item, n: None)
+        process.write_shard(one_shard(videos, tmp_path), Tools(Raising(OSError(number, "the machine"))), lambda item, n: None)
     assert caught.value.errno == number
     assert not list(tmp_path.rglob("*.json"))
 
@@ -57,7 +64,7 @@ def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path, number):
     ],
 )
 def test_whatever_is_raised_about_a_source_is_its_line_and_the_others_go_on(videos, tmp_path, error, reason):
-    part = process.write_shard(one_shard(videos, tmp_path), Raising(error), lambda item, n: None)
+    part = process.write_shard(one_shard(videos, tmp_path), Tools(Raising(error)), lambda item, n: None)
     first, second = part["sources"]
     assert (first["state"], first["reason"], second["state"]) == ("rejected", reason, "extracted")
     assert ledger.balance(PATHS, [part]).clips == len(part["clips"]) == 1
@@ -72,7 +79,7 @@ def test_whatever_is_raised_about_a_source_is_its_line_and_the_others_go_on(vide
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
 def test_a_storage_error_asks_for_another_try(videos, tmp_path, number):
     with pytest.raises(ItemFailed) as caught:
-        process.write_shard(one_shard(videos, tmp_path), Raising(OSError(number, "x")), lambda item, n: None)
+        process.write_shard(one_shard(videos, tmp_path), Tools(Raising(OSError(number, "x"))), lambda item, n: None)
     assert caught.value.failure.cause == "storage"
     assert not list(tmp_path.rglob("*.json"))
 
@@ -80,15 +87,15 @@ def test_a_storage_error_asks_for_another_try(videos, tmp_path, number):
 def test_missing_memory_asks_for_another_try(videos, tmp_path):
     for error in (MemoryError(), OSError(errno.ENOMEM, "x")):
         with pytest.raises(MemoryError):
-            process.write_shard(one_shard(videos, tmp_path), Raising(error), lambda item, n: None)
+            process.write_shard(one_shard(videos, tmp_path), Tools(Raising(error)), lambda item, n: None)
 
 
-def test_a_fault_of_the_second_pass_leaves_no_clip_of_its_source(videos, tmp_path, monkeypatch):
+def test_a_fault_in_writing_a_clip_leaves_no_clip_of_its_source(videos, tmp_path, monkeypatch):
     def break_off(crops):
         raise ValueError("the encoder has a bug")
 
-    monkeypatch.setattr(survey.media, "encode_frames", break_off)
-    part = process.write_shard(one_shard(videos, tmp_path), stub_extract.StubDetector(), lambda item, n: None)
+    monkeypatch.setattr(clips.media, "encode_frames", break_off)
+    part = process.write_shard(one_shard(videos, tmp_path), Tools(stub_extract.StubDetector()), lambda item, n: None)
     assert [row["reason"] for row in part["sources"]] == ["error", "error"]
     assert part["clips"] == []
     assert not list(tmp_path.glob("*.tar"))
@@ -96,6 +103,6 @@ def test_a_fault_of_the_second_pass_leaves_no_clip_of_its_source(videos, tmp_pat
 
 def test_a_condemned_source_is_not_read_and_the_others_are_kept(videos, tmp_path):
     task = one_shard(videos, tmp_path, condemned={0: Failure("worker_died", "its worker process died")})
-    part = process.write_shard(task, stub_extract.StubDetector(), lambda item, n: None)
+    part = process.write_shard(task, Tools(stub_extract.StubDetector()), lambda item, n: None)
     assert [row["state"] for row in part["sources"]] == ["rejected", "extracted"]
     assert ledger.balance(PATHS, [part]).rejected == {"worker_died": 1}

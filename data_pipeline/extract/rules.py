@@ -1,0 +1,48 @@
+"""The rules of an extraction: every threshold, in one config, and the order in which spans are judged.
+
+Picture rules reject a span; its ledger line has the rule, the measured value and the limit. Speech rules reject
+nothing: the clip is kept and labelled (facts `speaks` and `why_silent`), for those who train without speech.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mytalk.face.landmarks import FRAME_HZ
+
+TOO_SHORT, SMALL_FACE, UPSIDE_DOWN = "too_short", "small_face", "upside_down"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a span must hold to be kept. Lengths in seconds; the face's side in px of the source."""
+
+    min_seconds: float = 1.0
+    max_seconds: float = 10.0
+    min_face_px: float = 48.0
+    most_faces: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_seconds <= self.max_seconds:
+            raise ValueError("min_seconds must be above 0 and not above max_seconds")
+        if self.min_face_px < 1 or self.most_faces < 1:
+            raise ValueError("min_face_px and most_faces must be at least 1")
+
+    @property
+    def least_frames(self) -> int:
+        """Frames of the shortest clip."""
+        return max(round(self.min_seconds * FRAME_HZ), 1)
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of the longest clip."""
+        return max(round(self.max_seconds * FRAME_HZ), self.least_frames)
+
+
+class Verdict(NamedTuple):
+    """The rule that rejects a span, what was measured, and the rule's limit."""
+
+    rule: str
+    value: float
+    limit: float

@@ -1,0 +1,214 @@
+"""One source, from video file to clips, in one pass: memory does not grow with its length.
+
+Pictures go through the shot detector and the tracker; what is seen of each face is gathered into runs; a span that is
+complete is judged, and what is kept waits on disk until the source has ended.
+
+Shape suffixes: N landmarks, H height, W width, 2 = (x, y), 3 = RGB, or (x, y, z) in px.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.extract import pictures
+from data_pipeline.extract.clips import Sound, judge
+from data_pipeline.extract.patches import cut_out, shrinking
+from data_pipeline.extract.pictures import Picture
+from data_pipeline.extract.rules import Rules
+from data_pipeline.extract.shots import with_cuts
+from data_pipeline.extract.sources import Source, key_of
+from data_pipeline.extract.spans import Runs, Seen, Span
+from data_pipeline.extract.spool import Spool
+from data_pipeline.extract.thumbnails import Thumbnails
+from data_pipeline.shards.writer import Clip
+from mytalk import media
+from mytalk.digest import sha256_of
+from mytalk.face.detector import Detector
+from mytalk.face.landmarks import CROP_PX, SAMPLE_HZ
+from mytalk.face.shots import face_boxes
+from mytalk.face.track import Face, Tracker
+
+NO_FACE = "no_face"
+NO_SOUND = "audio_ends_early"
+STILL = "still_picture"
+MAIN = 2.0  # times the area of any other face in the picture: the video is about this person
+HAND_EVERY = 10  # frames from one look for hands to the next
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker creates once: the face detector, and what sees a hand before a mouth (None: nobody looks).
+
+    `covers_mouth(picture_HW3, landmarks_N3)`, both in px of the picture.
+    """
+
+    detector: Detector
+    covers_mouth: Callable[[np.ndarray, np.ndarray], bool] | None = None
+
+
+@dataclass
+class Extracted:
+    """What a pass over a source gave. `spans` are lines of the ledger, the clips wait in `spool`."""
+
+    source: Source
+    spool: Spool
+    header: media.Probe
+    sha256: str
+    notes: media.Notes = field(default_factory=media.Notes)
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    still_frames: int = 0
+    frames_with_face: int = 0
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    main_frames: Counter[int] = field(default_factory=Counter)  # by track: in which it is the main face
+    other_frames: Counter[int] = field(default_factory=Counter)  # and in which it is not
+
+    def why_nothing(self) -> str:
+        """The reason of a source without a kept span: that of its longest, or that its picture mostly stands still."""
+        if not self.frames_with_face:
+            return STILL if self.still_frames else NO_FACE
+        longest = max(self.spans, key=lambda row: row["stop"] - row["start"], default=None)
+        if self.still_frames > (longest["stop"] - longest["start"] if longest else 0):
+            return STILL
+        return longest["state"] if longest else NO_SOUND
+
+    def person(self, track: int) -> str:
+        """Who a track shows: the source's person where it is the main face of most of its pictures.
+
+        Any other is a person of its own, since nobody says which of several like faces the source is named for.
+        """
+        identity = self.source.identity
+        return identity if self.main_frames[track] >= self.other_frames[track] else f"{identity}#{track}"
+
+    @property
+    def people(self) -> list[str]:
+        """Who is on the kept clips."""
+        return sorted({self.person(clip.facts["track"]) for clip in self.spool.clips})
+
+    def clips(self, corpus: str) -> Iterator[Clip]:
+        """The clips of the ended source with all of their facts, in order. Raises OSError."""
+        of_source = {
+            "corpus": corpus,
+            "source": self.source.path,
+            "source_fps": round(float(self.header.fps), 4),
+            "source_width": self.width,
+            "source_height": self.height,
+            "source_sha256": self.sha256,
+            "detected_share": round(self.frames_with_face / max(self.frames, 1), 4),
+        }
+        for clip in self.spool.whole():
+            person = {"identity": self.person(clip.facts["track"])}
+            yield replace(clip, facts={**clip.facts, **of_source, **person, **self.source.facts})
+
+
+class Pass:
+    """The one pass over a source. `folder` takes the temporary file of its clips; `thumbnails` those of its shard."""
+
+    def __init__(self, source: Source, corpus: str, rules: Rules, tools: Tools, folder: Path, thumbnails: Thumbnails):
+        self.source, self.corpus, self.rules, self.tools = source, corpus, rules, tools
+        self.folder, self.thumbnails = folder, thumbnails
+        self.runs = Runs(rules.least_frames, rules.most_frames)
+        self.tracker = Tracker(tools.detector, rules.most_faces, rules.min_face_px / 2)
+        self.sound = Sound()
+        self.looked_at = -HAND_EVERY  # frame of the last look for hands
+
+    def run(self, path: Path, tick: Callable[[int], None] = lambda n: None) -> Extracted:
+        """Extract the file; `tick(n)` says that n more frames are taken.
+
+        A file that breaks off is taken as far as it decodes. Raises MediaError where nothing does, OSError.
+        """
+        done = Extracted(self.source, Spool(self.folder), media.probe(path), sha256_of(path))
+        self.sound = hear(path, done.notes)
+        behind = None
+        for picture, cut in with_cuts(pictures.read(path, self.source.ranges_s, done.notes, tick)):
+            starts = cut or picture.first != behind
+            if starts and behind is not None:
+                done.cuts.append(picture.first)
+                self._take(self.runs.end(), done)
+            done.frames += picture.count
+            done.height, done.width = picture.frame_HW3.shape[:2]
+            self._take(self._see(picture, starts, done), done)
+            behind = picture.stop
+        self._take(self.runs.end(), done)
+        done.spans.sort(key=lambda row: (row["start"], row["track"]))
+        return done
+
+    def _see(self, picture: Picture, starts: bool, done: Extracted) -> Iterator[Span]:
+        """Track the faces of a picture; yield the spans that are complete with it."""
+        if picture.still:
+            done.still_frames += picture.count
+            return self.runs.add(picture.first, picture.count, {})
+        faces = self.tracker.next(picture.frame_HW3, starts)
+        done.frames_with_face += picture.count * bool(faces)
+        count = picture.count if self.sound.frames is None else min(picture.count, self.sound.frames - picture.first)
+        if not faces or count <= 0:
+            return self.runs.add(picture.first, max(count, 0), {})
+        seen = self._seen(picture, faces)
+        for track, one in seen.items():
+            (done.main_frames if one.main else done.other_frames)[track] += count
+        return self.runs.add(picture.first, count, seen)
+
+    def _seen(self, picture: Picture, faces: dict[int, Face]) -> dict[int, Seen]:
+        """The faces of a picture with their surroundings, by track."""
+        look = self.tools.covers_mouth is not None and picture.first - self.looked_at >= HAND_EVERY
+        if look:
+            self.looked_at = picture.first
+        centres_F2, sides_F = face_boxes(np.stack([face.landmarks_N3 for face in faces.values()]))
+        seen = {}
+        for at, (track, face) in enumerate(faces.items()):
+            box_3 = np.array([*centres_F2[at], sides_F[at]])
+            run = self.runs.open.get(track)
+            patch = cut_out(picture.frame_HW3, box_3, run.seen_T[-1].patch.shrink if run else shrinking(box_3[2]))
+            others = np.delete(sides_F, at)
+            seen[track] = Seen(
+                face.landmarks_N3,
+                box_3,
+                patch,
+                face.upside_down,
+                self._hand(patch.rgb(), patch.placed(face.landmarks_N3)) if look else np.nan,
+                len(faces),
+                not len(others) or sides_F[at] ** 2 >= MAIN * others.max() ** 2,
+            )
+        return seen
+
+    def _hand(self, picture_HW3: np.ndarray, landmarks_N3: np.ndarray) -> float:
+        assert self.tools.covers_mouth is not None
+        return float(self.tools.covers_mouth(picture_HW3, landmarks_N3))
+
+    def _take(self, spans: Iterator[Span], done: Extracted) -> None:
+        """Judge spans; keep their clips, lines and thumbnails."""
+        for span in spans:
+            key = key_of(self.corpus, self.source.path, span.start, span.track)
+            judged = judge(span, key, self.sound, self.rules)
+            row = judged.row()
+            if judged.clip is not None:
+                done.spool.add(replace(judged.clip, facts={**judged.facts, **_place(span, judged.crop_23)}))
+            elif self.thumbnails.wants(row["state"]):
+                row["thumb"] = f"{key}.jpg"
+                self.thumbnails.add(row["state"], row["thumb"], judged.thumbnail())
+            done.spans.append(row)
+
+
+def hear(path: Path, notes: media.Notes) -> Sound:
+    """The sound of a source. Raises MediaError, OSError."""
+    try:
+        audio_S = media.read_audio(path, SAMPLE_HZ, notes)
+    except media.MediaError as error:
+        if error.reason != "no_audio":
+            raise
+        return Sound()
+    return Sound(audio_S)
+
+
+def _place(span: Span, crop_23: np.ndarray) -> dict[str, Any]:
+    """Where a clip lies in its source."""
+    crop = {"crop": crop_23.reshape(-1).tolist(), "crop_px": CROP_PX}
+    return {"track": span.track, "start_frame": span.start, "stop_frame": span.stop, **crop}
