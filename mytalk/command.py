@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
 
     typed: Sequence[str] = ()
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    def parse_args(self, args=None, namespace=None):
         """Options may stand before, between and behind the other words; those behind -- are another command's."""
         if "--" in (sys.argv if args is None else args):
             return super().parse_args(args, namespace)

@@ -49,7 +49,9 @@ def no_cuts(monkeypatch):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
 def test_an_error_of_the_machine_rejects_no_source(videos, tmp_path, number):
     with pytest.raises(OSError, match="the machine") as caught:
-        process.write_shard(one_shard(videos, tmp_path), Tools(Raising(OSError(number, "the machine"))), lambda item, n: None)
+        process.write_shard(
+            one_shard(videos, tmp_path), Tools(Raising(OSError(number, "the machine"))), lambda item, n: None
+        )
     assert caught.value.errno == number
     assert not list(tmp_path.rglob("*.json"))
 
