@@ -5,12 +5,14 @@ Shape suffixes: T frames, N landmarks, 3 = (x, y, z), S audio samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.extract.rules import SMALL_FACE, TOO_SHORT, UPSIDE_DOWN, Rules, Verdict
+from data_pipeline.extract import speech_rules
+from data_pipeline.extract.picture_rules import Verdict
+from data_pipeline.extract.rules import TOO_SHORT, UPSIDE_DOWN, Rules, verdict
 from data_pipeline.extract.spans import Span
 from data_pipeline.extract.thumbnails import SIDE_PX
 from data_pipeline.shards import facts, members
@@ -25,11 +27,11 @@ from mytalk.face.smooth import smooth
 
 @dataclass(frozen=True)
 class Sound:
-    """What is heard in a source at 16 kHz (None: it has no track); probabilities of speech and music for each frame."""
+    """What is heard in a source at 16 kHz (None: it has no track), and for each frame how surely speech and music."""
 
     audio_S: np.ndarray | None = None
-    speech_T: np.ndarray | None = None
-    music_T: np.ndarray | None = None
+    speech_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    music_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def frames(self) -> int | None:
@@ -73,8 +75,8 @@ def judge(span: Span, key: str, sound: Sound, rules: Rules) -> Judged:
     """Measure a span and judge it by the rules, the cheap ones first; a kept one is encoded."""
     raw_TN3 = np.stack([seen.landmarks_N3 for seen in span.seen_T])
     if len(raw_TN3) < rules.least_frames:
-        verdict = Verdict(TOO_SHORT, len(raw_TN3) / FRAME_HZ, rules.min_seconds)
-        return Judged(span, {}, verdict, None, crop.canonical(raw_TN3, CROP_PX))
+        too_short = Verdict(TOO_SHORT, len(raw_TN3) / FRAME_HZ, rules.min_seconds)
+        return Judged(span, {}, too_short, None, crop.canonical(raw_TN3, CROP_PX))
     landmarks_TN3 = smooth(raw_TN3)
     crop_23 = crop.canonical(landmarks_TN3, CROP_PX)
     if (upside_down := float(np.mean([seen.upside_down for seen in span.seen_T]))) > 0.5:
@@ -86,31 +88,32 @@ def judge(span: Span, key: str, sound: Sound, rules: Rules) -> Judged:
         audio_S,
         crops,
         source_found_share=0.0,  # known when the source ends
+        speech_T=_part(sound.speech_T, span),
+        music_T=_part(sound.music_T, span),
         crop_23=crop_23,
-        speech_T=None if sound.speech_T is None else sound.speech_T[span.start : span.stop],
-        music_T=None if sound.music_T is None else sound.music_T[span.start : span.stop],
         hands_T=np.array([seen.hand for seen in span.seen_T]),
         faces=int(np.median([seen.faces for seen in span.seen_T])),
     )
     measured = facts.measured(clip_data)
-    if rejected := _verdict(measured, rules):
+    if rejected := verdict(measured, rules):
         return Judged(span, measured, rejected, None, crop_23)
     clip = Clip(
         key,
         len(crops),
-        measured,
+        measured | speech_rules.labels(measured, rules.speech),
         members.landmarks_npy(crop.apply(landmarks_TN3, crop_23)),
         members.audio_wav(audio_S),
         media.encode_frames(crops),
     )
-    return Judged(span, measured, None, clip, crop_23)
+    return Judged(span, clip.facts, None, clip, crop_23)
 
 
-def _verdict(measured: dict[str, Any], rules: Rules) -> Verdict | None:
-    """The first picture rule that rejects a span with these facts."""
-    if measured["face_px"] < rules.min_face_px:
-        return Verdict(SMALL_FACE, measured["face_px"], rules.min_face_px)
-    return None
+def _part(values_T: np.ndarray, span: Span) -> np.ndarray:
+    """The span's part of values for each frame of its source, NaN past their end; empty where there are none."""
+    if not len(values_T):
+        return values_T
+    part_T = values_T[span.start : span.stop]
+    return np.pad(part_T, (0, len(span.seen_T) - len(part_T)), constant_values=np.nan)
 
 
 def _crops(span: Span, crop_23: np.ndarray) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import pool
-from data_pipeline.extract import names, process, sources, walk
+from data_pipeline.extract import hearing, names, process, sources, walk
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.process import ShardTask
@@ -145,8 +145,10 @@ def tools(name: str) -> Tools:
     """What a worker needs: created once in its process."""
     import cv2
 
+    from mytalk.face.mediapipe_hands import Hands
+
     cv2.setNumThreads(1)
-    return Tools(detector.load(name))
+    return Tools(detector.load(name), hearing.speech_detector(), Hands().covers_mouth)
 
 
 def _extract(
@@ -322,6 +324,7 @@ def _pin_protocol(out: Path, detector_name: str, rules: Rules) -> None:
         "detector_version": detector_module.version(),
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
+        "speech": hearing.described(),
         "rules": config.to_dict(rules),
     }
     path = out / PROTOCOL

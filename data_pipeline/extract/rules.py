@@ -6,9 +6,13 @@ nothing: the clip is kept and labelled (facts `speaks` and `why_silent`), for th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from data_pipeline.extract import picture_rules
+from data_pipeline.extract.picture_rules import PictureRules, Verdict
+from data_pipeline.extract.speech_rules import SpeechRules
 from mytalk.face.landmarks import FRAME_HZ
 
 TOO_SHORT, SMALL_FACE, UPSIDE_DOWN = "too_short", "small_face", "upside_down"
@@ -21,7 +25,9 @@ class Rules:
     min_seconds: float = 1.0
     max_seconds: float = 10.0
     min_face_px: float = 48.0
-    most_faces: int = 4
+    most_faces: int = 4  # of one picture that are followed, the largest first
+    picture: PictureRules = field(default_factory=PictureRules)
+    speech: SpeechRules = field(default_factory=SpeechRules)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds <= self.max_seconds:
@@ -40,9 +46,8 @@ class Rules:
         return max(round(self.max_seconds * FRAME_HZ), self.least_frames)
 
 
-class Verdict(NamedTuple):
-    """The rule that rejects a span, what was measured, and the rule's limit."""
-
-    rule: str
-    value: float
-    limit: float
+def verdict(facts: Mapping[str, Any], rules: Rules) -> Verdict | None:
+    """The first picture rule that rejects a span with these facts, None if all keep it."""
+    if facts["face_px"] < rules.min_face_px:
+        return Verdict(SMALL_FACE, facts["face_px"], rules.min_face_px)
+    return picture_rules.verdict(facts, rules.picture)

@@ -33,6 +33,8 @@ from mytalk.face.detector import Detector
 from mytalk.face.landmarks import CROP_PX, SAMPLE_HZ
 from mytalk.face.shots import face_boxes
 from mytalk.face.track import Face, Tracker
+from mytalk.speech.activity import EnergyRule, SpeechDetector
+from mytalk.speech.music import music_T
 
 NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
@@ -43,12 +45,13 @@ HAND_EVERY = 10  # frames from one look for hands to the next
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker creates once: the face detector, and what sees a hand before a mouth (None: nobody looks).
+    """What a worker creates once: the face detector, what tells speech, and what sees a hand before a mouth.
 
-    `covers_mouth(picture_HW3, landmarks_N3)`, both in px of the picture.
+    `covers_mouth(picture_HW3, landmarks_N3)`, both in px of the picture; None: nobody looks.
     """
 
     detector: Detector
+    speech: SpeechDetector = field(default_factory=EnergyRule)
     covers_mouth: Callable[[np.ndarray, np.ndarray], bool] | None = None
 
 
@@ -126,7 +129,7 @@ class Pass:
         A file that breaks off is taken as far as it decodes. Raises MediaError where nothing does, OSError.
         """
         done = Extracted(self.source, Spool(self.folder), media.probe(path), sha256_of(path))
-        self.sound = hear(path, done.notes)
+        self.sound = hear(path, done.notes, self.tools.speech)
         behind = None
         for picture, cut in with_cuts(pictures.read(path, self.source.ranges_s, done.notes, tick)):
             starts = cut or picture.first != behind
@@ -197,7 +200,7 @@ class Pass:
             done.spans.append(row)
 
 
-def hear(path: Path, notes: media.Notes) -> Sound:
+def hear(path: Path, notes: media.Notes, speech: SpeechDetector) -> Sound:
     """The sound of a source. Raises MediaError, OSError."""
     try:
         audio_S = media.read_audio(path, SAMPLE_HZ, notes)
@@ -205,7 +208,7 @@ def hear(path: Path, notes: media.Notes) -> Sound:
         if error.reason != "no_audio":
             raise
         return Sound()
-    return Sound(audio_S)
+    return Sound(audio_S, speech.speech_T(audio_S), music_T(audio_S))
 
 
 def _place(span: Span, crop_23: np.ndarray) -> dict[str, Any]:
