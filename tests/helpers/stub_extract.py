@@ -31,6 +31,7 @@ from tests.helpers import numbered
 FACELESS = 200
 MISSING = 99  # one picture in which the face is lost
 HZ = 16_000
+ANY_SOUND = ("speech.min_speech=0", "speech.max_music=1")  # noise counts as speech
 SIZE_PX = 64
 
 

@@ -31,7 +31,7 @@ from mytalk.face.shots import shot_starts
 from tests.helpers import numbered, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
 
-OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16")
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16", *stub_extract.ANY_SOUND)
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +360,7 @@ def many(videos: Path, to: Path) -> Path:
     return to
 
 
-ONE_EACH = ("--corpus", "c", "--sources-per-shard", "1", "min_face_px=16")
+ONE_EACH = ("--corpus", "c", "--sources-per-shard", "1", "min_face_px=16", *stub_extract.ANY_SOUND)
 
 
 def test_many_dead_files_are_rejected_by_name(videos, tmp_path, monkeypatch):

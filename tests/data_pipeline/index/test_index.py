@@ -1038,7 +1038,7 @@ def test_columns_of_merged_and_grown_folders(corpora, tmp_path):
 
 def test_extract_keeps_a_later_column(tmp_path):
     videos, out = stub_extract.corpus(tmp_path / "videos"), tmp_path / "out"
-    options = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16")
+    options = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16", *stub_extract.ANY_SOUND)
     assert stub_extract.run(videos, out, *options)[0] == 0
     column.add(out, "pair", doubled, 2)
     before = files(out)

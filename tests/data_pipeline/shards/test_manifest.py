@@ -25,7 +25,7 @@ from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
 from tests.helpers.manifests import place_of, row, table
 
-OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16")
+OPTIONS = ("--corpus", "c", "--sources-per-shard", "3", "min_face_px=16", *stub_extract.ANY_SOUND)
 
 
 @pytest.fixture(scope="module")
