@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.harness import Row
 from data_pipeline.extract.command import tools
-from data_pipeline.extract.rules import Rules
-from data_pipeline.extract.sources import Source
+from data_pipeline.extract.listing.sources import Source
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.thumbnails import Thumbnails
 from data_pipeline.extract.video import Pass
 from mytalk import command, media

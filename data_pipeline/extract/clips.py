@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.extract import speech_rules
-from data_pipeline.extract.picture_rules import Verdict
-from data_pipeline.extract.rules import TOO_SHORT, UPSIDE_DOWN, Rules, verdict
+from data_pipeline.extract.rules import speech as speech_rules
+from data_pipeline.extract.rules.picture import Verdict
+from data_pipeline.extract.rules.rules import TOO_SHORT, UPSIDE_DOWN, Rules, verdict
 from data_pipeline.extract.spans import Span
 from data_pipeline.extract.thumbnails import SIDE_PX
 from data_pipeline.shards import facts, members

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import pool
-from data_pipeline.extract import hearing, names, process, sources, walk
+from data_pipeline.extract import hearing, process
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
+from data_pipeline.extract.listing import names, sources, walk
 from data_pipeline.extract.process import ShardTask
-from data_pipeline.extract.rules import Rules
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract.rules import Rules
-from data_pipeline.extract.sources import Source
+from data_pipeline.extract.listing.sources import Source
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.spool import OutputError
 from data_pipeline.extract.thumbnails import Thumbnails
 from data_pipeline.extract.video import Extracted, Pass, Tools

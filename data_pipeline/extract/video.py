@@ -18,11 +18,11 @@ import numpy as np
 
 from data_pipeline.extract import pictures
 from data_pipeline.extract.clips import Sound, judge
+from data_pipeline.extract.listing.sources import Source, key_of
 from data_pipeline.extract.patches import cut_out, shrinking
 from data_pipeline.extract.pictures import Picture
-from data_pipeline.extract.rules import Rules
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.shots import with_cuts
-from data_pipeline.extract.sources import Source, key_of
 from data_pipeline.extract.spans import Runs, Seen, Span
 from data_pipeline.extract.spool import Spool
 from data_pipeline.extract.thumbnails import Thumbnails

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline.extract import names
+from data_pipeline.extract.listing import names
 from data_pipeline.film.story import DrawnSpan, Story, crop_of
 from data_pipeline.shards import reader
 from mytalk import media, plot

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from data_pipeline.extract import sources
+from data_pipeline.extract.listing import sources
 from data_pipeline.shards import ledger
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.stats import clips, extraction, spread

@@ -20,12 +20,13 @@ import torch
 import webdataset.writer
 
 from data_pipeline.extract import command as extract
-from data_pipeline.extract import video
+from data_pipeline.extract import hearing, video
 from data_pipeline.extract.pictures import Picture
 from mytalk import atomic, command
-from mytalk.face import crop, mediapipe_mesh, pose
+from mytalk.face import crop, mediapipe_hands, mediapipe_mesh, pose
 from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import COUNT, RIGID
+from mytalk.speech.activity import EnergyRule
 from tests.helpers import numbered
 
 FACELESS = 200
@@ -47,6 +48,13 @@ class StubDetector:
         if number >= FACELESS or number == MISSING:
             return None
         return face_at(32 + number / 50, 32)
+
+
+class StubHands:
+    """Sees no hand."""
+
+    def covers_mouth(self, picture_HW3: np.ndarray, landmarks_N3: np.ndarray) -> bool:
+        return False
 
 
 def no_cuts(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, bool]]:
@@ -153,6 +161,8 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     counted(webdataset.writer.TarWriter, "write")
     mediapipe_mesh.version = lambda: "stub"
     video.with_cuts = no_cuts
+    mediapipe_hands.Hands = StubHands  # type: ignore[assignment, misc]
+    hearing.speech_detector = EnergyRule
     mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]
     args = extract.arguments().parse_args([str(videos), str(out), "--workers", "0", *options])
     code = command.guarded("extract", lambda: extract.run(args), debug=False)

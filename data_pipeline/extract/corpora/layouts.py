@@ -1,9 +1,10 @@
 """The list of layouts that `extract --layout` offers, and what a layout yields.
 
 A layout is a module with a function `videos(folder, paths)`: `paths` are the video files below the corpus's folder,
-relative to it with /, sorted, as text (`to_path` of data_pipeline/extract/names.py gives the path to open; only names
-that are not UTF-8, or hold a backslash, differ). It yields a Video for each one to extract; it may read labels that lie
-beside them, and may name a file that is missing, which is counted. Raises UserError for labels that cannot be read.
+relative to it with /, sorted, as text (`to_path` of data_pipeline/extract/listing/names.py gives the path to open; only
+names that are not UTF-8, or hold a backslash, differ). It yields a Video for each one to extract; it may read labels
+that lie beside them, and may name a file that is missing, which is counted. Raises UserError for labels that cannot be
+read.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_pipeline.extract import names
 from data_pipeline.extract.corpora.layouts import Fact, Video
+from data_pipeline.extract.listing import names
 from mytalk.command import UserError
 
 SUBSETS = ("pretrain", "trainval", "test")

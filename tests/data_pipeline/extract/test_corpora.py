@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.extract import sources
 from data_pipeline.extract.corpora.layouts import LAYOUTS, Video
+from data_pipeline.extract.listing import sources
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.extract import names, sources
 from data_pipeline.extract.corpora import folder
+from data_pipeline.extract.listing import names, sources
 from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import FORMAT, Manifest
 from mytalk import media

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from data_pipeline.extract.picture_rules import PictureRules, verdict
+from data_pipeline.extract.rules.picture import PictureRules, verdict
 from data_pipeline.shards.facts import FACTS
 
 RULES = PictureRules()

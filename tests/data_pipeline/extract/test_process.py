@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.extract import clips, process, sources, video
-from data_pipeline.extract.rules import Rules
+from data_pipeline.extract import clips, process, video
+from data_pipeline.extract.listing import sources
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.extract.speech_rules import SpeechRules, labels, why_silent
+from data_pipeline.extract.rules.speech import SpeechRules, labels, why_silent
 from data_pipeline.shards import facts
 from data_pipeline.shards.facts import ClipData
 from tests.helpers import faces

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.extract import names, walk
+from data_pipeline.extract.listing import names, walk
 from data_pipeline.shards import ledger
 
 

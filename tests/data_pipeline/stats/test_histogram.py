@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.extract import picture_rules, speech_rules
-from data_pipeline.extract.picture_rules import PictureRules
-from data_pipeline.extract.speech_rules import SpeechRules
+from data_pipeline.extract.rules import picture as picture_rules
+from data_pipeline.extract.rules import speech as speech_rules
+from data_pipeline.extract.rules.picture import PictureRules
+from data_pipeline.extract.rules.speech import SpeechRules
 from data_pipeline.shards.facts import FACTS
 from data_pipeline.stats import histogram
 from data_pipeline.stats.histogram import Histogram, Sample, edges

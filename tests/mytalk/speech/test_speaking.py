@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.extract.speech_rules import SpeechRules
+from data_pipeline.extract.rules.speech import SpeechRules
 from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.face.smooth import smooth

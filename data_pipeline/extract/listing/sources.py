@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract import names
 from data_pipeline.extract.corpora.layouts import Fact, Video
+from data_pipeline.extract.listing import names
 from data_pipeline.shards.manifest import SCHEMA
 from mytalk import atomic
 from mytalk.command import UserError

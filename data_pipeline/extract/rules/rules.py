@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipeline.extract import picture_rules
-from data_pipeline.extract.picture_rules import PictureRules, Verdict
-from data_pipeline.extract.speech_rules import SpeechRules
+from data_pipeline.extract.rules import picture as picture_rules
+from data_pipeline.extract.rules.picture import PictureRules, Verdict
+from data_pipeline.extract.rules.speech import SpeechRules
 from mytalk.face.landmarks import FRAME_HZ
 
 TOO_SHORT, SMALL_FACE, UPSIDE_DOWN = "too_short", "small_face", "upside_down"

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline.extract import names
+from data_pipeline.extract.listing import names
 from mytalk import atomic
 
 # Of files that are tried. A file without a suffix is tried too; what a file really is, its content says.

@@ -1,0 +1,1 @@
+"""Which files a corpus has: walked, listed, each under a name that is text."""

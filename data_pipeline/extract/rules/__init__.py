@@ -1,0 +1,1 @@
+"""The rules that spans are judged by, and their thresholds."""
