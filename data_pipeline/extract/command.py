@@ -22,9 +22,10 @@ from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure
-from data_pipeline.shards import layout, manifest_update
+from data_pipeline.shards import layout, manifest_update, throughput
 from data_pipeline.shards import ledger as ledgers
 from data_pipeline.shards.manifest import FORMAT
+from data_pipeline.shards.throughput import Throughput
 from mytalk import atomic, command, config, faults, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
@@ -289,10 +290,9 @@ def _close(
         print(f"errors   {counts.rejected[process.ERROR]}; tracebacks in {out / faults.ERRORS_FILE}")
     if frames:
         seconds = time.monotonic() - started
-        print(
-            f"frames   {frames} in {seconds:.0f} s: {frames / seconds:.1f} a second, "
-            f"{frames / seconds / workers:.1f} a second and core"
-        )
+        run = Throughput(frames, seconds, seconds * workers)
+        throughput.append(out, run)
+        print(f"frames   {run}")
     if not counts.clips:
         print(f"nothing was extracted; the reasons are in {out / ledgers.FILE}", file=sys.stderr)
         return command.EXIT_NOT_DONE

@@ -43,6 +43,7 @@ def html(survey: Survey) -> str:
         labels=sorted(survey.labels.items(), key=lambda item: (item[0] != SPEAKS, -item[1])),
         findings=findings(survey),
         found=found,
+        throughput=survey.throughput,
         states=_states(found) if found else [],
         near_percent=round(100 * NEAR),
         rules=_rules(survey, clip_pictures),

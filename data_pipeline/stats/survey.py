@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipeline.extract.listing import sources
-from data_pipeline.shards import ledger
+from data_pipeline.shards import ledger, throughput
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.throughput import Throughput
 from data_pipeline.stats import clips, extraction, spread
 from data_pipeline.stats.clips import People, Totals
 from data_pipeline.stats.extraction import Extraction
@@ -29,6 +30,7 @@ class Survey:
     extraction: Extraction | None
     spreads: list[Spread]
     near: list[NearMisses]
+    throughput: Throughput | None = None  # of the extraction, where it is known
 
     @property
     def whole(self) -> Totals:
@@ -45,7 +47,9 @@ def survey(folder: str) -> Survey:
     limits = thresholds(_rules(store), seen)
     spreads, near = spread.spreads(manifest, found, limits)
     people = People.of(manifest)
-    return Survey(manifest, clips.totals(manifest), clips.labels(manifest), people, found, spreads, near)
+    return Survey(
+        manifest, clips.totals(manifest), clips.labels(manifest), people, found, spreads, near, throughput.total(store)
+    )
 
 
 def _rules(store: Store) -> dict[str, Any]:

@@ -20,6 +20,8 @@ def lines(survey: Survey) -> Iterator[str]:
     yield ""
     if survey.extraction is None or not survey.extraction.sources:
         yield "no ledger of spans lies here: what was rejected is known where extract wrote"
+    if survey.throughput is not None:
+        yield f"frames   {survey.throughput}\n"
     if survey.extraction is not None:
         yield from _extraction(survey.extraction)
     looked = findings(survey)

@@ -22,6 +22,7 @@ import webdataset.writer
 from data_pipeline.extract import command as extract
 from data_pipeline.extract import hearing, video
 from data_pipeline.extract.pictures import Picture
+from data_pipeline.shards import throughput
 from mytalk import atomic, command
 from mytalk.face import crop, mediapipe_hands, mediapipe_mesh, pose
 from mytalk.face.detector import Region, region_of
@@ -172,6 +173,6 @@ def _child(videos, out, options, kill_at, count, said) -> None:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Every file of a folder by relative path, but for the lock."""
+    """Every file of a folder by relative path, but for the lock and how long the runs took."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    return {name: data for name, data in found.items() if name != "extract.lock"}
+    return {name: data for name, data in found.items() if name not in ("extract.lock", throughput.FILE)}

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from data_pipeline.extract.rules import picture as picture_rules
 from data_pipeline.extract.rules import speech as speech_rules
 from data_pipeline.extract.rules.picture import PictureRules
+from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.rules.speech import SpeechRules
 from data_pipeline.shards.facts import FACTS
 from data_pipeline.stats import histogram
 from data_pipeline.stats.histogram import Histogram, Sample, edges
 from data_pipeline.stats.thresholds import RULES, Rule, Threshold, thresholds
+from mytalk import config
 
 
 @given(pieces=st.lists(st.integers(0, 9), max_size=40), most=st.integers(2, 30))
@@ -100,6 +102,10 @@ def test_the_table_of_rules_says_what_extraction_does(rule):
             assert said.rule == rule.name
     assert rule.labels == (group == "speech")
     assert rule.fact in {fact.name for fact in FACTS}
+
+
+def test_every_limit_is_one_of_extractions_rules():
+    assert {rule.key for rule in RULES} <= set(config.flat(config.to_dict(Rules())))
 
 
 def test_limits_come_from_the_rules_and_where_they_say_nothing_from_the_ledger():

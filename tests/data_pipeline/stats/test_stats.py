@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from data_pipeline.page.html import data_uri
-from data_pipeline.shards import ledger, manifest, manifest_update
+from data_pipeline.shards import ledger, manifest, manifest_update, throughput
 from data_pipeline.shards.layout import rejected_path
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.throughput import Throughput
 from data_pipeline.stats import clips, extraction, page, text
 from data_pipeline.stats.findings import findings
 from data_pipeline.stats.survey import survey
@@ -146,6 +147,15 @@ def test_an_extraction_without_a_clip_has_no_manifest_and_is_told_all_the_same(t
     assert found.whole == clips.Totals(clips.ALL, 0, 0.0, 0, 0)
     assert "1 of 1 sources gave no clip: no_face 1" in said(tmp_path)
     Parsed(page.html(found))
+
+
+def test_the_speed_of_an_extraction_is_that_of_all_its_runs(drawn, tmp_path):
+    folder = shutil.copytree(drawn, tmp_path / "timed")
+    throughput.append(folder, Throughput(300, 10.0, 20.0))
+    throughput.append(folder, Throughput(100, 10.0, 20.0))
+    words = "400 in 20 s: 20.0 a second, 10.0 a second and core"
+    assert f"frames   {words}" in said(folder)
+    assert words in page.html(survey(str(folder)))
 
 
 def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
