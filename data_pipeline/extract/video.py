@@ -92,6 +92,11 @@ class Extracted:
         return identity if self.main_frames[track] >= self.other_frames[track] else f"{identity}#{track}"
 
     @property
+    def found_share(self) -> float:
+        """Share of the frames in which there is a face."""
+        return round(self.frames_with_face / max(self.frames, 1), 4)
+
+    @property
     def people(self) -> list[str]:
         """Who is on the kept clips."""
         return sorted({self.person(clip.facts["track"]) for clip in self.spool.clips})
@@ -105,7 +110,7 @@ class Extracted:
             "source_width": self.width,
             "source_height": self.height,
             "source_sha256": self.sha256,
-            "detected_share": round(self.frames_with_face / max(self.frames, 1), 4),
+            "detected_share": self.found_share,
         }
         for clip in self.spool.whole():
             person = {"identity": self.person(clip.facts["track"])}
@@ -142,6 +147,9 @@ class Pass:
             behind = picture.stop
         self._take(self.runs.end(), done)
         done.spans.sort(key=lambda row: (row["start"], row["track"]))
+        for row in done.spans:
+            if row.get("facts"):
+                row["facts"]["detected_share"] = done.found_share
         return done
 
     def _see(self, picture: Picture, starts: bool, done: Extracted) -> Iterator[Span]:
