@@ -20,7 +20,7 @@ class PictureRules:
     pitch_deg: float | None = 30.0  # most nod, likewise
     profile: float | None = 0.2  # most share of frames in which the head is turned by more than 50 degrees
     jump: float | None = 0.4  # longest step of the face from frame to frame, in its sides
-    hand: float | None = 0.08  # most share of frames in which a hand covers the mouth
+    hand: float | None = 0.12  # most share of frames in which a hand covers the mouth
     dark: float | None = 25.0  # least median grey of the face
     overexposed: float | None = 0.2  # most share of the face that is clipped
     frozen: float | None = 0.5  # most share of frames that stand still
