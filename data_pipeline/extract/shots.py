@@ -14,6 +14,7 @@ import numpy as np
 from data_pipeline.extract.pictures import Picture
 
 LONGER_SIDE_PX = 128  # pictures are compared at this size
+AVERAGED = 4  # pixels in a row that one of them is the mean of, or more: of large pictures not all are read
 
 # Hard cuts. A picture that differs from both of its neighbours, as a flash does, stands out by 4 at most: it and the
 # next one change alike, and the mean is over two pictures on each side.
@@ -63,7 +64,8 @@ def reduced(frame_HW3: np.ndarray) -> np.ndarray:
     height, width = frame_HW3.shape[:2]
     scale = LONGER_SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(frame_HW3, size, interpolation=cv2.INTER_AREA), np.uint8)
+    every = max(int(1 / scale) // AVERAGED, 1)
+    return np.asarray(cv2.resize(frame_HW3[::every, ::every], size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _cut_finder():

@@ -40,7 +40,7 @@ NO_FACE = "no_face"
 NO_SOUND = "audio_ends_early"
 STILL = "still_picture"
 MAIN = 2.0  # times the area of any other face in the picture: the video is about this person
-HAND_EVERY = 10  # frames from one look for hands to the next
+HAND_EVERY = 15  # frames from one look for hands to the next
 
 
 @dataclass(frozen=True)
