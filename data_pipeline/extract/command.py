@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
+from mytalk.speech.activity import EnergyRule
 
 PROTOCOL = "protocol.json"  # how the shards of OUT are made
 MOST_IN_A_ROW = 10  # videos that the storage fails to give, before it is asked for
@@ -293,10 +295,31 @@ def _close(
         run = Throughput(frames, seconds, seconds * workers)
         throughput.append(out, run)
         print(f"frames   {run}")
+    for line in _look_first(out, counts, parts):
+        print(line)
     if not counts.clips:
         print(f"nothing was extracted; the reasons are in {out / ledgers.FILE}", file=sys.stderr)
         return command.EXIT_NOT_DONE
     return command.EXIT_DONE
+
+
+def _look_first(out: Path, counts: ledgers.ExtractionCounts, parts: list[dict[str, Any]]) -> Iterator[str]:
+    """What a person should look at before anything is trained on these clips."""
+    rejected = Counter({state: n for state, n in counts.spans.items() if state != ledgers.KEPT})
+    for rule, number in rejected.most_common(1):
+        yield f"first    {number} of {counts.spans.total()} spans are rejected as {rule}: is its limit right?"
+    for reason, number in counts.rejected.most_common(1):
+        yield f"first    {number} of {counts.sources} sources give no clip for {reason}"
+    silent = Counter(clip["facts"]["why_silent"] for part in parts for clip in part["clips"])
+    silent.pop("", None)
+    if silent:
+        listed = ", ".join(f"{number} {why}" for why, number in silent.most_common())
+        yield f"first    {silent.total()} of {counts.clips} clips teach no speech: {listed}"
+    protocol = out / PROTOCOL
+    if protocol.exists() and json.loads(protocol.read_text())["speech"] == EnergyRule.name:
+        yield "first    without Silero's network music and noise may count as speech: pip install '.[judges]'"
+    if counts.clips:
+        yield f"pictures python -m data_pipeline stats {shlex.quote(str(out))} -o stats.html"
 
 
 def _refuse_other_format(out: Path) -> None:
