@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,11 @@ from tests.helpers.checkout import ROOT
 settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("repeat")
+
+with contextlib.suppress(ImportError):
+    import cv2
+
+    cv2.setNumThreads(1)  # its threads are not in the processes that tests fork, which would wait for them
 
 
 @pytest.fixture(scope="session")

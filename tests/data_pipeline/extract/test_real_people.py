@@ -38,7 +38,8 @@ def shards(command, tmp_path_factory) -> Path:
     (folder / "videos").mkdir()
     for name in EXPECTED:
         (folder / "videos" / name).symlink_to(Path(REAL, name).resolve())
-    command("-m", "data_pipeline", "extract", str(folder / "videos"), str(folder / "out"), "--workers", "2", check=True)
+    size = ("--sources-per-shard", "2", "--workers", "2")
+    command("-m", "data_pipeline", "extract", str(folder / "videos"), str(folder / "out"), *size, check=True)
     return folder / "out"
 
 
