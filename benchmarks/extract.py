@@ -193,17 +193,24 @@ def _tiled(video: Path, out: Path, columns: int, rows: int) -> Path:
 
 
 def _memory(video: Path, minutes: list[float], folder: Path) -> Iterator[Row]:
-    peaks = []
-    for length in minutes:
-        path = folder / f"{length:g}.mp4"
-        again = itertools.cycle(list(media.read_frames(video, FRAME_HZ, stop=AT_ONCE, notes=media.Notes())))
-        noise_S = np.random.default_rng(0).normal(0, 0.05, round(length * 60 * SAMPLE_HZ)).astype(np.float32)
-        media.write_video(path, itertools.islice(again, round(length * 60 * FRAME_HZ)), FRAME_HZ, noise_S)
-        code = f"from benchmarks import extract; extract.peak({str(path)!r})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        peaks.append(float(done.stdout.split()[-1]))
-    for length, peak in zip(minutes, peaks):
-        yield Row(f"peak memory, {length:g} minutes", f"{peak:.0f} MiB", f"{minutes[0]:g} minutes", [peak / peaks[0]])
+    peaks = [peak_mib(looped(video, folder / f"{length:g}.mp4", 60 * length)) for length in minutes]
+    for length, mib in zip(minutes, peaks):
+        yield Row(f"peak memory, {length:g} minutes", f"{mib:.0f} MiB", f"{minutes[0]:g} minutes", [mib / peaks[0]])
+
+
+def looped(video: Path, out: Path, seconds: float) -> Path:
+    """The first AT_ONCE frames of a video again and again, with noise, as a video of so many seconds."""
+    again = itertools.cycle(list(media.read_frames(video, FRAME_HZ, stop=AT_ONCE, notes=media.Notes())))
+    noise_S = np.random.default_rng(0).normal(0, 0.05, round(seconds * SAMPLE_HZ)).astype(np.float32)
+    media.write_video(out, itertools.islice(again, round(seconds * FRAME_HZ)), FRAME_HZ, noise_S)
+    return out
+
+
+def peak_mib(video: Path) -> float:
+    """The largest resident size of a process that extracts a video."""
+    code = f"from benchmarks import extract; extract.peak({str(video)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def peak(video: str) -> None:
