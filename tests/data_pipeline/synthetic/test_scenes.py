@@ -86,7 +86,8 @@ def test_a_face_mesh_finds_the_face_where_the_truth_has_it(kind):
     for frame, picture in enumerate(one.pictures()):
         assert picture.shape == (HEIGHT, WIDTH, 3)
         if frame % 10 == 9:
-            points = detector.detect(picture)
+            (region,) = detector.find(picture)
+            points = detector.landmarks(picture, region)
             assert points is not None, frame
             low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
             x, y, side = one.truth["people"][0]["box"][frame]
