@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import pool
-from data_pipeline.extract import hearing, process
+from data_pipeline.extract import hearing, process, shots, transnet
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.listing import names, sources, walk
@@ -88,6 +88,13 @@ def arguments() -> argparse.ArgumentParser:
         metavar="S",
         help="reject a video (timeout) that takes longer in all (default: %(default)s)",
     )
+    parser.add_argument(
+        "--shots",
+        choices=(process.ADAPTIVE, process.TRANSNET),
+        default=process.ADAPTIVE,
+        help="what finds shots; transnet is a network of the extra [shots], for which each video is decoded once more "
+        "(default: %(default)s)",
+    )
     detector.add_option(parser)
     return parser
 
@@ -141,18 +148,19 @@ def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, 
 
 def make_shard(task: ShardTask, tick) -> dict[str, Any]:
     """The work of a worker process: one shard, with one thread and one detector for its whole life."""
-    return process.write_shard(task, tools(task.detector), tick)
+    return process.write_shard(task, tools(task.detector, task.shots), tick)
 
 
 @functools.cache
-def tools(name: str) -> Tools:
+def tools(name: str, shots_name: str = process.ADAPTIVE) -> Tools:
     """What a worker needs: created once in its process."""
     import cv2
 
     from mytalk.face.mediapipe_hands import Hands
 
     cv2.setNumThreads(1)
-    return Tools(detector.load(name), hearing.speech_detector(), Hands().covers_mouth)
+    network = transnet.load() if shots_name == process.TRANSNET else None
+    return Tools(detector.load(name), hearing.speech_detector(), Hands().covers_mouth, network)
 
 
 def _extract(
@@ -169,10 +177,11 @@ def _extract(
         raise command.UserError(
             f"none of the listed videos that are left is in {args.videos}; is that the folder, and is it mounted?"
         )
-    _pin_protocol(args.out, args.detector, rules)
+    _pin_protocol(args.out, args.detector, args.shots, rules)
     tasks = [
         _without_the_gone(
-            ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, rules, args.detector), found
+            ShardTask(args.videos, args.out, shard, tuple(members[shard]), corpus, rules, args.detector, args.shots),
+            found,
         )
         for shard in pending
     ]
@@ -335,7 +344,7 @@ def _refuse_other_format(out: Path) -> None:
         )
 
 
-def _pin_protocol(out: Path, detector_name: str, rules: Rules) -> None:
+def _pin_protocol(out: Path, detector_name: str, shots_name: str, rules: Rules) -> None:
     """Write OUT/protocol.json, or refuse to go on with other tools than those that made the first shards."""
     detector_module = detector.module_of(detector_name)
     protocol = {
@@ -349,6 +358,7 @@ def _pin_protocol(out: Path, detector_name: str, rules: Rules) -> None:
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
         "speech": hearing.described(),
+        "shots": transnet.described() if shots_name == process.TRANSNET else shots.described(),
         "rules": config.to_dict(rules),
     }
     path = out / PROTOCOL

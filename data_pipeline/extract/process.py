@@ -27,6 +27,7 @@ from mytalk.face.detector import DEFAULT
 CHANGED = "changed"  # another size than when it was listed
 ERROR = "error"  # something that nobody foresaw: its traceback is in faults.ERRORS_FILE
 NOT_READABLE = "not_readable"  # permission denied
+ADAPTIVE, TRANSNET = "adaptive", "transnet"  # what finds shots
 STORAGE = "storage"  # the storage failed twice while it was read, or the file vanished
 
 
@@ -34,7 +35,8 @@ STORAGE = "storage"  # the storage failed twice while it was read, or the file v
 class ShardTask:
     """What a worker needs to write a shard.
 
-    `detector`: a key of `DETECTORS`. `condemned`: the failures of sources that are rejected unread, by position.
+    `detector`: a key of `DETECTORS`. `shots`: ADAPTIVE or TRANSNET. `condemned`: the failures of sources that are
+    rejected unread, by position.
     """
 
     videos: Path
@@ -44,6 +46,7 @@ class ShardTask:
     corpus: str
     rules: Rules
     detector: str = DEFAULT
+    shots: str = ADAPTIVE
     condemned: Mapping[int, Failure] = field(default_factory=dict)
 
 

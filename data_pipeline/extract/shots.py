@@ -6,6 +6,7 @@ between. Shape suffixes: H height, W width, 3 = RGB.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -55,6 +56,11 @@ def with_cuts(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, bool]]:
             begun += 1
     for number, picture in enumerate(held, begun):
         yield picture, number in cuts or number in soft.starts
+
+
+def described() -> str:
+    """What finds shots, for the protocol. Raises ModuleNotFoundError without scenedetect."""
+    return f"adaptive scenedetect {importlib.metadata.version('scenedetect')}"
 
 
 def reduced(frame_HW3: np.ndarray) -> np.ndarray:

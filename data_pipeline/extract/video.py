@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.extract import pictures
+from data_pipeline.extract import pictures, transnet
 from data_pipeline.extract.clips import Sound, judge
 from data_pipeline.extract.listing.sources import Source, key_of
 from data_pipeline.extract.patches import cut_out, shrinking
@@ -45,14 +45,16 @@ HAND_EVERY = 15  # frames from one look for hands to the next
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker creates once: the face detector, what tells speech, and what sees a hand before a mouth.
+    """What a worker creates once: the face detector, what tells speech, what sees a hand before a mouth, and shots.
 
-    `covers_mouth(picture_HW3, landmarks_N3)`, both in px of the picture; None: nobody looks.
+    `covers_mouth(picture_HW3, landmarks_N3)`, both in px of the picture; None: nobody looks. `shots`: the network that
+    finds shots; None: `with_cuts` does.
     """
 
     detector: Detector
     speech: SpeechDetector = field(default_factory=EnergyRule)
     covers_mouth: Callable[[np.ndarray, np.ndarray], bool] | None = None
+    shots: transnet.Network | None = None
 
 
 @dataclass
@@ -136,7 +138,7 @@ class Pass:
         done = Extracted(self.source, Spool(self.folder), media.probe(path), sha256_of(path))
         self.sound = hear(path, done.notes, self.tools.speech)
         behind = None
-        for picture, cut in with_cuts(pictures.read(path, self.source.ranges_s, done.notes, tick)):
+        for picture, cut in self._pictures(path, done.notes, tick):
             starts = cut or picture.first != behind
             if starts and behind is not None:
                 done.cuts.append(picture.first)
@@ -151,6 +153,17 @@ class Pass:
             if row.get("facts"):
                 row["facts"]["detected_share"] = done.found_share
         return done
+
+    def _pictures(self, path: Path, notes: media.Notes, tick: Callable[[int], None]) -> Iterator[tuple[Picture, bool]]:
+        """Each picture, and whether it begins a shot."""
+        ranges_s = self.source.ranges_s
+        if self.tools.shots is None:
+            yield from with_cuts(pictures.read(path, ranges_s, notes, tick))
+            return
+        looked_at = pictures.read(path, ranges_s, media.Notes(), lambda n: tick(0))
+        starts = transnet.starts(looked_at, self.tools.shots)
+        for picture in pictures.read(path, ranges_s, notes, tick):
+            yield picture, picture.first in starts
 
     def _see(self, picture: Picture, starts: bool, done: Extracted) -> Iterator[Span]:
         """Track the faces of a picture; yield the spans that are complete with it."""

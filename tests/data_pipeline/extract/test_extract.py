@@ -234,6 +234,17 @@ def test_shards_of_an_older_format_are_refused_also_where_all_are_made(videos, w
     assert stub_extract.files(out) == before
 
 
+def test_shards_of_two_shot_detectors_are_not_mixed(videos, whole, tmp_path):
+    out = Path(shutil.copytree(whole[0], tmp_path / "out"))
+    (out / "frames-000000.tar").unlink()
+    protocol = json.loads((out / "protocol.json").read_text())
+    assert protocol["shots"].startswith("adaptive scenedetect ")
+    (out / "protocol.json").write_text(json.dumps({**protocol, "shots": "transnetv2 0123456789ab"}))
+    code, said = stub_extract.run(videos, out, *OPTIONS)
+    assert code == 1
+    assert "was begun with shots = transnetv2 0123456789ab" in said
+
+
 def test_a_lost_tar_is_made_again(videos, whole, tmp_path):
     out = tmp_path / "out"
     stub_extract.run(videos, out, *OPTIONS)
