@@ -54,6 +54,8 @@ EXTRA_OF_MODULE = {
     "s3fs": "remote",
     "mediapipe": "landmarks",
     "cv2": "landmarks",
+    "scenedetect": "landmarks",
+    "onnxruntime": "judges",
     "espeakng_loader": "demo",
 }
 

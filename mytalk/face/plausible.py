@@ -12,21 +12,34 @@ import numpy as np
 from mytalk.face.detector import Detector, Region, region_of
 from mytalk.face.landmarks import RIGID
 
-MOST_UNALIKE = 0.025  # six pictures apart: 0.012 is a person's median, 0.055 that of two (docs/log.md)
+# Measured in docs/log.md, 2026-11-26.
+LEAST_SCORE = 0.65  # of the detector, to begin with a face: 0.5 is reached by sockets and textures
+MOST_TURN = math.pi / 3  # of a face that counts as upright; the mesh follows a head on its side
+MOST_CHANGE = 0.04  # from one picture to the next: a person's is above it in one picture of 270
+MOST_UNALIKE = 0.025  # six pictures apart: 0.012 is a person's median, 0.055 that of two
 
 
 def settled(frame_HW3: np.ndarray, region: Region, detector: Detector) -> np.ndarray | None:
-    """Landmarks (478, 3) px of the face in a region that the detector found, or None where the mesh finds none.
+    """Landmarks (478, 3) px of the face in a region that the detector found, or None where it is hardly a face.
 
-    The mesh looks again where it has seen the face: only a face stays one, and its landmarks are those that tracking
-    goes on with.
+    The mesh looks three times, each time where it saw the face before: only in a face it sees the same shape again.
     """
-    first_N3 = detector.landmarks(frame_HW3, region)
-    return None if first_N3 is None else detector.landmarks(frame_HW3, region_of(first_N3))
+    if region.score < LEAST_SCORE:
+        return None
+    seen_N3: list[np.ndarray] = []
+    for _ in range(3):
+        points_N3 = detector.landmarks(frame_HW3, region)
+        if points_N3 is None:
+            return None
+        seen_N3.append(points_N3)
+        region = region_of(points_N3)
+    return seen_N3[-1] if alike(*seen_N3[-2:]) else None
 
 
 def upside_down(frame_HW3: np.ndarray, region: Region, detector: Detector) -> bool:
-    """Whether the detector scores the face in a region better when the picture is turned by 180 degrees."""
+    """Whether a face that seems to be upright scores better when the picture is turned by 180 degrees."""
+    if abs(region.turn) > MOST_TURN:
+        return False
     height, width = frame_HW3.shape[:2]
     turned = detector.find(np.ascontiguousarray(frame_HW3[::-1, ::-1]))
     there = Region(width - region.x, height - region.y, region.side, region.turn)

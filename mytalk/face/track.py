@@ -9,6 +9,7 @@ Shape suffixes: T frames, N landmarks (478), H height, W width, 3 = (x, y, z) in
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ LOOK_EVERY = 5  # pictures from one look of the detector to the next, while ther
 EAGER = 25  # pictures without a face that are all looked at; then every LOOK_EVERY-th is
 UNSUPPORTED = 3  # looks of the detector without a face where the track is: the track ends
 AWAY = 5  # pictures for which a face may be lost and resume its number
-NEAR = 1.2  # distance of two faces / side of the larger: nearer, a lost face may be hidden by the other
+NEAR = 1.0  # distance of two faces / side of the larger: nearer, one may hide the other
+CAREFUL = 25  # pictures after faces were near, in which the detector always looks and a face may not change its shape
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Tracker:
         self._live: list[_Track] = []
         self._lost: list[_Track] = []
         self._next_number = 0
-        self._since_look = self._faceless = 0
+        self._since_look = self._faceless = self._careful = 0
         self._frame_HW3: np.ndarray | None = None
 
     def next(self, frame_HW3: np.ndarray, cut: bool = False) -> dict[int, Face]:
@@ -74,8 +76,8 @@ class Tracker:
         lost = self._follow(frame_HW3)
         self._since_look += 1
         self._faceless = 0 if self._live else self._faceless + 1
-        rhythm = LOOK_EVERY if self._live or self._faceless > EAGER else 1
-        if cut or lost or self._since_look >= rhythm:
+        eager = self._careful > 0 or (not self._live and self._faceless <= EAGER)
+        if cut or lost or eager or self._since_look >= LOOK_EVERY:
             self._look(frame_HW3)
         return self._faces()
 
@@ -85,21 +87,26 @@ class Tracker:
     def _follow(self, frame_HW3: np.ndarray) -> bool:
         """Move every track to the next picture; whether one was lost."""
         before = list(self._live)
+        self._careful = CAREFUL if _near([track.region for track in before]) else self._careful - 1
         for track in self._lost:
             track.away += 1
         self._lost = [track for track in self._lost if track.away <= AWAY]
         for track in before:
             points_N3 = self._detector.landmarks(frame_HW3, track.region)
-            if points_N3 is None or _jumps(track.face.landmarks_N3, points_N3):
+            if points_N3 is None or not self._goes_on(track.face.landmarks_N3, points_N3):
                 self._live.remove(track)
-                hidden = any(other is not track and _near(track.region, other.region) for other in before)
-                if not hidden:
+                if self._careful <= 0:
                     track.away = 0
                     self._lost.append(track)
             else:
                 track.face = Face(points_N3, track.face.upside_down)
         self._end_shared()
         return len(self._live) < len(before)
+
+    def _goes_on(self, before_N3: np.ndarray, after_N3: np.ndarray) -> bool:
+        """Whether a face may be the same in the next picture: it does not jump, nor slide over to another face."""
+        slides = self._careful > 0 and plausible.unlikeness(before_N3, after_N3) > plausible.MOST_CHANGE
+        return not slides and not _jumps(before_N3, after_N3)
 
     def _end_shared(self) -> None:
         """End both of two tracks that lie on one face: it cannot be told whose it is."""
@@ -113,13 +120,19 @@ class Tracker:
         self._live = [track for index, track in enumerate(self._live) if index not in shared]
 
     def _look(self, frame_HW3: np.ndarray) -> None:
-        """Let the detector look: end tracks that it does not support, begin or resume one for every other face."""
+        """Let the detector look: end tracks that it does not support, begin or resume one for every other face.
+
+        A track on which it sees two faces slides from one to the other, and ends.
+        """
         self._since_look = 0
         regions = self._detector.find(frame_HW3)
-        for track in self._live:
-            supported = any(region.same_face(track.region) for region in regions)
-            track.unsupported = 0 if supported else track.unsupported + 1
-        self._live = [track for track in self._live if track.unsupported < UNSUPPORTED]
+        if _near(regions):
+            self._careful = CAREFUL
+        for track in list(self._live):
+            faces = sum(region.same_face(track.region) for region in regions)
+            track.unsupported = 0 if faces else track.unsupported + 1
+            if faces > 1 or track.unsupported >= UNSUPPORTED:
+                self._live.remove(track)
         for region in sorted(regions, key=lambda region: -region.side):
             large = region.side / MARGIN >= self._least_px
             if large and len(self._live) < self._most_faces and not self._followed(region):
@@ -149,10 +162,12 @@ def _jumps(before_N3: np.ndarray, after_N3: np.ndarray) -> bool:
     return bool(shot_starts(np.stack([before_N3, after_N3]), np.ones(2, bool))[1])
 
 
-def _near(region: Region, other: Region) -> bool:
-    """Whether one face may hide the other in the next pictures."""
-    distance = math.hypot(region.x - other.x, region.y - other.y)
-    return distance < NEAR * max(region.side, other.side) / MARGIN
+def _near(regions: list[Region]) -> bool:
+    """Whether one face may hide another in the next pictures."""
+    return any(
+        math.hypot(one.x - other.x, one.y - other.y) < NEAR * max(one.side, other.side) / MARGIN
+        for one, other in itertools.combinations(regions, 2)
+    )
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_faces_that_cross_never_share_a_number():
                     followed += 1
         assert all(len(people) == 1 for people in owners.values()), owners
         assert followed >= 2 * 31 - 20
-        assert len(owners) <= 5
+        assert len(owners) <= 8, "in doubt a number ends, so two people have several"
 
 
 @pytest.mark.parametrize(
