@@ -195,13 +195,15 @@ class Clock:
         self.end_s: dict[int, Fraction] = {}  # of each stream, as stamped
 
     def shift_s(self, packet) -> Fraction:
-        """Seconds to add to the stamps of a packet, the next one in the file."""
+        """Seconds to add to the stamps of a packet, the next one in the file. One without a decoding stamp goes along.
+
+        (Its time of presentation does not do: that of a picture which others refer to lies behind theirs.)
+        """
         stream = packet.stream.index
-        stamp = packet.dts if packet.dts is not None else packet.pts
         clock = self.clock.get(stream, 0)
-        if stamp is None:
+        if packet.dts is None:
             return self.shifts_s[clock]
-        at_s = stamp * packet.time_base
+        at_s = packet.dts * packet.time_base
         before_s = self.end_s.get(stream)
         if before_s is None or not -BACK_S <= at_s - before_s <= self.most_s:
             near = [self.clock[s] for s, end_s in self.end_s.items() if s != stream and abs(at_s - end_s) <= JUMP_S]
