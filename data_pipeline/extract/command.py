@@ -55,7 +55,7 @@ def arguments() -> argparse.ArgumentParser:
         "rules",
         nargs="*",
         metavar="key=value",
-        help="what a clip must hold, such as min_seconds=2 picture.max_yaw_deg=30 (docs/data.md lists the rules)",
+        help="what a clip must hold, such as min_seconds=2 picture.yaw_deg=30 (docs/data.md lists the rules)",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML of rules")
     parser.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")

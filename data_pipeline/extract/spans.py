@@ -17,7 +17,7 @@ import numpy as np
 from data_pipeline.extract.patches import Patch
 
 MOST_MOVED = 0.5  # face sides from one end of a span's places to the other: so its patches hold its crop
-MOST_ZOOM = 1.5  # of the face's side, likewise
+MOST_ZOOM = 1.3  # of the face's side, likewise
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Runs:
         for track in sorted(self.open.keys() - faces.keys()):
             yield from self.end(track)
         for track, seen in sorted(faces.items()):
-            if track in self.open and (self.open[track].stop != first or _moves_away(self.open[track], seen)):
+            if track in self.open and self.going_on(track, first, seen.box_3) is None:
                 yield from self.end(track)
             run = self.open.setdefault(track, Span(track, first, []))
             for _ in range(count):
@@ -79,6 +79,11 @@ class Runs:
                 if len(run.seen_T) == self.most + self.least:
                     yield Span(track, run.start, run.seen_T[: self.most])
                     run = self.open[track] = Span(track, run.start + self.most, run.seen_T[self.most :])
+
+    def going_on(self, track: int, first: int, box_3: np.ndarray) -> Span | None:
+        """The open run that a face at frame `first` in this box continues; None: it begins another."""
+        run = self.open.get(track)
+        return None if run is None or run.stop != first or _moves_away(run, box_3) else run
 
     def end(self, track: int | None = None) -> Iterator[Span]:
         """End a run, or all; yield its spans."""
@@ -95,9 +100,9 @@ def pieces(frames: int, most: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _moves_away(run: Span, seen: Seen) -> bool:
+def _moves_away(run: Span, box_3: np.ndarray) -> bool:
     """Whether a run's face would be too far from where it was, or of too different a size, to be in one crop."""
-    boxes_T3 = np.array([one.box_3 for one in (*run.seen_T, seen)])
+    boxes_T3 = np.array([*(one.box_3 for one in run.seen_T), box_3])
     sides_T = boxes_T3[:, 2]
-    moved = np.ptp(boxes_T3[:, :2], axis=0).max() > MOST_MOVED * np.median(sides_T)
+    moved = np.ptp(boxes_T3[:, :2], axis=0).max() > MOST_MOVED * sides_T.min()
     return bool(moved or sides_T.max() > MOST_ZOOM * sides_T.min())

@@ -8,6 +8,7 @@ Shape suffixes: N landmarks, H height, W width, 2 = (x, y), 3 = RGB, or (x, y, z
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -91,7 +92,9 @@ class Extracted:
         Any other is a person of its own, since nobody says which of several like faces the source is named for.
         """
         identity = self.source.identity
-        return identity if self.main_frames[track] >= self.other_frames[track] else f"{identity}#{track}"
+        if self.main_frames[track] >= self.other_frames[track]:
+            return identity
+        return f"{identity}#{hashlib.sha256(self.source.path.encode()).hexdigest()[:8]}-{track}"
 
     @property
     def found_share(self) -> float:
@@ -128,6 +131,7 @@ class Pass:
         self.runs = Runs(rules.least_frames, rules.most_frames)
         self.tracker = Tracker(tools.detector, rules.most_faces, rules.min_face_px / 2)
         self.sound = Sound()
+        self.cut = False  # a shot has begun since the tracker last saw a picture
         self.looked_at = -HAND_EVERY  # frame of the last look for hands
 
     def run(self, path: Path, tick: Callable[[int], None] = lambda n: None) -> Extracted:
@@ -167,10 +171,12 @@ class Pass:
 
     def _see(self, picture: Picture, starts: bool, done: Extracted) -> Iterator[Span]:
         """Track the faces of a picture; yield the spans that are complete with it."""
+        self.cut = self.cut or starts
         if picture.still:
             done.still_frames += picture.count
             return self.runs.add(picture.first, picture.count, {})
-        faces = self.tracker.next(picture.frame_HW3, starts)
+        faces = self.tracker.next(picture.frame_HW3, self.cut)
+        self.cut = False
         done.frames_with_face += picture.count * bool(faces)
         count = picture.count if self.sound.frames is None else min(picture.count, self.sound.frames - picture.first)
         if not faces or count <= 0:
@@ -189,8 +195,7 @@ class Pass:
         seen = {}
         for at, (track, face) in enumerate(faces.items()):
             box_3 = np.array([*centres_F2[at], sides_F[at]])
-            run = self.runs.open.get(track)
-            patch = cut_out(picture.frame_HW3, box_3, run.seen_T[-1].patch.shrink if run else shrinking(box_3[2]))
+            patch = cut_out(picture.frame_HW3, box_3, self._shrink(track, picture.first, box_3))
             others = np.delete(sides_F, at)
             seen[track] = Seen(
                 face.landmarks_N3,
@@ -202,6 +207,12 @@ class Pass:
                 not len(others) or sides_F[at] ** 2 >= MAIN * others.max() ** 2,
             )
         return seen
+
+    def _shrink(self, track: int, first: int, box_3: np.ndarray) -> int:
+        """By how much a face's patch is reduced: alike through a run, and chosen anew where a part of it begins."""
+        run = self.runs.going_on(track, first, box_3)
+        settled = run is not None and len(run.seen_T) > self.runs.least
+        return run.seen_T[-1].patch.shrink if run is not None and settled else shrinking(box_3[2])
 
     def _hand(self, picture_HW3: np.ndarray, landmarks_N3: np.ndarray) -> float:
         assert self.tools.covers_mouth is not None

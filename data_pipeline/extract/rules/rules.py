@@ -30,8 +30,8 @@ class Rules:
     speech: SpeechRules = field(default_factory=SpeechRules)
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_seconds <= self.max_seconds:
-            raise ValueError("min_seconds must be above 0 and not above max_seconds")
+        if not 0 < self.min_seconds <= self.max_seconds < float("inf"):
+            raise ValueError("min_seconds must be above 0 and not above max_seconds, which must be a number")
         if self.min_face_px < 1 or self.most_faces < 1:
             raise ValueError("min_face_px and most_faces must be at least 1")
 
