@@ -1,4 +1,4 @@
-"""Where a face jumps as only a cut makes it: one rule for extraction and dubbing. And the runs between, for dubbing.
+"""Where a face jumps as only a cut makes it, for extraction and dubbing; the runs between, for dubbing.
 
 Shape suffixes: T frames, N landmarks, 2 = (x, y), 3 = (x, y, z) in px.
 """
