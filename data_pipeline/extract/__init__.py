@@ -1,1 +1,1 @@
-"""Videos to clips in shards: corpora, sources, one pass over each video, spans, rules. The crop: mytalk/face/crop.py."""
+"""Videos to clips in shards: corpora, sources, one pass over each video, spans, rules. Crop: mytalk/face/crop.py."""
