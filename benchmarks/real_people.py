@@ -1,7 +1,7 @@
 """The demo's chain on real people: opening correlation and lip distance of motion models on people they never saw.
 
 For each seed, a third of the people is drawn that stays unseen, the identity encoder and the motion model are trained
-with the settings of configs/demo, and `eval score` measures them on the unseen people, beside a model trained on drawn
+with the settings of configs/demo, and `eval motion` measures them on the unseen people, beside a model trained on drawn
 people alone, a ridge regression, another clip's speech, and a mouth that stands still. A person's clips are averaged
 over all seeds, then people: the intervals say what other people could have given. Stopped anywhere, the same command
 continues. Writes OUT/results.json.
@@ -151,8 +151,8 @@ def plan(args: argparse.Namespace, seed: int) -> tuple[list[Step], list[Scoring]
 
 
 def scoring_step(scoring: Scoring, shards: Path, run: Path, source_frames: int) -> Step:
-    """`eval score` of the motion model in a run folder."""
-    words = ("eval", "score", "--shards", str(shards), "--model", str(run / "model"), "--out", str(scoring.out))
+    """`eval motion` of the motion model in a run folder."""
+    words = ("eval", "motion", "--shards", str(shards), "--model", str(run / "model"), "--out", str(scoring.out))
     more = ("--seed", str(scoring.seed), "--source-frames", str(source_frames), "--force")
     weights = run / "model" / "model.safetensors"
     reads = (weights,) if scoring.model == DRAWN else ()  # the others follow from the steps before

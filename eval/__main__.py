@@ -5,7 +5,7 @@ import sys
 from mytalk import command
 
 COMMANDS = {
-    "score": ("eval.score", "landmarks generated for unseen people, against the truth and three baselines"),
+    "motion": ("eval.motion", "landmarks generated for unseen people, against the truth and three baselines"),
     "benchmark": (
         "eval.benchmark",
         "unseen people dubbed in their own videos; a report with pictures",

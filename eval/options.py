@@ -1,4 +1,4 @@
-"""What `score` and `benchmark` share on the command line: their options, and what they print at the end."""
+"""What `motion` and `benchmark` share on the command line: their options, and what they print at the end."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Kind:
 
 
 def landmarks(model: Path) -> Kind:
-    """The report of `score`: landmarks that a motion model generates."""
+    """The report of `motion`: landmarks that a motion model generates."""
     from eval.rows.landmarks import ROWS
 
     models = {"": MODELS["motion"]}

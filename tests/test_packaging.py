@@ -276,7 +276,7 @@ for name in sys.argv[2].split(","):
             "train.recipes.motion,train.loop,train.engine.deepspeed_engine,data_pipeline.sample.loader,data_pipeline.examples.motion,mytalk.networks.motion",
             id="training and the stream need no detector and no codec",
         ),
-        pytest.param("mediapipe,cv2,espeakng_loader", "eval.score", id="scoring needs no detector"),
+        pytest.param("mediapipe,cv2,espeakng_loader", "eval.motion", id="scoring landmarks needs no detector"),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2", "mytalk.dub.command", id="dub refuses a path before it loads anything"
         ),

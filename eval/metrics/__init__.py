@@ -12,7 +12,7 @@ from typing import Any
 from eval.metrics import detection, identity, lips, pixels, sync
 from eval.metrics.metric import Comparison, Metric
 
-LANDMARK_METRICS: dict[str, Metric] = lips.LANDMARK_METRICS  # of generated landmarks (`score`)
+LANDMARK_METRICS: dict[str, Metric] = lips.LANDMARK_METRICS  # of generated landmarks (`motion`)
 VIDEO_METRICS: dict[str, Metric] = {  # of dubbed videos (`benchmark`)
     **lips.METRICS,
     **sync.METRICS,

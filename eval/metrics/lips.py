@@ -108,7 +108,7 @@ def detected_lips(row: Comparison) -> LipPair:
 
 
 _IN_HEAD_FRAME = "each side first brought to the head's frame by its own rigid points (the truth's head and mean size)"
-LANDMARK_METRICS = {  # of `score`
+LANDMARK_METRICS = {  # of `motion`
     "lmd_px": Metric(
         lmd_px,
         f"distance between generated and true landmark, mean over the 40 lip points and the frames; {_IN_HEAD_FRAME}",

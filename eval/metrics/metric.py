@@ -31,7 +31,7 @@ class Miss(Exception):
 class Metric:
     """One number for one row of a clip: its function, and what a report's protocol says about it.
 
-    `compute` gets what is compared (a Comparison, or a LipPair in `score`) and may raise Miss. A changed definition
+    `compute` gets what is compared (a Comparison, or a LipPair in `motion`) and may raise Miss. A changed definition
     or unit is another protocol: folders scored before it do not resume.
     """
 

@@ -1,4 +1,4 @@
-"""The drawings of reports: intervals and mouth openings as SVG for the page, openings as a picture for `score`.
+"""The drawings of reports: intervals and mouth openings as SVG for the page, openings as a picture for `motion`.
 
 In SVG, colours come from the page's style sheet: an element of class `of-ROW` has the row's colour.
 """

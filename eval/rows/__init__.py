@@ -1,1 +1,1 @@
-"""The rows of a report, made for one clip: landmarks (`score`) or dubbed videos (`benchmark`), and then measured."""
+"""The rows of a report, made for one clip: landmarks (`motion`) or dubbed videos (`benchmark`), and then measured."""

@@ -1,4 +1,4 @@
-"""The rows of `score`: lower faces generated from speech, their baselines, and one clip scored with them.
+"""The rows of `motion`: lower faces generated from speech, their baselines, and one clip scored with them.
 
 Torch is loaded when a row is made: a finished report is shown without it.
 

@@ -197,14 +197,14 @@ def test_a_rank_is_the_process_that_is_signalled_and_survives_early_and_late_sig
 
 def test_scoring_is_ended_by_any_signal_and_is_sent_none_before_its_time(cluster):
     """It goes on where it stopped without having to be asked for a checkpoint."""
-    done = cluster.run(cluster.job(), ["eval", "score"])
+    done = cluster.run(cluster.job(), ["eval", "motion"])
     assert (done.returncode, done.stderr) == (0, "")
     ignored = int((cluster.record / "3.ignored").read_text().split()[1], 16)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         assert not ignored >> (number - 1) & 1, signal.Signals(number).name
-    text = slurm.script(cluster.job(), ["eval", "score"])
+    text = slurm.script(cluster.job(), ["eval", "motion"])
     assert "signal" not in options(text)
-    typed = ["--nodes", "1", "--gpus-per-node", "1", "--time", "00:03:00", "--", "eval", "score"]
+    typed = ["--nodes", "1", "--gpus-per-node", "1", "--time", "00:03:00", "--", "eval", "motion"]
     assert slurm.job_of(parsed(*typed)).time == "00:03:00", "no time is kept for a checkpoint"
 
 
@@ -327,7 +327,7 @@ def test_submitted_it_is_the_script_of_the_dry_run(cluster, command, tmp_path):
 
 
 def test_of_scoring_no_checkpoint_is_promised(cluster, command, tmp_path):
-    done, _ = submitting(cluster, command, tmp_path, "42", "", 0, ["--", "eval", "score"])
+    done, _ = submitting(cluster, command, tmp_path, "42", "", 0, ["--", "eval", "motion"])
     assert done.returncode == 0, done.stderr
     assert "writes a checkpoint" not in done.stdout
     assert "USR1" not in done.stdout

@@ -1,4 +1,4 @@
-"""The rows of `score`: no truth reaches the model, the frozen mouth, and clips that cannot be scored."""
+"""The rows of `motion`: no truth reaches the model, the frozen mouth, and clips that cannot be scored."""
 
 from __future__ import annotations
 

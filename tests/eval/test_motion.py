@@ -1,4 +1,4 @@
-"""`python -m eval score` as a whole: every miss counts, resuming, processes, refusals."""
+"""`python -m eval motion` as a whole: every miss counts, resuming, processes, refusals."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.helpers import talkers
 STEPS = "3"
 
 
-def score(shards: Path, model: Path, out: Path, *more: str) -> int:
+def motion(shards: Path, model: Path, out: Path, *more: str) -> int:
     """The command in this process; its exit code."""
-    argv = ["score", "--shards", str(shards), "--model", str(model), "--out", str(out), "--steps", STEPS, *more]
+    argv = ["motion", "--shards", str(shards), "--model", str(model), "--out", str(out), "--steps", STEPS, *more]
     return commands.main("python -m eval", "", COMMANDS, argv)
 
 
@@ -38,7 +38,7 @@ def score(shards: Path, model: Path, out: Path, *more: str) -> int:
 def scored(shards, model, tmp_path_factory) -> Path:
     """An uninterrupted scoring."""
     out = tmp_path_factory.mktemp("scored")
-    assert score(shards, model, out) == 0
+    assert motion(shards, model, out) == 0
     return out
 
 
@@ -117,7 +117,7 @@ def test_every_miss_is_counted_with_its_reason(model, tmp_path, capsys) -> None:
     bad = reader.read_landmarks(manifest, damaged)
     bad[3, 5] = np.nan
     talkers.overwrite(manifest, damaged, bad)
-    assert score(shards, model, tmp_path / "out") == 0
+    assert motion(shards, model, tmp_path / "out") == 0
     made = held(tmp_path / "out")
     reasons = {miss["key"]: miss["reason"] for miss in made["coverage"]["misses"]}
     # The still clip's person is seen in the damaged one.
@@ -133,7 +133,7 @@ def test_every_miss_is_counted_with_its_reason(model, tmp_path, capsys) -> None:
 
 def test_nothing_scored_is_an_error_in_one_line(model, tmp_path, capsys) -> None:
     shards = talkers.write(tmp_path / "shards", {"unseen": 2}, clips_each=1)
-    assert score(shards, model, tmp_path / "out") == 1
+    assert motion(shards, model, tmp_path / "out") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "no clip could be scored" in error
     assert not (tmp_path / "out" / check.NAME).exists()
@@ -149,7 +149,7 @@ def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model,
         return whole(manifest, settings, task, *models)
 
     monkeypatch.setattr(landmarks, "score", until_third)
-    assert score(shards, model, tmp_path) == commands.EXIT_INTERRUPTED
+    assert motion(shards, model, tmp_path) == commands.EXIT_INTERRUPTED
     part = tmp_path / "clips-0000.jsonl"
     part.write_bytes(part.read_bytes() + b'{"key": "torn by a ki')
 
@@ -158,7 +158,7 @@ def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model,
         return whole(manifest, settings, task, *models)
 
     monkeypatch.setattr(landmarks, "score", the_rest)
-    assert score(shards, model, tmp_path) == 0
+    assert motion(shards, model, tmp_path) == 0
     assert len(asked) == len(set(asked)) == 6, "each clip once"
     assert held(tmp_path) == held(scored)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -170,7 +170,7 @@ def test_a_stopped_scoring_continues_and_ends_as_if_never_stopped(shards, model,
 
 
 def test_the_people_that_ridge_is_fitted_on_are_not_scored_with_it(model, talker_shards, tmp_path, capsys) -> None:
-    assert score(talker_shards, model, tmp_path, "--split", "train", "--clips-per-person", "1") == 0
+    assert motion(talker_shards, model, tmp_path, "--split", "train", "--clips-per-person", "1") == 0
     assert "ridge" not in held(tmp_path)["methods"]
     assert "ridge: left out: it is fitted on the split train" in capsys.readouterr().out
 
@@ -182,17 +182,17 @@ def test_a_finished_scoring_ends_without_loading_torch(command, shards, model, s
         "assert 'torch' not in sys.modules; sys.exit(code)"
     )
     arguments = ["--shards", str(shards), "--model", str(model), "--out", str(scored), "--steps", STEPS]
-    done = command("-c", program, "score", *arguments)
+    done = command("-c", program, "motion", *arguments)
     assert done.returncode == 0, done.stderr
     assert "scored 3/3 people" in done.stdout
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes_report_what_one_does(command, shards, model, scored, tmp_path, launcher) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "eval", "score"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "eval", "motion"]
     if launcher == "accelerate":
         two = ["--multi_gpu", "--num_processes", "2", "--main_process_port", str(free_port())]
-        launch = ["-m", "accelerate.commands.launch", *two, "-m", "eval", "score"]
+        launch = ["-m", "accelerate.commands.launch", *two, "-m", "eval", "motion"]
     # As if another number of processes had begun it: the clip done by then is not done again.
     said, first = score_file.read(scored / score_file.WHOLE)
     assert said is not None
@@ -219,10 +219,10 @@ def test_another_model_in_the_same_folder_is_refused_until_forced(shards, model,
     save_model(state, load_model(model).config, tmp_path / "model")
     out = tmp_path / "out"
     check.write(out, held(scored))
-    assert score(shards, tmp_path / "model", out) == 1
+    assert motion(shards, tmp_path / "model", out) == 1
     assert "differ in digests.weights;" in capsys.readouterr().err
     assert held(out) == held(scored), "nothing is lost by asking"
-    assert score(shards, tmp_path / "model", out, "--force") == 0
+    assert motion(shards, tmp_path / "model", out, "--force") == 0
     assert held(out)["digests"]["weights"] != held(scored)["digests"]["weights"]
 
 
@@ -241,12 +241,12 @@ def test_what_an_earlier_version_wrote_is_one_line_and_force_replaces_it(
         path = tmp_path / score_file.WHOLE
         text = {"clips": '{}\n{"clip": "a", "lmd": 1}\n', "first line": '"of version 0"\n'}[earlier]
     path.write_text(text)
-    assert score(shards, model, tmp_path) == 1
+    assert motion(shards, model, tmp_path) == 1
     error = capsys.readouterr().err
     assert error.count(os.linesep) == 1
     assert "--force" in error
     assert path.read_text() == text
-    assert score(shards, model, tmp_path, "--force") == 0
+    assert motion(shards, model, tmp_path, "--force") == 0
     assert held(tmp_path) == held(scored)
 
 
@@ -261,18 +261,18 @@ def test_the_identity_encoder_inside_the_model_is_among_the_digests(shards, tmp_
     for _ in range(2):
         save_model(state, config, tmp_path / "model", IdentityEncoder(small))
         found.append(weights.digest(tmp_path / "model" / "identity"))
-        assert score(shards, tmp_path / "model", tmp_path / f"out{len(found)}") == 0
+        assert motion(shards, tmp_path / "model", tmp_path / f"out{len(found)}") == 0
         assert held(tmp_path / f"out{len(found)}")["digests"]["extractor_weights"] == found[-1]
     assert found[0] != found[1]
     capsys.readouterr()
-    assert score(shards, tmp_path / "model", tmp_path / "out1") == 1
+    assert motion(shards, tmp_path / "model", tmp_path / "out1") == 1
     assert "differ in digests.extractor_weights;" in capsys.readouterr().err
 
 
 def test_a_failed_gate_is_an_error_only_where_it_is_required(shards, model, scored, capsys) -> None:
-    assert score(shards, model, scored) == 0
+    assert motion(shards, model, scored) == 0
     assert "gate: FAIL: opening_correlation mytalk" in capsys.readouterr().out
-    assert score(shards, model, scored, "--require-gate") == 1
+    assert motion(shards, model, scored, "--require-gate") == 1
 
 
 @pytest.mark.parametrize("wrong", ["no model", "no weights", "unknown split", "empty split", "no shards", "no report"])
@@ -292,9 +292,9 @@ def test_what_a_user_can_get_wrong_is_one_line(wrong, shards, model, tmp_path, c
     elif wrong == "no report":
         out.mkdir()
         (out / check.NAME).write_text("{}")
-    assert score(shards, model, out, *more) == 1
+    assert motion(shards, model, out, *more) == 1
     error = capsys.readouterr().err
-    assert error.startswith("python -m eval score: error: ")
+    assert error.startswith("python -m eval motion: error: ")
     assert error.count(os.linesep) == 1
 
 
@@ -302,5 +302,5 @@ def test_weights_that_do_not_fit_are_one_line(shards, model, tmp_path, capsys) -
     state = load_model(model).state_dict()
     config = dataclasses.replace(load_model(model).config, width=32)
     save_model(state, config, tmp_path / "model")
-    assert score(shards, tmp_path / "model", tmp_path / "out") == 1
+    assert motion(shards, tmp_path / "model", tmp_path / "out") == 1
     assert "do not fit its config" in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""`python -m eval score`: how well landmarks generated for unseen people follow their speech.
+"""`python -m eval motion`: how well landmarks generated for unseen people follow their speech.
 
 Writes OUT/report.json (see eval/report/check.py), OUT/clips.jsonl with every clip's scores, and OUT/openings.png.
-The same command, typed again, continues; under `torchrun -m eval score ...` the processes share the clips.
+The same command, typed again, continues; under `torchrun -m eval motion ...` the processes share the clips.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PICTURE = "openings.png"
 
 def arguments() -> argparse.ArgumentParser:
     """The command's arguments."""
-    example = "python -m eval score --shards shards --model runs/motion/model --out runs/scores"
-    parser = command.parser("python -m eval score", __doc__, example)
+    example = "python -m eval motion --shards shards --model runs/motion/model --out runs/motion/scores"
+    parser = command.parser("python -m eval motion", __doc__, example)
     parser.add_argument("--model", type=Path, required=True, help="folder of a motion model")
     return options.add(parser)
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks),
         "digests": protocol.digests(manifest, settings, {"": ("motion", args.model)}),
     }
-    job = parallel.ScoringJob("score", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)
+    job = parallel.ScoringJob("motion", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None:
         report = _score_all(job, manifest, settings, args.model)
