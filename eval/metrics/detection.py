@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.metrics.metric import Comparison, Metric
+from eval.metrics.metric import NO_MOUTH, Comparison, Metric
 
 LEAST_DETECTED = 0.9  # of a row's frames; below it the clip is a miss
 
@@ -19,5 +19,6 @@ METRICS = {
         "all rows",
         "0 to 1",
         "higher",
+        mouth=NO_MOUTH,
     ),
 }

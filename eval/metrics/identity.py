@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.metrics.metric import Comparison, Metric
+from eval.metrics.metric import NO_MOUTH, Comparison, Metric
 
 if TYPE_CHECKING:
     import torch
@@ -42,5 +42,6 @@ METRICS = {
         "-1 to 1",
         "higher",
         needs="identity",
+        mouth=NO_MOUTH,
     ),
 }

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mytalk.networks.syncnet import SyncNet
 
 Value = TypeVar("Value")
+# Which mouth a metric compares a row with. A row that says something else has no true mouth.
+TRUE_MOUTH = "true"  # the clip's, which says what the row says: same audio only
+NO_MOUTH = "none"  # no mouth at all: any audio
+ORIGINAL_MOUTH = "original"  # that of the video which was dubbed, to see whether it shows through: other audio only
 
 
 class Miss(Exception):
@@ -40,10 +44,15 @@ class Metric:
     unit: str
     better: str  # lower, higher
     needs: str | None = None  # the evaluator model it is computed with, a field of Evaluators
+    mouth: str = TRUE_MOUTH  # which mouth it needs: TRUE_MOUTH, NO_MOUTH or ORIGINAL_MOUTH
 
     def stated(self) -> dict[str, str]:
         """The metric's entry in a protocol."""
-        return {"definition": self.definition, "unit": self.unit, "better": self.better}
+        return {"definition": self.definition, "unit": self.unit, "better": self.better, "mouth": self.mouth}
+
+    def applies(self, cross_audio: bool) -> bool:
+        """Whether it says anything of rows that say what the clip says, or (`cross_audio`) something else."""
+        return self.mouth == NO_MOUTH or self.mouth == (ORIGINAL_MOUTH if cross_audio else TRUE_MOUTH)
 
 
 @dataclass(frozen=True)

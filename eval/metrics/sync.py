@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eval.metrics.metric import Comparison, Metric, Miss
+from eval.metrics.metric import NO_MOUTH, Comparison, Metric, Miss
 
 if TYPE_CHECKING:
     from mytalk.networks.syncnet import SyncScore
@@ -32,6 +32,7 @@ METRICS = {
         "distance of unit embeddings",
         "higher",
         needs="syncnet",
+        mouth=NO_MOUTH,
     ),
     "sync_distance": Metric(
         lambda row: float(row.once(sync_score).distance),
@@ -39,6 +40,7 @@ METRICS = {
         "distance of unit embeddings",
         "lower",
         needs="syncnet",
+        mouth=NO_MOUTH,
     ),
     "sync_offset_frames": Metric(
         lambda row: float(abs(row.once(sync_score).offset_frames)),
@@ -46,5 +48,6 @@ METRICS = {
         "frames of 25 Hz",
         "lower",
         needs="syncnet",
+        mouth=NO_MOUTH,
     ),
 }
