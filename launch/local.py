@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.words import at_least, check_words
+from launch.follow.restart import Ended, Policy, keep_running, next_world_size
+from launch.words import at_least, check_words, global_batch, is_training, run_folder
 from mytalk import command
 from mytalk.command import ERROR_FILE, EXIT_DONE, EXIT_RUN_AGAIN, UserError
 from mytalk.machine import cores, free_port
@@ -61,6 +62,20 @@ def arguments() -> argparse.ArgumentParser:
         default=60.0,
         help="seconds that the others have to end once one has ended, and from TERM to KILL (60)",
     )
+    parser.add_argument(
+        "--restarts",
+        type=int,
+        metavar="N",
+        help="start a training again that ended with 75 or crashed, up to N times without getting further (default: "
+        "never)",
+    )
+    parser.add_argument(
+        "--min-processes",
+        type=int,
+        metavar="M",
+        help="with --restarts: go on without a process that was killed, at the next number of at least M that "
+        "divides global_batch",
+    )
     parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
     return parser
 
@@ -68,14 +83,36 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Start the processes; UserError for what cannot be started."""
     check_words(args.words)
-    at_least(1, processes=args.processes, threads=args.threads)
+    at_least(1, processes=args.processes, threads=args.threads, min_processes=args.min_processes)
+    at_least(0, restarts=args.restarts)
     if not args.grace_s >= 0:
         raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
-    return start(args.words, args.processes, args.threads, args.grace_s)
+    if args.restarts is None:
+        if args.min_processes is not None:
+            raise UserError("--min-processes needs --restarts N")
+        return start(args.words, args.processes, args.threads, args.grace_s)
+    if not is_training(args.words):
+        raise UserError("--restarts is for train; type an eval command again, it continues by itself")
+
+    def begin(size: int) -> Ended:
+        return start_once(args.words, size, args.threads, args.grace_s)
+
+    def fit(size: int, ended: Ended) -> int:
+        if args.min_processes is None or not ended.lost:
+            return size
+        return next_world_size(global_batch(args.words), size - ended.lost, args.min_processes)
+
+    policy = Policy(run_folder(args.words), args.restarts)
+    return keep_running("python -m launch local", policy, args.processes, begin, fit)
 
 
 def start(words: Sequence[str], processes: int, threads: int | None = None, grace_s: float = 60.0) -> int:
-    """Run `python -m WORDS` in `processes` processes and wait for them; the exit code of the whole.
+    """Run `python -m WORDS` in `processes` processes and wait for them; the exit code of the whole."""
+    return start_once(words, processes, threads, grace_s).code
+
+
+def start_once(words: Sequence[str], processes: int, threads: int | None = None, grace_s: float = 60.0) -> Ended:
+    """Run `python -m WORDS` in `processes` processes and wait for them; how the whole ended.
 
     It sets signal handlers of this process, and must be called before any thread is started.
     """
@@ -88,7 +125,7 @@ def start(words: Sequence[str], processes: int, threads: int | None = None, grac
             for environment in environments(processes, threads):
                 supervisor.add([sys.executable, "-m", *words], environment)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-            return supervisor.wait()
+            return supervisor.ended(supervisor.wait())
         finally:
             supervisor.kill()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
@@ -262,6 +299,15 @@ class Supervisor:
         if self.cause is not None:
             return exit_code(self.cause.code)
         return EXIT_DONE if all(rank.code == EXIT_DONE for rank in self.ranks) else EXIT_RUN_AGAIN
+
+    def ended(self, code: int) -> Ended:
+        """How the whole ended, after `wait`."""
+        killed = [rank for rank in self.failures if (rank.code or 0) < 0 and rank.code != -signal.SIGABRT]
+        if self.cause is None:
+            return Ended(code, told=bool(self.sent))
+        error = self.cause.error()
+        how = error.get("message", how_it_ended(self.cause.code))
+        return Ended(code, error.get("kind", ""), f"rank {self.cause.number}: {how}", bool(self.sent), len(killed))
 
     def kill(self) -> None:
         """KILL what is left, with the processes that it started."""

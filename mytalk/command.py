@@ -6,21 +6,26 @@ import argparse
 import contextlib
 import errno
 import io
+import json
 import os
 import re
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mytalk import atomic
 
 EXIT_DONE = 0
 EXIT_NOT_DONE = 1
 EXIT_USAGE = 2
+EXIT_CRASHED = 70  # EX_SOFTWARE: a bug, a device or another rank is gone; worth a few tries
 EXIT_RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command, typed again, continues
 EXIT_INTERRUPTED = 130
 
+EVENTS = "events.jsonl"  # in a run folder: its starts, ends and restarts, a line each
 ERROR_FILE = "MYTALK_ERROR_FILE"  # variable of the environment: where a rank that fails leaves why, for its launcher
 # gloo and NCCL name a lost rank in a RuntimeError's text alone; torch's own classes for it are in `kind_of`.
 LOST_PEER = re.compile(
@@ -182,6 +187,30 @@ def leave_error(kind: str, message: str, exit_code: int, error: BaseException | 
     report = {"kind": kind, "message": message, "traceback": text, "exit_code": exit_code}
     with contextlib.suppress(OSError):
         atomic.write_json(path, report)
+
+
+def note(run: str | os.PathLike, event: str, **facts: Any) -> None:
+    """Add a line to the run folder's EVENTS: what happened, and when (seconds since 1970).
+
+    Ends nothing where the folder is not there or its disk is full.
+    """
+    with contextlib.suppress(OSError):
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **facts}, allow_nan=False)
+        atomic.append(os.path.join(run, EVENTS), f"{line}\n".encode())
+
+
+def process() -> dict[str, Any]:
+    """Which process this is: host, pid, and when it began (ticks since the host's start; 0 where unknown)."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": began(os.getpid())}
+
+
+def began(pid: int) -> int:
+    """When a process of this host began, in ticks since the host's own start; 0 where there is none, or no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])  # proc(5): field 22, counted from the name on
+    except OSError:
+        return 0
 
 
 def end(code: int) -> NoReturn:

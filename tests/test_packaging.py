@@ -131,6 +131,7 @@ ROOMS = {
     "eval.metrics": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
     "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
+    "launch.follow": set[str](),
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},
     "train.recipes": {*ENGINE, "train.cli", "train.engine", "train.validation"},

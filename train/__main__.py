@@ -18,5 +18,5 @@ if __name__ == "__main__":
         code = command.main("python -m train", __doc__, COMMANDS, argv)
     except Exception:
         traceback.print_exc()
-        code = command.EXIT_NOT_DONE
+        code = command.EXIT_CRASHED
     command.end(code)

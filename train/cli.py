@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mytalk import command, settings
-from mytalk.command import EXIT_DONE
+from mytalk.command import EXIT_CRASHED, EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN
 from mytalk.machine import sole_user
 from train import loop
 from train.config import LoopConfig
-from train.engine.distributed import join, leave
+from train.engine.distributed import Ranks, join, leave
 from train.recipe import Recipe
 from train.run_folder import checkpoint, resume
 
@@ -53,9 +53,44 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
         with ranks.stop, sole_user(run, "train") if ranks.rank == 0 else contextlib.nullcontext():
             seen = {"shards_until": config.shards_until, "newest": str(checkpoint.newest(run))}
             resume.agree({**resume.fixed(recipe, config), **seen}, ranks)
-            code = loop.train(recipe, config, ranks)
+            with noted(run, config, ranks):
+                code = loop.train(recipe, config, ranks)
+                end_of_run(run, ranks, code)
     except BaseException:
         leave(failed=True)
         raise
     leave()
     return code
+
+
+@contextlib.contextmanager
+def noted(run: Path, config: LoopConfig, ranks: Ranks) -> Iterator[None]:
+    """Around training: rank 0 notes in the run folder that it starts, and the error that ends it.
+
+    A start without an end was killed, or is at work: process and host tell which.
+    """
+    if ranks.rank:
+        yield
+        return
+    newest = checkpoint.newest(run)
+    facts = {"step": checkpoint.step_of(newest) if newest else 0, "world_size": ranks.world_size}
+    command.note(run, "start", **facts, zero_stage=config.zero_stage, **command.process())
+    try:
+        yield
+    except BaseException as error:
+        again = isinstance(error, command.RunAgain)
+        code = EXIT_RUN_AGAIN if again else EXIT_NOT_DONE if expected(error) else EXIT_CRASHED
+        command.note(run, "end", code=code, kind=command.kind_of(error), reason=command.one_line(error))
+        raise
+
+
+def expected(error: BaseException) -> bool:
+    """Whether an error is shown in one line."""
+    return isinstance(error, (command.UserError, OSError, ImportError))
+
+
+def end_of_run(run: Path, ranks: Ranks, code: int) -> None:
+    """Rank 0 notes in the run folder that training has ended, and why."""
+    if ranks.rank == 0:
+        reason = "done" if code == EXIT_DONE else f"stopped by {ranks.stop.received or 'a signal to another rank'}"
+        command.note(run, "end", code=code, kind="done" if code == EXIT_DONE else "signal", reason=reason)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from mytalk import atomic
-from mytalk.command import EXIT_NOT_DONE, EXIT_RUN_AGAIN, leave_error
+from mytalk.command import EXIT_NOT_DONE, EXIT_RUN_AGAIN, leave_error, note
 from train.run_folder import checkpoint
 
 BACKSTOP_S = 30.0  # past the limit, if even this thread cannot run (a call that holds the interpreter): from C
@@ -104,6 +104,8 @@ class Watchdog:
         then = "the same command continues" if got_on else "it had written no checkpoint since it began"
         message = f"no progress for {self.limit_s:g} s ({'; '.join(stands)}); the stacks are in {self.folder}; {then}"
         leave_error("machine", message, code)
+        if self.rank == 0:
+            note(self.run, "end", code=code, kind="hung", reason=message)
         print(f"{self.program}: error: {message}", file=sys.stderr, flush=True)
         if self.last_words:
             Path(self.last_words.name).unlink(missing_ok=True)
