@@ -10,6 +10,10 @@ COMMANDS = {
         "eval.benchmark",
         "unseen people dubbed in their own videos; a report with pictures",
     ),
+    "cheats": (
+        "eval.cheats.command",
+        "real clips made into cheats: which measure catches which, and which sees nothing",
+    ),
 }
 
 if __name__ == "__main__":

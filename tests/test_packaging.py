@@ -132,6 +132,9 @@ ROOMS = {
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
     "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
     "launch.follow": set[str](),
+    "eval.cheats": {
+        *("eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
+    },
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},
     "train.recipes": {*ENGINE, "train.cli", "train.engine", "train.validation"},

@@ -1,0 +1,1 @@
+"""The honesty table: real clips turned into cheats without any trained generator, and which measure catches which."""
