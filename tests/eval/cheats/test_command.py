@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
 from eval.__main__ import COMMANDS
-from eval.cheats import command
+from eval.cheats import command, mouth
 from mytalk import command as commands
+from tests.helpers.coded_films import GREY, PER_PX
+
+
+def recoded(frames_THW3: np.ndarray, landmarks_TN3: np.ndarray, wanted_T: np.ndarray) -> np.ndarray:
+    """A warp of coded films: the disc says the wanted opening."""
+    made = frames_THW3.copy()
+    made[:, 100:220, 60:200] = (GREY + PER_PX * wanted_T).round().clip(0, 255)[:, None, None, None]
+    return made
 
 
 def typed(shards, out, *more: str) -> int:
@@ -18,11 +28,19 @@ def test_cheats_of_coded_films_are_caught_and_the_same_command_continues(
     films, tmp_path, stand_ins, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(command, "SOURCE_FRAMES", 10)
+    monkeypatch.setattr(mouth, "reopened", recoded)
     assert typed(films, tmp_path) == 0
     made = json.loads((tmp_path / command.NAME).read_text())
     assert made["coverage"]["people"] == {"scored": 3, "total": 3}
     cheats = made["table"]["cheats"]
-    for name in ("late_4", "static_picture", "copied_mouth_swapped", "copied_mouth_silent"):
+    for name in (
+        "late_4",
+        "opened_x1.5",
+        "still_mouth",
+        "static_picture",
+        "copied_mouth_swapped",
+        "copied_mouth_silent",
+    ):
         assert cheats[name]["caught"] is True, name
     assert cheats["swapped_person"]["caught"] is None, "no judge of identity was named"
     means = made["table"]["means"]
