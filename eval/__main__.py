@@ -6,6 +6,7 @@ from mytalk import command
 
 COMMANDS = {
     "motion": ("eval.motion", "landmarks generated for unseen people, against the truth and three baselines"),
+    "score": ("eval.score", "videos of any method against the real ones"),
     "benchmark": (
         "eval.benchmark",
         "unseen people dubbed in their own videos; a report with pictures",

@@ -41,12 +41,19 @@ def settings(args: argparse.Namespace) -> Settings:
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:
+    """As `show`; the exit code of a failed gate, where it is required."""
+    show(report, args.out, *files)
+    passed = not args.require_gate or report.get("gate", {}).get("passed", False)
+    return EXIT_DONE if passed else EXIT_NOT_DONE
+
+
+def show(report: dict[str, Any], out: Path, *files: str) -> int:
     """Print the report's table, its verdicts and its files (one process does); the exit code."""
     if os.environ.get("RANK", "0") == "0":
         print(text.in_words(report))
         for name in files:
-            print(args.out / name)
-    return EXIT_NOT_DONE if args.require_gate and not report["gate"]["passed"] else EXIT_DONE
+            print(out / name)
+    return EXIT_DONE
 
 
 def _count(text: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from eval import score_file
 from eval.report import check
+from eval.rows import saved
 from eval.score_file import ClipScore
-from eval.tasks import ScoringTask
+from eval.tasks import Task
 from mytalk import atomic, faults
 from mytalk.command import RunAgain, UserError, one_line
 from mytalk.machine import cores, joining, sole_user
@@ -40,14 +41,14 @@ class ScoringJob:
 
     name: str
     out: Path
-    tasks: list[ScoringTask]
+    tasks: Sequence[Task]
     provenance: dict[str, Any]
     other_files: tuple[str, ...] = ()  # names in `out` that are removed when other scores are replaced
     videos: str | None = None  # folder in `out` of videos by key: those of replaced scores are removed
     force: bool = False  # replace what `out` holds of other weights, settings or versions
 
 
-Scorer = Callable[[ScoringTask], ClipScore]
+Scorer = Callable[[Any], ClipScore]
 
 
 def other_scores(job: ScoringJob) -> list[Path]:
@@ -163,7 +164,7 @@ def _run(
     _wait(state)
 
 
-def attempt(score: Scorer, task: ScoringTask, out: Path) -> ClipScore:
+def attempt(score: Scorer, task: Task, out: Path) -> ClipScore:
     """The score of a clip, or why it has none, whatever is raised about it.
 
     Raises errors of the machine and of the folder `out`: OSError, ImportError.
@@ -184,7 +185,7 @@ def attempt(score: Scorer, task: ScoringTask, out: Path) -> ClipScore:
         return _miss(task, MEMORY if memory else ERROR, faults.logged(out, task.key, error))
 
 
-def _miss(task: ScoringTask, reason: str, message: str) -> ClipScore:
+def _miss(task: Task, reason: str, message: str) -> ClipScore:
     return ClipScore(task.key, task.person, reason=reason, message=message)
 
 
@@ -221,7 +222,7 @@ def clear(job: ScoringJob, replaced: list[Path], done: set[str]) -> None:
     atomic.sweep(job.out)
     if job.videos:
         for key in _keys(replaced) - done:
-            for name in (key, f"{atomic.TEMPORARY}{key}"):
+            for name in (saved.name_of(key), f"{atomic.TEMPORARY}{saved.name_of(key)}"):
                 shutil.rmtree(job.out / job.videos / name, ignore_errors=True)
     for path in replaced:
         path.unlink()
@@ -230,13 +231,13 @@ def clear(job: ScoringJob, replaced: list[Path], done: set[str]) -> None:
 
 
 def _keys(paths: list[Path]) -> set[str]:
-    """Keys of the clips in files of scores, those that can be read and that name one folder."""
+    """Keys of the clips in files of scores, those that can be read."""
     keys = set()
     for path in paths:
         if path.name != check.NAME:
             with contextlib.suppress(UserError):
                 keys |= {score.key for score in score_file.read(path)[1]}
-    return {key for key in keys if key not in ("", ".", "..") and Path(key).name == key}
+    return keys
 
 
 def _finished(out: Path, replaced: list[Path]) -> dict[str, ClipScore]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
 from eval.metrics.metric import Metric
 from eval.rows import ridge
-from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
+from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, Task
 from mytalk import intervals
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.face.detector import DEFAULT, module_of
-from mytalk.face.landmarks import FRAME_HZ
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ
 
 SHOWN_TO_MODEL = (
     "upper-face landmarks and head pose of the scored clip with its lower face erased, and another clip of the same "
@@ -37,6 +37,7 @@ MODELS = {
     "syncnet": "judge of sync, trained on landmarks and speech of the training people (python -m train syncnet)",
     "identity": "judge of identity, trained on landmarks of the training people (python -m train identity)",
 }
+TRUE_SPEECH, SAID_SPEECH = "the clip's true speech in every row", "the speech that each row says"
 SAME_NETWORK = "; the encoder is the same network that conditioned the motion model, so no independent judge"
 
 
@@ -85,6 +86,52 @@ def videos(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
     return Kind("dubbed video, same audio", ROWS, metrics, facts)
 
 
+def given(method: str, cross_audio: bool, by_csv: bool, digests: dict[str, str], detector: str = DEFAULT) -> Kind:
+    """The report of `score`: videos of a method against real ones, with the judges of these digests.
+
+    Raises ModuleNotFoundError without the detector's package.
+    """
+    from eval.rows import given, pairs
+
+    audio = "cross audio" if cross_audio else "same audio"
+    detector_module = module_of(detector)
+    metrics = {name: metric for name, metric in VIDEO_METRICS.items() if metric.applies(cross_audio)}
+    if cross_audio:
+        for name, metric in metrics.items():
+            metrics[name] = replace(metric, definition=metric.definition.replace(TRUE_SPEECH, SAID_SPEECH))
+    facts: dict[str, Any] = {
+        "inputs": ["predictions", "real_videos", "pairs"],
+        "models": {name: MODELS[name] for name in ("syncnet", "identity") if f"{name}_weights" in digests},
+        "pairing": "a CSV" if by_csv else pairs.BY_NAME,
+        "person": pairs.PERSON,
+        "truth": "none of the mouth" if cross_audio else "landmarks detected in the real video, and its pictures",
+        "source": "the real video itself",
+        "detector": f"{detector_module.NAME}; {detector} {detector_module.version()}; on the decoded mp4 of every row",
+        "encoder": "every row is an mp4 of mytalk.media.write_video (H.264 and AAC), read again",
+        **given.RULES,
+    }
+    rows = {
+        given.REAL: "the real video's crop, through the same codec: what codec and detector cost",
+        method: "the given video in the real one's crop, through the same codec",
+    }
+    return Kind(f"given video, {audio}", rows, metrics, facts)
+
+
+def given_block(kind: Kind, pairs: Sequence[Task]) -> dict[str, Any]:
+    """The report's `protocol` of given videos."""
+    return {
+        "name": kind.name,
+        "people": len({pair.person for pair in pairs}),
+        "clips": len(pairs),
+        "crop_px": [CROP_PX],
+        "fps": FRAME_HZ,
+        **kind.facts,
+        "aggregation": intervals.METHOD,
+        "methods": kind.rows,
+        "metrics": {name: metric.stated() for name, metric in kind.metrics.items()},
+    }
+
+
 def conditioned(model: Path) -> bool:
     """Whether a motion model's folder holds the identity encoder that conditions it."""
     return (model / IDENTITY_ENCODER).is_dir()
@@ -120,7 +167,18 @@ def _without_others(manifest: Manifest, settings: Settings, tasks: list[ScoringT
 
 def digests(manifest: Manifest, settings: Settings, models: dict[str, tuple[str, Path]]) -> dict[str, str]:
     """The report's `digests`, SHA-256 each: manifest table, list of shards, what the ridge regression is fitted on,
-    every model's config and weights.
+    and `model_digests`."""
+    digest_by_name = {
+        "manifest": manifest.digest,
+        "shards": hashlib.sha256(json.dumps(manifest.header["shards"], sort_keys=True).encode()).hexdigest(),
+    }
+    if ridge.left_out(manifest, settings) is None:
+        digest_by_name[ridge.NAME] = ridge.digest(manifest)
+    return digest_by_name | model_digests(models)
+
+
+def model_digests(models: dict[str, tuple[str, Path]]) -> dict[str, str]:
+    """SHA-256 of every model's config and weights.
 
     `models` maps a prefix of the digests' names to (kind of model, its folder). The identity encoder inside a motion
     model is a model of its own. Raises UserError where a folder holds no model.
@@ -129,12 +187,7 @@ def digests(manifest: Manifest, settings: Settings, models: dict[str, tuple[str,
     for prefix, (kind, folder) in list(models.items()):
         if kind == "motion" and conditioned(folder):
             models[f"{prefix}extractor_"] = ("identity", folder / IDENTITY_ENCODER)
-    digest_by_name = {
-        "manifest": manifest.digest,
-        "shards": hashlib.sha256(json.dumps(manifest.header["shards"], sort_keys=True).encode()).hexdigest(),
-    }
-    if ridge.left_out(manifest, settings) is None:
-        digest_by_name[ridge.NAME] = ridge.digest(manifest)
+    digest_by_name = {}
     for prefix, (kind, folder) in models.items():
         for part, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():

@@ -31,6 +31,7 @@ class ClipScore:
     openings_px: dict[str, list[float]] = field(default_factory=dict)  # curves of the pictured clips
     reason: str | None = None
     message: str | None = None
+    notes: list[str] = field(default_factory=list)  # rules that it was scored by, and other clips were not
 
 
 def files(folder: Path) -> list[Path]:
@@ -45,7 +46,7 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[ClipScore]]:
     """
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is nothing, or torn
     try:
-        entries = [json.loads(line) for line in lines]
+        entries = [json.loads(line, parse_constant=_no_number) for line in lines]
         if entries and not all(isinstance(block, dict) for block in (entries[0], *entries[0].values())):
             raise TypeError
         return (entries[0] if entries else None), [ClipScore(**entry) for entry in entries[1:]]
@@ -77,6 +78,10 @@ def append_to(folder: Path, rank: int, provenance: dict[str, Any]) -> Iterator[C
 
         append(json.dumps(provenance, allow_nan=False))
         yield lambda score: append(_line(score))
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _line(score: ClipScore) -> str:

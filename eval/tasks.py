@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,16 @@ from data_pipeline.shards.manifest import Manifest
 MIN_SCORED_FRAMES = 25  # 1 s: a person's only clip must have this much left after its source window
 PICTURED_PEOPLE = 4
 SOURCE, SPEECH, NOISE, CHOICE = "source", "speech", "noise", "choice"
+
+
+class Task(Protocol):
+    """One clip to score, of whatever kind: the key of its score, and the person who is counted."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def person(self) -> str: ...
 
 
 @dataclass(frozen=True)

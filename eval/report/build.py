@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from eval.report import check, verdicts
 from eval.score_file import ClipScore
-from eval.tasks import ScoringTask
+from eval.tasks import Task
 from mytalk import intervals
 from mytalk.command import UserError
 
 
 def build(
     provenance: dict[str, Any],
-    tasks: list[ScoringTask],
+    tasks: Sequence[Task],
     scores: dict[str, ClipScore],
     environment: dict[str, str],
     refused: dict[str, str] | None = None,
@@ -39,11 +41,12 @@ def build(
         }
         for name in provenance["protocol"]["methods"]
     }
-    ordering = verdicts.ordering(methods)
+    gate, ordering = verdicts.gate(methods), verdicts.ordering(methods)
+    notes = Counter(note for score in scored for note in score.notes)
     return {
         "format": check.FORMAT,
         "methods": methods,
-        "gate": verdicts.gate(methods),
+        **({"gate": gate} if gate else {}),
         **({"ordering": ordering} if ordering else {}),
         **(_ridge(scored, total, ridge_facts) if verdicts.RIDGE in methods else {}),
         **({"refused": refused} if refused else {}),
@@ -51,6 +54,7 @@ def build(
             "people": {"scored": len({score.person for score in scored}), "total": total},
             "clips": {"scored": len(scored), "total": len(tasks)},
             "misses": [{"key": s.key, "person": s.person, "reason": s.reason, "message": s.message} for s in misses],
+            **({"notes": dict(sorted(notes.items()))} if notes else {}),
         },
         **provenance,
         "environment": environment,

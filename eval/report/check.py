@@ -2,8 +2,9 @@
 
     methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
     refused = {<metric>: reason}: metrics omitted: model missing, or at chance (absent where there are none)
-    coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}]}
-    gate = {rule, above: {<baseline>: true or false}, passed}
+    coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}],
+        notes: {<note>: clips}} (notes: of scored clips by which rule; absent where there are none)
+    gate = {rule, above: {<baseline>: true or false}, passed} (absent where one of its rows is)
     ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
         confidence (absent where that was not measured)
     ridge = {<fact>: value} of the ridge regression behind the row of that name; against_ridge = {rule, metrics:
@@ -25,6 +26,7 @@ from mytalk import atomic
 from mytalk.command import UserError
 
 FORMAT = 1
+INPUTS = ("manifest", "shards")  # what is scored, where the protocol names nothing else
 NAME = "report.json"
 SCORE_KEYS = {"mean", "ci95", "n", "total", "clips"}
 
@@ -63,7 +65,7 @@ def check(report: dict[str, Any]) -> None:
     _require(report.get("format") == FORMAT, f"format is not {FORMAT}")
     for name in ("methods", "coverage", "protocol", "digests"):
         _require(bool(report.get(name)), f"'{name}' is missing")
-    _check_digests(report["digests"], report["protocol"].get("models", {"": ""}), verdicts.RIDGE in report["methods"])
+    _check_digests(report["digests"], report["protocol"], verdicts.RIDGE in report["methods"])
     _check_coverage(report["coverage"])
     _check_refused(report)
     for method, scores in report["methods"].items():
@@ -77,10 +79,11 @@ def check(report: dict[str, Any]) -> None:
     _require(report.get("ordering") == verdicts.ordering(report["methods"]), "ordering is not what the scores give")
 
 
-def _check_digests(digests: dict[str, str], models: dict[str, Any], ridge: bool) -> None:
-    """`models`: the names before a digest's, as the protocol lists them; a lone model has none."""
+def _check_digests(digests: dict[str, str], protocol: dict[str, Any], ridge: bool) -> None:
+    """The protocol lists its inputs, and its models: the names before a digest's; a lone model has none."""
+    models = protocol.get("models", {"": ""})
     names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
-    required = {"manifest", "shards", *names, *([verdicts.RIDGE] if ridge else [])}
+    required = {*protocol.get("inputs", INPUTS), *names, *([verdicts.RIDGE] if ridge else [])}
     _require(required <= set(digests), f"digests of {', '.join(sorted(required - set(digests)))}")
     unknown = sorted(set(digests) - required)
     _require(not unknown, f"digests of {', '.join(unknown)}, which the protocol does not name")

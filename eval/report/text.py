@@ -18,12 +18,14 @@ def in_words(report: dict[str, Any]) -> str:
         lines.append([name, *(_cell(scores[metric]) for scores in methods.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
-    text += [coverage(report["coverage"]), verdicts.gate_in_words(methods)]
+    text.append(coverage(report["coverage"]))
+    if "gate" in report:
+        text.append(verdicts.gate_in_words(methods))
     if "ordering" in report:
         text.append(verdicts.ordering_in_words(methods))
     if "against_ridge" in report:
         text.append(verdicts.ridge_in_words(report["against_ridge"]))
-    else:
+    elif "ridge_left_out" in report["protocol"]:
         text.append(f"ridge: left out: {report['protocol'].get('ridge_left_out')}")
     return "\n".join([*text, *(f"refused: {', '.join(names)}: {why}" for why, names in refused(report).items())])
 
@@ -46,6 +48,8 @@ def coverage(coverage: dict[str, Any]) -> str:
     reasons = [miss["reason"] for miss in coverage["misses"]]
     if reasons:
         text += "; missed: " + ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+    if coverage.get("notes"):
+        text += "; of the scored: " + ", ".join(f"{count} {note}" for note, count in coverage["notes"].items())
     return text
 
 

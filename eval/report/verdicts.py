@@ -34,15 +34,22 @@ RIDGE_RULE = (
 PAIR_WORDS = {"above": "above", "below": "BELOW", "overlaps": "overlap", "no_interval": "no interval"}
 
 
-def gate(methods: dict[str, Any]) -> dict[str, Any]:
-    """The gate's block of a report, computed from its `methods`. Without an interval nothing is apart."""
+def gate(methods: dict[str, Any]) -> dict[str, Any] | None:
+    """The gate's block of a report, computed from its `methods`; None where one of its rows is missing.
+
+    Without an interval nothing is apart.
+    """
+    if any(GATE_METRIC not in methods.get(name, {}) for name in (MODEL, *BASELINES)):
+        return None
     above = {name: _apart(methods, GATE_METRIC, MODEL, name) == "above" for name in BASELINES}
     return {"rule": GATE_RULE, "above": above, "passed": all(above.values())}
 
 
 def gate_in_words(methods: dict[str, Any]) -> str:
     """One line: PASS or FAIL, and the numbers it rests on."""
-    verdict = "PASS" if gate(methods)["passed"] else "FAIL"
+    block = gate(methods)
+    assert block is not None, "asked only where its rows were scored"
+    verdict = "PASS" if block["passed"] else "FAIL"
     rows = [f"{name} {shown(methods[name][GATE_METRIC])}" for name in (MODEL, *BASELINES)]
     line = f"gate: {verdict}: {GATE_METRIC} {rows[0]} against {' and '.join(rows[1:])}; intervals must lie apart"
     if methods[MODEL][GATE_METRIC]["ci95"] is None:

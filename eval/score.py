@@ -1,0 +1,108 @@
+"""`python -m eval score`: videos that any method wrote, against the real ones.
+
+PRED holds the method's videos, REAL the real ones, one for each, of the same name (or as a CSV says). In the protocol
+same-audio the method says what the real video says; in cross-audio it says something else in the picture of the real
+video, so there is no true mouth, and only the metrics that need none are computed. Both videos are brought to one crop,
+written by one encoder, and their landmarks detected in what was written; the real video is a row of its own. A pair
+that cannot be scored is counted, with its reason. Writes OUT/report.json, OUT/clips.jsonl with every clip's scores, and
+the videos of some clips in OUT/videos. The same command, typed again, continues; under `torchrun -m eval score ...` the
+processes share the clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from eval import options, parallel, protocol
+from eval.metrics import evaluators
+from eval.report import build, check
+from eval.rows import pairs, saved
+from eval.score_file import ClipScore
+from mytalk import command
+from mytalk.command import UserError
+from mytalk.face import detector
+
+JUDGES = ("syncnet", "identity")  # an option each: the folder of a model
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TAKEN = ("ground_truth", "truth", "source")  # rows and files of other meaning
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    example = (
+        "python -m eval score --pred their/videos --real test/videos --out runs/theirs --syncnet runs/syncnet/model"
+    )
+    parser = command.parser("python -m eval score", __doc__, example)
+    parser.add_argument("--pred", type=Path, required=True, help="folder of the method's videos")
+    parser.add_argument("--real", type=Path, required=True, help="folder of the real videos: PERSON/*, or one a person")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--pairs", type=Path, help="CSV with columns pred, real and, where wanted, person, speech")
+    parser.add_argument(
+        "--protocol", choices=("same-audio", "cross-audio"), default="same-audio", help="(default: %(default)s)"
+    )
+    parser.add_argument("--name", help="the method's name in the report (default: the name of PRED)")
+    parser.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
+    parser.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
+    parser.add_argument("--force", action="store_true", help="replace what OUT holds of other videos or settings")
+    detector.add_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, unless it is done; print the table."""
+    method = named(args.name, args.pred)
+    for folder in (args.pred, args.real):
+        if folder.resolve() in (args.out.resolve(), *args.out.resolve().parents):
+            raise UserError(f"{args.out} lies in {folder}, whose videos are scored; name another folder with --out")
+    tasks = pairs.by_csv(args.pairs, args.pred, args.real) if args.pairs else pairs.by_name(args.pred, args.real)
+    folders = {name: folder for name in JUDGES if (folder := getattr(args, name)) is not None}
+    digests = pairs.digests(tasks) | protocol.model_digests({f"{name}_": (name, folders[name]) for name in folders})
+    given = protocol.given(method, args.protocol == "cross-audio", bool(args.pairs), digests, args.detector)
+    provenance = {"protocol": protocol.given_block(given, tasks), "digests": digests}
+    job = parallel.ScoringJob("score", args.out, tasks, provenance, videos=saved.VIDEOS, force=args.force)
+    report = None if parallel.other_scores(job) else check.read(args.out)
+    if report is None:
+        report = _score_all(job, method, args.protocol == "cross-audio", folders, args.detector)
+    return options.show(report, args.out, check.NAME)
+
+
+def named(name: str | None, folder: Path) -> str:
+    """The method's name: as given, or made of its folder's. Raises UserError for one that is no name."""
+    if name is None:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "method"
+        return f"{name}-videos" if name in TAKEN else name
+    if not NAME.fullmatch(name) or name in TAKEN:
+        raise UserError(
+            f"--name {name}: a name is of letters, digits, '-', '_' and '.', and none of {', '.join(TAKEN)}"
+        )
+    return name
+
+
+def _score_all(
+    job: parallel.ScoringJob, method: str, cross_audio: bool, folders: dict[str, Path], detector_name: str
+) -> dict[str, Any]:
+    refused = {
+        name: reason
+        for name, reason in evaluators.refused(folders).items()
+        if name in job.provenance["protocol"]["metrics"]
+    }
+
+    def scorer(device) -> parallel.Scorer:
+        from eval.rows import given
+
+        loaded = evaluators.load(folders, evaluators.refused(folders), device)
+        bench = given.Bench(job.out, method, cross_audio, loaded, detector.load(detector_name))
+        return lambda pair: given.score(bench, pair)
+
+    def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
+        environment["date"] = datetime.now(timezone.utc).date().isoformat()
+        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment, refused))
+
+    parallel.run(job, scorer, finish)
+    report = check.read(job.out)
+    assert report is not None, "the first process wrote it"
+    return report
