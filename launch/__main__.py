@@ -9,6 +9,8 @@ COMMANDS = {
     "demo": ("launch.demo", "the pipeline on people that are drawn first"),
     "local": ("launch.local", "a command in several processes on this machine, usually one for each GPU"),
     "slurm": ("launch.slurm", "a command on several machines of a Slurm cluster: the script, submitted or printed"),
+    "ssh": ("launch.hosts.ssh", "a command on several machines that ssh reaches: checked, started, watched, shrunk"),
+    "node": ("launch.hosts.node", "the ranks of one host of several, as the environment describes it"),
     "status": ("launch.follow.status", "where a training stands: step, rate, time left, restarts and their reasons"),
     "runs": ("launch.follow.listing", "the trainings below a folder, a row each"),
 }

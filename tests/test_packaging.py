@@ -135,6 +135,8 @@ ROOMS = {
     "eval.cheats": {
         *("eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
     },
+    "launch.clusters": {"launch.follow", "launch.words"},
+    "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},
     "train.recipes": {*ENGINE, "train.cli", "train.engine", "train.validation"},
