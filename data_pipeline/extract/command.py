@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline import pool
-from data_pipeline.extract import hearing, process, shots, transnet
+from data_pipeline.extract import hearing, process, transnet
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.listing import names, sources, walk
@@ -31,6 +31,7 @@ from mytalk import atomic, command, config, faults, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.machine import cores, sole_user
+from mytalk.media import cuts
 from mytalk.progress import Progress
 from mytalk.speech.activity import EnergyRule
 
@@ -358,7 +359,7 @@ def _pin_protocol(out: Path, detector_name: str, shots_name: str, rules: Rules) 
         "video_codec": {"name": "libx264", **media.CLIP_CODEC},
         "media_version": media.VERSION,
         "speech": hearing.described(),
-        "shots": transnet.described() if shots_name == process.TRANSNET else shots.described(),
+        "shots": transnet.described() if shots_name == process.TRANSNET else cuts.described(),
         "rules": config.to_dict(rules),
     }
     path = out / PROTOCOL

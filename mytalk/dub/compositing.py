@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,28 +25,39 @@ if TYPE_CHECKING:
 BATCH_FRAMES = 16
 
 
-def dubbed_frames(
-    faces: FirstPass,
-    landmarks: list[np.ndarray],
-    regions: list[np.ndarray],
-    painter: Painter,
-    on_frame: Callable[[], None],
-) -> Iterator[np.ndarray]:
+@dataclass(frozen=True)
+class Layer:
+    """What is painted over a video of one person: spans in order, and their landmarks (F, N, 3) and regions (F, V, 2).
+
+    No frame is in two of its spans.
+    """
+
+    spans: list[FaceSpan]
+    landmarks: list[np.ndarray]
+    regions: list[np.ndarray]
+    painter: Painter
+
+
+def dubbed_frames(faces: FirstPass, layers: list[Layer], on_frame: Callable[[], None]) -> Iterator[np.ndarray]:
     """Every frame of the video in order: the frames of spans painted, the others unchanged.
 
-    `landmarks` (F, N, 3) and `regions` (F, V, 2) have an array for each span. Raises MediaError and OSError.
+    Each layer is painted over those before it. Raises MediaError and OSError.
     """
     frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
-    position = 0
-    for span, new_FN3, regions_FV2 in zip(faces.spans, landmarks, regions, strict=True):
-        between = itertools.islice(frames, span.start - position)
-        for frame in itertools.chain(between, _painted(frames, span, new_FN3, regions_FV2, painter)):
-            yield frame
-            on_frame()
-        position = span.stop
+    for layer in layers:
+        frames = _with_layer(frames, layer)
     for frame in frames:
         yield frame
         on_frame()
+
+
+def _with_layer(frames: Iterator[np.ndarray], layer: Layer) -> Iterator[np.ndarray]:
+    position = 0
+    for span, new_FN3, regions_FV2 in zip(layer.spans, layer.landmarks, layer.regions, strict=True):
+        yield from itertools.islice(frames, span.start - position)
+        yield from _painted(frames, span, new_FN3, regions_FV2, layer.painter)
+        position = span.stop
+    yield from frames
 
 
 def _painted(

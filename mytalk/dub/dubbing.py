@@ -9,20 +9,23 @@ S audio samples, 3 = (x, y, z) in px of the span's crop, 2 = (x, y) in the head'
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mytalk import atomic, media
+from mytalk import media
 from mytalk.command import UserError
-from mytalk.dub.first_pass import FirstPass, find_face_spans, frame_rate
+from mytalk.dub import contact_sheet
+from mytalk.dub.checks import as_user_errors, check
+from mytalk.dub.faces import Choice, Face, chosen_of, joined
+from mytalk.dub.first_pass import FirstPass, follow_faces, frame_rate, of_face
 from mytalk.dub.person import PersonReference, person_reference
 from mytalk.dub.retiming import at_25_hz, at_source_rate, cut_or_pad, frames_at_25_hz, speech_of_span
+from mytalk.dub.tracks import Followed
 from mytalk.face.landmarks import SAMPLE_HZ, without_mouth
 from mytalk.progress import Progress
 
@@ -33,11 +36,8 @@ if TYPE_CHECKING:
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 MARK = {"comment": f"The speech and the mouth movement in this video are synthetic, made with MyTalk. {SOURCE_TYPE}"}
+MAIN_FACE = Choice()
 DEFAULT_AUDIO_HZ = 48_000  # of the result, where AAC does not have the rate of the speech
-FIXES = {
-    "no_video": "name a video file",
-    "no_audio": "name a file with sound",
-}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ class Models:
 
     motion: MotionModel
     appearance: Generator
+
+
+@dataclass(frozen=True)
+class Dub:
+    """One person of a video: where the face is, the landmarks to paint in each span, and how the person looks."""
+
+    faces: FirstPass
+    landmarks: list[np.ndarray]
+    person: PersonReference
 
 
 def load_models(motion: Path, appearance: Path, device: str = "cpu") -> Models:
@@ -65,31 +74,39 @@ def dub(
     reference: Path | None = None,
     seed: int = 0,
     steps: int = 30,
-) -> FirstPass:
-    """Write `out`: `video` with its person speaking the words of `speech`. Returns the faces found in `video`.
+    face: Choice = MAIN_FACE,
+    sheet: Path | None = None,
+) -> list[FirstPass]:
+    """Write `out`: `video` with the person of `face` speaking the words of `speech`. Returns what was dubbed of each.
 
+    `sheet` is where a contact sheet of the faces is written (None: beside `out`, if it must be asked which one).
     Shows progress. Raises UserError for whatever is wrong with the files, OSError for the machine's errors; then
     `out` is not touched.
     """
-    check_paths(video, speech, out, reference)
-    with _as_user_errors():
+    check(video, speech, out, reference, sheet)
+    if reference is not None and face.kind == "all":
+        raise UserError("--reference shows one person and --face all means several; leave one of them out")
+    with as_user_errors():
         heard = media.Notes()
         speech_S = media.read_audio(speech, notes=heard, whole=True)
         _say(speech, heard)
         speech_hz = media.audio_hz(speech)
-        faces = _find_face_spans("find the face", video, detector)
-        _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(faces.frames / faces.fps))
-        shown = faces if reference is None else _find_face_spans("read the reference", reference, detector)
-        person = person_reference(shown, _own_audio(shown.video))
-        progress = Progress("generate the motion", _windows(faces, models.motion.window_frames), "windows")
-        landmarks = write_motion(faces, speech_S, models, person, seed, steps, progress.step)
+        found = _chosen_faces(video, detector, face, sheet, out)
+        _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
+        shown = None if reference is None else _reference_faces(reference, detector)
+        own_S = _own_audio(video if reference is None else reference)
+        dubs = []
+        progress = Progress("generate the motion", _windows(found, models.motion.window_frames), "windows")
+        for one in found:
+            person = person_reference(shown or one, own_S)
+            dubs.append(Dub(one, write_motion(one, speech_S, models, person, seed, steps, progress.step), person))
         progress.finish()
-        progress = Progress("paint", faces.frames, "frames")
+        progress = Progress("paint", found[0].frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
         output_S = media.read_audio(speech, rate, media.Notes(), whole=True)
-        render(faces, landmarks, models, person, output_S, out, progress.step, rate)
+        render_all(dubs, models, output_S, out, progress.step, rate)
         progress.finish()
-    return faces
+    return found
 
 
 def write_motion(
@@ -133,61 +150,89 @@ def render(
     on_frame: Callable[[], None] = lambda: None,
     rate: int = SAMPLE_HZ,
 ) -> None:
-    """Second pass: paint the landmarks of every span into its frames, add the speech, mark, write `out` atomically.
+    """`render_all` for one person."""
+    render_all([Dub(faces, landmarks, person)], models, speech_S, out, on_frame, rate)
+
+
+def render_all(
+    dubs: list[Dub],
+    models: Models,
+    speech_S: np.ndarray,
+    out: Path,
+    on_frame: Callable[[], None] = lambda: None,
+    rate: int = SAMPLE_HZ,
+) -> None:
+    """Second pass: paint every span of every person into its frames, add the speech, mark, write `out` atomically.
 
     `speech_S` is at `rate` Hz (one of media.AAC_HZ) and is cut or padded with silence to the video's length.
-    Memory is constant in the video's length. Raises MediaError and OSError.
+    Pictures in memory are a few a person, whatever the video's length. Raises MediaError and OSError.
     """
     from mytalk.dub import compositing
     from mytalk.face import region
     from mytalk.networks import appearance
 
-    painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN3)
-    regions = [region.regions(span.landmarks_FN3) for span in faces.spans]
-    frames = compositing.dubbed_frames(faces, landmarks, regions, painter, on_frame)
-    audio_S = cut_or_pad(speech_S, round(faces.frames / faces.fps * rate))
-    media.write_video(out, frames, faces.fps, audio_S, rate, MARK, media.probe(faces.video).colour)
+    layers = []
+    for dub in dubs:
+        painter = appearance.Painter(models.appearance, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
+        regions = [region.regions(span.landmarks_FN3) for span in dub.faces.spans]
+        layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, painter))
+    first = dubs[0].faces
+    frames = compositing.dubbed_frames(first, layers, on_frame)
+    audio_S = cut_or_pad(speech_S, round(first.frames / first.fps * rate))
+    media.write_video(out, frames, first.fps, audio_S, rate, MARK, media.probe(first.video).colour)
 
 
-def check_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
-    """Raise UserError where OUT cannot be written: no mp4, a long name, one of the files read, a file for a folder."""
-    if out.is_dir():
-        raise UserError(f"{out} is a folder; name a file in it")
-    if len(os.fsencode(out.name)) > atomic.LONGEST_NAME_BYTES:
-        raise UserError(f"{out} has a name of more than {atomic.LONGEST_NAME_BYTES} bytes; name a shorter OUT")
-    if out.suffix.lower() != ".mp4":
-        raise UserError(f"{out} does not end in .mp4, the format of the result; name it {out.with_suffix('.mp4').name}")
-    for read in (video, speech, reference):
-        if read is not None and _same_file(out, read):
-            raise UserError(f"{out} is read and cannot be written as well; name another OUT")
-    for folder in out.absolute().parents:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file and cannot hold {out}; name another OUT")
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    """Whether two paths are one file, through links too, also where neither exists yet."""
-    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
-
-
-@contextlib.contextmanager
-def _as_user_errors() -> Iterator[None]:
-    """Turn MediaError into UserError with the fix."""
-    try:
-        yield
-    except media.MediaError as error:
-        fix = FIXES.get(error.reason, "copy the file again, or convert it with: ffmpeg -i FILE NEW.mp4")
-        raise UserError(f"{error}; {fix}") from error
-
-
-def _find_face_spans(name: str, video: Path, detector: Detector) -> FirstPass:
-    """`find_face_spans` with progress, and what is noticed; the total of frames is estimated from the header."""
+def _follow_faces(name: str, video: Path, detector: Detector) -> tuple[Followed, Fraction]:
+    """`follow_faces` with progress, and what is noticed; the total of frames is estimated from the header."""
     progress = Progress(name, round(media.probe(video).duration_s * float(frame_rate(video))), "frames")
     notes = media.Notes()
-    faces = find_face_spans(video, detector, progress.step, notes)
+    followed, fps = follow_faces(video, detector, progress.step, notes)
     progress.finish()
     _say(video, notes)
-    return faces
+    return followed, fps
+
+
+def _chosen_faces(video: Path, detector: Detector, wanted: Choice, sheet: Path | None, out: Path) -> list[FirstPass]:
+    """The spans of every face that is to be dubbed. Raises UserError where it must be asked which."""
+    followed, fps = _follow_faces("find the faces", video, detector)
+    people = joined(followed.tracks)
+    if sheet is not None:
+        contact_sheet.write(sheet, people, fps)
+    chosen = chosen_of(people, wanted)
+    if not chosen:
+        sheet = sheet or contact_sheet.beside(out)
+        contact_sheet.write(sheet, people, fps)
+        raise UserError(
+            f"{video} shows {len(people)} faces, two of them about as large; see {sheet} and choose with "
+            f"--face track:{people[0].number} or --face track:{people[1].number} (or --face largest, or --face all)"
+        )
+    if len(people) > 1:
+        numbers = ", ".join(str(face.number) for face in chosen)
+        print(f"{video} shows {len(people)} faces: dubbed is track {numbers}; the others stay as they are")
+    return _first_passes(video, fps, followed, chosen)
+
+
+def _first_passes(video: Path, fps: Fraction, followed: Followed, chosen: list[Face]) -> list[FirstPass]:
+    """The first pass of every face that stays long enough. Raises UserError where none does."""
+    found: list[FirstPass] = []
+    failed = None
+    for face in chosen:
+        try:
+            found.append(of_face(video, fps, followed, face))
+        except UserError as error:
+            failed = error
+    if failed is not None and not found:
+        raise failed
+    return found
+
+
+def _reference_faces(video: Path, detector: Detector) -> FirstPass:
+    """The spans of the main face of a reference. Raises UserError where it is not clear which that is."""
+    followed, fps = _follow_faces("read the reference", video, detector)
+    chosen = chosen_of(joined(followed.tracks), MAIN_FACE)
+    if not chosen:
+        raise UserError(f"{video} shows several faces about as large; name a reference that shows one person")
+    return of_face(video, fps, followed, chosen[0])
 
 
 def _own_audio(video: Path) -> np.ndarray:
@@ -218,7 +263,8 @@ def _warn_if_cut(speech: Path, speech_s: float, video: Path, video_s: float) -> 
         print(f"{speech} lasts {speech_s:.2f} s and {video} {video_s:.2f} s: the end of the speech is cut")
 
 
-def _windows(faces: FirstPass, window_frames: int) -> int:
+def _windows(found: list[FirstPass], window_frames: int) -> int:
     from mytalk.dub.long_form import windows
 
-    return sum(len(windows(frames_at_25_hz(span, faces.fps), window_frames)) for span in faces.spans)
+    spans = [(span, one.fps) for one in found for span in one.spans]
+    return sum(len(windows(frames_at_25_hz(span, fps), window_frames)) for span, fps in spans)

@@ -1,4 +1,4 @@
-"""The first pass of dubbing: the frames of a video that show a face, in spans of one shot.
+"""The first pass of dubbing: the frames of a video that show a person's face, in spans of one shot.
 
 Shape suffixes: F frames at the video's rate, N landmarks (478), 3 = (x, y, z), 23 an affine matrix.
 """
@@ -15,7 +15,9 @@ import numpy as np
 
 from mytalk import media
 from mytalk.command import UserError
+from mytalk.dub.faces import Face
 from mytalk.dub.retiming import interpolate
+from mytalk.dub.tracks import Followed, follow, laid_out
 from mytalk.face import crop
 from mytalk.face.shots import runs, shot_starts
 from mytalk.face.smooth import smooth
@@ -40,7 +42,7 @@ class FaceSpan:
 
 @dataclass(frozen=True)
 class FirstPass:
-    """A video's upright size in px, its number of frames at its own mean rate, and its spans with a face."""
+    """A video's upright size in px, its number of frames at its own mean rate, and its spans with one person's face."""
 
     video: Path
     fps: Fraction
@@ -50,28 +52,54 @@ class FirstPass:
     spans: list[FaceSpan]
 
 
+def follow_faces(
+    video: Path,
+    detector: Detector,
+    on_frame: Callable[[], None] = lambda: None,
+    notes: media.Notes | None = None,
+) -> tuple[Followed, Fraction]:
+    """The tracks of every face of a video, at its own mean rate, which comes second; only landmarks stay in memory.
+
+    `on_frame` is called after each frame. With `notes`, a file that breaks off is taken as far as it decodes. Raises
+    UserError where there is no face, MediaError as `media.read_frames`, OSError for the machine's errors.
+    """
+    fps = frame_rate(video)
+    followed = follow(media.read_frames(video, fps, notes=notes), detector, on_frame)
+    if not followed.tracks:
+        raise no_face(video)
+    return followed, fps
+
+
+def of_face(video: Path, fps: Fraction, followed: Followed, face: Face) -> FirstPass:
+    """The spans in which a face is seen. Raises UserError where none is long enough."""
+    landmarks_FN3, found_F = laid_out(face.tracks, followed.frames)
+    cut_F = np.zeros(followed.frames, bool)
+    cut_F[followed.cuts] = True
+    spans = _spans(video, landmarks_FN3, found_F, cut_F, fps)
+    return FirstPass(Path(video), fps, followed.width, followed.height, followed.frames, spans)
+
+
 def find_face_spans(
     video: Path,
     detector: Detector,
     on_frame: Callable[[], None] = lambda: None,
     notes: media.Notes | None = None,
 ) -> FirstPass:
-    """Find the face in every frame of a video, at the video's own mean rate; only landmarks stay in memory.
+    """The spans of the main face of a video of one person in one shot, as a clip of a shard is.
 
-    `on_frame` is called after each frame. With `notes`, a file that breaks off is taken as far as it decodes. Raises
-    UserError where no face stays for LEAST_FRAMES, MediaError as `media.read_frames`, OSError for the machine's errors.
+    Raises as `follow_faces` does, and UserError where no face stays for LEAST_FRAMES.
     """
     fps = frame_rate(video)
     track = find_faces(media.read_frames(video, fps, notes=notes), detector, on_frame)
     if not track.found_T.any():
-        raise UserError(f"no face in {video}; name a video in which a face is seen from the front")
-    landmarks_FN3, found_F = fill_gaps(track.landmarks_TN3, track.found_T)
-    starts_F = shot_starts(landmarks_FN3, found_F)
-    long_runs = [(start, stop) for start, stop in runs(found_F, starts_F) if stop - start >= LEAST_FRAMES]
-    if not long_runs:
-        raise UserError(f"no face stays for {LEAST_FRAMES} frames in {video}; name a longer video")
-    spans = [_span(landmarks_FN3, *run, fps) for run in long_runs]
-    return FirstPass(Path(video), fps, track.width, track.height, len(found_F), spans)
+        raise no_face(video)
+    spans = _spans(video, track.landmarks_TN3, track.found_T, np.zeros(len(track.found_T), bool), fps)
+    return FirstPass(Path(video), fps, track.width, track.height, len(track.found_T), spans)
+
+
+def no_face(video: Path) -> UserError:
+    """The error for a video without a face."""
+    return UserError(f"no face in {video}; name a video in which a face is seen from the front")
 
 
 def frame_rate(video: Path) -> Fraction:
@@ -85,11 +113,14 @@ def frame_rate(video: Path) -> Fraction:
     return Fraction(fps).limit_denominator(1_000_000)
 
 
-def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fill short gaps of the detector linearly where the same face stands on both sides; returns both arrays anew."""
+def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill short gaps of the detector linearly where the same face stands on both sides; returns both arrays anew.
+
+    `cut_F` is True where a shot begins: nothing is filled across it.
+    """
     landmarks_FN3, found_F = landmarks_FN3.copy(), found_F.copy()
     for start, stop in runs(~found_F, np.zeros(len(found_F), bool)):
-        if start == 0 or stop == len(found_F) or stop - start > GAP_FRAMES:
+        if start == 0 or stop == len(found_F) or stop - start > GAP_FRAMES or cut_F[start : stop + 1].any():
             continue
         ends_2N3 = landmarks_FN3[[start - 1, stop]]
         if not shot_starts(ends_2N3, np.ones(2, bool))[1]:
@@ -97,6 +128,18 @@ def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray) -> tuple[np.ndarra
             landmarks_FN3[start:stop] = interpolate(ends_2N3, positions)
             found_F[start:stop] = True
     return landmarks_FN3, found_F
+
+
+def _spans(
+    video: Path, landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray, fps: Fraction
+) -> list[FaceSpan]:
+    """The spans of a face that is found in some frames. Raises UserError where none has LEAST_FRAMES."""
+    landmarks_FN3, found_F = fill_gaps(landmarks_FN3, found_F, cut_F)
+    starts_F = shot_starts(landmarks_FN3, found_F) | cut_F
+    long_runs = [(start, stop) for start, stop in runs(found_F, starts_F) if stop - start >= LEAST_FRAMES]
+    if not long_runs:
+        raise UserError(f"no face stays for {LEAST_FRAMES} frames in {video}; name a longer video")
+    return [_span(landmarks_FN3, *run, fps) for run in long_runs]
 
 
 def _span(landmarks_FN3: np.ndarray, start: int, stop: int, fps: Fraction) -> FaceSpan:

@@ -1,6 +1,6 @@
 """Whether a face is one, which way up, and whether two could be the same person's.
 
-Shape suffixes: H height, W width, N landmarks (478), R rigid landmarks, 3 = (x, y, z) in px, or RGB.
+Shape suffixes: H height, W width, N landmarks (478), R some of them, 3 = (x, y, z) in px, or RGB.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ def alike(one_N3: np.ndarray, other_N3: np.ndarray) -> bool:
 
 
 def unlikeness(one_N3: np.ndarray, other_N3: np.ndarray) -> float:
-    """How much the rigid points of two faces differ after the best turn, scaling and shift, 0 to 1.
+    """How much the rigid points of two faces differ after the best turn, scaling and shift, 0 to 1."""
+    return difference(one_N3[RIGID], other_N3[RIGID])
 
-    The root mean square residual over the size of the face (Umeyama 1991): with both shapes centred and of size 1, it
+
+def difference(one_R3: np.ndarray, other_R3: np.ndarray) -> float:
+    """How much two shapes differ after the best turn, scaling and shift, 0 to 1.
+
+    The root mean square residual over the size of the shape (Umeyama 1991): with both shapes centred and of size 1, it
     is sqrt(1 - c^2), c the sum of the singular values of A'B.
     """
-    one_R3, other_R3 = (_centred(points_N3[RIGID].astype(np.float64)) for points_N3 in (one_N3, other_N3))
+    one_R3, other_R3 = _centred(one_R3.astype(np.float64)), _centred(other_R3.astype(np.float64))
     left, values, right = np.linalg.svd(one_R3.T @ other_R3)
     if np.linalg.det(left @ right) < 0:
         values[-1] = -values[-1]  # a mirror image is no turn

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.extract.pictures import Picture, read
-from data_pipeline.extract.shots import REACH, with_cuts
+from data_pipeline.extract.shots import with_cuts
 from data_pipeline.synthetic.scenes.scene import scene
 from mytalk import media
+from mytalk.media.cuts import REACH
 
 SEED = 3  # the thresholds were chosen on seeds 0 to 2
 

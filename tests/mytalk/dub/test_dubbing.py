@@ -7,12 +7,14 @@ on a drawn person.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import itertools
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import types
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +30,9 @@ from mytalk.__main__ import COMMANDS
 from mytalk.command import EXIT_INTERRUPTED, UserError, main
 from mytalk.dub import command as dub_command
 from mytalk.dub import compositing, dubbing, first_pass, long_form
+from mytalk.dub.faces import Choice
 from mytalk.dub.person import PersonReference, person_reference
+from mytalk.dub.tracks import Followed, Track
 from mytalk.face import crop, region
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
 from mytalk.face.smooth import smooth
@@ -96,6 +100,12 @@ class Seer:
         height, width, _ = sizes[-1]
         return FaceTrack(landmarks_FN3, found_F, width, height)
 
+    def follow(self, frames, on_frame=lambda: None) -> Followed:
+        seen = self.find_faces(frames, on_frame)
+        there = np.flatnonzero(seen.found_T).tolist()
+        tracks = [Track(0, there, [seen.landmarks_TN3[index] for index in there])] if there else []
+        return Followed(tracks, [], len(seen.found_T), seen.width, seen.height)
+
 
 class Inverter:
     """A painter that inverts the colours inside a soft disc; it keeps what it was called with."""
@@ -130,6 +140,7 @@ def inverter(request, monkeypatch):
         monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
         monkeypatch.setattr(region, "regions", lambda landmarks_TN3: landmarks_TN3[:, :4])
         monkeypatch.setattr(first_pass, "find_faces", lambda frames, seer, *more: seer.find_faces(frames, *more))
+        monkeypatch.setattr(first_pass, "follow", lambda frames, seer, *more: seer.follow(frames, *more))
     Inverter.calls = []
 
 
@@ -170,7 +181,7 @@ def test_size_rate_and_length_are_kept_and_the_mark_is_there(tmp_path, models, f
     video = film(tmp_path / "v.mp4", frames, fps, width, height)
     speech = wav(tmp_path / "s.wav", 5.0, 22_050)
     out = tmp_path / "new" / "o.mp4"
-    found = dubbing.dub(video, speech, out, models, Seer(swaying(frames, fps)), steps=2)
+    (found,) = dubbing.dub(video, speech, out, models, Seer(swaying(frames, fps)), steps=2)
     assert (found.frames, found.width, found.height, found.fps) == (frames, width, height, Fraction(fps))
     before, after = media.probe(video), media.probe(out)
     assert (after.width, after.height, after.fps) == (width, height, pytest.approx(float(fps)))
@@ -210,7 +221,9 @@ def stretched(path: Path) -> Path:
 @pytest.mark.parametrize("made", [turned, stretched])
 def test_a_video_comes_out_as_it_is_seen(tmp_path, models, made):
     video, out = made(tmp_path / "v.mp4"), tmp_path / "o.mp4"
-    found = dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(12, centre=(60, 80))), steps=1)
+    (found,) = dubbing.dub(
+        video, wav(tmp_path / "s.wav", 1.0), out, models, Seer(swaying(12, centre=(60, 80))), steps=1
+    )
     after = media.probe(out)
     assert (found.width, found.height) == (after.width, after.height) == (120, 160)
     pictures = [np.stack(list(media.read_frames(path))).astype(float) for path in (video, out)]
@@ -601,6 +614,30 @@ def test_bad_input_is_refused_in_one_line(tmp_path, models):
         dubbing.dub(tmp_path / "none.mp4", speech, out, models, seer)
 
 
+def test_what_cannot_be_done_is_refused_before_any_face_is_looked_for(tmp_path, models, monkeypatch):
+    video, speech, out = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
+    nobody: Seer = None  # type: ignore[assignment]
+    refused("--sheet .*: is to be|name it a.png", out, video, speech, out, models, nobody, sheet=tmp_path / "a.jpg")
+    refused("leave one of them out", out, video, speech, out, models, nobody, video, face=Choice("all"))
+    text = tmp_path / "text.wav"
+    text.write_bytes(b"not a sound" * 99)
+    refused("text.wav: .*; copy the file again", out, video, text, out, models, nobody)
+    probed = media.probe(video)
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "probe", lambda path: dataclasses.replace(probed, width=7680, height=4320))
+        refused("pictures of 7680 x 4320 px, more than can be dubbed", out, video, speech, out, models, nobody)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=1000))
+        refused("has 0.0 MB free, and .*free some space", out, video, speech, out, models, nobody)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", read_only)
+        refused("cannot be written .*name an OUT in another folder", out, video, speech, out, models, nobody)
+
+
+def read_only(dir: Path):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_a_name_of_out_that_is_too_long_is_refused_before_anything_is_read(tmp_path, models):
     """The file is written under a longer, temporary name."""
     video, speech = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0)
@@ -616,7 +653,7 @@ def test_a_video_and_a_speech_that_break_off_are_used_and_it_is_said(tmp_path, m
     whole = numbered.write(video, numbered.regular(60), audio=np.full(48_000 * 2, 0.1, np.float32), side_px=128)
     video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     speech.write_bytes(wav(speech, 3.0).read_bytes()[:-40_000])
-    found = dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(60, centre=(64.0, 64.0))), steps=1)
+    (found,) = dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(60, centre=(64.0, 64.0))), steps=1)
     assert 25 < found.frames < 60
     assert len(list(media.read_frames(tmp_path / "o.mp4"))) == found.frames
     said = capsys.readouterr().out.splitlines()
@@ -698,8 +735,8 @@ def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_pa
     done = command(*typed(person, out, models_on_disk))
     assert done.returncode == 0, done.stderr
     assert "60 frames dubbed, 0 without a face left as they are; marked as synthetic" in done.stdout
-    assert "in its metadata; took 0:" in done.stdout
-    assert "find the face 60/60 100%" in done.stderr
+    assert "in its metadata; took " in done.stdout
+    assert "find the faces 60/60 100%" in done.stderr
     assert "paint 60/60 100%" in done.stderr
     assert [path.name for path in out.parent.iterdir()] == ["o.mp4"]
     before, after = (np.stack(list(media.read_frames(path, 30))).astype(float) for path in (person, out))

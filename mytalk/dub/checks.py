@@ -1,0 +1,91 @@
+"""What is refused before any work: files that cannot be read, dubbed or written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mytalk import atomic, media
+from mytalk.command import UserError
+
+MOST_PX = 4096 * 2304  # of a picture: 4K in any format; several are in memory at a time
+FIXES = {
+    "no_video": "name a video file",
+    "no_audio": "name a file with sound",
+}
+
+
+def check(video: Path, speech: Path, out: Path, reference: Path | None = None, sheet: Path | None = None) -> None:
+    """Look at all paths and headers, and at the first picture. Nothing is written.
+
+    Raises UserError for what cannot be dubbed, OSError for the machine's errors.
+    """
+    check_paths(video, speech, out, reference)
+    if sheet is not None and (sheet.suffix.lower() != ".png" or sheet.is_dir()):
+        raise UserError(f"--sheet {sheet} is to be a picture; name it {sheet.with_suffix('.png').name}")
+    with as_user_errors():
+        media.audio_hz(speech)
+        for shown in [video] if reference is None else [video, reference]:
+            _check_pictures(shown)
+    _check_folder(out, video)
+
+
+def check_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
+    """Raise UserError where OUT cannot be written: no mp4, a long name, one of the files read, a file for a folder."""
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name a file in it")
+    if len(os.fsencode(out.name)) > atomic.LONGEST_NAME_BYTES:
+        raise UserError(f"{out} has a name of more than {atomic.LONGEST_NAME_BYTES} bytes; name a shorter OUT")
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"{out} does not end in .mp4, the format of the result; name it {out.with_suffix('.mp4').name}")
+    for read in (video, speech, reference):
+        if read is not None and _same_file(out, read):
+            raise UserError(f"{out} is read and cannot be written as well; name another OUT")
+    for folder in out.absolute().parents:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file and cannot hold {out}; name another OUT")
+
+
+@contextlib.contextmanager
+def as_user_errors() -> Iterator[None]:
+    """Turn MediaError into UserError with the fix."""
+    try:
+        yield
+    except media.MediaError as error:
+        fix = FIXES.get(error.reason, "copy the file again, or convert it with: ffmpeg -i FILE NEW.mp4")
+        raise UserError(f"{error}; {fix}") from error
+
+
+def _check_pictures(video: Path) -> None:
+    header = media.probe(video)
+    if header.width * header.height > MOST_PX:
+        raise UserError(
+            f"{video} has pictures of {header.width} x {header.height} px, more than can be dubbed (4096 x 2304); "
+            f"make it smaller, as with: ffmpeg -i {video} -vf scale=-2:2160 NEW.mp4"
+        )
+    next(media.read_frames(video, notes=media.Notes()))
+
+
+def _check_folder(out: Path, video: Path) -> None:
+    """Raise UserError where the folder of OUT is read-only or too full. The result is rarely smaller than VIDEO."""
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except PermissionError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); name an OUT in another folder") from error
+    free_bytes, least_bytes = shutil.disk_usage(folder).free, video.stat().st_size
+    if free_bytes < least_bytes:
+        raise UserError(
+            f"{folder} has {free_bytes / 1e6:.1f} MB free, and {video} alone has {least_bytes / 1e6:.1f} MB; "
+            "free some space or name an OUT on another disk"
+        )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether two paths are one file, through links too, also where neither exists yet."""
+    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
