@@ -39,8 +39,9 @@ from mytalk.face.smooth import smooth
 from mytalk.face.track import FaceTrack
 from mytalk.networks import motion
 from mytalk.networks.motion import MotionConfig, MotionModel
-from tests.helpers import numbered, talkers
+from tests.helpers import numbered
 from tests.helpers.checkout import ROOT, stopped
+from tests.helpers.heads import disc, swaying
 
 NTSC = Fraction(30_000, 1001)
 TINY = MotionConfig(width=32, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
@@ -71,17 +72,6 @@ def wav(path: Path, seconds: float, hz: int = 16_000) -> Path:
         opened.setframerate(hz)
         opened.writeframes(samples.tobytes())
     return path
-
-
-def swaying(frames: int, fps: float | Fraction = 25, side_px: float = 60, centre=(80.0, 60.0)) -> np.ndarray:
-    """A head in source px that nods, turns and speaks, by closed forms of time: (F, 478, 3)."""
-    face = talkers.base_face(np.random.default_rng(2)) - [128, 128, 0]
-    t = (np.arange(frames) / float(fps))[:, None]
-    points = np.repeat((face * side_px / 160)[None], frames, axis=0)
-    points[:, NOISED, 1] += 2 * np.sin(5 * t)
-    turn = np.exp(0.1j * np.sin(2 * t))
-    turned = (points[..., 0] + 1j * points[..., 1]) * turn + 3 * np.sin(t) + 2j * np.cos(3 * t)
-    return (np.stack([turned.real, turned.imag, points[..., 2]], -1) + np.array([*centre, 0])).astype(np.float32)
 
 
 class Seer:
@@ -120,12 +110,6 @@ class Inverter:
         assert frames_BHW3.dtype == np.uint8
         self.calls.append((frames_BHW3, new_landmarks_BN2, regions_BV2))
         return 255 - frames_BHW3, np.stack([disc()] * len(frames_BHW3))
-
-
-def disc(radius: float = 50, centre: tuple[float, float] = (128, 160)) -> np.ndarray:
-    """A soft mask: (256, 256) float32."""
-    y, x = np.mgrid[:256, :256] + 0.5
-    return np.clip((radius - np.hypot(x - centre[0], y - centre[1])) / 10, 0, 1).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from mytalk.dub.faces import Choice, Face, choice, chosen_of, joined
 from mytalk.dub.tracks import SHOWN_PX, Followed, Track, follow
 from mytalk.face import crop, detector
 from tests.helpers import talkers
-from tests.mytalk.dub.test_dubbing import disc, swaying
+from tests.helpers.heads import disc, swaying
 
 REAL = Path(os.environ.get("MYTALK_REAL_VIDEOS", "none"))
 needs_detector = pytest.mark.skipif(
