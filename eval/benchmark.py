@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import options, parallel, protocol
+from eval import options, parallel, protocol, seen
 from eval.metrics import evaluators
 from eval.report import build, check, page
 from eval.rows import ridge, saved
@@ -50,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
     folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
+    whom = seen.refuse(manifest, settings.split, tasks, folders)
     named = {f"{name}_": (name, folder) for name, folder in folders.items()}
     digests = protocol.digests(manifest, settings, named)
     provenance = {
-        "protocol": protocol.block(protocol.videos(digests, args.detector), manifest, settings, tasks),
+        "protocol": protocol.block(protocol.videos(digests, args.detector), manifest, settings, tasks, whom),
         "digests": digests,
     }
     if provenance["protocol"]["crop_px"] != [CROP_PX]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import options, parallel, protocol
+from eval import options, parallel, protocol, seen
 from eval.report import build, check
 from eval.rows import ridge
 from eval.score_file import ClipScore
@@ -34,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     settings = options.settings(args)
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
+    whom = seen.refuse(manifest, settings.split, tasks, {"motion": args.model})
     provenance = {
-        "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks),
+        "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks, whom),
         "digests": protocol.digests(manifest, settings, {"": ("motion", args.model)}),
     }
     job = parallel.ScoringJob("motion", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)

@@ -137,8 +137,17 @@ def conditioned(model: Path) -> bool:
     return (model / IDENTITY_ENCODER).is_dir()
 
 
-def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[ScoringTask]) -> dict[str, Any]:
-    """The report's `protocol`: everything but the data and weights that decides its numbers."""
+def block(
+    kind: Kind,
+    manifest: Manifest,
+    settings: Settings,
+    tasks: list[ScoringTask],
+    trained_on: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The report's `protocol`: everything but the data and weights that decides its numbers.
+
+    `trained_on`: of every model, whether it has seen the people scored (eval/seen.py).
+    """
     rows = [task.scored.row for task in tasks]
     no_ridge = ridge.left_out(manifest, settings)
     return {
@@ -152,6 +161,7 @@ def block(kind: Kind, manifest: Manifest, settings: Settings, tasks: list[Scorin
         "crop_px": sorted({int(px) for px in manifest.column("crop_px")[rows]}),
         "fps": FRAME_HZ,
         **kind.facts,
+        **({} if trained_on is None else {"trained_on": trained_on}),
         **({} if no_ridge is None else {RIDGE_LEFT_OUT: no_ridge}),
         "aggregation": intervals.METHOD,
         "methods": {name: row for name, row in kind.rows.items() if name != ridge.NAME or no_ridge is None},

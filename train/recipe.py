@@ -78,6 +78,10 @@ class Recipe:
         """What a resumed run may not change beside the selection: how examples are made, losses, networks' sizes."""
         raise NotImplementedError
 
+    def teachers(self) -> dict[str, str]:
+        """Trained models that condition this one or teach it, name -> folder: whom they were trained on, it was too."""
+        return {}
+
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float] | Validated:
         """Scores of the EMA weights, on people who are not trained on. All ranks call it and get the same answer."""
         raise NotImplementedError

@@ -112,6 +112,8 @@ def test_exported_ema_is_the_same_after_the_chain(runs):
     )
     assert torch.linalg.norm(ours - theirs) < 1e-4 * torch.linalg.norm(theirs)
     assert (ours - theirs).abs().max() < 1e-3
+    whom = [(runs / name / "model" / "trained_on.json").read_text() for name in ("motion-chain", "motion-whole")]
+    assert whom[0] == whom[1], "nor does whom it was trained on"
 
 
 @pytest.mark.parametrize(

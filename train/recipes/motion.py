@@ -133,6 +133,9 @@ class MotionRecipe(Recipe):
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
         }
 
+    def teachers(self) -> dict[str, str]:
+        return {"identity": self.settings.identity} if self.extractor is not None else {}
+
     def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
         made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None

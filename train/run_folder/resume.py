@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
 from torch import nn
 
+from data_pipeline.sample import trained_on
 from data_pipeline.sample.batch_plan import Batching
 from data_pipeline.sample.order import examples_of_epoch
 from data_pipeline.sample.selection import Selection
+from data_pipeline.sample.trained_on import TrainedOn
 from data_pipeline.storage.store import without_secrets
 from mytalk import atomic
 from mytalk import config as configs
@@ -157,6 +160,7 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
         atomic.write_json(run / "deepspeed.json", deepspeed_engine.engine_config(config, batching))
         atomic.write_json(run / "environment.json", environment())
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
+        trained_on.write(run, whom(recipe, config))
         note = f"resuming after step {start.step}" if start.checkpoint else "starting"
         print(f"{recipe.name}: {note}; global batch {config.global_batch} = {shared}; run folder {run}", flush=True)
         if start.accepted:
@@ -173,6 +177,22 @@ def export(
         run = Path(config.run)
         states = {player: module.state_dict() for player, module in plain.items()}
         recipe.export(states, run / "model", validated)
+        trained_on.write(run / "model", whom(recipe, config))
         trained = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
         atomic.write_json(run / FINISHED, {"steps": done, **trained})
     ranks.wait()
+
+
+def whom(recipe: Recipe, config: LoopConfig) -> TrainedOn:
+    """Whom the run's weights are trained on and selected by: its own clips, what it began with, who teaches it.
+
+    With what the run folder says already: a run whose clips were changed has seen those before as well.
+    """
+    manifest, selection = recipe.examples.manifest, recipe.examples.selection
+    watched_n = np.flatnonzero(manifest.column("split") == config.validation_split)
+    before = trained_on.read(Path(config.run)) or TrainedOn()
+    known = before | trained_on.of_rows(manifest, selection.rows_n, watched_n)
+    for name, folder in {"init_from": config.init_from, **recipe.teachers()}.items():
+        if folder:
+            known |= trained_on.inherited(name, Path(folder))
+    return known

@@ -7,11 +7,13 @@ import shutil
 import pytest
 import torch
 
+from data_pipeline.sample import trained_on
 from data_pipeline.shards import manifest, manifest_update
 from mytalk import config
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import RECIPES
+from train.run_folder import resume
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -32,6 +34,24 @@ def test_crops_of_another_size_are_refused(filmed_shards, tmp_path, name, split)
     ) as told:
         recipe(config.load(schema, tiny, [f"shards={shards}"]))
     assert made.column("key")[row] in str(told.value)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_says_whom_it_is_trained_on_and_selected_by(name, filmed_shards, tmp_path):
+    """From the manifest alone; what the run folder says of earlier settings stays, and what nobody knows is named."""
+    made = manifest.Manifest.load(filmed_shards)
+    schema, recipe = RECIPES[name]
+    tiny = ROOT / "tests" / "helpers" / f"tiny_{name}.yaml"
+    settings = config.load(schema, tiny, [f"shards={filmed_shards}", f"run={tmp_path}", f"init_from={tmp_path / 'x'}"])
+    earlier = trained_on.TrainedOn(trained=trained_on.Shown(people=frozenset(["ab"])))
+    trained_on.write(tmp_path, earlier)
+    known = resume.whom(recipe(settings), settings)
+    people = {split: trained_on.shown(made, made.rows(split)).people for split in ("train", "val", "unseen")}
+    assert known.trained.people == people["train"] | {"ab"}
+    assert known.selected.people == people["val"]
+    assert not known.trained.people & people["unseen"]
+    assert known.corpora == {"test"}
+    assert known.unknown == {"init_from"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
