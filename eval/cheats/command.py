@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from eval import parallel
 from eval.cheats import plan, table, text
 from eval.metrics import VIDEO_METRICS, evaluators
 from eval.score_file import ClipScore
-from eval.tasks import Settings, plan_tasks
+from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, plan_tasks
 from mytalk import atomic, command, intervals
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
 from mytalk.digest import sha256_of
@@ -45,6 +46,7 @@ def arguments() -> argparse.ArgumentParser:
         )
     parser.add_argument("--split", default="unseen", help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     parser.add_argument("--clips-per-person", type=int, default=1, help="at most this many (default: %(default)s)")
+    parser.add_argument("--frames", type=int, help="score at most so many frames of a clip (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of noise and pairings (default: %(default)s)")
     parser.add_argument("--ladders", action=argparse.BooleanOptionalAction, default=True, help="calibrate as well")
     parser.add_argument("--force", action="store_true", help="replace what OUT holds of other data or judges")
@@ -55,16 +57,18 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score, unless it is done; print the table."""
+    if args.frames is not None and args.frames < MIN_SCORED_FRAMES:
+        raise UserError(f"--frames {args.frames} is too short to measure; it must be {MIN_SCORED_FRAMES} or more")
     manifest = Manifest.load(args.shards)
     settings = Settings(args.split, seed=args.seed, source_frames=SOURCE_FRAMES, clips_per_person=args.clips_per_person)
-    tasks = plan_tasks(manifest, settings)
+    tasks = [_shortened(task, args.frames) for task in plan_tasks(manifest, settings)]
     crops = {int(manifest.at(task.scored.row, "crop_px")) for task in tasks}
     if crops != {CROP_PX}:
         raise UserError(f"{args.shards}: cheats are made of crops of {CROP_PX} px; extract again with that size")
     folders = {name: folder for name in JUDGES if (folder := getattr(args, name)) is not None}
     refused, rows = evaluators.refused(folders), plan.rows(args.ladders)
     provenance = {
-        "protocol": _protocol(manifest, settings, rows, args.detector),
+        "protocol": _protocol(manifest, settings, rows, args.detector) | {"frames": args.frames},
         "digests": {"manifest": manifest.digest, "shards": _shards_digest(manifest), **_weights(folders)},
     }
     job = parallel.ScoringJob("cheats", args.out, tasks, provenance, other_files=(NAME, MARKDOWN), force=args.force)
@@ -89,6 +93,12 @@ def run(args: argparse.Namespace) -> int:
         print(args.out / MARKDOWN)
     uncaught = [cheat for cheat, found in made["table"]["cheats"].items() if found["caught"] is False]
     return EXIT_NOT_DONE if args.require_caught and uncaught else EXIT_DONE
+
+
+def _shortened(task: ScoringTask, frames: int | None) -> ScoringTask:
+    """A clip's first `frames` frames alone."""
+    stop = task.scored.stop if frames is None else min(task.scored.stop, task.scored.start + frames)
+    return replace(task, scored=replace(task.scored, stop=stop))
 
 
 def _made(
