@@ -15,6 +15,7 @@ COMMANDS = {
         "eval.cheats.command",
         "real clips made into cheats: which measure catches which, and which sees nothing",
     ),
+    "judges": ("eval.judges.command", "every file of weights that judges need: there or missing, licence, source"),
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
 from eval import options, parallel, protocol, seen
+from eval.judges import load as judges
 from eval.metrics import evaluators
+from eval.metrics.metric import Evaluators
 from eval.report import build, check, page
 from eval.rows import ridge, saved
 from eval.score_file import ClipScore
@@ -40,6 +42,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--appearance", type=Path, required=True, help="folder of an appearance model")
     parser.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
     parser.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
+    parser.add_argument(
+        "--judge-frames",
+        type=options.count_or_all,
+        default=Evaluators.judged_frames,
+        metavar="N|all",
+        help="frames of a clip that the judge of pictures sees, evenly spread (default: %(default)s)",
+    )
     detector.add_option(parser)
     return options.add(parser)
 
@@ -47,15 +56,18 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Benchmark, unless it is done; print the table and the verdicts."""
     settings = options.settings(args)
+    no_judge = judges.missing()
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
     folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
     whom = seen.refuse(manifest, settings.split, tasks, folders)
     named = {f"{name}_": (name, folder) for name, folder in folders.items()}
     digests = protocol.digests(manifest, settings, named)
+    used = [name for name in judges.JUDGES if name not in no_judge]
+    kind = protocol.videos(digests, args.detector, judges.sources(used), args.judge_frames)
     provenance = {
-        "protocol": protocol.block(protocol.videos(digests, args.detector), manifest, settings, tasks, whom),
-        "digests": digests,
+        "protocol": protocol.block(kind, manifest, settings, tasks, whom),
+        "digests": {**digests, **judges.digests(used)},
     }
     if provenance["protocol"]["crop_px"] != [CROP_PX]:
         raise UserError(f"{args.shards}: the benchmark dubs crops of {CROP_PX} px; extract again with that size")
@@ -64,14 +76,19 @@ def run(args: argparse.Namespace) -> int:
     )
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None or not (args.out / page.NAME).is_file():
-        report = _benchmark_all(job, manifest, settings, folders, args.detector)
+        report = _benchmark_all(job, manifest, settings, folders, args, no_judge)
     return options.conclude(report, args, check.NAME, page.NAME)
 
 
 def _benchmark_all(
-    job: parallel.ScoringJob, manifest: Manifest, settings: Settings, folders: dict[str, Path], detector_name: str
+    job: parallel.ScoringJob,
+    manifest: Manifest,
+    settings: Settings,
+    folders: dict[str, Path],
+    args: argparse.Namespace,
+    no_judge: dict[str, str],
 ) -> dict[str, Any]:
-    refused = evaluators.refused(folders)
+    refused = evaluators.refused(folders, no_judge)
     fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
 
     def scorer(device) -> parallel.Scorer:
@@ -79,8 +96,9 @@ def _benchmark_all(
         from mytalk.dub import dubbing
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
-        loaded = evaluators.load(folders, refused, device)
-        bench = videos.Bench(manifest, settings, job.out, models, loaded, detector.load(detector_name), fitted)
+        judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
+        loaded = evaluators.load(folders, refused, device, judged, args.judge_frames)
+        bench = videos.Bench(manifest, settings, job.out, models, loaded, detector.load(args.detector), fitted)
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

@@ -56,6 +56,11 @@ def show(report: dict[str, Any], out: Path, *files: str) -> int:
     return EXIT_DONE
 
 
+def count_or_all(text: str) -> int | None:
+    """An option's count of frames; None for `all`."""
+    return None if text == "all" else _count(text)
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:

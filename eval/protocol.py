@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
-from eval.metrics.metric import Metric
+from eval.metrics.metric import Evaluators, Metric
 from eval.rows import ridge
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, Task
 from mytalk import intervals
@@ -62,8 +62,15 @@ def landmarks(model: Path) -> Kind:
     return Kind("landmarks, same audio", ROWS, LANDMARK_METRICS, facts)
 
 
-def videos(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
+def videos(
+    digests: dict[str, str],
+    detector: str = DEFAULT,
+    judges: Mapping[str, str] | None = None,
+    judged_frames: int | None = None,
+) -> Kind:
     """The report of `benchmark` with the models of these digests.
+
+    `judges` are the weights of others that judge it, each with its source; `judged_frames` as in Evaluators.
 
     Raises ModuleNotFoundError without the detector's package.
     """
@@ -77,6 +84,8 @@ def videos(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
                 metrics[name] = replace(metric, definition=metric.definition + SAME_NETWORK)
     facts: dict[str, Any] = {
         "models": {name: words for name, words in MODELS.items() if f"{name}_weights" in digests},
+        "judges": dict(judges or {}),
+        "judged_frames": "all" if judged_frames is None else judged_frames,
         "truth": "detected landmarks and frames of the shards",
         "detector": f"{detector_module.NAME}; {detector} {detector_module.version()}; on the decoded mp4 of every row",
         "encoder": "every row is an mp4 of mytalk.media.write_video (H.264 and AAC), read again",
@@ -86,8 +95,17 @@ def videos(digests: dict[str, str], detector: str = DEFAULT) -> Kind:
     return Kind("dubbed video, same audio", ROWS, metrics, facts)
 
 
-def given(method: str, cross_audio: bool, by_csv: bool, digests: dict[str, str], detector: str = DEFAULT) -> Kind:
+def given(
+    method: str,
+    cross_audio: bool,
+    by_csv: bool,
+    digests: dict[str, str],
+    detector: str = DEFAULT,
+    judges: Mapping[str, str] | None = None,
+) -> Kind:
     """The report of `score`: videos of a method against real ones, with the judges of these digests.
+
+    `judges` are the weights of others, each with its source.
 
     Raises ModuleNotFoundError without the detector's package.
     """
@@ -102,6 +120,8 @@ def given(method: str, cross_audio: bool, by_csv: bool, digests: dict[str, str],
     facts: dict[str, Any] = {
         "inputs": ["predictions", "real_videos", "pairs"],
         "models": {name: MODELS[name] for name in ("syncnet", "identity") if f"{name}_weights" in digests},
+        "judges": dict(judges or {}),
+        "judged_frames": Evaluators.judged_frames,
         "pairing": "a CSV" if by_csv else pairs.BY_NAME,
         "person": pairs.PERSON,
         "truth": "none of the mouth" if cross_audio else "landmarks detected in the real video, and its pictures",

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from eval import options, parallel, protocol
+from eval.judges import load as judges
 from eval.metrics import evaluators
+from eval.metrics.metric import Evaluators
 from eval.report import build, check
 from eval.rows import pairs, saved
 from eval.score_file import ClipScore
@@ -26,7 +28,7 @@ from mytalk import command
 from mytalk.command import UserError
 from mytalk.face import detector
 
-JUDGES = ("syncnet", "identity")  # an option each: the folder of a model
+MODELS = ("syncnet", "identity")  # an option each: the folder of a model
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAKEN = ("ground_truth", "truth", "source")  # rows and files of other meaning
 
@@ -59,14 +61,17 @@ def run(args: argparse.Namespace) -> int:
         if folder.resolve() in (args.out.resolve(), *args.out.resolve().parents):
             raise UserError(f"{args.out} lies in {folder}, whose videos are scored; name another folder with --out")
     tasks = pairs.by_csv(args.pairs, args.pred, args.real) if args.pairs else pairs.by_name(args.pred, args.real)
-    folders = {name: folder for name in JUDGES if (folder := getattr(args, name)) is not None}
+    folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
     digests = pairs.digests(tasks) | protocol.model_digests({f"{name}_": (name, folders[name]) for name in folders})
-    given = protocol.given(method, args.protocol == "cross-audio", bool(args.pairs), digests, args.detector)
-    provenance = {"protocol": protocol.given_block(given, tasks), "digests": digests}
+    no_judge = judges.missing()
+    used = [name for name in judges.JUDGES if name not in no_judge]
+    cross_audio = args.protocol == "cross-audio"
+    given = protocol.given(method, cross_audio, bool(args.pairs), digests, args.detector, judges.sources(used))
+    provenance = {"protocol": protocol.given_block(given, tasks), "digests": digests | judges.digests(used)}
     job = parallel.ScoringJob("score", args.out, tasks, provenance, videos=saved.VIDEOS, force=args.force)
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None:
-        report = _score_all(job, method, args.protocol == "cross-audio", folders, args.detector)
+        report = _score_all(job, method, cross_audio, folders, args.detector, no_judge)
     return options.show(report, args.out, check.NAME)
 
 
@@ -83,18 +88,21 @@ def named(name: str | None, folder: Path) -> str:
 
 
 def _score_all(
-    job: parallel.ScoringJob, method: str, cross_audio: bool, folders: dict[str, Path], detector_name: str
+    job: parallel.ScoringJob,
+    method: str,
+    cross_audio: bool,
+    folders: dict[str, Path],
+    detector_name: str,
+    no_judge: dict[str, str],
 ) -> dict[str, Any]:
-    refused = {
-        name: reason
-        for name, reason in evaluators.refused(folders).items()
-        if name in job.provenance["protocol"]["metrics"]
-    }
+    all_refused = evaluators.refused(folders, no_judge)
+    refused = {name: why for name, why in all_refused.items() if name in job.provenance["protocol"]["metrics"]}
 
     def scorer(device) -> parallel.Scorer:
         from eval.rows import given
 
-        loaded = evaluators.load(folders, evaluators.refused(folders), device)
+        judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
+        loaded = evaluators.load(folders, all_refused, device, judged, Evaluators.judged_frames)
         bench = given.Bench(job.out, method, cross_audio, loaded, detector.load(detector_name))
         return lambda pair: given.score(bench, pair)
 

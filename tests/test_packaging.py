@@ -128,12 +128,13 @@ ROOMS = {
     "mytalk.networks": {*PLUMBING, "mytalk.face"},
     "mytalk.speech": {*PLUMBING, "mytalk.face"},
     "mytalk.dub": {*PLUMBING, "mytalk.face", "mytalk.media", "mytalk.networks"},
-    "eval.metrics": set[str](),
+    "eval.metrics": set[str](),  # judges are handed to it
+    "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
     "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
     "launch.follow": set[str](),
     "eval.cheats": {
-        *("eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
+        *("eval.judges", "eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
     },
     "launch.clusters": {"launch.follow", "launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},

@@ -20,7 +20,9 @@ from typing import Any
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from eval import parallel
 from eval.cheats import plan, table, text
+from eval.judges import load as judges
 from eval.metrics import VIDEO_METRICS, evaluators
+from eval.metrics.metric import Evaluators
 from eval.score_file import ClipScore
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, plan_tasks
 from mytalk import atomic, command, intervals
@@ -30,7 +32,7 @@ from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
 
 FORMAT, NAME, MARKDOWN = 1, "cheats.json", "cheats.md"
-JUDGES = ("syncnet", "identity")  # an option each: the folder of a model
+MODELS = ("syncnet", "identity")  # an option each: the folder of a model
 SOURCE_FRAMES = 25  # of the person, for measures of identity; a clip of 2 s still has a second to score
 
 
@@ -40,7 +42,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = command.parser("python -m eval cheats", __doc__, example)
     parser.add_argument("--shards", required=True, help="folder or URL of shards with a manifest and frames")
     parser.add_argument("--out", type=Path, required=True, help="folder of the table")
-    for judge in JUDGES:
+    for judge in MODELS:
         parser.add_argument(
             f"--{judge}", type=Path, help=f"folder of a {judge} model; without it its measures are missing"
         )
@@ -65,19 +67,24 @@ def run(args: argparse.Namespace) -> int:
     crops = {int(manifest.at(task.scored.row, "crop_px")) for task in tasks}
     if crops != {CROP_PX}:
         raise UserError(f"{args.shards}: cheats are made of crops of {CROP_PX} px; extract again with that size")
-    folders = {name: folder for name in JUDGES if (folder := getattr(args, name)) is not None}
-    refused, rows = evaluators.refused(folders), plan.rows(args.ladders)
+    folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
+    no_judge = judges.missing()
+    used = [name for name in judges.JUDGES if name not in no_judge]
+    refused, rows = evaluators.refused(folders, no_judge), plan.rows(args.ladders)
+    data = {"manifest": manifest.digest, "shards": _shards_digest(manifest)}
     provenance = {
-        "protocol": _protocol(manifest, settings, rows, args.detector) | {"frames": args.frames},
-        "digests": {"manifest": manifest.digest, "shards": _shards_digest(manifest), **_weights(folders)},
+        "protocol": _protocol(manifest, settings, rows, args.detector)
+        | {"frames": args.frames, "judges": judges.sources(used)},
+        "digests": {**data, **_weights(folders), **judges.digests(used)},
     }
     job = parallel.ScoringJob("cheats", args.out, tasks, provenance, other_files=(NAME, MARKDOWN), force=args.force)
 
     def scorer(device) -> parallel.Scorer:
         from eval.cheats import rows as cheat_rows
 
-        judges = evaluators.load(folders, refused, device)
-        bench = cheat_rows.CheatBench(manifest, settings, args.out, rows, judges, detector.load(args.detector))
+        judged = judges.load(used, device)
+        loaded = evaluators.load(folders, refused, device, judged, Evaluators.judged_frames)
+        bench = cheat_rows.CheatBench(manifest, settings, args.out, rows, loaded, detector.load(args.detector))
         return lambda task: cheat_rows.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

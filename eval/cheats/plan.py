@@ -123,9 +123,9 @@ EXPECTED = {
     "copied_mouth_silent": Expectation(("opening_correlation",), than=STILL, leak=True),
     "static_picture": Expectation(("opening_correlation",)),
     STILL: Expectation(("opening_correlation",)),
-    "swapped_person": Expectation(("csim", "identity_cosine")),
-    "blur_2": Expectation(("ssim_mouth",)),
-    "noise_8": Expectation(("psnr_mouth_db",)),
+    "swapped_person": Expectation(("csim@dlib", "identity_cosine")),
+    "blur_2": Expectation(("ssim_mouth", "st_lpips@vgg")),
+    "noise_8": Expectation(("psnr_mouth_db", "st_lpips@vgg")),
     "tremble_1": Expectation(("jitter_px", "lmd_px")),
     "crf_32": Expectation(("ssim_mouth",)),
 }

@@ -47,7 +47,9 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
     try:
         inputs = read_inputs(bench.manifest, bench.settings, task)
         clip = _real(bench, task, inputs)
-        truth = Truth(read_frames(bench.manifest, task.scored), inputs.truth_TN3, inputs.audio_S, inputs.source_UN3)
+        assert task.source is not None, "read_inputs raises Miss without one"
+        frames_THW3, source_UHW3 = (read_frames(bench.manifest, window) for window in (task.scored, task.source))
+        truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3)
         real, scores = _shown(bench, bench.rows[REAL], clip), {}
         if not _has_face(real):
             raise Miss(REAL_LOST, f"a face is detected in less than {LEAST_DETECTED:g} of the clip's own frames")
@@ -55,7 +57,8 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
             clip = replace(clip, random=generator(bench.settings.seed, task.key, name))
             video = real if row.as_it_is else _shown(bench, row, clip)
             if _has_face(video):
-                heard = replace(truth, audio_S=_sound(row, inputs))
+                sound_S = _sound(row, inputs)
+                heard = truth if sound_S is truth.audio_S else replace(truth, audio_S=sound_S)
                 scores[name] = measure_each(Comparison(heard, video, bench.evaluators))
         return ClipScore(task.key, task.person, methods=scores)
     except (Miss, ClipError, media.MediaError) as error:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from eval.metrics import detection, identity, lips, pixels, sync
+from eval.metrics import detection, identity, lips, perception, person, pixels, sync
 from eval.metrics.metric import Comparison, Metric, Miss
 
 NOT_FINITE = "metric_not_finite"  # reason of a miss
@@ -20,7 +20,9 @@ VIDEO_METRICS: dict[str, Metric] = {  # of dubbed videos (`benchmark`)
     **lips.METRICS,
     **sync.METRICS,
     **pixels.METRICS,
+    **perception.METRICS,
     **identity.METRICS,
+    **person.METRICS,
     **detection.METRICS,
 }
 

@@ -1,7 +1,11 @@
-"""The evaluator models that metrics need: only those shown to be above chance on people they were not trained on."""
+"""What metrics look at a row with: models of ours that are above chance on people they were not trained on, and judges.
+
+The judges of others come from eval/judges, which no metric imports.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +22,15 @@ def _networks() -> dict[str, Any]:
     return {"syncnet": syncnet, "identity": identity}
 
 
-def refused(folders: dict[str, Path]) -> dict[str, str]:
-    """Metrics omitted: model missing, or at chance. Metric -> the reason, a report's `refused`.
+def refused(folders: dict[str, Path], no_judge: Mapping[str, str]) -> dict[str, str]:
+    """Metrics omitted: model missing or at chance, or judge missing. Metric -> the reason, a report's `refused`.
 
-    `folders` holds the evaluators' folders by name. Raises UserError where one holds no such model.
+    `folders` holds the evaluators' folders by name, `no_judge` why a judge is not there. Raises UserError where a
+    folder holds no such model.
     """
     from mytalk.networks import weights
 
-    reasons = {}
+    reasons = dict(no_judge)
     for name, network in _networks().items():
         above, words = False, NOT_NAMED.format(name)
         if name in folders:
@@ -35,9 +40,14 @@ def refused(folders: dict[str, Path]) -> dict[str, str]:
     return {name: reasons[m.needs] for name, m in VIDEO_METRICS.items() if m.needs in reasons}
 
 
-def load(folders: dict[str, Path], refused_metrics: dict[str, str], device) -> Evaluators:
-    """The evaluators that some metric uses. Raises UserError as `weights.load` does."""
+def load(
+    folders: dict[str, Path],
+    refused_metrics: dict[str, str],
+    device,
+    judges: Mapping[str, Any],
+    judged_frames: int | None,
+) -> Evaluators:
+    """The evaluators that some metric uses, and the judges. Raises UserError as `weights.load` does."""
     used = {metric.needs for name, metric in VIDEO_METRICS.items() if name not in refused_metrics}
-    return Evaluators(
-        **{name: network.load_model(folders[name], device) for name, network in _networks().items() if name in used}
-    )
+    models = {name: network.load_model(folders[name], device) for name, network in _networks().items() if name in used}
+    return Evaluators(**models, **judges, judged_frames=judged_frames)

@@ -6,15 +6,16 @@ S audio samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from mytalk.networks.identity import IdentityEncoder
     from mytalk.networks.syncnet import SyncNet
+    from mytalk.speech.activity import SpeechDetector
 
 Value = TypeVar("Value")
 # Which mouth a metric compares a row with. A row that says something else has no true mouth.
@@ -43,7 +44,7 @@ class Metric:
     definition: str
     unit: str
     better: str  # lower, higher
-    needs: str | None = None  # the evaluator model it is computed with, a field of Evaluators
+    needs: str | None = None  # the model or judge it is computed with, a field of Evaluators
     mouth: str = TRUE_MOUTH  # which mouth it needs: TRUE_MOUTH, NO_MOUTH or ORIGINAL_MOUTH
 
     def stated(self) -> dict[str, str]:
@@ -55,22 +56,68 @@ class Metric:
         return self.mouth == NO_MOUTH or self.mouth == (ORIGINAL_MOUTH if cross_audio else TRUE_MOUTH)
 
 
+class PersonJudge(Protocol):
+    """A face recogniser (eval/judges/person.py)."""
+
+    def embed(self, pictures_KHW3: np.ndarray, landmarks_KN3: np.ndarray) -> np.ndarray:
+        """The embedding of each picture's face, (K, E)."""
+
+
+class PerceptionJudge(Protocol):
+    """A network that sees pictures (eval/judges/perception.py)."""
+
+    def seen(self, crops_KHW3: np.ndarray) -> Any:
+        """What it sees in crops, for the other two."""
+
+    def distances(self, one: Any, other: Any) -> np.ndarray:
+        """How unlike each crop is to its counterpart, (K,)."""
+
+    def embed(self, seen: Any) -> np.ndarray:
+        """The features of each crop, (K, D)."""
+
+
+class PhoneJudge(Protocol):
+    """A decoder of phones (eval/judges/phones.py)."""
+
+    def bilabials_s(self, audio_S: np.ndarray) -> list[tuple[float, float]]:
+        """When a p, b or m is spoken in a sound at 16 kHz: (start, stop) in s."""
+
+
 @dataclass(frozen=True)
 class Evaluators:
-    """The trained evaluator models; where one is None, the metrics that need it are omitted."""
+    """Models of ours and judges of others; where one is None, the metrics that need it are omitted.
+
+    `perception` judges `judged_frames` of a clip, evenly spread; None: all.
+    """
 
     syncnet: SyncNet | None = None
     identity: IdentityEncoder | None = None
+    person: PersonJudge | None = None
+    perception: PerceptionJudge | None = None
+    phones: PhoneJudge | None = None
+    speech: SpeechDetector | None = None
+    judged_frames: int | None = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truth:
-    """The clip that a row is compared with: frames, landmarks, speech; and landmarks of its person elsewhere."""
+    """The clip that a row is compared with: frames, landmarks, speech; and its person elsewhere.
+
+    Without frames of the person elsewhere the clip's own show who it is.
+    """
 
     frames_THW3: np.ndarray
     landmarks_TN3: np.ndarray
     audio_S: np.ndarray
     source_UN3: np.ndarray
+    source_frames_UHW3: np.ndarray | None = None
+    _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """`compute()`, done once under this key for all rows of the clip."""
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]
 
 
 @dataclass(frozen=True)

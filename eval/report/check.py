@@ -80,10 +80,11 @@ def check(report: dict[str, Any]) -> None:
 
 
 def _check_digests(digests: dict[str, str], protocol: dict[str, Any], ridge: bool) -> None:
-    """The protocol lists its inputs, and its models: the names before a digest's; a lone model has none."""
+    """The protocol lists its inputs, its judges, and its models: the names before a digest's; a lone model has none."""
     models = protocol.get("models", {"": ""})
     names = {f"{model}{'_' if model else ''}{what}" for model in models for what in ("config", "weights")}
-    required = {*protocol.get("inputs", INPUTS), *names, *([verdicts.RIDGE] if ridge else [])}
+    judges = {f"judge_{name}" for name in protocol.get("judges", {})}
+    required = {*protocol.get("inputs", INPUTS), *names, *judges, *([verdicts.RIDGE] if ridge else [])}
     _require(required <= set(digests), f"digests of {', '.join(sorted(required - set(digests)))}")
     unknown = sorted(set(digests) - required)
     _require(not unknown, f"digests of {', '.join(unknown)}, which the protocol does not name")

@@ -84,7 +84,7 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
     files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
-    truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3)
+    truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3)
     videos = {name: _detected(name, path, bench.detector, len(frames_THW3)) for name, path in files.items()}
     scores = {name: measure_video(Comparison(truth, video, bench.evaluators)) for name, video in videos.items()}
     if not task.pictured:

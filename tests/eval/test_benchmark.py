@@ -259,7 +259,7 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     folder = tmp_path / "appearance"
     appearance.save_model(appearance.Generator(config).state_dict(), config, folder)
     named = {**models, "appearance": folder}
-    argv = typed(tmp_path / "shards", named, tmp_path / "out", "--clips-per-person", "1")
+    argv = typed(tmp_path / "shards", named, tmp_path / "out", "--clips-per-person", "1", "--judge-frames", "1")
     done = command("-m", "eval", *argv, timeout=600)
     assert done.returncode == 0, done.stderr
     made = held(tmp_path / "out")

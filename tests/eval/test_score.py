@@ -21,6 +21,7 @@ from mytalk import command as commands
 from mytalk.machine import free_port
 from tests.helpers import coded_films
 from tests.helpers.boxed_films import BoxReader, film, wave, write
+from tests.helpers.judges import stand_in
 
 FRAMES = 30
 
@@ -29,6 +30,7 @@ FRAMES = 30
 def boxes_are_faces(monkeypatch) -> None:
     monkeypatch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", BoxReader)
     monkeypatch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
+    stand_in(monkeypatch)
 
 
 @pytest.fixture(scope="module")

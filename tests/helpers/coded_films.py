@@ -19,6 +19,7 @@ from mytalk import command as commands
 from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import CROP_PX, opening
 from mytalk.networks import identity, motion, syncnet
+from tests.helpers import judges
 from tests.helpers.faces import opened
 
 IDENTITY = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
@@ -106,10 +107,11 @@ class Midday(datetime):
 
 
 def stand_in(patch: pytest.MonkeyPatch) -> None:
-    """Make detector, painter and date those above."""
+    """Make detector, painter, date and judges those of tests."""
     import mytalk.face.mediapipe_mesh
     import mytalk.networks.appearance
 
+    judges.stand_in(patch)
     patch.setattr("eval.benchmark.datetime", Midday)
     patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
     patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")

@@ -8,6 +8,7 @@ import numpy as np
 
 from eval.__main__ import COMMANDS
 from eval.cheats import command, mouth
+from eval.judges import load
 from mytalk import command as commands
 from tests.helpers.coded_films import GREY, PER_PX
 
@@ -29,6 +30,7 @@ def test_cheats_of_coded_films_are_caught_and_the_same_command_continues(
 ) -> None:
     monkeypatch.setattr(command, "SOURCE_FRAMES", 10)
     monkeypatch.setattr(mouth, "reopened", recoded)
+    monkeypatch.setattr(load, "missing", lambda: dict.fromkeys(load.JUDGES, "not installed"))
     assert typed(films, tmp_path) == 0
     made = json.loads((tmp_path / command.NAME).read_text())
     assert made["coverage"]["people"] == {"scored": 3, "total": 3}

@@ -1,0 +1,65 @@
+"""Judges that see nothing but the brightness of a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eval.judges import load
+
+
+class LevelPerson:
+    """A picture's brightness is its person."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def embed(self, pictures_KHW3: np.ndarray, landmarks_KN3: np.ndarray) -> np.ndarray:
+        assert len(pictures_KHW3) == len(landmarks_KN3)
+        self.asked.append(len(pictures_KHW3))
+        level_K = pictures_KHW3.mean(axis=(1, 2, 3))
+        return np.stack([level_K, np.zeros(len(level_K))], axis=1)
+
+
+class LevelPerception:
+    """Two pictures are as far apart as their brightness."""
+
+    def __init__(self) -> None:
+        self.crops = 0
+
+    def seen(self, crops_KHW3: np.ndarray) -> np.ndarray:
+        self.crops += len(crops_KHW3)
+        return crops_KHW3.mean(axis=(1, 2, 3))
+
+    def distances(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.abs(one - other)
+
+    def embed(self, seen: np.ndarray) -> np.ndarray:
+        return np.stack([seen, np.square(seen)], axis=1)
+
+
+class NoPhones:
+    """No bilabial is ever spoken."""
+
+    def bilabials_s(self, audio_S: np.ndarray) -> list[tuple[float, float]]:
+        return []
+
+
+class AlwaysSpeech:
+    """All sound is speech."""
+
+    name = "a stand-in"
+
+    def speech_T(self, audio_S: np.ndarray) -> np.ndarray:
+        return np.ones(-(-len(audio_S) // 640))
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """Make the judges of reports those above, whatever is installed."""
+    made = {"person": LevelPerson, "perception": LevelPerception, "phones": NoPhones, "speech": AlwaysSpeech}
+    patch.setattr(
+        load, "missing", lambda: {name: "a stand-in is not there" for name in load.JUDGES if name not in made}
+    )
+    patch.setattr(load, "load", lambda names, device="cpu": {name: made[name]() for name in names})
+    patch.setattr(load, "sources", lambda names: {})
+    patch.setattr(load, "digests", lambda names: {})
