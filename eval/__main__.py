@@ -7,6 +7,8 @@ from mytalk import command
 COMMANDS = {
     "motion": ("eval.motion", "landmarks generated for unseen people, against the truth and three baselines"),
     "score": ("eval.score", "videos of any method against the real ones"),
+    "compare": ("eval.compare.command", "paired tests between the methods of several reports"),
+    "leaderboard": ("eval.compare.leaderboard", "one page of many reports, grouped by protocol"),
     "benchmark": (
         "eval.benchmark",
         "unseen people dubbed in their own videos; a report with pictures",

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
 from eval.metrics.metric import Evaluators, Metric
 from eval.rows import ridge
-from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, Task
+from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
 from mytalk import intervals
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.face.detector import DEFAULT, module_of
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ
+
+if TYPE_CHECKING:
+    from eval.rows.pairs import Pair
 
 SHOWN_TO_MODEL = (
     "upper-face landmarks and head pose of the scored clip with its lower face erased, and another clip of the same "
@@ -137,12 +140,13 @@ def given(
     return Kind(f"given video, {audio}", rows, metrics, facts)
 
 
-def given_block(kind: Kind, pairs: Sequence[Task]) -> dict[str, Any]:
-    """The report's `protocol` of given videos."""
+def given_block(kind: Kind, tasks: list[Pair]) -> dict[str, Any]:
+    """The report's `protocol` of given videos. A prediction without a real video is no part of it."""
+    real = [pair for pair in tasks if pair.real is not None]
     return {
         "name": kind.name,
-        "people": len({pair.person for pair in pairs}),
-        "clips": len(pairs),
+        "people": len({pair.person for pair in real}),
+        "clips": len(real),
         "crop_px": [CROP_PX],
         "fps": FRAME_HZ,
         **kind.facts,

@@ -131,6 +131,7 @@ ROOMS = {
     "eval.metrics": set[str](),  # judges are handed to it
     "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
+    "eval.compare": {"eval.metrics", "eval.report", "eval.score_file"},
     "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
     "launch.follow": set[str](),
     "eval.cheats": {

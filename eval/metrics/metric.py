@@ -23,6 +23,32 @@ TRUE_MOUTH = "true"  # the clip's, which says what the row says: same audio only
 NO_MOUTH = "none"  # no mouth at all: any audio
 ORIGINAL_MOUTH = "original"  # that of the video which was dubbed, to see whether it shows through: other audio only
 
+# What a metric's best value is. `one` and `zero`: the nearest to it; `real`: the nearest to the real video's row.
+LOWER, HIGHER, ONE, ZERO, REAL = "lower", "higher", "one", "zero", "real"
+DIRECTIONS = {
+    LOWER: "lower is better",
+    HIGHER: "higher is better",
+    ONE: "1 is right",
+    ZERO: "0 is right",
+    REAL: "as the real video's is right",
+}
+NOT_FINITE = "metric_not_finite"  # reason of a miss
+
+
+def badness(better: str, value: float, real: float | None = None) -> float:
+    """How bad a value of a metric is: the row with the least is best. `real` is the value of the real video's row.
+
+    Raises ValueError for a direction that is none, and for `real` without that row.
+    """
+    if better == REAL and real is None:
+        raise ValueError("without a row of the real video nothing can be compared with it")
+    targets = {ONE: 1.0, ZERO: 0.0, REAL: real}
+    if better in targets:
+        return abs(value - targets[better])  # type: ignore[operator]
+    if better not in (LOWER, HIGHER):
+        raise ValueError(f"no direction '{better}'; there are: {', '.join(DIRECTIONS)}")
+    return value if better == LOWER else -value
+
 
 class Miss(Exception):
     """A clip that cannot be scored. `reason` is a short snake_case code."""
