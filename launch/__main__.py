@@ -10,6 +10,8 @@ COMMANDS = {
     "local": ("launch.local", "a command in several processes on this machine, usually one for each GPU"),
     "slurm": ("launch.slurm", "a command on several machines of a Slurm cluster: the script, submitted or printed"),
     "ssh": ("launch.hosts.ssh", "a command on several machines that ssh reaches: checked, started, watched, shrunk"),
+    "kubernetes": ("launch.clusters.kubernetes", "a command on Kubernetes: a JobSet, or Kubeflow's TrainJob"),
+    "skypilot": ("launch.clusters.skypilot", "a command on rented machines, by SkyPilot"),
     "node": ("launch.hosts.node", "the ranks of one host of several, as the environment describes it"),
     "status": ("launch.follow.status", "where a training stands: step, rate, time left, restarts and their reasons"),
     "runs": ("launch.follow.listing", "the trainings below a folder, a row each"),

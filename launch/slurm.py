@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launch.clusters.facts import cluster_of
 from launch.words import at_least, check_words, is_training
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_RUN_AGAIN, UserError
@@ -33,6 +34,9 @@ RESERVED = (
     *("partition", "account", "chdir", "output", "open-mode", "signal", "requeue", "no-requeue"),
     *("array", "wrap", "parsable", "test-only"),
 )
+CONTAINERS = ("pyxis", "apptainer")
+IMAGE = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9._/:@+#-]*")
+MOUNT = re.compile(r"/[^,:\x00-\x1f]*:/[^,:\x00-\x1f]*(:(ro|rw))?")
 MAX_SIGNAL_S = 65535  # sbatch --signal
 EARLY_S = 60  # Slurm may send the signal so much earlier
 
@@ -57,7 +61,7 @@ export MASTER_ADDR
 export MASTER_PORT=$(({first_port} + SLURM_JOB_ID % {ports}))
 export LOCAL_WORLD_SIZE={ranks_per_node}
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"
-
+{variables}
 {typed}
 code=$?
 if [ "$code" -eq {again} ]; then
@@ -79,10 +83,9 @@ def arguments() -> argparse.ArgumentParser:
         "python -m launch slurm --nodes 2 --gpus-per-node 8 --cpus-per-rank 8 --time 12:00:00 -- train motion "
         "--config configs/paper/motion.yaml shards=data/mine run=runs/mine identity=runs/identity/model",
     )
+    parser.add_argument("--cluster", metavar="NAME", help="facts of your cluster, for what is not given here")
     parser.add_argument("--nodes", type=int, required=True, metavar="N", help="how many machines")
-    parser.add_argument(
-        "--gpus-per-node", type=int, required=True, metavar="G", help="GPUs, and so processes, on each; 0: CPU only"
-    )
+    parser.add_argument("--gpus-per-node", type=int, metavar="G", help="GPUs, and so processes, on each; 0: CPU only")
     parser.add_argument(
         "--ranks-per-node", type=int, metavar="R", help="processes on each, where --gpus-per-node is 0 (default 1)"
     )
@@ -107,6 +110,15 @@ def arguments() -> argparse.ArgumentParser:
         metavar="KEY[=VALUE]",
         help="another option of sbatch, such as gres=gpu:4 or exclusive; may be repeated",
     )
+    parser.add_argument("--container-image", metavar="IMAGE", help="run in this container, whose `python` is taken")
+    parser.add_argument(
+        "--container-mount",
+        action="append",
+        default=[],
+        metavar="HOST:THERE",
+        help="a folder of the node that the container sees; may be repeated",
+    )
+    parser.add_argument("--container", choices=CONTAINERS, help="what runs it (default: the cluster's, else pyxis)")
     parser.add_argument("--dry-run", action="store_true", help="print the script instead of submitting it")
     parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
     return parser
@@ -129,6 +141,10 @@ class SlurmJob:
     partition: str | None = None
     account: str | None = None
     more: tuple[tuple[str, str | None], ...] = ()  # options of sbatch, without a value where that is None
+    container: str = ""  # pyxis or apptainer; empty: none
+    image: str = ""
+    mounts: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()  # of every rank
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,6 +161,13 @@ def run(args: argparse.Namespace) -> int:
 def job_of(args: argparse.Namespace) -> SlurmJob:
     """The job that the command line describes; UserError where none can be."""
     check_words(args.words)
+    cluster = cluster_of(args.cluster)
+    for name in ("gpus_per_node", "cpus_per_rank", "time", "partition", "account"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(cluster, name) or None)
+    if args.gpus_per_node is None and args.cluster is None:
+        raise UserError("how many GPUs? type --gpus-per-node G, 0 for none; or name a --cluster that says so")
+    args.gpus_per_node = args.gpus_per_node or 0
     at_least(1, nodes=args.nodes, ranks_per_node=args.ranks_per_node, cpus_per_rank=args.cpus_per_rank)
     at_least(0, gpus_per_node=args.gpus_per_node)
     if args.gpus_per_node and args.ranks_per_node not in (None, args.gpus_per_node):
@@ -160,6 +183,8 @@ def job_of(args: argparse.Namespace) -> SlurmJob:
     log = os.path.abspath(args.log)
     if "%" in log:
         raise UserError(f"--log {log!r} holds a %, which Slurm replaces; name another folder")
+    image = args.container_image or (cluster.image if cluster.container else "")
+    refuse_container(image, args.container_mount or cluster.mounts)
     return SlurmJob(
         name=named("--name", args.name) or default,
         nodes=args.nodes,
@@ -173,7 +198,33 @@ def job_of(args: argparse.Namespace) -> SlurmJob:
         partition=named("--partition", args.partition),
         account=named("--account", args.account),
         more=tuple(option(typed) for typed in args.sbatch),
+        python=(cluster.python or "python") if image else cluster.python or sys.executable,
+        container=args.container or cluster.container or "pyxis" if image else "",
+        image=image,
+        mounts=tuple(args.container_mount or (cluster.mounts if image else ())),
+        variables=tuple(cluster.variables().items()),
     )
+
+
+def refuse_container(image: str, mounts: Sequence[str]) -> None:
+    """UserError for an image or a mount that srun could read in another way: a comma divides mounts."""
+    if image and (not IMAGE.fullmatch(image)):
+        raise UserError(f"--container-image {image!r} cannot be one")
+    for mount in mounts if image else ():
+        if not MOUNT.fullmatch(mount):
+            raise UserError(f"--container-mount takes HOST:THERE, two absolute paths without commas, not {mount!r}")
+
+
+def container(job: SlurmJob) -> tuple[list[str], list[str]]:
+    """For a job in a container: options of srun (pyxis), and what stands before Python (apptainer)."""
+    if job.container == "pyxis":
+        mounts = [f"--container-mounts={','.join(job.mounts)}"] if job.mounts else []
+        return [f"--container-image={job.image}", *mounts, f"--container-workdir={job.folder}"], []
+    if job.container == "apptainer":
+        gpus = ["--nv"] if job.gpus_per_node else []
+        binds = [word for mount in (f"{job.folder}:{job.folder}", *job.mounts) for word in ("--bind", mount)]
+        return [], ["apptainer", "exec", *gpus, *binds, "--pwd", job.folder, job.image]
+    return [], []
 
 
 def seconds(time: str) -> int:
@@ -237,6 +288,8 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
     srun = ["srun", "--kill-on-bad-exit=1", "--label", "--export=ALL"]
     if job.cpus_per_rank is not None:
         srun.append(f"--cpus-per-task={job.cpus_per_rank}")
+    in_srun, before = container(job)
+    srun += in_srun
     rank = IGNORE_EARLY_SIGNALS + RANK if is_training(words) else RANK
     return SCRIPT.format(
         directives="\n".join(directive(*option) for option in [*given, ("requeue", None), *job.more]),
@@ -244,8 +297,9 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
         ports=len(PORTS),
         ranks_per_node=job.ranks_per_node,
         threads=job.cpus_per_rank or 1,
+        variables="".join(f"export {name}={quoted(value)}\n" for name, value in job.variables),
         typed=" ".join(
-            [shlex.join([*srun, "/bin/bash", "-c", rank, "rank"]), *map(quoted, (job.python, "-m", *words))]
+            [shlex.join([*srun, "/bin/bash", "-c", rank, "rank"]), *map(quoted, (*before, job.python, "-m", *words))]
         ),
         again=EXIT_RUN_AGAIN,
     )

@@ -137,7 +137,7 @@ ROOMS = {
     "eval.cheats": {
         *("eval.judges", "eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
     },
-    "launch.clusters": {"launch.follow", "launch.words"},
+    "launch.clusters": {"launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},

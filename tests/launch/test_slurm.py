@@ -259,6 +259,37 @@ def test_the_lines_for_sbatch(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("kind", slurm.CONTAINERS)
+def test_in_a_container_ranks_still_get_their_words_and_place(cluster, kind):
+    """pyxis: options of srun; apptainer: a program before Python, which is the process that is signalled."""
+    stand_in(cluster.bin / "apptainer", '#!/bin/bash\nwhile [[ $1 != *.sif ]]; do shift; done\nshift\nexec "$@"\n')
+    mounts = ("/data:/data:ro", "/my runs;$(x):/runs")
+    variables = (("NCCL_DEBUG", "a b;$(exit 9)"), ("X", "line\n#SBATCH --wrap=x"))
+    job = cluster.job(container=kind, image="a.sif", mounts=mounts, variables=variables, folder="/some; folder")
+    done = cluster.run(job, ["train", "a $(exit 9)"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cluster.strings("3.argv") == ["-m", "train", "a $(exit 9)"]
+    assert cluster.environment(3)["RANK"] == "3"
+    assert cluster.environment(3)["NCCL_DEBUG"] == "a b;$(exit 9)"
+    assert cluster.environment(3)["X"] == "line\n#SBATCH --wrap=x"
+    assert "\n#SBATCH --wrap" not in slurm.script(job, ["train"])
+    told = cluster.strings("srun")
+    pyxis = [f"--container-mounts={','.join(mounts)}", "--container-image=a.sif", "--container-workdir=/some; folder"]
+    assert {*pyxis} <= {*told} if kind == "pyxis" else not any(word.startswith("--container") for word in told)
+    if kind == "apptainer":
+        assert ["--bind", "/some; folder:/some; folder", "--bind", mounts[0]] == told[told.index("--bind") :][:4]
+
+
+def test_the_clusters_file_fills_in_what_is_not_typed(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    job = slurm.job_of(parsed("--cluster", "lab", "--nodes", "2", *TRAIN))
+    assert (job.gpus_per_node, job.cpus_per_rank, job.partition) == (8, 8, "gpu")
+    assert (job.container, job.image, job.python) == ("pyxis", "mytalk-train:1", "python")
+    assert ("NCCL_SOCKET_IFNAME", "eth0") in job.variables
+    typed = slurm.job_of(parsed("--cluster", "lab", "--nodes", "2", "--gpus-per-node", "4", "--partition", "x", *TRAIN))
+    assert (typed.gpus_per_node, typed.partition) == (4, "x")
+
+
 @pytest.mark.parametrize(("given", "ranks"), [([], "1"), (["--ranks-per-node", "3"], "3")])
 def test_without_gpus_none_are_asked_for(given, ranks):
     text = slurm.script(slurm.job_of(parsed("--nodes", "1", "--gpus-per-node", "0", *given, *TRAIN)), ["train"])
@@ -293,6 +324,10 @@ def test_without_gpus_none_are_asked_for(given, ranks):
         ("--sbatch mem= -- train", "a job's mem cannot be"),
         ("--sbatch array=1-9 -- train", "would change what the script relies on"),
         ("--sbatch no-req -- train", "would change what the script relies on"),
+        ("--container-image 'a;b' -- train", "cannot be one"),
+        ("--container-image=-x -- train", "cannot be one"),
+        ("--container-image a --container-mount x -- train", "--container-mount takes HOST:THERE"),
+        ("--container-image a --container-mount '/a:/b,/c:/d' -- train", "--container-mount takes HOST:THERE"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(typed, said):
