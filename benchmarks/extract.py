@@ -149,7 +149,7 @@ def _passed(videos: list[Path]) -> int:
             source = Source(video.name, 0, "c/p", 0)
             done = Pass(source, "c", Rules(), tools(detector.DEFAULT), Path(folder), Thumbnails()).run(video)
             frames += done.frames
-            for _ in done.clips("c"):
+            for _ in done.clips():
                 pass
     return frames
 

@@ -27,21 +27,24 @@ from mytalk.face.smooth import smooth
 
 @dataclass(frozen=True)
 class Sound:
-    """What is heard in a source at 16 kHz (None: it has no track), and for each frame how surely speech and music."""
+    """What is heard in a source at 16 kHz (None: it has no track), and for each frame how surely speech and music.
 
-    audio_S: np.ndarray | None = None
+    The samples are int16, as clips store them: 115 MB an hour.
+    """
+
+    pcm_S: np.ndarray | None = None
     speech_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
     music_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def frames(self) -> int | None:
         """Frames of 25 Hz that begin before it ends; None: without a track, no end."""
-        return None if self.audio_S is None else -(-len(self.audio_S) // SAMPLES_PER_FRAME)
+        return None if self.pcm_S is None else -(-len(self.pcm_S) // SAMPLES_PER_FRAME)
 
     def samples(self, start: int, stop: int) -> np.ndarray:
-        """The samples of frames [start, stop), silence where there are none."""
-        audio_S = np.zeros(0, np.float32) if self.audio_S is None else self.audio_S
-        audio_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+        """The samples of frames [start, stop), float32, silence where there are none."""
+        pcm_S = np.zeros(0, np.int16) if self.pcm_S is None else self.pcm_S
+        audio_S = members.from_pcm(pcm_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME].tobytes())
         return np.pad(audio_S, (0, (stop - start) * SAMPLES_PER_FRAME - len(audio_S)))
 
 

@@ -38,11 +38,11 @@ def read(
 ) -> Iterator[Picture]:
     """Yield the pictures of each time range (none: of the whole file), in order.
 
-    One picture is in memory. `tick(n)` says that n more frames are taken, `tick(0)` that frames between ranges are
-    passed over. A file that breaks off gives what decodes, `notes` tell. Raises MediaError, OSError.
+    One picture is in memory. `tick(n)` says that n more frames are taken, `tick(0)` that the file is read on. A file
+    that breaks off gives what decodes, `notes` tell. Raises MediaError, OSError.
     """
     ranges = [(round(start_s * FRAME_HZ), round(stop_s * FRAME_HZ)) for start_s, stop_s in ranges_s]
-    for picture in _pictures(path, ranges, notes, tick):
+    for picture in _pictures(path, ranges, notes, lambda: tick(0)):
         if not ranges:
             tick(picture.count)
             yield picture
@@ -55,17 +55,17 @@ def read(
 
 
 def _pictures(
-    path: Path, ranges: list[tuple[int, int]], notes: media.Notes, tick: Callable[[int], None]
+    path: Path, ranges: list[tuple[int, int]], notes: media.Notes, on_packet: Callable[[], None]
 ) -> Iterator[Picture]:
     begin, end = (ranges[0][0], ranges[-1][1]) if ranges else (0, None)
-    frames = media.read_frames(path, FRAME_HZ, begin, end, notes)
-    shown, first, index = None, begin, begin
+    frames = media.read_frames(path, FRAME_HZ, begin, end, notes, on_packet)
+    shown, first, index, still = None, begin, begin, False
     for index, frame in enumerate(frames, begin):
-        tick(0)
         if frame is shown:  # media repeats the same array
             continue
         if shown is not None:
-            yield Picture(shown, first, index - first, (first, index) in notes.still[-1:])
+            yield Picture(shown, first, index - first, still)
         shown, first = frame, index
+        still = any(start <= index < stop for start, stop in notes.still[-1:])
     if shown is not None:
-        yield Picture(shown, first, index + 1 - first, (first, index + 1) in notes.still[-1:])
+        yield Picture(shown, first, index + 1 - first, still)

@@ -77,7 +77,7 @@ def _clips(task: ShardTask, tools: Tools, thumbnails: Thumbnails, tick, ledger: 
             ledger.append(_rejected(source, done))
             continue
         ledger.append(row_of(done, source.file(task.videos)))
-        yield from done.clips(task.corpus)
+        yield from done.clips()
 
 
 def _attempt(

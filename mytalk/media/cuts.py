@@ -29,18 +29,24 @@ LEAST_BLEND = 6.0  # mean difference of the outer pictures, of 255
 BLEND_RESIDUAL = 0.25  # share of it by which the middle differs from their mean: dissolves up to 0.25, motion from 0.3
 BLEND_STANDS_OUT = 1.7  # times its median before: a camera that moves before a blurred room looks like a blend
 USUAL = 50  # pictures of that median
-LONGEST_PART = 20  # pictures of a transition in one part: less than the second of the shortest clip
+LONGEST_PART = 20  # frames (25 Hz) of a transition in one part: less than the second of the shortest clip
 
 
-def with_cuts(pictures: Iterable[Picture], frame_of: Callable[[Picture], np.ndarray]) -> Iterator[tuple[Picture, bool]]:
+def with_cuts(
+    pictures: Iterable[Picture],
+    frame_of: Callable[[Picture], np.ndarray],
+    count_of: Callable[[Picture], int] = lambda picture: 1,
+    longest_part: int = LONGEST_PART,
+) -> Iterator[tuple[Picture, bool]]:
     """Each picture in order, and whether it begins another shot than the one before (the first does not).
 
-    `frame_of` gives the RGB uint8 (H, W, 3) frame of a picture. A fade or dissolve becomes a shot of its own, or
-    several if it is long, each too short for a clip. The last 2 * REACH pictures are held back.
+    `frame_of` gives the RGB uint8 (H, W, 3) frame of a picture, `count_of` for how many frames it is shown. A fade or
+    dissolve becomes a shot of its own, or several, of `longest_part` frames at most. The last 2 * REACH pictures are
+    held back.
 
     Raises ModuleNotFoundError without scenedetect.
     """
-    hard, soft = _cut_finder(), Transitions()
+    hard, soft = _cut_finder(), Transitions(longest_part)
     cuts: set[int] = set()
     held: deque[Picture] = deque()
     begun = 0  # number of held[0]
@@ -50,10 +56,11 @@ def with_cuts(pictures: Iterable[Picture], frame_of: Callable[[Picture], np.ndar
         soft.see(small_HW3)
         held.append(picture)
         if len(held) > 2 * REACH:
-            yield held.popleft(), begun in cuts or begun in soft.starts
+            picture = held.popleft()
+            yield picture, soft.starts(begun, count_of(picture)) or begun in cuts
             begun += 1
     for number, picture in enumerate(held, begun):
-        yield picture, number in cuts or number in soft.starts
+        yield picture, soft.starts(number, count_of(picture)) or number in cuts
 
 
 def described() -> str:
@@ -86,22 +93,23 @@ def _cut_finder():
 
 
 class Transitions:
-    """Finds fades and dissolves in pictures that come one after the other; `starts` are the pictures at which one, or
-    a part of one, begins, and at which what follows it does.
+    """Finds fades and dissolves in pictures that come one after the other, and parts them.
 
     In a dissolve the middle one of three pictures is the mean of the outer two; what moves is in neither of their
     places. A fade is a dissolve with black.
     """
 
-    def __init__(self) -> None:
-        self.starts: set[int] = set()
+    def __init__(self, longest_part: int = LONGEST_PART) -> None:
+        """`longest_part`: frames."""
+        self._longest_part = longest_part
         self._window: deque[np.ndarray] = deque(maxlen=2 * REACH + 1)
         self._usual: deque[float] = deque(maxlen=USUAL)
         self._seen = 0
-        self._begin = self._stop = -1  # of the latest part
+        self._blended: set[int] = set()  # pictures of a transition that were not asked for yet
+        self._part = 0  # frames of the part that is under way
 
     def see(self, small_HW3: np.ndarray) -> None:
-        """The next picture. It adds to `starts` no picture that is more than 2 * REACH behind."""
+        """The next picture. It changes the answer for no picture that is more than 2 * REACH behind."""
         self._window.append(small_HW3.astype(np.float32))
         self._seen += 1
         if len(self._window) < 2 * REACH + 1:
@@ -111,18 +119,20 @@ class Transitions:
         residual = float(np.abs(middle - (before + after) / 2).mean())
         stands_out = len(self._usual) > REACH and change >= BLEND_STANDS_OUT * np.median(self._usual)
         if change >= LEAST_BLEND and residual <= BLEND_RESIDUAL * change and stands_out:
-            self._blended(self._seen - 1 - 2 * REACH, self._seen - 1)
+            self._blended.update(range(self._seen - 1 - 2 * REACH, self._seen - 1))
         else:
             self._usual.append(change)
 
-    def _blended(self, begin: int, stop: int) -> None:
-        """Pictures [begin, stop) are of a transition: of the one that was seen before, or of a new one."""
-        if begin > self._stop:
-            self._begin = begin
-            self.starts.add(begin)
-        elif stop - self._begin > LONGEST_PART:
-            self._begin = self._stop
-        else:
-            self.starts.discard(self._stop)
-        self._stop = stop
-        self.starts.add(stop)
+    def starts(self, number: int, frames: int) -> bool:
+        """Whether a transition, a part of one, or what follows it begins with a picture, which is shown for `frames`.
+
+        To be asked of each in order. One that is shown for longer than a part may be is a part of its own.
+        """
+        before = self._part
+        if number not in self._blended:
+            self._part = 0
+            return before > 0
+        self._blended.discard(number)
+        fresh = before == 0 or before + frames > self._longest_part
+        self._part = frames if fresh else before + frames
+        return fresh

@@ -20,6 +20,8 @@ class MediaError(Exception):
 class Notes:
     """What `read_frames` and `read_audio` noticed of one file; complete once they have reached its end.
 
+    `still` has a picture before its first frame is yielded, with all of its frames, also those past a `stop`.
+
     Who gives them a Notes takes a file that breaks off as far as it decodes, and finds the break here. Who gives none
     gets MediaError at the break.
     """

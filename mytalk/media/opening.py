@@ -217,8 +217,16 @@ class Clock:
         return self.shifts_s[clock]
 
 
-def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> Iterator[Any]:
+def packets(
+    container,
+    stream,
+    path,
+    on_break: Callable[[MediaError], None],
+    on_packet: Callable[[], None] = lambda: None,
+) -> Iterator[Any]:
     """Packets of `stream`, their stamps on one clock; `on_break` is told why they end too early, if they do.
+
+    `on_packet` is called at each packet of the file, also of other streams: a sign of life.
 
     The header of some formats states where a stream ends. Where only the container states a length (Matroska), that
     is the end of the longest stream, counted from 0. Raises OSError.
@@ -238,6 +246,7 @@ def packets(container, stream, path, on_break: Callable[[MediaError], None]) -> 
             break
         if packet is None:
             break
+        on_packet()
         if packet.size == 0:  # the end of a stream
             continue
         at = packet.pts if packet.pts is not None else packet.dts

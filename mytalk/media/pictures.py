@@ -9,8 +9,9 @@ Shape suffixes: T frames, H height, W width, 3 = RGB.
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -49,6 +50,7 @@ def read_frames(
     start: int = 0,
     stop: int | None = None,
     notes: Notes | None = None,
+    on_packet: Callable[[], None] = lambda: None,
 ) -> Iterator[np.ndarray]:
     """Yield RGB uint8 (H, W, 3) pictures at `fps`, from output frame `start` up to `stop` (None: the end).
 
@@ -58,13 +60,14 @@ def read_frames(
     or 29.97 fps and variable rates keep their sync. Pictures come upright: the display matrix and non-square pixels in
     the header are undone, interlaced ones are deinterlaced. After a damaged picture the last good one stands until the
     next key picture. All have the size of the first. A repeated picture is the same array: do not write into it.
+    `on_packet` is called at each packet of the file, also while nothing is yielded: a sign of life.
 
     A file that breaks off gives all that decodes; then `notes` tell, or without them MediaError is raised: truncated,
     corrupt, timestamps. Where nothing decodes MediaError is raised at once: one of those, unreadable, no_video,
     display_matrix, colours. OSError for the machine's errors.
     """
     seen = Notes() if notes is None else notes
-    for index, rgb in enumerate(_at_rate(path, Fraction(fps).limit_denominator(1_000_000), seen)):
+    for index, rgb in enumerate(_at_rate(path, Fraction(fps).limit_denominator(1_000_000), seen, on_packet)):
         if index >= start:
             yield rgb()
         if stop is not None and index + 1 >= stop:
@@ -73,27 +76,27 @@ def read_frames(
         raise seen.pictures_cut
 
 
-def _at_rate(path, rate: Fraction, seen: Notes) -> Iterator[Any]:
+def _at_rate(path, rate: Fraction, seen: Notes, on_packet: Callable[[], None]) -> Iterator[Any]:
     """For each output frame a function that gives its RGB."""
     index = 0  # of the next output frame
     current: _Picture | None = None
-    for following in _pictures(path, seen):
+    for following in _pictures(path, seen, on_packet):
         if current is not None:
             first = index
             while not _due(following, current.time_s, index / rate):
-                yield current.rgb
                 index += 1
             if index > first and (following.time_s - current.time_s > STILL_S or following.after_damage):
                 seen.still.append((first, index))
+            yield from itertools.repeat(current.rgb, index - first)
         current = following
     if current is None:
         raise seen.pictures_cut or MediaError("no_video", f"{path}: no picture can be decoded")
     first, end_s = index, current.time_s + min(current.duration_s, Fraction(LAST_PICTURE_S)) + current.rounding_s
     while (index + Fraction(1, 2)) / rate <= end_s:
-        yield current.rgb
         index += 1
     if index > first and current.duration_s > STILL_S:
         seen.still.append((first, index))
+    yield from itertools.repeat(current.rgb, index - first)
     if seen.pictures_cut is not None:
         seen.cut_at(float(index / rate))
 
@@ -105,7 +108,9 @@ def _due(following: _Picture, current_s: Fraction, at_s: Fraction) -> bool:
     return following.time_s - at_s < at_s - current_s
 
 
-def picture_span_s(path: str | os.PathLike) -> tuple[Fraction, Fraction] | None:
+def picture_span_s(
+    path: str | os.PathLike, on_packet: Callable[[], None] = lambda: None
+) -> tuple[Fraction, Fraction] | None:
     """Time stamps of the first picture and of the end of the last one, in the container's own time; None: no video.
 
     Only the first picture is decoded. Raises MediaError and OSError.
@@ -113,7 +118,7 @@ def picture_span_s(path: str | os.PathLike) -> tuple[Fraction, Fraction] | None:
     try:
         with opened(path) as container:
             stream = video_stream(container, path)
-            first = next(_decoded(container, stream, path, Notes()), None)
+            first = next(_decoded(container, stream, path, Notes(), on_packet), None)
             if first is None:
                 return None
             begin_s = first.frame.pts * first.frame.time_base if first.frame.pts is not None else Fraction(0)
@@ -124,7 +129,7 @@ def picture_span_s(path: str | os.PathLike) -> tuple[Fraction, Fraction] | None:
     end_s = begin_s
     with opened(path) as container:
         stream = video_stream(container, path)
-        for packet in packets(container, stream, path, lambda error: None):
+        for packet in packets(container, stream, path, lambda error: None, on_packet):
             if packet.pts is not None:
                 end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
     return begin_s, end_s
@@ -153,7 +158,7 @@ class _Frame:
     after_damage: bool
 
 
-def _decoded(container, stream, path, seen: Notes) -> Iterator[_Frame]:
+def _decoded(container, stream, path, seen: Notes, on_packet: Callable[[], None]) -> Iterator[_Frame]:
     """The undamaged pictures of a stream in the order shown. After damage the next key picture is waited for."""
     decoder = stream.codec_context
     lost = damaged = False  # packets until a key packet, frames until a key frame
@@ -171,7 +176,7 @@ def _decoded(container, stream, path, seen: Notes) -> Iterator[_Frame]:
     def broken(error: MediaError) -> None:
         seen.pictures_cut = error
 
-    for packet in packets(container, stream, path, broken):
+    for packet in packets(container, stream, path, broken, on_packet):
         if lost and not packet.is_keyframe:
             continue
         lost = bool(packet.is_corrupt)
@@ -330,7 +335,7 @@ class _Picture:
         return self._rgb
 
 
-def _pictures(path, seen: Notes) -> Iterator[_Picture]:
+def _pictures(path, seen: Notes, on_packet: Callable[[], None] = lambda: None) -> Iterator[_Picture]:
     with opened(path) as container:
         stream = video_stream(container, path)
         stated_hz = Fraction(stream.average_rate or stream.guessed_rate or 0)
@@ -341,7 +346,7 @@ def _pictures(path, seen: Notes) -> Iterator[_Picture]:
         zero_s: Fraction | None = None
         before_s = -usual_s
         stamped = container.format.name != "avi"  # it has no time stamps, only a rate; ffmpeg's are guesses
-        for decoded in _progressive(_decoded(container, stream, path, seen), seen):
+        for decoded in _progressive(_decoded(container, stream, path, seen, on_packet), seen):
             frame = decoded.frame
             tick_s = Fraction(frame.time_base)
             stamp_s = frame.pts * tick_s if frame.pts is not None and stamped else None

@@ -6,7 +6,7 @@ Shape suffixes: S audio samples, C channels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
@@ -26,7 +26,11 @@ MOST_SILENCE_S = 600  # silence in gaps, beyond as much as there is sound
 
 
 def read_audio(
-    path: str | os.PathLike, rate: int = SAMPLE_HZ, notes: Notes | None = None, whole: bool = False
+    path: str | os.PathLike,
+    rate: int = SAMPLE_HZ,
+    notes: Notes | None = None,
+    whole: bool = False,
+    on_packet: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """The default audio stream as float32 (S,) mono in [-1, 1] at `rate` Hz.
 
@@ -34,16 +38,17 @@ def read_audio(
     missing there and in gaps of the time stamps is silence. It ends at most AFTER_S after the last picture; `whole`
     takes what follows as well. Channels are mixed so that speech survives (mytalk/media/downmix.py); samples that are
     no numbers become 0, packets that cannot be decoded silence. Memory is about one copy of the result, silence in
-    gaps at most as long as what is decoded and MOST_SILENCE_S.
+    gaps at most as long as what is decoded and MOST_SILENCE_S. `on_packet` is called at each packet of the file, a sign
+    of life.
 
     A file that breaks off gives what decodes if `notes` are there to tell, else raises MediaError: truncated, corrupt,
     timestamps. Raises MediaError at once where nothing decodes: unreadable, no_audio. OSError for the machine's errors.
     """
     seen = Notes() if notes is None else notes
-    span_s = picture_span_s(path)
-    samples_S, take = _read(path, rate, span_s, whole, {}, seen)
+    span_s = picture_span_s(path, on_packet)
+    samples_S, take = _read(path, rate, span_s, whole, {}, seen, on_packet)
     if take:
-        samples_S, _ = _read(path, rate, span_s, whole, take, seen)
+        samples_S, _ = _read(path, rate, span_s, whole, take, seen, on_packet)
     if seen.sound_cut is not None:
         seen.cut_at(len(samples_S) / rate)
         if notes is None:
@@ -51,14 +56,16 @@ def read_audio(
     return samples_S
 
 
-def _read(path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes) -> tuple[np.ndarray, dict[str, int]]:
+def _read(
+    path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes, on_packet: Callable[[], None]
+) -> tuple[np.ndarray, dict[str, int]]:
     """The sound, and which channels to take instead, of each layout in which the mix loses the speech."""
     with opened(path) as container:
         stream = audio_stream(container, path)
         _say_track(container, stream, seen)
         mix, axis = Downmix(take), None
         resampler, expected_s, heard = None, 0.0, None
-        for frame in _decoded(container, stream, path, seen):
+        for frame in _decoded(container, stream, path, seen, on_packet):
             if not LEAST_HZ <= frame.sample_rate <= MOST_HZ:
                 raise MediaError("unreadable", f"{path}: {frame.sample_rate} Hz is no sample rate of speech")
             at_s = float(frame.pts * (frame.time_base or stream.time_base)) if frame.pts is not None else expected_s
@@ -87,7 +94,7 @@ def _read(path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes) ->
     return axis.samples(), mix.better()
 
 
-def _decoded(container, stream, path, seen: Notes) -> Iterator[Any]:
+def _decoded(container, stream, path, seen: Notes, on_packet: Callable[[], None]) -> Iterator[Any]:
     """Decoded audio frames; what cannot be decoded is left out."""
     decoder = stream.codec_context
     failed = 0
@@ -97,7 +104,7 @@ def _decoded(container, stream, path, seen: Notes) -> Iterator[Any]:
 
     if (byte := second_wav(path)) is not None:
         seen.say(f"another WAV begins in it at byte {byte} and is not heard; join them into one WAV")
-    for packet in packets(container, stream, path, broken):
+    for packet in packets(container, stream, path, broken, on_packet):
         try:
             frames = decoder.decode(packet)
             many = [frame for frame in frames if frame.layout.nb_channels > MOST_CHANNELS]

@@ -5,6 +5,7 @@ Shape suffixes: S audio samples (16 kHz), T video frames (25 Hz), K blocks of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -28,8 +29,11 @@ class SpeechDetector(Protocol):
 
     name: str
 
-    def speech_T(self, audio_S: np.ndarray) -> np.ndarray:
-        """Probability of speech in each 40 ms of a file's sound at 16 kHz: (S,) -> (T,), T = S / 640 rounded up."""
+    def speech_T(self, audio_S: np.ndarray, on_block: Callable[[], None] = lambda: None) -> np.ndarray:
+        """Probability of speech in each 40 ms of a file's sound at 16 kHz: (S,) -> (T,), T = S / 640 rounded up.
+
+        `on_block` is called now and then, as a sign of life.
+        """
 
 
 class Silero:
@@ -49,7 +53,7 @@ class Silero:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def speech_T(self, audio_S: np.ndarray) -> np.ndarray:
+    def speech_T(self, audio_S: np.ndarray, on_block: Callable[[], None] = lambda: None) -> np.ndarray:
         """See SpeechDetector."""
         blocks = -(-len(audio_S) // BLOCK)
         probability_K = np.zeros(blocks)
@@ -61,6 +65,7 @@ class Silero:
             heard = np.pad(samples, (before, CONTEXT + BLOCK - before - len(samples)))
             found, state = self._session.run(None, {"input": heard[None], "state": state, "sr": rate})
             probability_K[block] = found[0, 0]
+            on_block()
         return _by_frame(probability_K, frame_count(audio_S))
 
 
@@ -82,9 +87,10 @@ class EnergyRule:
 
     name = "energy rule"
 
-    def speech_T(self, audio_S: np.ndarray) -> np.ndarray:
+    def speech_T(self, audio_S: np.ndarray, on_block: Callable[[], None] = lambda: None) -> np.ndarray:
         """See SpeechDetector."""
         level_T = levels_db(audio_S)
+        on_block()
         if not len(level_T):
             return level_T
         threshold_db = max(LEAST_DB, float(np.quantile(level_T, FLOOR_SHARE)) + ABOVE_FLOOR_DB)

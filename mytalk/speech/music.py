@@ -13,6 +13,8 @@ C pitches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mytalk.face.landmarks import SAMPLE_HZ, SAMPLES_PER_FRAME
@@ -35,11 +37,11 @@ CERTAIN = 3.0  # their sum at which the score is 1; half of it separates music f
 MUSIC = 0.5  # the score from which on it is music
 
 
-def music_T(audio_S: np.ndarray) -> np.ndarray:
+def music_T(audio_S: np.ndarray, on_window: Callable[[], None] = lambda: None) -> np.ndarray:
     """How surely there is music in each 40 ms of a file's sound at 16 kHz: (S,) -> (T,), 0 to 1, music from MUSIC on.
 
     Each frame has the score of the 2.6 s around it, at the ends of the file the first or last. NaN where all of the
-    sound is shorter than LEAST_S.
+    sound is shorter than LEAST_S. `on_window` is called at each score, as a sign of life.
     """
     frames = frame_count(audio_S)
     if len(audio_S) < LEAST_S * SAMPLE_HZ:
@@ -49,7 +51,10 @@ def music_T(audio_S: np.ndarray) -> np.ndarray:
         return np.zeros(frames)
     window, step = round(WINDOW_S * SAMPLE_HZ), round(STEP_S * SAMPLE_HZ)
     starts = np.arange(0, max(len(audio_S) - window, 0) + 1, step)
-    scores = np.array([_held_tones(audio_S[start : start + window], loud_db - BELOW_LOUD_DB) for start in starts])
+    scores = np.zeros(len(starts))
+    for number, start in enumerate(starts):
+        scores[number] = _held_tones(audio_S[start : start + window], loud_db - BELOW_LOUD_DB)
+        on_window()
     middle_T = (np.arange(frames) + 0.5) * SAMPLES_PER_FRAME
     nearest_T = np.clip(np.round((middle_T - window / 2) / step), 0, len(starts) - 1).astype(int)
     return np.minimum(scores[nearest_T] / CERTAIN, 1.0)

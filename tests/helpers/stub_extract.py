@@ -58,7 +58,7 @@ class StubHands:
         return False
 
 
-def no_cuts(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, bool]]:
+def no_cuts(pictures: Iterable[Picture], least_frames: int) -> Iterator[tuple[Picture, bool]]:
     """Numbered pictures all differ as only another shot would."""
     return ((picture, False) for picture in pictures)
 

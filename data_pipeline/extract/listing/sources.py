@@ -6,6 +6,7 @@ and appends videos that are new, in shards of their own.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -51,11 +52,16 @@ class Source:
 
 def key_of(corpus: str, path: str, start_frame: int, track: int = 0) -> str:
     """The clip's key: readable, without dots or folders, unique by corpus and path (a digest), frame and track."""
-    digest = hashlib.sha256(f"{corpus}\0{path}".encode()).hexdigest()[:10]
     stem, dot, suffix = path.rpartition(".")
     name = stem if dot and "/" not in suffix else path  # a folder's dot begins no suffix
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[-48:].strip("-") or "clip"
-    return f"{readable}-{digest}-{start_frame:06d}" + (f"-f{track}" if track else "")
+    return f"{readable}-{digest_of(corpus, path)}-{start_frame:06d}" + (f"-f{track}" if track else "")
+
+
+@functools.lru_cache(maxsize=16)
+def digest_of(corpus: str, path: str) -> str:
+    """Ten digits that tell a source from all others, in keys of clips and in names of people."""
+    return hashlib.sha256(f"{corpus}\0{path}".encode()).hexdigest()[:10]
 
 
 def listed(

@@ -6,6 +6,7 @@ nothing: the clip is kept and labelled (facts `speaks` and `why_silent`), for th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +33,13 @@ class Rules:
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds <= self.max_seconds < float("inf"):
             raise ValueError("min_seconds must be above 0 and not above max_seconds, which must be a number")
-        if self.min_face_px < 1 or self.most_faces < 1:
-            raise ValueError("min_face_px and most_faces must be at least 1")
+        if self.max_seconds < 2 * self.min_seconds:
+            raise ValueError(
+                "max_seconds must be at least twice min_seconds, or what is cut from a long span may be too short; "
+                f"set max_seconds={2 * self.min_seconds:g}"
+            )
+        if not 1 <= self.min_face_px < math.inf or self.most_faces < 1:
+            raise ValueError("min_face_px and most_faces must be numbers of at least 1")
 
     @property
     def least_frames(self) -> int:

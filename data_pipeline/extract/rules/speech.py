@@ -5,6 +5,8 @@ Motion and SyncNet learn from speech and leave out who does not speak; appearanc
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,11 @@ class SpeechRules:
     max_music: float = 0.5  # share of its frames with music; above: music
     min_speaking: float = 0.05  # how surely its person speaks (mytalk/speech/speaking.py); below: not_speaking
     sure_speaking: float = 0.3  # from here on, its person speaks; between the two, nobody knows
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not math.isfinite(limit := getattr(self, field.name)):
+                raise ValueError(f"{field.name} must be a number, not {limit}")
 
 
 def why_silent(facts: Mapping[str, Any], limits: SpeechRules) -> str:

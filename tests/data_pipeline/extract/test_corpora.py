@@ -65,7 +65,7 @@ def test_a_range_past_the_end_gives_no_clip(tmp_path):
     manifest, _ = extracted(tmp_path / "v", tmp_path / "out", "hdtf")
     assert len(manifest) == 1
     lines = [json.loads(line) for line in (tmp_path / "out/ledger.jsonl").read_text().splitlines()]
-    assert [line["reason"] for line in lines if line.get("source") == "b.mp4"] == ["no_face"]
+    assert [line["reason"] for line in lines if line.get("source") == "b.mp4"] == ["no_frame"]
 
 
 def test_lrs3_names_the_youtube_video_and_the_confidence(tmp_path):

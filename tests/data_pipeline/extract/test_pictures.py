@@ -40,6 +40,37 @@ def test_a_picture_that_stands_is_marked(tmp_path):
     assert [(picture.first, picture.stop) for picture in out if picture.still] == [(19, 75)]
 
 
+@pytest.mark.parametrize(
+    ("range_s", "still"),
+    [
+        ((0, 1), [(19, 25)]),
+        ((2, 4), [(50, 75)]),
+        ((1, 2), [(25, 50)]),
+        ((0.5, 3.5), [(19, 75)]),
+        ((0, 0.76), []),  # it ends where the picture begins
+        ((3, 4), []),
+    ],
+)
+def test_a_picture_that_stands_is_marked_however_little_of_it_is_in_the_range(tmp_path, range_s, still):
+    out = read(numbered.write(tmp_path / "v.mp4", STANDS), [range_s])
+    assert [(picture.first, picture.stop) for picture in out if picture.still] == still
+
+
+def test_pictures_that_stand_one_after_the_other_are_marked_and_those_between_are_not(tmp_path):
+    times_s = [
+        Fraction(0),
+        Fraction(2),
+        *numbered.regular(10, start_s=4),
+        Fraction(6),
+        *numbered.regular(10, start_s=8),
+    ]
+    path = numbered.write(tmp_path / "v.mp4", times_s)
+    standing = [(picture.first, picture.stop) for picture in read(path) if picture.still]
+    assert standing == [(0, 50), (50, 100), (109, 150), (150, 200)]
+    parted = [(picture.first, picture.stop) for picture in read(path, [[1, 3], [4.1, 7]]) if picture.still]
+    assert parted == [(25, 50), (50, 75), (109, 150), (150, 175)]
+
+
 def test_ranges_give_their_frames_alone(tmp_path):
     path = numbered.write(tmp_path / "v.mp4", SLOW)
     frames = list(media.read_frames(path))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from data_pipeline.extract import clips, process, video
@@ -13,8 +17,10 @@ from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import ledger
-from mytalk import faults
-from tests.helpers import stub_extract
+from mytalk import digest, faults
+from mytalk.media import opening, pictures, sound
+from mytalk.speech.activity import EnergyRule
+from tests.helpers import numbered, stub_extract
 
 PATHS = ("ann/talk.mp4", "bob/talk.mp4")
 
@@ -109,3 +115,74 @@ def test_a_condemned_source_is_not_read_and_the_others_are_kept(videos, tmp_path
     part = process.write_shard(task, Tools(stub_extract.StubDetector()), lambda item, n: None)
     assert [row["state"] for row in part["sources"]] == ["rejected", "extracted"]
     assert ledger.balance(PATHS, [part]).rejected == {"worker_died": 1}
+
+
+class SlowSpeech(EnergyRule):
+    """Takes its time for each second."""
+
+    def __init__(self, passes):
+        self.passes = passes
+
+    def speech_T(self, audio_S, on_block=lambda: None):
+        for _ in range(len(audio_S) // 16_000):
+            self.passes()
+            on_block()
+        return super().speech_T(audio_S, on_block)
+
+
+def test_a_source_ticks_while_it_is_hashed_and_heard_and_passed_over(tmp_path, monkeypatch):
+    """Each MiB, piece of sound and decoded picture takes a second: none may pass in silence."""
+    silent_s = [0]
+
+    def passes(*_):
+        silent_s[-1] += 1
+
+    def tick(item, n):
+        silent_s.append(0)
+
+    class SlowHash:
+        def __init__(self):
+            self.real = hashlib.sha256()
+
+        def update(self, block):
+            passes()
+            self.real.update(block)
+
+        def hexdigest(self):
+            return self.real.hexdigest()
+
+    def slow_packets(*args):
+        for packet in opening.packets(*args):
+            passes()
+            yield packet
+
+    path = numbered.write(tmp_path / "v/a.mp4", numbered.regular(200), audio=np.full(48_000 * 8, 0.1, np.float32))
+    with open(path, "ab") as file:
+        file.write((5 << 20).to_bytes(4, "big") + b"free" + bytes((5 << 20) - 8))
+    monkeypatch.setattr(digest, "hashlib", SimpleNamespace(sha256=SlowHash))
+    monkeypatch.setattr(sound, "packets", slow_packets)
+    monkeypatch.setattr(pictures, "packets", slow_packets)
+    (tmp_path / "out").mkdir()
+    source = sources.Source("a.mp4", 0, "c/x", 0, ranges_s=[[6.0, 8.0]])
+    task = process.ShardTask(tmp_path / "v", tmp_path / "out", 0, (source,), "c", Rules(min_face_px=16))
+    part = process.write_shard(task, Tools(stub_extract.StubDetector(), SlowSpeech(passes)), tick)
+    assert part["sources"][0]["state"] == "extracted"
+    assert sum(silent_s) > 400
+    assert max(silent_s) <= 4
+
+
+def test_a_source_without_a_frame_in_its_ranges_says_so_and_one_still_does_not_make_a_still_picture(tmp_path):
+    times_s = [*numbered.regular(25), *(2.2 + t for t in numbered.regular(25))]  # 31 of 80 frames stand
+    quiet_S = np.full(48_000 * 5, 0.1, np.float32)
+    numbered.write(tmp_path / "a.mp4", times_s, audio=quiet_S, first=stub_extract.FACELESS)
+    slide = [Fraction(0), Fraction(4), *numbered.regular(5, start_s=5)]
+    numbered.write(tmp_path / "b.mp4", slide, audio=quiet_S)
+    (tmp_path / "out").mkdir()
+    listed = (
+        sources.Source("a.mp4", 0, "c/x", 0, ranges_s=[[60.0, 70.0]]),
+        sources.Source("a.mp4", 0, "c/x", 0),
+        sources.Source("b.mp4", 0, "c/x", 0),
+    )
+    task = process.ShardTask(tmp_path, tmp_path / "out", 0, listed, "c", Rules(min_face_px=16))
+    part = process.write_shard(task, Tools(stub_extract.StubDetector()), lambda item, n: None)
+    assert [row["reason"] for row in part["sources"]] == ["no_frame", "no_face", "still_picture"]

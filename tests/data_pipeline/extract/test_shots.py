@@ -57,6 +57,21 @@ def test_a_transition_is_set_apart_in_parts_too_short_for_a_clip(kind):
     assert sum(b - a >= 25 for a, b in itertools.pairwise(edges)) == 3
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3, 7])  # 25 to 3.6 pictures a second
+@pytest.mark.parametrize("least_frames", [25, 12])
+def test_no_part_of_a_transition_is_long_enough_for_a_clip_however_slow_the_source(frames, least_frames):
+    """A dissolve of 30 pictures between two rooms with a camera's noise."""
+    one, other = noise(45), noise(45, 200)
+    mixed = [np.round(a + (b - a.astype(float)) * k / 30).astype(np.uint8) for k, (a, b) in enumerate(zip(one, other))]
+    film = [*one[:40], *mixed[:30], *other]
+    pictures = [Picture(frame, frames * number, frames, False) for number, frame in enumerate(film)]
+    begins = [picture.first for picture, cut in with_cuts(pictures, least_frames) if cut]
+    edges = [0, *begins, frames * len(film)]
+    inside = [(a, b) for a, b in itertools.pairwise(edges) if a < frames * 67 and b > frames * 43]
+    assert all(b - a < least_frames for a, b in inside), inside
+    assert len(inside) > 1
+
+
 def test_pictures_come_in_order_each_once_and_few_are_held_back():
     taken = 0
 

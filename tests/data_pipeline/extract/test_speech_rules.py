@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,13 @@ def test_facts_that_are_not_there_say_nothing():
 def test_a_threshold_moves_its_rule():
     assert why_silent({**TALKS, "music": 0.9}, SpeechRules(max_music=1.0)) == ""
     assert why_silent({**TALKS, "speaking": 0.2}, SpeechRules(min_speaking=0.25)) == "not_speaking"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(SpeechRules)])
+def test_a_threshold_that_is_no_number_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a number"):
+        SpeechRules(**{name: value})
 
 
 def clip(speech_T: list[float], music_T: list[float]) -> ClipData:

@@ -79,6 +79,19 @@ def network() -> transnet.Network:
     return transnet.load()
 
 
+def test_weights_are_read_as_weights_alone(network, monkeypatch):
+    torch = pytest.importorskip("torch")
+    modes, read = [], torch.load
+
+    def load(*args, **more):
+        modes.append(more.get("weights_only"))
+        return read(*args, **more)
+
+    monkeypatch.setattr(torch, "load", load)
+    transnet.load()
+    assert modes == [True]
+
+
 @pytest.mark.parametrize(
     ("kind", "found", "of"),
     [

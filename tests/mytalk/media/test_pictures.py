@@ -135,6 +135,8 @@ def test_a_picture_that_stands_is_held_and_named(tmp_path):
     assert shown == [*range(25), *[24] * (300 - 25), *range(25, 50)]
     assert notes.still == [(24, 300)]
     assert notes.cut is None
+    assert read(path, stop=25)[1].still == [(24, 300)], "also where the reader stops in it"
+    assert read(path, stop=24)[1].still == []
 
 
 def test_stamps_that_leap_by_an_hour_break_the_file_off(tmp_path):
