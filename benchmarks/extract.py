@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 
 from benchmarks import harness
@@ -35,6 +36,7 @@ from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.face.track import LOOK_EVERY
 
 AT_ONCE = 50  # decoded pictures in memory
+PART_S = 16  # of a video that is made longer by repeating its packets: whole packets of sound, of 64 ms
 SIZE_PX = (1280, 720)  # of the pictures with one, two and four faces
 FACES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # columns and rows
 
@@ -199,10 +201,26 @@ def _memory(video: Path, minutes: list[float], folder: Path) -> Iterator[Row]:
 
 
 def looped(video: Path, out: Path, seconds: float) -> Path:
-    """The first AT_ONCE frames of a video again and again, with noise, as a video of so many seconds."""
-    again = itertools.cycle(list(media.read_frames(video, FRAME_HZ, stop=AT_ONCE, notes=media.Notes())))
-    noise_S = np.random.default_rng(0).normal(0, 0.05, round(seconds * SAMPLE_HZ)).astype(np.float32)
-    media.write_video(out, itertools.islice(again, round(seconds * FRAME_HZ)), FRAME_HZ, noise_S)
+    """The first AT_ONCE frames of a video again and again, with noise, as a video of so many seconds.
+
+    PART_S of it are encoded; their packets are repeated.
+    """
+    part = out.with_name(f"part-{out.name}")
+    noise_S = np.random.default_rng(0).normal(0, 0.05, PART_S * SAMPLE_HZ).astype(np.float32)
+    frames = list(media.read_frames(video, FRAME_HZ, stop=AT_ONCE, notes=media.Notes()))
+    media.write_video(part, itertools.islice(itertools.cycle(frames), PART_S * FRAME_HZ), FRAME_HZ, noise_S)
+    with av.open(str(part)) as once, av.open(str(out), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in once.streams}
+        packets = [packet for packet in once.demux() if packet.size and packet.pts >= 0]
+        stamps = [(packet.stream.index, packet.time_base, packet.pts, packet.dts) for packet in packets]
+        for turn in range(int(np.ceil(seconds / PART_S))):
+            for packet, (index, tick_s, pts, dts) in zip(packets, stamps):
+                later = round(turn * PART_S / tick_s)
+                if pts * tick_s < PART_S and (pts + later) * tick_s < seconds:
+                    packet.stream, packet.time_base = streams[index], tick_s
+                    packet.pts, packet.dts = pts + later, dts + later
+                    target.mux(packet)
+    part.unlink()
     return out
 
 
