@@ -10,9 +10,7 @@ from data_pipeline.extract.pictures import Picture
 from mytalk.media import cuts
 
 
-def with_cuts(
-    pictures: Iterable[Picture], least_frames: int = cuts.LONGEST_PART + 1
-) -> Iterator[tuple[Picture, bool]]:
+def with_cuts(pictures: Iterable[Picture], least_frames: int = cuts.LONGEST_PART + 1) -> Iterator[tuple[Picture, bool]]:
     """Each picture in order, and whether it begins another shot than the one before, as `cuts.with_cuts`.
 
     Parts of a fade or dissolve are shorter than the shortest clip, `least_frames`, and a gap between time ranges is a
