@@ -174,7 +174,7 @@ def attempt(score: Scorer, task: Task, out: Path) -> ClipScore:
     except ImportError:
         raise
     except UserError as error:
-        return _miss(task, REFUSED, one_line(error))
+        return _miss(task, REFUSED, one_line(error), crashed=True)
     except OSError as error:
         of_out = error.filename is not None and out.resolve() in Path(os.fsdecode(error.filename)).resolve().parents
         if error.errno in faults.OF_THE_MACHINE or of_out:
@@ -182,11 +182,12 @@ def attempt(score: Scorer, task: Task, out: Path) -> ClipScore:
         return _miss(task, STORAGE, one_line(error))
     except Exception as error:
         memory = isinstance(error, MemoryError) or "CUDA" in str(error) or "out of memory" in str(error)
-        return _miss(task, MEMORY if memory else ERROR, faults.logged(out, task.key, error))
+        return _miss(task, MEMORY if memory else ERROR, faults.logged(out, task.key, error), crashed=not memory)
 
 
-def _miss(task: Task, reason: str, message: str) -> ClipScore:
-    return ClipScore(task.key, task.person, reason=reason, message=message)
+def _miss(task: Task, reason: str, message: str, crashed: bool = False) -> ClipScore:
+    failed = [score_file.ALL_ROWS] if crashed else []
+    return ClipScore(task.key, task.person, reason=reason, message=message, failed=failed)
 
 
 def device_of(local_process: int) -> torch.device:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval.metrics import LANDMARK_METRICS, VIDEO_METRICS
-from eval.metrics.metric import Evaluators, Metric
+from eval.metrics import LANDMARK_METRICS, PEOPLE_METRICS, VIDEO_METRICS
+from eval.metrics.metric import NO_MOUTH, Evaluators, Metric
 from eval.rows import ridge
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
 from mytalk import intervals
@@ -119,7 +119,8 @@ def given(
     metrics = {name: metric for name, metric in VIDEO_METRICS.items() if metric.applies(cross_audio)}
     if cross_audio:
         for name, metric in metrics.items():
-            metrics[name] = replace(metric, definition=metric.definition.replace(TRUE_SPEECH, SAID_SPEECH))
+            said = metric.definition.replace(TRUE_SPEECH, SAID_SPEECH)
+            metrics[name] = replace(metric, definition=said, rows=None if metric.rows is None else (method,))
     facts: dict[str, Any] = {
         "inputs": ["predictions", "real_videos", "pairs"],
         "models": {name: MODELS[name] for name in ("syncnet", "identity") if f"{name}_weights" in digests},
@@ -152,8 +153,16 @@ def given_block(kind: Kind, tasks: list[Pair]) -> dict[str, Any]:
         **kind.facts,
         "aggregation": intervals.METHOD,
         "methods": kind.rows,
-        "metrics": {name: metric.stated() for name, metric in kind.metrics.items()},
+        "metrics": _stated(kind),
     }
+
+
+def _stated(kind: Kind) -> dict[str, Any]:
+    """The entries of a kind's metrics, and of those over people that need no other mouth than its."""
+    mouths = {NO_MOUTH, *(metric.mouth for metric in kind.metrics.values())}
+    over_people = {name: metric for name, metric in PEOPLE_METRICS.items() if metric.mouth in mouths}
+    stated = {name: metric.stated() for name, metric in kind.metrics.items()}
+    return stated | {name: metric.stated() for name, metric in over_people.items()}
 
 
 def conditioned(model: Path) -> bool:
@@ -189,7 +198,7 @@ def block(
         **({} if no_ridge is None else {RIDGE_LEFT_OUT: no_ridge}),
         "aggregation": intervals.METHOD,
         "methods": {name: row for name, row in kind.rows.items() if name != ridge.NAME or no_ridge is None},
-        "metrics": {name: metric.stated() for name, metric in kind.metrics.items()},
+        "metrics": _stated(kind),
     }
 
 

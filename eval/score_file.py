@@ -18,12 +18,18 @@ from typing import Any
 from mytalk import atomic
 from mytalk.command import UserError
 
+ALL_ROWS = "*"
 WHOLE, PART = "clips.jsonl", "clips-{rank:04d}.jsonl"
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip: method -> metric -> value; or, where it could not be scored, the reason and a message."""
+    """One clip: method -> metric -> value; or, where it could not be scored, the reason and a message.
+
+    `omitted`: metrics that have no value on this clip in any row, [reason, message]. `traits`: what metrics over people
+    are computed from, of the truth and of each row (eval/metrics/people.py). `failed`: rows whose fault a missing score
+    is; ALL_ROWS: a crash, which is every row's; none: the clip itself was damaged or not enough.
+    """
 
     key: str
     person: str
@@ -32,6 +38,9 @@ class ClipScore:
     reason: str | None = None
     message: str | None = None
     notes: list[str] = field(default_factory=list)  # rules that it was scored by, and other clips were not
+    omitted: dict[str, list[str]] = field(default_factory=dict)
+    traits: dict[str, dict[str, float]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
 
 def files(folder: Path) -> list[Path]:

@@ -118,7 +118,7 @@ CHEATS = {
 # Each cheat, and what must catch it. A measure of a name that VIDEO_METRICS does not have yet is named as missing.
 EXPECTED = {
     "late_4": Expectation(("sync_offset_frames", "opening_correlation")),
-    "opened_x1.5": Expectation(("opening_error_px",)),
+    "opened_x1.5": Expectation(("opening_error_px", "amplitude_ratio")),
     "copied_mouth_swapped": Expectation(("opening_correlation",), than=STILL, leak=True),
     "copied_mouth_silent": Expectation(("opening_correlation",), than=STILL, leak=True),
     "static_picture": Expectation(("opening_correlation",)),
@@ -126,7 +126,7 @@ EXPECTED = {
     "swapped_person": Expectation(("csim@dlib", "identity_cosine")),
     "blur_2": Expectation(("ssim_mouth", "st_lpips@vgg")),
     "noise_8": Expectation(("psnr_mouth_db", "st_lpips@vgg")),
-    "tremble_1": Expectation(("jitter_px", "lmd_px")),
+    "tremble_1": Expectation(("jitter_excess_px", "lmd_px")),
     "crf_32": Expectation(("ssim_mouth",)),
 }
 

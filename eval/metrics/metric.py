@@ -1,13 +1,16 @@
 """What a metric is, and what it compares: one row of a report on one clip, with the truth.
 
+Some metrics ask of a clip what not every clip has (silences, times of bilabials). Where it lacks that, the metric alone
+is without a value there, in every row, with the reason; the clip keeps its other metrics. See `Metric.conditional`.
+
 Shape suffixes: T frames, N landmarks (478), U source frames, H height, W width, 3 = RGB, or (x, y, z) in px at 256,
 S audio samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -58,6 +61,18 @@ class Miss(Exception):
         self.reason = reason
 
 
+class NotAsked(Miss):
+    """A row about which a metric says nothing, whatever the clip."""
+
+
+class RowFailed(Miss):
+    """A clip that cannot be scored because these rows gave nothing usable."""
+
+    def __init__(self, reason: str, message: str, rows: list[str]):
+        super().__init__(reason, message)
+        self.rows = rows
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number for one row of a clip: its function, and what a report's protocol says about it.
@@ -69,17 +84,28 @@ class Metric:
     compute: Callable[[Any], float]
     definition: str
     unit: str
-    better: str  # lower, higher
+    better: str  # of DIRECTIONS
     needs: str | None = None  # the model or judge it is computed with, a field of Evaluators
     mouth: str = TRUE_MOUTH  # which mouth it needs: TRUE_MOUTH, NO_MOUTH or ORIGINAL_MOUTH
+    group: str = ""  # the heading it stands under in tables
+    conditional: bool = False  # its Miss costs the clip this metric, not all of them
+    rows: tuple[str, ...] | None = None  # names of the rows of a benchmark that it says something about; None: all
 
-    def stated(self) -> dict[str, str]:
+    def stated(self) -> dict[str, Any]:
         """The metric's entry in a protocol."""
-        return {"definition": self.definition, "unit": self.unit, "better": self.better, "mouth": self.mouth}
+        rows = {} if self.rows is None else {"rows": list(self.rows)}
+        group = {"group": self.group} if self.group else {}
+        of_all = {"definition": self.definition, "unit": self.unit, "better": self.better, "mouth": self.mouth}
+        return {**of_all, **group, **rows}
 
     def applies(self, cross_audio: bool) -> bool:
         """Whether it says anything of rows that say what the clip says, or (`cross_audio`) something else."""
         return self.mouth == NO_MOUTH or self.mouth == (ORIGINAL_MOUTH if cross_audio else TRUE_MOUTH)
+
+
+def grouped(group: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """These metrics under one heading."""
+    return {name: replace(metric, group=group) for name, metric in metrics.items()}
 
 
 class PersonJudge(Protocol):
@@ -113,7 +139,8 @@ class PhoneJudge(Protocol):
 class Evaluators:
     """Models of ours and judges of others; where one is None, the metrics that need it are omitted.
 
-    `perception` judges `judged_frames` of a clip, evenly spread; None: all.
+    `perception` judges `judged_frames` of a clip, evenly spread; None: all. `speech` tells where there is speech;
+    without it the energy rule does (mytalk/speech/activity.py).
     """
 
     syncnet: SyncNet | None = None
@@ -129,7 +156,9 @@ class Evaluators:
 class Truth:
     """The clip that a row is compared with: frames, landmarks, speech; and its person elsewhere.
 
-    Without frames of the person elsewhere the clip's own show who it is.
+    Without frames of the person elsewhere the clip's own show who it is. `bilabials_s`: (start, stop) in seconds from
+    the clip's begin of each p, b and m of the speech, where they are known. `original_S`: the sound of the video that
+    was dubbed, where the speech is not that.
     """
 
     frames_THW3: np.ndarray
@@ -137,6 +166,8 @@ class Truth:
     audio_S: np.ndarray
     source_UN3: np.ndarray
     source_frames_UHW3: np.ndarray | None = None
+    bilabials_s: tuple[tuple[float, float], ...] | None = None
+    original_S: np.ndarray | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
@@ -148,11 +179,15 @@ class Truth:
 
 @dataclass(frozen=True)
 class DetectedVideo:
-    """A row's decoded video: frames, landmarks detected in them (gaps filled), and where a face was detected."""
+    """A row's decoded video: frames, landmarks detected in them (gaps filled), and where a face was detected.
+
+    `sound_S`: the sound it was dubbed with, where that is not the speech of the Truth.
+    """
 
     frames_THW3: np.ndarray
     landmarks_TN3: np.ndarray
     detected_T: np.ndarray  # bool
+    sound_S: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,24 +1,28 @@
-"""Pixels of the mouth: PSNR and SSIM of a row and the clip in one fixed box.
+"""Pixels: PSNR and SSIM of a row and the clip in fixed boxes round the mouth and the face, and flicker.
 
 Shape suffixes: T frames, H height, W width, N landmarks (478), 2 = (x, y), 3 = RGB or (x, y, z) in px.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.metrics.metric import Comparison, Metric
-from mytalk.face.landmarks import MOUTH
+from eval.metrics.metric import ZERO, Comparison, Metric, Miss
+from mytalk.face.landmarks import MOUTH, NOISED
 
 if TYPE_CHECKING:
     import torch
 
 BOX_MARGIN = 0.25  # of the mouth's width, on each side of the box in which pictures are compared
 MOST_DB = 100.0  # PSNR of frames that are the same to the bit
-WINDOW_PX = 11  # side of SSIM's Gaussian window (Wang et al. 2004)
+WINDOW_PX, SIGMA_PX = 11, 1.5  # SSIM's Gaussian window (Wang et al. 2004)
+BRIGHTEST = 255.0
+C1, C2 = (0.01 * BRIGHTEST) ** 2, (0.03 * BRIGHTEST) ** 2
 CHUNK_FRAMES = 8  # at a time, so that they stay in the processor's cache
+TOO_SHORT = "too_short_for_flicker"
 Box = tuple[slice, slice]  # rows, columns
 
 
@@ -37,31 +41,84 @@ def psnr_db(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box) -> float:
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     truth, result = _cut(truth_THW3, box), _cut(result_THW3, box)
-    each_T = peak_signal_noise_ratio(result, truth, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    each_T = peak_signal_noise_ratio(result, truth, data_range=BRIGHTEST, reduction="none", dim=(1, 2, 3))
     return float(each_T.clamp(max=MOST_DB).mean())
 
 
 def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box) -> float:
-    """Structural similarity of each frame, mean over the frames."""
+    """Structural similarity of each frame, mean over the frames.
+
+    Wang et al. 2004, equation 13; the box's borders are reflected.
+    """
     import torch
-    from torchmetrics.functional.image import structural_similarity_index_measure
 
     chunks = []
     for start in range(0, len(truth_THW3), CHUNK_FRAMES):
         here = np.s_[start : start + CHUNK_FRAMES]
-        result, truth = _cut(result_THW3[here], box), _cut(truth_THW3[here], box)
-        each = structural_similarity_index_measure(
-            result, truth, data_range=255.0, kernel_size=WINDOW_PX, reduction="none"
-        )
-        assert isinstance(each, torch.Tensor)
-        chunks.append(each.reshape(-1))
-    return float(torch.cat(chunks).mean())
+        a, b = _cut(truth_THW3[here], box), _cut(result_THW3[here], box)
+        mean_a, mean_b, aa, bb, ab = (_blurred(moment) for moment in (a, b, a * a, b * b, a * b))
+        product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+        covariance, variances = ab - product, aa + bb - squares
+        each = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
+        chunks.append(each.mean(dim=(1, 2, 3)))
+    return float(torch.cat(chunks).double().mean())
+
+
+def _blurred(pictures_T3HW: torch.Tensor) -> torch.Tensor:
+    """Each picture's weighted mean round every pixel: the Gaussian along rows, then along columns."""
+    import torch
+
+    at = torch.arange(WINDOW_PX, dtype=torch.float64) - WINDOW_PX // 2
+    bell = torch.exp(-(at**2) / (2 * SIGMA_PX**2))
+    weight_3111 = (bell / bell.sum()).to(pictures_T3HW.dtype).expand(3, 1, 1, -1)
+    reach = WINDOW_PX // 2
+    padded = torch.nn.functional.pad(pictures_T3HW, (reach, reach, reach, reach), mode="reflect")
+    across = torch.nn.functional.conv2d(padded, weight_3111, groups=3)
+    return torch.nn.functional.conv2d(across, weight_3111.transpose(-1, -2), groups=3)
+
+
+def flicker(frames_THW3: np.ndarray, region: Box, without: Box) -> float:
+    """Mean absolute difference of each pixel from frame to frame, in a region without a box in it, grey levels.
+
+    Raises Miss below two frames, and where the box covers the region.
+    """
+    counted = np.zeros(frames_THW3.shape[1:3], bool)
+    counted[region] = True
+    counted[without] = False
+    if len(frames_THW3) < 2 or not counted.any():
+        raise Miss(TOO_SHORT, f"{len(frames_THW3)} frames, {counted.sum()} pixels outside the mouth's box")
+    picked_TP3 = frames_THW3[:, counted]
+    changes = [np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(picked_TP3)]
+    return float(np.mean(changes))
+
+
+def box_round(landmarks_TN3: np.ndarray, points: list[int], size: tuple[int, int]) -> Box:
+    """The box round these points in all frames, inside a picture of `size` (H, W)."""
+    of_points_TM2 = landmarks_TN3[:, points, :2]
+    low_2, high_2 = of_points_TM2.min(axis=(0, 1)), of_points_TM2.max(axis=(0, 1))
+    return tuple(_within(float(low_2[axis]), float(high_2[axis]), size[1 - axis]) for axis in (1, 0))  # type: ignore[return-value]
 
 
 def _compared(row: Comparison) -> tuple[np.ndarray, np.ndarray, Box]:
     """Frames of truth and row, and the box round the true mouth."""
+    return row.truth.frames_THW3, row.video.frames_THW3, mouth_box(row.truth.landmarks_TN3, _size(row))
+
+
+def _faces(row: Comparison) -> tuple[np.ndarray, np.ndarray, Box]:
+    """Frames of truth and row, and the box round the true face."""
+    face = list(range(row.truth.landmarks_TN3.shape[1]))
+    return row.truth.frames_THW3, row.video.frames_THW3, box_round(row.truth.landmarks_TN3, face, _size(row))
+
+
+def flicker_excess(row: Comparison) -> float:
+    """Flicker of the lower face outside the mouth's box, the row's minus the clip's. Raises Miss."""
+    lower, mouth = box_round(row.truth.landmarks_TN3, NOISED, _size(row)), _compared(row)[2]
+    return flicker(row.video.frames_THW3, lower, mouth) - flicker(row.truth.frames_THW3, lower, mouth)
+
+
+def _size(row: Comparison) -> tuple[int, int]:
     height, width = row.truth.frames_THW3.shape[1:3]
-    return row.truth.frames_THW3, row.video.frames_THW3, mouth_box(row.truth.landmarks_TN3, (height, width))
+    return height, width
 
 
 def _within(low: float, high: float, side: int) -> slice:
@@ -78,6 +135,9 @@ def _cut(frames_THW3: np.ndarray, box: Box) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames_THW3[:, box[0], box[1]])).float().permute(0, 3, 1, 2)
 
 
+_FACE = (
+    "in the box round all true landmarks of all frames, against the clip's frames in the shards; mean over all frames"
+)
 _BOX = (
     f"in a box round the true mouth, fixed for the clip (all lip points of all frames, and {100 * BOX_MARGIN:.0f} % of "
     "their width on each side), against the clip's frames in the shards; mean over all frames"
@@ -94,5 +154,26 @@ METRICS = {
         f"structural similarity of RGB (Gaussian window of 11 px, sigma 1.5, borders reflected) {_BOX}",
         "up to 1",
         "higher",
+    ),
+    "psnr_face_db": Metric(
+        lambda row: psnr_db(*_faces(row)),
+        f"peak signal-to-noise ratio of RGB {_FACE}; {MOST_DB:.0f} where equal",
+        "dB",
+        "higher",
+    ),
+    "ssim_face": Metric(
+        lambda row: ssim(*_faces(row)),
+        f"structural similarity of RGB (Gaussian window of 11 px, sigma 1.5, borders reflected) {_FACE}",
+        "up to 1",
+        "higher",
+    ),
+    "flicker_excess": Metric(
+        flicker_excess,
+        "absolute difference of a pixel from frame to frame, mean over RGB, frames and the region: the box round the "
+        "true lower face (the landmarks that a model writes) without the mouth's box; the row's minus that of the "
+        "clip's frames in the shards, which the codec of the rows has not been through: compare with ground_truth",
+        "grey levels",
+        ZERO,
+        conditional=True,
     ),
 }

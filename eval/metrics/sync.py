@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eval.metrics.metric import NO_MOUTH, Comparison, Metric, Miss
+from eval.metrics.metric import NO_MOUTH, ZERO, Comparison, Metric, Miss
 
 if TYPE_CHECKING:
     from mytalk.networks.syncnet import SyncScore
@@ -47,6 +47,14 @@ METRICS = {
         f"absolute offset of that minimum, {_TRUE_SPEECH}",
         "frames of 25 Hz",
         "lower",
+        needs="syncnet",
+        mouth=NO_MOUTH,
+    ),
+    "sync_offset_signed_frames": Metric(
+        lambda row: float(row.once(sync_score).offset_frames),
+        f"that offset (-15 to 15) with its sign: above 0 the sound is ahead of the mouth, {_TRUE_SPEECH}",
+        "frames of 25 Hz",
+        ZERO,
         needs="syncnet",
         mouth=NO_MOUTH,
     ),

@@ -3,7 +3,8 @@
     methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
     refused = {<metric>: reason}: metrics omitted: model missing, or at chance (absent where there are none)
     coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}],
-        notes: {<note>: clips}} (notes: of scored clips by which rule; absent where there are none)
+        notes: {<note>: clips}, unmeasured: {<metric>: {<reason>: clips}}} (notes: of scored clips by which rule;
+        unmeasured: scored clips on which a metric has no value in any row; either is absent where there are none)
     gate = {rule, above: {<baseline>: true or false}, passed} (absent where one of its rows is)
     ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
         confidence (absent where that was not measured)
@@ -70,7 +71,9 @@ def check(report: dict[str, Any]) -> None:
     _check_refused(report)
     for method, scores in report["methods"].items():
         _require(method in report["protocol"].get("methods", {}), f"methods.{method} has no definition")
-        measured = set(report["protocol"].get("metrics", {})) - set(report.get("refused", {}))
+        stated = report["protocol"].get("metrics", {})
+        measured = {name for name in stated if method in stated[name].get("rows", [method])}
+        measured -= set(report.get("refused", {}))
         for metric, score in scores.items():
             _check_score(f"methods.{method}.{metric}", metric, score, report)
         _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
@@ -122,8 +125,15 @@ def _check_score(place: str, metric: str, score: dict[str, Any], report: dict[st
     _require(len(numbers) in (1, 3) and all(math.isfinite(number) for number in numbers), f"{place} is not finite")
     people, clips = report["coverage"]["people"], report["coverage"]["clips"]
     _require((score["ci95"] is None) == (score["n"] == 1), f"{place}: one person has no interval, more have one")
-    _require(score["n"] == people["scored"] and score["total"] == people["total"], f"{place} contradicts coverage")
-    _require(score["clips"] == clips["scored"], f"{place}.clips contradicts coverage")
+    _require(score["total"] == people["total"], f"{place} contradicts coverage")
+    if stated.get("over") == "people":  # of clips that could not be scored too, and of those that tell a trait
+        within = 0 < score["n"] <= people["total"] and 0 < score["clips"] <= clips["total"]
+        _require(within, f"{place} contradicts coverage")
+        return
+    left_out = sum(report["coverage"].get("unmeasured", {}).get(metric, {}).values())
+    most = people["scored"]
+    _require(0 < score["n"] <= most and (left_out > 0 or score["n"] == most), f"{place} contradicts coverage")
+    _require(score["clips"] + left_out == clips["scored"], f"{place}.clips contradicts coverage")
 
 
 def _check_coverage(coverage: dict[str, Any]) -> None:
@@ -131,6 +141,8 @@ def _check_coverage(coverage: dict[str, Any]) -> None:
     _require(0 < people["scored"] <= people["total"], "coverage.people does not add up")
     _require(clips["scored"] + len(misses) == clips["total"], "coverage.clips and misses do not add up")
     _require(all(miss["key"] and miss["reason"] for miss in misses), "coverage.misses: every miss has a reason")
+    counts = [count for reasons in coverage.get("unmeasured", {}).values() for count in reasons.values()]
+    _require(all(type(count) is int and count > 0 for count in counts), "coverage.unmeasured: a reason without clips")
 
 
 def _require(holds: bool, what: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from data_pipeline.page.html import data_uri, render
+from eval.metrics.metric import DIRECTIONS, REAL, badness
 from eval.report import plots, text, verdicts
 from eval.report.pictured import PicturedClip, pictured_clips
 from eval.score_file import ClipScore
@@ -53,14 +54,15 @@ def html(report: dict[str, Any], scores: list[ClipScore], pictured: list[Picture
         floor=FLOOR,
         methods=report["methods"],
         roles={name: ROLES.get(name, "") for name in report["methods"]},
-        measured=text.measured(report),
+        groups=text.groups(report),
+        directions=DIRECTIONS,
         columns=columns(report["methods"]),
         cells=_cells(report),
         panels=_panels(report, scores),
         people=_people(pictured),
         coverage=text.coverage(report["coverage"]),
         misses=[[m[name] for name in ("key", "person", "reason", "message")] for m in report["coverage"]["misses"]],
-        definitions=[[name, m["unit"], m["better"], m["definition"]] for name, m in metrics.items()],
+        definitions=[[name, m["unit"], DIRECTIONS[m["better"]], m["definition"]] for name, m in metrics.items()],
         settings=_settings(report),
         digests=report["digests"],
     )
@@ -129,10 +131,13 @@ def digits(entries: list[dict[str, Any]]) -> int:
 
 def best(methods: dict[str, Any], metric: str, better: str) -> set[str]:
     """The dubbed rows whose mean is best, none where all are alike; the ground truth does not compete."""
-    means = {name: scores[metric]["mean"] for name, scores in methods.items() if name != FLOOR}
-    top = max(means.values()) if better == "higher" else min(means.values())
-    winners = {name for name, mean in means.items() if mean == top}
-    return winners if len(winners) < len(means) else set()
+    real = methods[FLOOR][metric]["mean"] if FLOOR in methods and metric in methods[FLOOR] else None
+    if better == REAL and real is None:
+        return set()
+    rows = {name: scores[metric]["mean"] for name, scores in methods.items() if name != FLOOR and metric in scores}
+    bad = {name: badness(better, mean, real) for name, mean in rows.items()}
+    winners = {name for name, value in bad.items() if value == min(bad.values())}
+    return winners if len(winners) < len(bad) else set()
 
 
 def _cells(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -140,7 +145,7 @@ def _cells(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     methods, names = report["methods"], columns(report["methods"])
     cells = {}
     for metric, stated in text.measured(report).items():
-        places = digits([methods[name][metric] for name in names])
+        places = digits([methods[name][metric] for name in names if metric in methods[name]])
         winners = best(methods, metric, stated["better"])
         cells[metric] = [
             {
@@ -149,6 +154,8 @@ def _cells(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
                 "best": name in winners,
                 "floor": name == FLOOR,
             }
+            if metric in methods[name]
+            else {"mean": "\N{EN DASH}", "ci95": "", "best": False, "floor": name == FLOOR}
             for name in names
         ]
     return cells
@@ -169,8 +176,10 @@ def _panels(report: dict[str, Any], scores: list[ClipScore]) -> dict[str, Markup
     for metric in text.measured(report):
         rows = []
         for name, entries in report["methods"].items():
-            people = person_means((score.person, score.methods[name][metric]) for score in scored)
-            rows.append((name, entries[metric], list(people.values())))
+            if metric in entries:
+                having = (score for score in scored if metric in score.methods[name])
+                people = person_means((score.person, score.methods[name][metric]) for score in having)
+                rows.append((name, entries[metric], list(people.values())))
         spoken = "; ".join(f"{name} {entry['mean']:.3g}" for name, entry, _ in rows)
         panels[metric] = Markup(plots.intervals(f"{metric}, means: {spoken}", rows))
     return panels

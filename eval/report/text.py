@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eval.metrics.metric import DIRECTIONS
 from eval.report import verdicts
 from mytalk.intervals import shown
 
@@ -13,9 +14,11 @@ def in_words(report: dict[str, Any]) -> str:
     methods = report["methods"]
     head = [f"mean over people{of_corpora(report['protocol'])} [95 % interval]", *methods]
     lines = [head]
-    for metric, stated in measured(report).items():
-        name = f"{metric} ({stated['better']} is better)"
-        lines.append([name, *(_cell(scores[metric]) for scores in methods.values())])
+    for group, metrics in groups(report).items():
+        lines += [[f"-- {group}", *([""] * len(methods))]] if group else []
+        for metric, stated in metrics.items():
+            name = f"{metric} ({DIRECTIONS[stated['better']]})"
+            lines.append([name, *(_cell(scores.get(metric)) for scores in methods.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
     text.append(coverage(report["coverage"]))
@@ -41,6 +44,22 @@ def measured(report: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {name: stated for name, stated in report["protocol"]["metrics"].items() if name not in omitted}
 
 
+def groups(report: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The measured metrics under their headings, in order; without one under the empty heading."""
+    by_group: dict[str, dict[str, dict[str, Any]]] = {}
+    for metric, stated in measured(report).items():
+        by_group.setdefault(stated.get("group", ""), {})[metric] = stated
+    return by_group
+
+
+def unmeasured(coverage: dict[str, Any]) -> dict[str, list[str]]:
+    """On how many scored clips a metric has no value and why, as `3 no_silence`, with the metrics it is so of."""
+    names: dict[str, list[str]] = {}
+    for metric, reasons in coverage.get("unmeasured", {}).items():
+        names.setdefault(", ".join(f"{count} {reason}" for reason, count in reasons.items()), []).append(metric)
+    return names
+
+
 def coverage(coverage: dict[str, Any]) -> str:
     """How many people and clips were scored, and for which reasons the others were not."""
     people, clips = coverage["people"], coverage["clips"]
@@ -50,6 +69,8 @@ def coverage(coverage: dict[str, Any]) -> str:
         text += "; missed: " + ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
     if coverage.get("notes"):
         text += "; of the scored: " + ", ".join(f"{count} {note}" for note, count in coverage["notes"].items())
+    for why, names in unmeasured(coverage).items():
+        text += f"; without {', '.join(names)}: {why}"
     return text
 
 
@@ -61,5 +82,7 @@ def refused(report: dict[str, Any]) -> dict[str, list[str]]:
     return names
 
 
-def _cell(score: dict[str, Any]) -> str:
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
     return f"{score['mean']:.3f}" if score["ci95"] is None else shown(score)

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.metrics import lips, measure_video
+from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
 from eval.rows import saved
-from eval.rows.pairs import Pair
+from eval.rows.pairs import MISSING, Pair
 from eval.rows.videos import detect, filled
 from eval.score_file import ClipScore
 from mytalk import atomic, media
@@ -37,7 +37,7 @@ from mytalk.face.track import find_faces
 if TYPE_CHECKING:
     from mytalk.face.detector import Detector, Region
 
-REAL = "ground_truth"
+REAL, PREDICTION = "ground_truth", "prediction"
 LONGEST_S = 60  # of a video; what follows is not looked at, so that memory does not grow with its length
 LENGTH_SHARE, LENGTH_FRAMES = 0.05, 1  # lengths may differ by the larger of the two
 IN_PLACE_PX = 0.05 * CROP_PX  # mean distance of the corners of two crops that show the face in the same place
@@ -101,12 +101,19 @@ class Looking:
 def score(bench: Bench, pair: Pair) -> ClipScore:
     """The metrics of the real video and of the prediction. Failing in one it is a miss in both. Raises OSError."""
     if pair.problem is not None:
-        return ClipScore(pair.key, pair.person, reason=pair.problem[0], message=pair.problem[1])
+        reason, message = pair.problem
+        return ClipScore(pair.key, pair.person, reason=reason, message=message, failed=_failed(bench.method, reason))
     try:
         with tempfile.TemporaryDirectory(prefix=atomic.TEMPORARY, dir=bench.out) as folder:
             return _score(bench, pair, Path(folder))
     except Miss as error:
-        return ClipScore(pair.key, pair.person, reason=error.reason, message=str(error))
+        failed = _failed(bench.method, error.reason)
+        return ClipScore(pair.key, pair.person, reason=error.reason, message=str(error), failed=failed)
+
+
+def _failed(method: str, reason: str) -> list[str]:
+    """The method, where a miss is its fault: a prediction that is missing, of another length or cannot be used."""
+    return [method] if reason in (MISSING, OTHER_LENGTH) or reason.startswith(PREDICTION) else []
 
 
 @contextlib.contextmanager
@@ -127,7 +134,7 @@ def _score(bench: Bench, pair: Pair, folder: Path) -> ClipScore:
     with blamed("real"):
         real_THW3, shown = read_real(pair.real, bench.detector, notes)
         own_S = read_speech((None if bench.cross_audio else pair.speech) or pair.real, len(real_THW3))
-    with blamed("prediction"):
+    with blamed(PREDICTION):
         said_S = media.read_audio(pair.speech or pair.pred) if bench.cross_audio else own_S
         length = None if bench.cross_audio else len(real_THW3)
         file = folder / f"{bench.method}.mp4"
@@ -139,15 +146,16 @@ def _score(bench: Bench, pair: Pair, folder: Path) -> ClipScore:
         notes.append(LENGTH)
     truth = Truth(real_THW3[:frames], shown.landmarks_TN3[:frames], fitted(own_S, frames), shown.landmarks_TN3)
     videos = {REAL: first(real, frames), bench.method: first(video, frames)}
-    truths = {REAL: truth, bench.method: replace(truth, audio_S=fitted(said_S, frames))}
-    scores = {
-        name: measure_video(Comparison(truths[name], row, bench.evaluators), bench.cross_audio)
-        for name, row in videos.items()
-    }
+    said = replace(truth, audio_S=fitted(said_S, frames), original_S=truth.audio_S) if bench.cross_audio else truth
+    truths = {REAL: truth, bench.method: said}
+    rows = {name: Comparison(truths[name], video, bench.evaluators) for name, video in videos.items()}
+    scores, omitted = measure_videos(rows, bench.cross_audio)
+    traits = {} if bench.cross_audio else people.of_rows(rows)
+    done = ClipScore(pair.key, pair.person, methods=scores, notes=notes, omitted=omitted, traits=traits)
     if not pair.pictured:
-        return ClipScore(pair.key, pair.person, methods=scores, notes=notes)
+        return done
     saved.save(folder, bench.out, pair.key)
-    return ClipScore(pair.key, pair.person, methods=scores, openings_px=curves(truth, videos), notes=notes)
+    return replace(done, openings_px=curves(truth, videos))
 
 
 # The real video -------------------------------------------------------------------------------------------

@@ -12,9 +12,13 @@ import numpy as np
 
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.reader import ClipError
 from eval.metrics.metric import Miss
 from eval.tasks import ScoringTask, Settings, Window, other_speech
+from mytalk.face.landmarks import FRAME_HZ
 
+# Column of the manifest: when p, b and m are spoken in the source, as `0.41-0.50 1.22-1.30` in seconds.
+BILABIALS = "bilabials"
 NO_SOURCE, NO_OTHER_SPEECH = "no_source", "no_other_speech"
 
 
@@ -41,6 +45,25 @@ def read_inputs(manifest: Manifest, settings: Settings, task: ScoringTask) -> Cl
         source_audio_S=_audio(manifest, task.source),
         other_audio_S=_other_audio(manifest, settings, task, audio_S),
     )
+
+
+def read_bilabials(manifest: Manifest, window: Window) -> tuple[tuple[float, float], ...] | None:
+    """(start, stop) in seconds from the window's begin of its p, b and m; None where the manifest does not say.
+
+    Raises ClipError for a text that is none of times.
+    """
+    if not manifest.has(BILABIALS):
+        return None
+    text = manifest.at(window.row, BILABIALS)
+    if text is None:
+        return None
+    begin_s = (int(manifest.at(window.row, "start_frame")) + window.start) / FRAME_HZ
+    end_s = (window.stop - window.start) / FRAME_HZ
+    try:
+        edges_s = [[float(edge) - begin_s for edge in pair.split("-")] for pair in text.split()]
+        return tuple((start_s, stop_s) for start_s, stop_s in edges_s if stop_s > 0 and start_s < end_s)
+    except ValueError:
+        raise ClipError(str(manifest.at(window.row, "key")), "bilabials", f"'{text}' is no list of times") from None
 
 
 def read_frames(manifest: Manifest, window: Window) -> np.ndarray:

@@ -14,11 +14,11 @@ import numpy as np
 
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
-from eval.metrics import LANDMARK_METRICS, measure
-from eval.metrics.lips import aligned
-from eval.metrics.metric import Miss
+from eval.metrics import LANDMARK_METRICS, measure_rows, people
+from eval.metrics.lips import LipPair, aligned
+from eval.metrics.metric import Miss, RowFailed
 from eval.rows import ridge
-from eval.rows.inputs import read_inputs
+from eval.rows.inputs import ClipInputs, read_inputs
 from eval.score_file import ClipScore
 from eval.tasks import ScoringTask, Settings, noise_seed
 from mytalk.face.landmarks import CROP_PX, NOISED, without_mouth
@@ -48,9 +48,14 @@ def score(
 ) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
-        truth_TN3, rows = landmarks(manifest, settings, task, model, fitted)
+        inputs = read_inputs(manifest, settings, task)
+        rows = _rows(inputs, settings, task, model, fitted)
         to_256 = CROP_PX / float(manifest.column("crop_px")[task.scored.row])
-        return measured(task, truth_TN3 * to_256, {name: row_TN3 * to_256 for name, row_TN3 in rows.items()})
+        sounds = {people.TRUTH: inputs.audio_S, "shuffled_audio": inputs.other_audio_S}
+        scaled = {name: row_TN3 * to_256 for name, row_TN3 in rows.items()}
+        return measured(task, inputs.truth_TN3 * to_256, scaled, sounds)
+    except RowFailed as error:
+        return ClipScore(task.key, task.person, reason=error.reason, message=str(error), failed=error.rows)
     except (Miss, ClipError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
@@ -63,6 +68,12 @@ def landmarks(
     Without a `fitted` ridge regression its row is missing. Raises Miss, ClipError, OSError.
     """
     inputs = read_inputs(manifest, settings, task)
+    return inputs.truth_TN3, _rows(inputs, settings, task, model, fitted)
+
+
+def _rows(
+    inputs: ClipInputs, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None
+) -> dict[str, np.ndarray]:
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
     source = (inputs.source_UN3, inputs.source_audio_S)
     rows = {
@@ -72,22 +83,42 @@ def landmarks(
     }
     if fitted is not None:
         rows[ridge.NAME] = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
-    return inputs.truth_TN3, rows
+    return rows
 
 
-def measured(task: ScoringTask, truth_TN3: np.ndarray, rows: dict[str, np.ndarray]) -> ClipScore:
-    """Measure every row against the truth, all in px at 256. Raises Miss."""
-    for name, row_TN3 in rows.items():
-        if not np.isfinite(row_TN3).all():
-            raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
+def measured(
+    task: ScoringTask,
+    truth_TN3: np.ndarray,
+    rows: dict[str, np.ndarray],
+    sounds: dict[str, np.ndarray] | None = None,
+) -> ClipScore:
+    """Measure every row against the truth, all in px at 256. Raises Miss.
+
+    `sounds`: the clip's own (people.TRUTH), and those of rows made with another; without it nothing is kept for metrics
+    over people.
+    """
+    broken = [name for name, row_TN3 in rows.items() if not np.isfinite(row_TN3).all()]
+    if broken:
+        raise RowFailed(NOT_FINITE, f"{', '.join(broken)} wrote landmarks that are not finite", broken)
     pairs = {name: aligned(truth_TN3, row_TN3) for name, row_TN3 in rows.items()}
-    scores = {name: measure(LANDMARK_METRICS, pair) for name, pair in pairs.items()}
+    scores, omitted = measure_rows(pairs, LANDMARK_METRICS)
     curves = {}
     if task.pictured:
         for name in ("mytalk", "shuffled_audio"):
             openings = pairs[name].openings()
             curves["truth"], curves[name] = (side_T.round(3).tolist() for side_T in openings)
-    return ClipScore(task.key, task.person, methods=scores, openings_px=curves)
+    traits = {} if sounds is None else _traits(pairs, sounds)
+    return ClipScore(task.key, task.person, methods=scores, openings_px=curves, omitted=omitted, traits=traits)
+
+
+def _traits(pairs: dict[str, LipPair], sounds: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """What metrics over people are computed from, of the truth and of each row with the sound it was made with."""
+    traits = {}
+    for name, pair in pairs.items():
+        openings = pair.openings()
+        traits[people.TRUTH] = people.traits(openings[0], sounds[people.TRUTH])
+        traits[name] = people.traits(openings[1], sounds.get(name, sounds[people.TRUTH]))
+    return traits
 
 
 def generated(

@@ -7,7 +7,7 @@ H height, W width, 3 = RGB, or (x, y, z) in px.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
-from eval.metrics import lips, measure_video
+from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
-from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
+from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, RowFailed, Truth
 from eval.rows import ridge, saved
-from eval.rows.inputs import ClipInputs, read_frames, read_inputs
+from eval.rows.inputs import ClipInputs, read_bilabials, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
-from eval.score_file import ClipScore
+from eval.score_file import ALL_ROWS, ClipScore
 from eval.tasks import ScoringTask, Settings, noise_seed
 from mytalk import atomic, media
 from mytalk.command import UserError
@@ -73,6 +73,8 @@ def score(bench: Bench, task: ScoringTask) -> ClipScore:
     try:
         with tempfile.TemporaryDirectory(prefix=atomic.TEMPORARY, dir=bench.out) as folder:
             return _score(bench, task, Path(folder))
+    except RowFailed as error:
+        return ClipScore(task.key, task.person, reason=error.reason, message=str(error), failed=error.rows)
     except (Miss, ClipError, media.MediaError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
@@ -84,14 +86,18 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
     files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
-    truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3)
-    videos = {name: _detected(name, path, bench.detector, len(frames_THW3)) for name, path in files.items()}
-    scores = {name: measure_video(Comparison(truth, video, bench.evaluators)) for name, video in videos.items()}
+    bilabials_s = read_bilabials(bench.manifest, task.scored)
+    truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3, bilabials_s)
+    videos = _all_detected(files, bench.detector, len(frames_THW3))
+    videos["shuffled_audio"] = replace(videos["shuffled_audio"], sound_S=inputs.other_audio_S)
+    rows = {name: Comparison(truth, video, bench.evaluators) for name, video in videos.items()}
+    scores, omitted = measure_videos(rows)
+    done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=people.of_rows(rows))
     if not task.pictured:
-        return ClipScore(task.key, task.person, methods=scores)
+        return done
     media.write_video(folder / f"{saved.SOURCE}.mp4", source_UHW3, FRAME_HZ, inputs.source_audio_S)
     saved.save(folder, bench.out, task.key)
-    return ClipScore(task.key, task.person, methods=scores, openings_px=_curves(truth, videos))
+    return replace(done, openings_px=_curves(truth, videos))
 
 
 def source_of(inputs: ClipInputs, frames_UHW3: np.ndarray) -> PersonReference:
@@ -134,7 +140,7 @@ def write(
         generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
     for name, (landmarks, speech_S) in generated.items():
         if not all(np.isfinite(span_FN3).all() for span_FN3 in landmarks):
-            raise Miss(NOT_FINITE, f"{name} wrote landmarks that are not finite")
+            raise RowFailed(NOT_FINITE, f"{name} wrote landmarks that are not finite", [name])
         files[name] = folder / f"{name}.mp4"
         dubbing.render(faces, landmarks, models, source, speech_S, files[name])
     video.unlink()
@@ -156,10 +162,11 @@ def _first_pass(video: Path, detector: Detector) -> FirstPass:
     try:
         faces = find_face_spans(video, detector)
     except UserError as error:
-        raise Miss(NO_FACE, str(error)) from error
+        raise RowFailed(NO_FACE, str(error), [ALL_ROWS]) from error
     dubbed = sum(span.stop - span.start for span in faces.spans)
     if dubbed < faces.frames:
-        raise Miss(NOT_WHOLE, f"{faces.frames - dubbed} of {faces.frames} frames show no face that could be dubbed")
+        lost = f"{faces.frames - dubbed} of {faces.frames} frames show no face that could be dubbed"
+        raise RowFailed(NOT_WHOLE, lost, [ALL_ROWS])
     return faces
 
 
@@ -190,6 +197,20 @@ def filled(landmarks_TN3: np.ndarray, detected_T: np.ndarray) -> np.ndarray:
     above_T = np.minimum(below_T + 1, len(known) - 1)
     known_KN3 = landmarks_TN3[known]
     return (known_KN3[below_T] * (1 - weight_T11) + known_KN3[above_T] * weight_T11).astype(landmarks_TN3.dtype)
+
+
+def _all_detected(files: dict[str, Path], detector: Detector, frames: int) -> dict[str, DetectedVideo]:
+    """Every row, read and detected. Raises RowFailed, naming all rows that are not usable, and as `detect` does."""
+    videos, failures = {}, dict[str, Miss]()
+    for name, path in files.items():
+        try:
+            videos[name] = _detected(name, path, detector, frames)
+        except Miss as miss:
+            failures[name] = miss
+    if failures:
+        first = next(iter(failures.values()))
+        raise RowFailed(first.reason, "; ".join(map(str, failures.values())), list(failures))
+    return videos
 
 
 def _detected(name: str, path: Path, detector: Detector, frames: int) -> DetectedVideo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.metrics import VIDEO_METRICS
+from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS
 from eval.report import build
 from eval.rows.videos import ROWS
 from eval.score_file import ClipScore
@@ -24,12 +24,18 @@ def scores() -> list[ClipScore]:
     for person in PEOPLE:
         for number in range(2):
             values = {
-                name: {metric: base + 0.02 * random.random() for metric in VIDEO_METRICS}
+                name: {
+                    metric: base + 0.02 * random.random()
+                    for metric, stated in VIDEO_METRICS.items()
+                    if name in (stated.rows or level)
+                }
                 for name, base in level.items()
             }
             curve = {name: (5 + random.random(FRAMES)).tolist() for name in ("truth", "mytalk", "shuffled_audio")}
             clip_scores.append(ClipScore(f"{person}-{number}", person, values, curve if number == 0 else {}))
-    clip_scores[-1] = ClipScore(clip_scores[-1].key, NASTY, reason="face_lost", message=f"a face in 3 % of {NASTY}")
+    clip_scores[-1] = ClipScore(
+        clip_scores[-1].key, NASTY, reason="face_lost", message=f"a face in 3 % of {NASTY}", failed=["ridge"]
+    )
     return clip_scores
 
 
@@ -47,7 +53,10 @@ def built(refused: dict[str, str] | None = None) -> dict:
             "source_is_same_clip": 0,
             "shuffled_is_same_person": 0,
             "methods": ROWS,
-            "metrics": {name: metric.stated() for name, metric in VIDEO_METRICS.items()},
+            "metrics": {
+                **{name: metric.stated() for name, metric in VIDEO_METRICS.items()},
+                **{name: metric.stated() for name, metric in PEOPLE_METRICS.items()},
+            },
         },
         "digests": dict.fromkeys(("manifest", "shards", "ridge", "motion_config", "motion_weights"), DIGEST),
     }

@@ -29,7 +29,7 @@ def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monke
     video = DetectedVideo(frames, opened(WAVE), np.ones(40, bool))
     scores = measure_video(Comparison(truth, video, Evaluators(syncnet=syncnet.SyncNet(SYNC))))
     assert audio[0] is audio_S
-    assert [scores[name] for name in sync.METRICS] == [0.4, 0.9, 3.0]
+    assert [scores[name] for name in sync.METRICS] == [0.4, 0.9, 3.0, -3.0]
     assert "identity_cosine" not in scores
     assert not set(sync.METRICS) & set(measure_video(Comparison(truth, video)))
 
