@@ -123,10 +123,10 @@ def _shifted_correlation(late_T: np.ndarray, early_T: np.ndarray, shift: int) ->
     return float(late @ early) / size if size > 1e-9 else 0.0
 
 
-def slope(true_P: np.ndarray, written_P: np.ndarray) -> float:
-    """Least squares slope of written on true. The true ones must differ."""
-    centred = true_P - true_P.mean()
-    return float(centred @ written_P / (centred @ centred))
+def slope(true_P: np.ndarray, written_P: np.ndarray) -> np.ndarray:
+    """Least squares slope of written on true over the last axis, (..., P) -> (...). The true ones must differ."""
+    centred = true_P - true_P.mean(-1, keepdims=True)
+    return (centred * written_P).sum(-1) / np.square(centred).sum(-1)
 
 
 def slope_over_people(trait: str, clips: Sequence[PersonClip], total: int) -> dict[str, Any]:
@@ -146,14 +146,11 @@ def slope_over_people(trait: str, clips: Sequence[PersonClip], total: int) -> di
     if true_P.std() < LEAST_SPREAD[trait]:
         raise Miss(ALIKE, f"people's {trait} varies by less than {LEAST_SPREAD[trait]:g}")
     chosen_DP = np.random.default_rng(SEED).integers(len(true_P), size=(DRAWS, len(true_P)))
-    drawn = [
-        slope(true_P[chosen], written_P[chosen])
-        for chosen in chosen_DP
-        if true_P[chosen].std() > LEAST_SPREAD[trait] / 10
-    ]
+    chosen_DP = chosen_DP[true_P[chosen_DP].std(axis=1) > LEAST_SPREAD[trait] / 10]  # not one person alone
+    drawn = slope(true_P[chosen_DP], written_P[chosen_DP])
     low, high = np.quantile(drawn, [(1 - intervals.CONFIDENCE) / 2, (1 + intervals.CONFIDENCE) / 2])
     return {
-        "mean": slope(true_P, written_P),
+        "mean": float(slope(true_P, written_P)),
         "ci95": [float(low), float(high)],
         "n": len(true_P),
         "total": total,
