@@ -116,17 +116,17 @@ def test_the_metric_of_the_page_is_measured_and_stated_in_the_protocol(tmp_path,
     from eval import metrics
     from eval.metrics.metric import Comparison, DetectedVideo, Truth
 
-    (tmp_path / "amplitude.py").write_text(block("A metric"))
+    (tmp_path / "reach.py").write_text(block("A metric"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    import amplitude
+    import reach
 
-    monkeypatch.setattr(metrics, "VIDEO_METRICS", amplitude.METRICS)
+    monkeypatch.setattr(metrics, "VIDEO_METRICS", reach.METRICS)
     wave_T = 8 + 4 * np.sin(np.arange(40) / 3)
     frames, audio_S = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40 * 640, np.float32)
     truth = Truth(frames, faces.opened(wave_T), audio_S, faces.opened(wave_T))
     row = Comparison(truth, DetectedVideo(frames, faces.opened(wave_T / 2), np.ones(40, bool)))
-    assert metrics.measure_video(row) == {"amplitude_ratio": pytest.approx(0.5)}
-    assert "true one" in amplitude.METRICS["amplitude_ratio"].stated()["definition"]
+    assert metrics.measure_video(row) == {"reach_ratio": pytest.approx(0.5)}
+    assert "true one" in reach.METRICS["reach_ratio"].stated()["definition"]
 
 
 def test_the_fact_of_the_page_is_a_column_and_a_key_of_the_clip(tmp_path, monkeypatch):

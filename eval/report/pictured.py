@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval.rows.saved import SOURCE, VIDEOS
+from eval.rows.saved import SOURCE, VIDEOS, name_of
 from eval.score_file import ClipScore
 from mytalk import media
 from mytalk.command import UserError
@@ -44,7 +44,7 @@ def pictured_clips(out: Path, scores: Iterable[ClipScore]) -> list[PicturedClip]
     """The pictured clips whose videos are saved. Raises OSError, UserError for damaged ones."""
     clips = []
     for score in scores:
-        folder = out / VIDEOS / score.key
+        folder = out / VIDEOS / name_of(score.key)
         if score.openings_px and folder.is_dir():
             try:
                 clips.append(_pictured(folder, score))

@@ -87,7 +87,7 @@ def row_closures(row: Comparison) -> Closures:
 
 
 def bilabials(row: Comparison) -> Sequence[tuple[float, float]]:
-    """When p, b and m are spoken, seconds: as is known, else as the decoder of phones hears. Raises Miss without both."""
+    """When p, b and m are spoken, seconds: as is known, else as the phone decoder hears. Raises Miss without both."""
     if row.truth.bilabials_s is not None:
         return row.truth.bilabials_s
     if row.evaluators.phones is None:

@@ -91,7 +91,7 @@ def test_no_bilabial_no_movement_and_unknown_times_are_refused_by_name() -> None
     frames, audio = np.zeros((FRAMES, 8, 8, 3), np.uint8), np.zeros(FRAMES * SAMPLES_PER_FRAME, np.float32)
     face = opened(TRUE + 0.1)
     for times, reason in ((None, closure.NO_TIMES), (((0.4, 0.44),), None)):
-        truth = Truth(frames, face, audio, face, times)
+        truth = Truth(frames, face, audio, face, bilabials_s=times)
         row = Comparison(truth, DetectedVideo(frames, face, np.ones(FRAMES, bool)))
         values, omitted = measure_rows({"row": row}, closure.METRICS)
         if reason is None:
