@@ -7,6 +7,7 @@ from mytalk import command
 COMMANDS = {
     "motion": ("eval.motion", "landmarks generated for unseen people, against the truth and three baselines"),
     "score": ("eval.score", "videos of any method against the real ones"),
+    "clips": ("eval.clips", "the benchmark's clips as videos, and who is to be dubbed with what"),
     "compare": ("eval.compare.command", "paired tests between the methods of several reports"),
     "leaderboard": ("eval.compare.leaderboard", "one page of many reports, grouped by protocol"),
     "benchmark": (

@@ -43,9 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--real", type=Path, required=True, help="folder of the real videos: PERSON/*, or one a person")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     parser.add_argument("--pairs", type=Path, help="CSV with columns pred, real and, where wanted, person, speech")
-    parser.add_argument(
-        "--protocol", choices=("same-audio", "cross-audio"), default="same-audio", help="(default: %(default)s)"
-    )
+    parser.add_argument("--protocol", choices=pairs.PROTOCOLS, default=pairs.SAME_AUDIO, help="(default: %(default)s)")
     parser.add_argument("--name", help="the method's name in the report (default: the name of PRED)")
     parser.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
     parser.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
@@ -65,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     digests = pairs.digests(tasks) | protocol.model_digests({f"{name}_": (name, folders[name]) for name in folders})
     no_judge = judges.missing()
     used = [name for name in judges.JUDGES if name not in no_judge]
-    cross_audio = args.protocol == "cross-audio"
+    cross_audio = args.protocol == pairs.CROSS_AUDIO
     given = protocol.given(method, cross_audio, bool(args.pairs), digests, args.detector, judges.sources(used))
     provenance = {"protocol": protocol.given_block(given, tasks), "digests": digests | judges.digests(used)}
     job = parallel.ScoringJob("score", args.out, tasks, provenance, videos=saved.VIDEOS, force=args.force)

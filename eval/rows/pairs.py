@@ -22,6 +22,7 @@ from mytalk.digest import sha256_of
 
 MISSING, EXTRA, NO_FILE = "missing_prediction", "extra_prediction", "missing_file"
 TWO_REAL, TWO_PREDICTIONS = "two_real_videos", "two_predictions"
+PROTOCOLS = (SAME_AUDIO, CROSS_AUDIO) = ("same-audio", "cross-audio")  # what a prediction says: the same, or else
 COLUMNS = {"pred", "real", "person", "speech"}
 BY_NAME = "a prediction belongs to the real video of the same path below its folder, whatever their suffixes"
 PERSON = "the CSV's, else the real video's folder below REAL; a file in no folder is a person of its own"
