@@ -67,10 +67,11 @@ def _painted(
     for start in range(0, len(new_FN3), BATCH_FRAMES):
         batch = np.s_[start : start + BATCH_FRAMES]
         batch_frames = list(itertools.islice(frames, len(new_FN3[batch])))
-        crops_BPP3 = np.stack([crop.warp(frame, span.crop_23) for frame in batch_frames])
+        crops_B23 = span.crops_F23[batch]
+        crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
         painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN3[batch], regions_FV2[batch])
-        for frame, painted_PP3, mask_PP in zip(batch_frames, painted_BPP3, mask_BPP, strict=True):
-            yield paste(frame, painted_PP3, mask_PP, span.crop_23)
+        for frame, *pasted in zip(batch_frames, painted_BPP3, mask_BPP, crops_B23, strict=True):
+            yield paste(frame, *pasted)
 
 
 def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, crop_23: np.ndarray) -> np.ndarray:

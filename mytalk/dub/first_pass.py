@@ -32,11 +32,14 @@ GAP_FRAMES = 5  # longest gap of the detector that is filled; unfilled, the true
 
 @dataclass(frozen=True)
 class FaceSpan:
-    """Frames [start, stop) of a video, all with the same face: its crop, and its landmarks in px of that crop."""
+    """Frames [start, stop) of a video, all with the same face: the crop of each, and its landmarks in px of that crop.
+
+    The crops are one and the same as long as the face stays in it, else they follow it.
+    """
 
     start: int
     stop: int
-    crop_23: np.ndarray
+    crops_F23: np.ndarray
     landmarks_FN3: np.ndarray
 
 
@@ -144,5 +147,5 @@ def _spans(
 
 def _span(landmarks_FN3: np.ndarray, start: int, stop: int, fps: Fraction) -> FaceSpan:
     smoothed_FN3 = smooth(landmarks_FN3[start:stop], float(fps))
-    crop_23 = crop.canonical(smoothed_FN3)
-    return FaceSpan(start, stop, crop_23, crop.apply(smoothed_FN3, crop_23))
+    crops_F23 = crop.path(smoothed_FN3, float(fps))
+    return FaceSpan(start, stop, crops_F23, crop.apply_each(smoothed_FN3, crops_F23))

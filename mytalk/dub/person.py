@@ -63,4 +63,4 @@ def _crops(faces: FirstPass, span: FaceSpan, picked: list[int]) -> np.ndarray:
     """Crops of the frames `picked`, counted from the span's start: (R, 256, 256, 3)."""
     first, stop = span.start + picked[0], span.start + picked[-1] + 1
     frames = enumerate(media.read_frames(faces.video, faces.fps, first, stop), picked[0])
-    return np.stack([crop.warp(frame, span.crop_23) for index, frame in frames if index in set(picked)])
+    return np.stack([crop.warp(frame, span.crops_F23[index]) for index, frame in frames if index in set(picked)])

@@ -3,7 +3,8 @@
 The same crop serves extraction, training, dubbing and scoring. A box that followed the face in every frame
 would carry the mouth's motion (the chin moves the box) into the landmarks; a fixed one cannot.
 
-It hangs on the forehead, the eyes and the nose bridge, never on mouth or chin.
+It hangs on the forehead, the eyes and the nose bridge, never on mouth or chin. So does the slow path of crops with
+which dubbing follows a speaker who walks or comes nearer in one shot.
 
 A crop is a 2 x 3 affine map from source px to crop px (scale and shift, no rotation). Coordinates are
 areas: 0 is a picture's left or top edge, its width or height the other; OpenCV, which counts pixel
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MARGIN = 1.5  # side of the crop / side of the face
 FACE_CENTRE = (0.0, 62.0, 4.0)  # middle of the box around a mean face, px in the head's frame (27 people)
+LOOSE = 1.2  # a fixed crop may be so much larger than that, and a face reach so far beyond it; else the crop follows
+MOST_ZOOM = 1.3  # of the face in a fixed crop
+FOLLOW_S = 0.3  # sigma of the Gaussian that smooths the path of a crop that follows
 FACE_SIDE_PX = 210.0  # its side there: with a standard deviation of 12 between people
 
 
@@ -56,13 +60,57 @@ def canonical(landmarks_TN3: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
     Centre: the median over the frames, so single bad frames do not move it. Side: MARGIN times the median face, or more
     where the head moves so far that nine in ten of the faces would not fit.
     """
+    return box(*_canonical(*faces(head_poses(landmarks_TN3))), size_px)
+
+
+def path(landmarks_TN3: np.ndarray, fps: float, size_px: int = CROP_PX) -> np.ndarray:
+    """The crop of every frame of a shot, from its landmarks in source px: float64 (T, 2, 3).
+
+    It is `canonical` in all frames where that holds the face, not much smaller than it could be. Where the face goes
+    further or changes its size, centre and side are smooth functions of time: every face is wholly in its crop, which
+    is no larger than it must be for half a second around.
+    """
     centre_T2, side_T = faces(head_poses(landmarks_TN3))
-    centre_2 = np.median(centre_T2, axis=0)
+    centre_2, side_px = _canonical(centre_T2, side_T)
     reach_T = np.abs(centre_T2 - centre_2).max(axis=1) + side_T / 2
-    side_px = max(MARGIN * float(np.median(side_T)), 2 * float(np.quantile(reach_T, 0.9)))
+    least, most = np.quantile(side_T, [0.05, 0.95])
+    fits = 2 * np.quantile(reach_T, 0.99) <= LOOSE * side_px and most <= MOST_ZOOM * least
+    if fits and side_px <= LOOSE * MARGIN * np.median(side_T):
+        return np.broadcast_to(box(centre_2, side_px, size_px), (len(side_T), 2, 3))
+    weights = _gaussian(FOLLOW_S * fps)
+    path_T2 = np.stack([_smoothed(values_T, weights) for values_T in centre_T2.T], axis=-1)
+    reach_T = np.abs(centre_T2 - path_T2).max(axis=1) + side_T / 2
+    needed_T = np.maximum(MARGIN * side_T, 2 * reach_T)
+    half = len(weights) // 2
+    around_TW = np.lib.stride_tricks.sliding_window_view(np.pad(needed_T, 2 * half, "edge"), len(weights))
+    sides_T = np.convolve(around_TW.max(axis=1), weights, "valid")  # a mean of values that are all large enough
+    return np.stack([box(*one, size_px) for one in zip(path_T2, sides_T)])
+
+
+def box(centre_2: np.ndarray, side_px: float, size_px: int = CROP_PX) -> np.ndarray:
+    """The crop of a square in source px: float64 (2, 3)."""
     scale = size_px / side_px
     shift_2 = size_px / 2 - scale * centre_2
     return np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
+
+
+def _canonical(centre_T2: np.ndarray, side_T: np.ndarray) -> tuple[np.ndarray, float]:
+    centre_2 = np.median(centre_T2, axis=0)
+    reach_T = np.abs(centre_T2 - centre_2).max(axis=1) + side_T / 2
+    return centre_2, max(MARGIN * float(np.median(side_T)), 2 * float(np.quantile(reach_T, 0.9)))
+
+
+def _gaussian(sigma: float) -> np.ndarray:
+    """Weights of a Gaussian that ends at two sigma, their sum 1."""
+    half = max(round(2 * sigma), 1)
+    weights = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _smoothed(values_T: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A weighted mean over time. Beyond its ends a path goes on in the same direction (odd reflection)."""
+    half = len(weights) // 2
+    return np.convolve(np.pad(values_T, half, "reflect", reflect_type="odd"), weights, "valid")
 
 
 def apply(points: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
@@ -71,6 +119,11 @@ def apply(points: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
     moved = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     deep = points[..., 2:] * np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     return np.concatenate([moved, deep], axis=-1).astype(np.float32)
+
+
+def apply_each(points_TN3: np.ndarray, crops_T23: np.ndarray) -> np.ndarray:
+    """The points of every frame through its own map: (T, N, 3) float32."""
+    return np.stack([apply(points_N3, crop_23) for points_N3, crop_23 in zip(points_TN3, crops_T23, strict=True)])
 
 
 def invert(crop_23: np.ndarray) -> np.ndarray:

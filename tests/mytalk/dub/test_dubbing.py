@@ -304,7 +304,7 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_are_those_of_the_sour
     after, _ = sent(monkeypatch, tmp_path, found, own(found), models, np.zeros(0, np.float32))
     assert np.array_equal(after[20:30], before[20:30])
     for span in found.spans:
-        back = crop.invert(span.crop_23)
+        back = crop.invert(span.crops_F23[0])
         middle, edge = crop.apply(np.array([[128.0, 160.0], [180.0, 160.0]]), back)
         y, x = np.mgrid[:120, :160] + 0.5
         outside = np.hypot(x - middle[0], y - middle[1]) > edge[0] - middle[0] + 1
@@ -324,7 +324,7 @@ def test_the_painter_gets_batches_of_crops_new_landmarks_and_the_regions_of_the_
     assert np.array_equal(landmarks, new[0])
     assert np.array_equal(regions, found.spans[0].landmarks_FN3[:, :4])
     whole = list(media.read_frames(video, 25))
-    assert np.array_equal(frames[17], crop.warp(whole[17], found.spans[0].crop_23))
+    assert np.array_equal(frames[17], crop.warp(whole[17], found.spans[0].crops_F23[17]))
 
 
 def soft(height: int, width: int) -> np.ndarray:
@@ -374,7 +374,7 @@ def test_spans_end_at_gaps_cuts_and_are_not_too_short(tmp_path):
     found = first_pass.find_face_spans(video, Seer(heads, hidden))
     assert [(span.start, span.stop) for span in found.spans] == [(0, 10), (26, 38), (41, 60)]
     for span in found.spans:
-        expected = crop.apply(smooth(heads[span.start : span.stop]), span.crop_23)
+        expected = crop.apply(smooth(heads[span.start : span.stop]), span.crops_F23[0])
         np.testing.assert_allclose(span.landmarks_FN3, expected)
 
 
@@ -382,7 +382,7 @@ def test_a_short_gap_is_bridged_on_a_line(tmp_path):
     heads = np.linspace(0, 19, 20)[:, None, None] + swaying(1)
     found = first_pass.find_face_spans(film(tmp_path / "v.mp4", 20), Seer(heads.astype(np.float32), range(8, 13)))
     (span,) = found.spans
-    np.testing.assert_allclose(span.landmarks_FN3, crop.apply(heads, span.crop_23), atol=1e-3)
+    np.testing.assert_allclose(span.landmarks_FN3, crop.apply(heads, span.crops_F23[0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("fps", [25, 50, NTSC])
@@ -394,7 +394,7 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
     assert source.landmarks_UN3.shape == (75, COUNT, 3)
     assert source.audio_S.shape == (75 * SAMPLES_PER_FRAME,)
     (span,) = found.spans
-    exact = crop.apply(swaying(125, 25), span.crop_23)
+    exact = crop.apply(swaying(125, 25), span.crops_F23[0])
     begin = int(np.abs(exact - source.landmarks_UN3[0]).mean(axis=(1, 2)).argmin())
     assert begin >= 45
     np.testing.assert_allclose(source.landmarks_UN3, exact[begin : begin + 75], atol=0.5)
@@ -402,7 +402,7 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
     whole = list(media.read_frames(video, found.fps))
     for picture, landmarks in zip(source.frames_RHW3, source.frame_landmarks_RN3, strict=True):
         index = int(np.abs(span.landmarks_FN3 - landmarks).sum(axis=(1, 2)).argmin())
-        assert np.array_equal(picture, crop.warp(whole[index], span.crop_23))
+        assert np.array_equal(picture, crop.warp(whole[index], span.crops_F23[index]))
         assert begin - 1 <= index * 25 / fps <= begin + 75
 
 
@@ -412,7 +412,7 @@ def test_the_source_is_the_loudest_stretch_with_the_pictures_that_belong_to_it(t
 def studied(frames: int, fps: float | Fraction, start: int = 0) -> first_pass.FirstPass:
     """A study with one span, made without a video."""
     heads = swaying(frames, fps, side_px=160, centre=(128.0, 120.0))
-    span = first_pass.FaceSpan(start, start + frames, np.eye(3)[:2], heads)
+    span = first_pass.FaceSpan(start, start + frames, np.repeat(np.eye(3)[None, :2], len(heads), 0), heads)
     return first_pass.FirstPass(Path("none"), Fraction(fps), 256, 256, start + frames, [span])
 
 
@@ -469,7 +469,7 @@ def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
     """A head that shakes faster than 25 Hz can tell keeps its own movement, mouth included."""
     heads = swaying(1, side_px=160, centre=(128.0, 120.0)).repeat(60, axis=0)
     heads[::2, :, :2] += 6
-    span = first_pass.FaceSpan(0, 60, np.eye(3)[:2], heads)
+    span = first_pass.FaceSpan(0, 60, np.repeat(np.eye(3)[None, :2], len(heads), 0), heads)
     found = first_pass.FirstPass(Path("none"), Fraction(60), 256, 256, 60, [span])
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
     (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models, a_source(), 0, 2)

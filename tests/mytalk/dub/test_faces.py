@@ -168,7 +168,7 @@ def layer(found: first_pass.FirstPass) -> compositing.Layer:
 
 def reach(span: first_pass.FaceSpan, height: int, width: int, at: int) -> np.ndarray:
     """Where the disc may reach in a frame of a span: (H, W) bool."""
-    back_23 = crop.invert(span.crop_23)
+    back_23 = crop.invert(span.crops_F23[at])
     (x, y), (edge, _) = crop.apply(np.array([[128.0, 160.0], [178.0, 160.0]]), back_23)
     rows, columns = np.mgrid[:height, :width] + 0.5
     return np.hypot(columns - x, rows - y) < edge - x + 2
@@ -273,7 +273,9 @@ def test_real_faces_beside_each_other_are_people_of_their_own_and_others_stay(na
         others = [other for other in faces if other is not face]
         for span in found.spans:
             for at in (span.start, span.stop - 1):
-                painted = compositing.paste(frames[at], np.zeros((256, 256, 3), np.uint8), disc(), span.crop_23)
+                painted = compositing.paste(
+                    frames[at], np.zeros((256, 256, 3), np.uint8), disc(), span.crops_F23[at - span.start]
+                )
                 changed = (painted != frames[at]).any(-1)
                 assert changed.any()
                 for other in others:
