@@ -44,9 +44,9 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
     if not config.shards_until:
         config.shards_until = resume.recorded(run).get("shards_until", 0)
     recipe = make_recipe()
-    if finished["steps"] >= config.steps:
+    if fix := resume.is_finished(finished, config):
         resume.refuse_changes(recipe, config, finished["fixed"], config.accept_changes)
-        print(f"{run} is already trained for {finished['steps']} steps; raise steps to go on")
+        print(f"{run} is already trained for {finished['steps']} steps; {fix}")
         return EXIT_DONE
     ranks = join(config.watchdog_s)
     try:

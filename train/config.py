@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "inverse_sqrt", "cosine")
 FAILED_CHECKPOINT = ("go_on", "stop")
 MOST_LOSS_SCALE = 2.0**24
+SCORED_SPLIT = "unseen"  # of `eval`: who is scored there may choose nothing here
 RECENT_STEPS = 100  # steps among which those that are not finite are counted
 
 
@@ -86,6 +87,12 @@ class LoopConfig(Settings):
     workers: int = setting(2, "processes that make batches, per rank", at_least=0)
     log_every: int = setting(10, "how often TensorBoard gets values", unit="steps", at_least=1)
     validate_every: int = setting(1000, "how often the model is validated", unit="steps", at_least=1)
+    keep_best: str = setting(
+        "", "score of validation whose best step is exported, such as loss; its people choose; empty: the last step"
+    )
+    patience: int = setting(
+        0, "validations in a row without a better keep_best after which the run ends; 0: never", at_least=0
+    )
     checkpoint_every: int = setting(1000, "how often a checkpoint is written", unit="steps", at_least=1)
     failed_checkpoint: str = setting(
         "go_on", "what to do when a checkpoint cannot be written, as on a full disk", choices=FAILED_CHECKPOINT
@@ -107,6 +114,13 @@ class LoopConfig(Settings):
         super().__post_init__()
         if self.offload_optimizer and not self.zero_stage:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.patience and not self.keep_best:
+            raise ValueError("patience needs keep_best, the score that it counts by")
+        if self.keep_best and self.validation_split in (self.train_split, SCORED_SPLIT):
+            raise ValueError(
+                f"keep_best chooses by the people of validation_split, which must be neither those of "
+                f"'{self.train_split}', who are learnt, nor of '{SCORED_SPLIT}', who are scored: name another split"
+            )
 
     def manifest(self) -> Manifest:
         """The shards' manifest, with what reads them. Pins the shards that there are, unless that is done."""

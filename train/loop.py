@@ -31,7 +31,10 @@ from train.recipe import Recipe, Validated
 from train.run_folder import checkpoint, resume
 from train.run_folder.async_save import AsyncSaver
 from train.run_folder.bad_examples import BadExampleLog
+from train.run_folder.best import Best
 from train.run_folder.run_log import RunLog
+
+LAST = "last"  # folder of a run: the model of its last step, where `model` is the best
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Run:
     log: RunLog
     bad_examples: BadExampleLog
     saver: AsyncSaver
+    best: Best
 
 
 def train(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> int:
@@ -64,6 +68,7 @@ def prepare(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> Run:
     torch.manual_seed(config.seed)
     players = recipe.players()
     start = resume.load_weights(recipe, config, players, ranks)
+    best = Best.of(recipe, config, start.checkpoint.facts if start.checkpoint else {})
     averaged = {name: copy.deepcopy(player.module).to(ranks.device).eval() for name, player in players.items()}
     state = TrainState(players, config, batching, ranks)
     if start.checkpoint:
@@ -76,18 +81,22 @@ def prepare(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> Run:
     log = resume.run_log(recipe, config, batching, start, ranks)
     saver = AsyncSaver(config, state.pieces(), log, ranks)
     accumulation = batching.accumulation
-    return Run(recipe, config, ranks, start, state, averaged, batches, accumulation, log, bad_examples, saver)
+    return Run(recipe, config, ranks, start, state, averaged, batches, accumulation, log, bad_examples, saver, best)
 
 
 def steps(run: Run) -> int:
     """The run itself, to be read from top to bottom. Returns the exit code."""
     recipe, config, ranks, state, log, saver = run.recipe, run.config, run.ranks, run.state, run.log, run.saver
-    done, saved = run.start.step, run.start.step if run.start.checkpoint else -1
+    done, saved, validated_at = run.start.step, run.start.step if run.start.checkpoint else -1, -1
 
     with log, closing(run.batches), saver:
         try:
             ranks.stop_together()  # a signal may have come while they were starting
+            if resume.validates_again(config, run.start):
+                validated, validated_at = validate(run, done), done
             for step in range(run.start.step, config.steps):
+                if run.best.exhausted(config.patience):
+                    break
                 rates = state.begin(step)
                 own = accumulate(run, step)
 
@@ -100,6 +109,7 @@ def steps(run: Run) -> int:
                 log.step(done, {**metrics(outcome, rates, state), "keys": int(total["keys"])}, own.wait_s)
 
                 saver.proceed(total)
+                forget_lost(run)
                 if total["bad"]:
                     run.bad_examples.add(ranks.gather(own.bad))
                 if outcome.skipped == "non-finite" and len(state.not_finite) > config.max_skipped_steps:
@@ -108,24 +118,47 @@ def steps(run: Run) -> int:
                 if total["stop"]:
                     raise Stopped
                 with log.clock_stopped():
-                    if done % config.checkpoint_every == 0 or done == config.steps:
-                        saver.save(done, resume.checkpoint_facts(recipe, config, ranks, state, done))
+                    validates = done % config.validate_every == 0 and done < config.steps
+                    # What `keep_best` may choose has a checkpoint, written first: a kill meanwhile costs nothing.
+                    chosen = validates and config.keep_best
+                    if done % config.checkpoint_every == 0 or done == config.steps or chosen:
+                        save(run, done)
                         saved = done
-                    if done % config.validate_every == 0 and done < config.steps:
-                        validate(run, done)
+                    if validates:
+                        validated, validated_at = validate(run, done), done
             saver.finish()
-            validated = validate(run, done)
+            if validated_at != done:
+                validated = validate(run, done)
+            if run.best.score:
+                resume.export(recipe, config, run.averaged, Path(config.run) / LAST, validated, ranks)
+                if run.best.step not in (None, done):
+                    resume.put_best(config, run.best, run.averaged, ranks)
+                    validated = score(run)
         except Stopped:
             if saved != done:
-                saver.save(done, resume.checkpoint_facts(recipe, config, ranks, state, done))
+                save(run, done)
             saver.finish()
             log.finish(f"stopped by a signal after step {done}; the same command continues")
             return EXIT_RUN_AGAIN
-        resume.export(recipe, config, run.averaged, validated, ranks, done)
+        resume.export(recipe, config, run.averaged, Path(config.run) / "model", validated, ranks)
+        resume.finish(recipe, config, run.best, ranks, done)
         log.finish()
     if ranks.rank == 0:
-        print(f"{recipe.name}: trained {done} steps; model in {Path(config.run) / 'model'}", flush=True)
+        chosen = f" is the best: {run.best.words()}; the last in {Path(config.run) / LAST}" if run.best.score else ""
+        print(f"{recipe.name}: trained {done} steps; model in {Path(config.run) / 'model'}{chosen}", flush=True)
     return EXIT_DONE
+
+
+def save(run: Run, done: int) -> None:
+    """Begin a checkpoint. All ranks call it."""
+    run.saver.save(done, resume.checkpoint_facts(run.recipe, run.config, run.ranks, run.state, run.best, done))
+    forget_lost(run)
+
+
+def forget_lost(run: Run) -> None:
+    """Steps whose checkpoint could not be written cannot be the best."""
+    while run.saver.lost:
+        run.best.forget(run.saver.lost.pop())
 
 
 @dataclass
@@ -170,13 +203,20 @@ def validate(run: Run, done: int) -> Validated:
     recipe, ranks = run.recipe, run.ranks
     ranks.watchdog.alive(f"validating after step {done}")
     run.state.put_averages(run.averaged)
+    validated = score(run)
+    run.best.add(done, validated.scores)
     with torch.no_grad():
-        validated = Validated.of(recipe.validate(run.averaged, ranks))
         run.log.validation(done, validated.scores, recipe.pictures(run.averaged) if ranks.rank == 0 else {})
     if validated.at_chance:
         run.log.warn(done, f"{recipe.name} after step {done} of {run.config.steps}: {validated.at_chance}")
     ranks.wait()
     return validated
+
+
+@torch.no_grad()
+def score(run: Run) -> Validated:
+    """Scores of the weights that `run.averaged` holds. Raises Stopped as `validate` does."""
+    return Validated.of(run.recipe.validate(run.averaged, run.ranks))
 
 
 def metrics(outcome: Outcome, rates: dict[str, float], state: TrainState) -> dict[str, Any]:

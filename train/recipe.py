@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from train.config import OptimizerConfig
 from train.engine.distributed import Ranks
 
 Networks = Mapping[str, Callable[..., Any]]  # every player's network by name, to be called
+BETTER = ("higher", "lower")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Recipe:
 
     name: str
     examples: Any  # a data_pipeline.sample.batches.Examples: slots -> batch, of the train split; picklable.
+    scores: Mapping[str, str] = MappingProxyType({})  # of `validate`, that `keep_best` may name -> higher or lower
 
     def players(self) -> dict[str, Player]:
         """By name, in the order in which they take their turn in each micro-batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.batch_plan import shared_once
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
@@ -46,6 +48,13 @@ def of_clips(
         dist.all_reduce(values)
         dist.all_reduce(read)
     return values, read.bool()
+
+
+def spread(windows: SourcedWindows, most: int) -> list[int]:
+    """At most so many of the selected clips, evenly over people: everybody's first, then everybody's second, ..."""
+    queues = [windows.rows_of(row).tolist() for _, row in windows.first_rows()]
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return [row for row in rounds if row is not None][:most]
 
 
 def tried(measure: Callable[[int], torch.Tensor], index: int) -> torch.Tensor | None:

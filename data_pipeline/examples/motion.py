@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_pipeline.examples import recording
 from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.batches import Batch, Examples, padded, padded_audio, padded_landmarks
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import Example, SamplingConfig, WindowConfig, draw_voice
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import NOISED
-from mytalk.networks.diffusion import T_MIN
+from mytalk.networks.diffusion import training_times
+
+GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly over [0, 1), however many are taken in a row
 
 
 @dataclass
@@ -35,8 +38,28 @@ class MotionBatch(Batch):
     source_audio_BS: torch.Tensor  # the speech of the source, S = 640 U
     t_B: torch.Tensor  # diffusion time, uniform in [1e-5, 1]
     noise_BTK2: torch.Tensor  # standard normal
+    dropout_B: torch.Tensor | None = None  # int64 keys of dropout's masks, where it is drawn
+    speech_kept_B: torch.Tensor | None = None  # 0: the network is not shown the speech, 1: it is
+    source_kept_B: torch.Tensor | None = None  # 0: nor the source
     features_BTD: torch.Tensor | None = None  # an added column's values of target and source, where one is named
     source_features_BUD: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class MotionDraws:
+    """What is drawn for an example besides its windows and its noise. The defaults draw nothing."""
+
+    voice_stretch: float = 0.0
+    recorded: float = 0.0  # share of the examples whose sounds are recorded anew, see recording.py
+    source_sound_dropout: float = 0.0  # shares of the examples whose source has no sound,
+    source_dropout: float = 0.0  # that are shown no source,
+    speech_dropout: float = 0.0  # and no speech
+    dropout: bool = False  # whether there are keys of dropout's masks
+    times: str = "uniform"  # of diffusion, see diffusion.training_times
+    even_times: bool = False  # the times of slots that follow each other are spread evenly instead of drawn
+
+
+NOTHING_DRAWN = MotionDraws()
 
 
 class MotionExamples(Examples[MotionBatch]):
@@ -52,11 +75,11 @@ class MotionExamples(Examples[MotionBatch]):
         manifest: Manifest,
         sampling: SamplingConfig,
         window: WindowConfig,
-        voice_stretch: float = 0.0,
+        draws: MotionDraws = NOTHING_DRAWN,
         features: str = "",
     ):
         super().__init__(SourcedWindows(manifest, sampling, window, features))
-        self.voice_stretch = voice_stretch
+        self.draws = draws
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> MotionBatch:
         count = len(self.windows.members)
@@ -66,18 +89,25 @@ class MotionExamples(Examples[MotionBatch]):
         landmarks_BTN3, mask_BT = padded_landmarks(landmarks, longest)
         source_BUN3, source_mask_BU = padded_landmarks(source, longest_source)
         t_B, noise_BTK2 = self._time_and_noise(slots, [len(points) for points in landmarks], longest)
-        voices = [draw_voice(self.windows.random(slot, Purpose.VOICE), self.voice_stretch) for slot in slots]
+        voices = [draw_voice(self.windows.random(slot, Purpose.VOICE), self.draws.voice_stretch) for slot in slots]
+        audio_BS, source_audio_BS = padded_audio(speech, longest), padded_audio(source_speech, longest_source)
+        sounds = [[len(samples) for samples in windows] for windows in (speech, source_speech)]
+        speech_kept_B, source_kept_B = self._record(slots, audio_BS, source_audio_BS, sounds)
+        draws = self.draws
         return MotionBatch(
             **self.batch_fields(slots, examples),
             landmarks_BTN3=landmarks_BTN3,
             mask_BT=mask_BT,
-            audio_BS=padded_audio(speech, longest),
+            audio_BS=audio_BS,
             source_BUN3=source_BUN3,
             source_mask_BU=source_mask_BU,
-            source_audio_BS=padded_audio(source_speech, longest_source),
+            source_audio_BS=source_audio_BS,
             voice_B=torch.tensor(voices),
             t_B=t_B,
             noise_BTK2=noise_BTK2,
+            dropout_B=self._keys(slots) if draws.dropout else None,
+            speech_kept_B=speech_kept_B if draws.speech_dropout else None,
+            source_kept_B=source_kept_B if draws.source_dropout else None,
             features_BTD=padded(features[0], longest) if features else None,
             source_features_BUD=padded(source_features[0], longest_source) if source_features else None,
         )
@@ -86,8 +116,41 @@ class MotionExamples(Examples[MotionBatch]):
         """Diffusion time (B,) and noise (B, T, K, 2) of the slots; the noise of padding is 0."""
         t_B = torch.empty(len(slots))
         noise_BTK2 = torch.zeros(len(slots), longest, len(NOISED), 2)
+        first = self.windows.random(0, Purpose.TIMES).random()
         for i, (slot, length) in enumerate(zip(slots, lengths)):
             random = self.windows.random(slot, Purpose.NOISE)
-            t_B[i] = T_MIN + (1 - T_MIN) * random.random()
+            u = random.random()
+            if self.draws.even_times:
+                u = (first + slot * GOLDEN) % 1.0
+            t_B[i] = training_times(torch.tensor(u, dtype=torch.float64), self.draws.times)
             random.standard_normal(dtype=np.float32, out=noise_BTK2[i, :length].numpy())
         return t_B, noise_BTK2
+
+    def _record(
+        self, slots: list[int], audio_BS: torch.Tensor, source_audio_BS: torch.Tensor, samples: list[list[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Record the sounds anew, in place, where that is drawn; which examples keep speech and source, (B,) each.
+
+        Every slot draws the same numbers whatever the shares, so that a share changes no other choice.
+        """
+        draws, kept_2B = self.draws, torch.ones(2, len(slots))
+        for i, slot in enumerate(slots):
+            random = self.windows.random(slot, Purpose.RECORDING)
+            anew, no_sound, no_source, no_speech = random.random(4) < (
+                draws.recorded,
+                draws.source_sound_dropout,
+                draws.source_dropout,
+                draws.speech_dropout,
+            )
+            for sound_BS, count in ((audio_BS, samples[0][i]), (source_audio_BS, samples[1][i])):
+                if anew:
+                    sound_S = sound_BS[i, :count].numpy()
+                    sound_BS[i, :count] = torch.from_numpy(recording.recorded(sound_S, random))
+            if no_sound:
+                source_audio_BS[i] = 0.0
+            kept_2B[0, i], kept_2B[1, i] = float(not no_speech), float(not no_source)
+        return kept_2B[0], kept_2B[1]
+
+    def _keys(self, slots: list[int]) -> torch.Tensor:
+        """The keys of the slots' dropout: (B,) int64."""
+        return torch.tensor([int(self.windows.random(slot, Purpose.DROPOUT).integers(2**63)) for slot in slots])

@@ -23,6 +23,9 @@ class Purpose(enum.IntEnum):
     IDENTITY_WINDOW = 7
     REFERENCES = 8
     SUBSTITUTE = 9
+    RECORDING = 10
+    DROPOUT = 11
+    TIMES = 12
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

@@ -8,10 +8,15 @@ attention, masked convolution.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from mytalk.networks.slot_dropout import no_dropout
+
+Drop = Callable[[torch.Tensor], torch.Tensor]  # of what a module adds to its input, see slot_dropout.py
 
 
 def check_sizes(width: int, heads: int, kernel: int) -> None:
@@ -31,8 +36,8 @@ class FeedForward(nn.Module):
         self.wide = nn.Linear(width, hidden)
         self.back = nn.Linear(hidden, width)
 
-    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        return x_BTD + 0.5 * self.back(F.silu(self.wide(self.norm(x_BTD))))
+    def forward(self, x_BTD: torch.Tensor, drop: Drop = no_dropout) -> torch.Tensor:
+        return x_BTD + 0.5 * drop(self.back(F.silu(self.wide(self.norm(x_BTD)))))
 
 
 class Attention(nn.Module):
@@ -53,7 +58,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x_BTD: torch.Tensor, mask_BM: torch.Tensor, context_BMD: torch.Tensor | None = None
+        self,
+        x_BTD: torch.Tensor,
+        mask_BM: torch.Tensor,
+        context_BMD: torch.Tensor | None = None,
+        drop: Drop = no_dropout,
     ) -> torch.Tensor:
         normed = self.norm(x_BTD)
         source = normed if context_BMD is None else context_BMD
@@ -62,7 +71,7 @@ class Attention(nn.Module):
         if not self.cross:
             query, key = rotate(query), rotate(key)
         mixed_BHTd = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_BM[:, None, None, :] > 0)
-        return x_BTD + self.out(mixed_BHTd.transpose(1, 2).flatten(2))
+        return x_BTD + drop(self.out(mixed_BHTd.transpose(1, 2).flatten(2)))
 
     def _split(self, x_BTD: torch.Tensor) -> torch.Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -90,10 +99,10 @@ class Convolution(nn.Module):
         self.middle_norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, mask_BT: torch.Tensor, drop: Drop = no_dropout) -> torch.Tensor:
         gated_BTD = F.glu(self.gate(self.norm(x_BTD)), dim=-1) * mask_BT[..., None].to(x_BTD.dtype)
         mixed_BTD = self.depthwise(gated_BTD.transpose(1, 2)).transpose(1, 2)
-        return x_BTD + self.out(F.silu(self.middle_norm(mixed_BTD)))
+        return x_BTD + drop(self.out(F.silu(self.middle_norm(mixed_BTD))))
 
 
 class Block(nn.Module):
@@ -127,17 +136,18 @@ class Block(nn.Module):
         time_BD: torch.Tensor | None = None,
         identity_BMD: torch.Tensor | None = None,
         identity_mask_BM: torch.Tensor | None = None,
+        drop: Drop = no_dropout,
     ) -> torch.Tensor:
         if time_BD is not None:
             x_BTD = x_BTD + self.time(time_BD)[:, None]
-        x_BTD = self.first(x_BTD)
+        x_BTD = self.first(x_BTD, drop)
         if speech_BTD is not None:
             x_BTD = x_BTD + self.speech(speech_BTD)
-        x_BTD = self.attention(x_BTD, mask_BT)
-        x_BTD = self.convolution(x_BTD, mask_BT)
+        x_BTD = self.attention(x_BTD, mask_BT, drop=drop)
+        x_BTD = self.convolution(x_BTD, mask_BT, drop)
         if identity_BMD is not None and identity_mask_BM is not None:
-            x_BTD = self.cross(x_BTD, identity_mask_BM, identity_BMD)
+            x_BTD = self.cross(x_BTD, identity_mask_BM, identity_BMD, drop)
         if time_BD is not None:
             scale_BD, shift_BD = self.film(time_BD).chunk(2, dim=-1)
             x_BTD = x_BTD * (1 + scale_BD[:, None]) + shift_BD[:, None]
-        return self.norm(self.last(x_BTD))
+        return self.norm(self.last(x_BTD, drop))

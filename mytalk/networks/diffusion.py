@@ -14,6 +14,8 @@ BETA_MIN, BETA_MAX = 0.05, 20.0
 T_MIN = 1e-5  # times are drawn from [T_MIN, 1]
 SIGMA_FLOOR = 0.05  # the eps loss weighs 1 / sigma, which is about 1 400 at T_MIN without a floor
 START_TEMPERATURE = 1.8  # sampling starts from N(0, I) / 1.8
+TIMES = ("uniform", "log_snr")
+LOG_SNR_MAX = 6.0  # uniform in log-SNR: up to here, where sigma is 0.05
 
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -25,6 +27,37 @@ def alpha_sigma(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     integral = BETA_MIN * t + (BETA_MAX - BETA_MIN) * t.square() / 2
     return torch.exp(-integral / 2), torch.sqrt(-torch.expm1(-integral))
+
+
+def log_snr(t: torch.Tensor) -> torch.Tensor:
+    """log(alpha^2 / sigma^2) at time t: -log(exp(B) - 1). It falls with t."""
+    integral = BETA_MIN * t + (BETA_MAX - BETA_MIN) * t.square() / 2
+    return -torch.log(torch.expm1(integral))
+
+
+def time_of(log_snr: torch.Tensor) -> torch.Tensor:
+    """The time at which log(alpha^2 / sigma^2) has this value, the inverse of `log_snr`.
+
+    B = log(1 + exp(-log_snr)), and t is the positive root of (beta_max - beta_min) t^2 / 2 + beta_min t = B.
+    """
+    integral = torch.nn.functional.softplus(-log_snr)
+    return 2 * integral / (BETA_MIN + torch.sqrt(BETA_MIN**2 + 2 * (BETA_MAX - BETA_MIN) * integral))
+
+
+def training_times(u: torch.Tensor, times: str) -> torch.Tensor:
+    """Diffusion times of numbers u, uniform in [0, 1): uniform in [T_MIN, 1], or in log-SNR down to that of t = 1."""
+    if times == "uniform":
+        return T_MIN + (1 - T_MIN) * u
+    lowest = float(log_snr(torch.ones((), dtype=torch.float64)))
+    return time_of(LOG_SNR_MAX + (lowest - LOG_SNR_MAX) * u)
+
+
+def sampling_times(steps: int, times: str) -> torch.Tensor:
+    """The steps + 1 times from 1 to 0 of a sampler, float64: evenly spaced, or all but the last evenly in log-SNR."""
+    if times == "uniform" or steps == 1:
+        return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+    even = training_times(torch.linspace(1.0, 0.0, steps, dtype=torch.float64), times)
+    return torch.cat([even, torch.zeros(1, dtype=torch.float64)])
 
 
 def per_example(values_B: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -53,7 +86,7 @@ def x0_eps_loss(
     return mean_B * (1 + eps_per_x0_B), mean_B, mean_B * eps_per_x0_B
 
 
-def sample(denoise: Denoise, noise: torch.Tensor, steps: int) -> torch.Tensor:
+def sample(denoise: Denoise, noise: torch.Tensor, steps: int, times: str = "uniform") -> torch.Tensor:
     """Solve the probability-flow ODE from t = 1 to 0 in `steps` steps, starting at `noise` / 1.8.
 
     `denoise(x_t, t_B)` predicts x0. Each step holds that prediction still and solves the rest of the ODE
@@ -61,8 +94,7 @@ def sample(denoise: Denoise, noise: torch.Tensor, steps: int) -> torch.Tensor:
     Euler steps as `steps` grows, and does not overshoot near t = 0 where beta dt / sigma^2 exceeds 2.
     """
     x = noise / START_TEMPERATURE
-    times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64, device=x.device)
-    for now, after in itertools.pairwise(times):
+    for now, after in itertools.pairwise(sampling_times(steps, times).to(x.device)):
         alpha_t, sigma_t = (v.to(x.dtype) for v in alpha_sigma(now))
         alpha_s, sigma_s = (v.to(x.dtype) for v in alpha_sigma(after))
         x0 = denoise(x, now.to(x.dtype).expand(x.shape[0]))

@@ -24,8 +24,9 @@ from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, speech_features, weights
-from mytalk.networks.conformer import Block, check_sizes
+from mytalk.networks.conformer import Block, Drop, check_sizes
 from mytalk.networks.identity import IdentityEncoder
+from mytalk.networks.slot_dropout import no_dropout
 from mytalk.settings import Settings, setting
 
 EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
@@ -53,6 +54,15 @@ class MotionConfig(Settings):
     )
     slow_frames: float = setting(12.0, "sigma of the smoothing of the pose", unit="frames", above=0)
     source_speech: bool = setting(True, "whether the identity condition includes the speech of the source")
+    speech_level: bool = setting(
+        False, "whether speech is brought to one level, so that quiet speech moves the mouth as loud speech does"
+    )
+    whiten: bool = setting(
+        False, "whether the diffusion works on each point's motion in units of its standard deviation over training"
+    )
+    times: str = setting(
+        "uniform", "diffusion times of training and sampling: evenly in time, or in log-SNR", choices=diffusion.TIMES
+    )
     extractor_width: int = setting(
         0, "width of the frozen identity encoder's features in the condition; 0: none", at_least=0
     )
@@ -172,6 +182,9 @@ class Conditions:
     source_audio_BS: torch.Tensor  # the speech of the source, U * 640 samples
     known_BUD: torch.Tensor | None = None  # features of the source by the frozen identity encoder
     voice_B: torch.Tensor | None = None  # augments the voice, see `speech_features.log_mel`
+    speech_kept_B: torch.Tensor | None = None  # 0: nothing is known of the speech (classifier-free guidance)
+    source_kept_B: torch.Tensor | None = None  # 0: of the person only the mean face is known
+    drop: Drop = no_dropout  # of training
 
 
 class MotionModel(nn.Module):
@@ -197,18 +210,26 @@ class MotionModel(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(*block, conditioned=True) for _ in range(config.layers))
         self.out = nn.Linear(width, 2 * len(NOISED))
+        self.deviation_K2: torch.Tensor | None
+        # Set by training, kept with the weights.
+        self.register_buffer("deviation_K2", torch.ones(len(NOISED), 2) if config.whiten else None)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def encode_speech(
-        self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None = None
+        self,
+        audio_BS: torch.Tensor,
+        mask_BT: torch.Tensor,
+        voice_B: torch.Tensor | None = None,
+        drop: Drop = no_dropout,
     ) -> torch.Tensor:
         """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `speech_features.log_mel`."""
         with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
+            audio_BS = speech_features.levelled(audio_BS) if self.config.speech_level else audio_BS
             mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
         x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
         for block in self.speech_blocks:
-            x_BTD = block(x_BTD, mask_BT)
+            x_BTD = block(x_BTD, mask_BT, drop=drop)
         return x_BTD
 
     def encode_identity(
@@ -219,12 +240,16 @@ class MotionModel(nn.Module):
         audio_BS: torch.Tensor,
         known_BUD: torch.Tensor | None = None,
         voice_B: torch.Tensor | None = None,
+        kept_B: torch.Tensor | None = None,
+        drop: Drop = no_dropout,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Source motion, mean face, source speech and the identity encoder's features `known_BUD` -> condition tokens
         (B, U + 1, D), their mask (B, U + 1).
 
         The paper's condition is the identity encoder's features of the landmarks alone. With the speech the source
         also shows how wide this person opens the mouth for a sound, and how late (measured in docs/decisions.md).
+        Digital silence is no sound of the person's: the source then shows its motion alone. Where `kept_B` is 0, only
+        the mean face is attended to.
         """
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
@@ -232,9 +257,12 @@ class MotionModel(nn.Module):
             assert known_BUD is not None, "this model is conditioned on an identity encoder"
             x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
         if self.config.source_speech:
-            x_BUD = x_BUD + self.encode_speech(audio_BS, mask_BU, voice_B)
+            heard_B11 = (audio_BS != 0).any(1)[:, None, None].to(x_BUD.dtype)
+            x_BUD = x_BUD + heard_B11 * self.encode_speech(audio_BS, mask_BU, voice_B, drop)
         for block in self.identity_blocks:
-            x_BUD = block(x_BUD, mask_BU)
+            x_BUD = block(x_BUD, mask_BU, drop=drop)
+        if kept_B is not None:
+            mask_BU = mask_BU * kept_B[:, None]
         shape_B1D = self.shape_in(shape_BF.to(dtype))[:, None]
         return torch.cat([shape_B1D, x_BUD], dim=1), torch.cat([torch.ones_like(mask_BU[:, :1]), mask_BU], 1)
 
@@ -247,19 +275,22 @@ class MotionModel(nn.Module):
         speech_BTD: torch.Tensor,
         identity_BMD: torch.Tensor,
         identity_mask_BM: torch.Tensor,
+        drop: Drop = no_dropout,
     ) -> torch.Tensor:
         """Predict x0 from x_t and the encoded conditions: (B, T, K, 2)."""
         dtype = self.motion_in.weight.dtype
         time_BD = self.time_mlp(time_embedding(t_B, self.config.width).to(dtype))
         x_BTD = self.motion_in(noised_BTK2.flatten(2).to(dtype)) + self.seen_in(seen_BTF.to(dtype))
         for block in self.blocks:
-            x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM)
+            x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM, drop)
         return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
 
     def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
         c = conditions
-        speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B)
+        speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B, c.drop)
+        if c.speech_kept_B is not None:
+            speech_BTD = speech_BTD * c.speech_kept_B[:, None, None]
         identity_BMD, identity_mask_BM = self.encode_identity(
             c.prepared.source_BUF,
             c.prepared.shape_BF,
@@ -267,9 +298,11 @@ class MotionModel(nn.Module):
             c.source_audio_BS,
             c.known_BUD,
             c.voice_B,
+            c.source_kept_B,
+            c.drop,
         )
         return self.denoise(
-            noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM
+            noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM, c.drop
         )
 
 
@@ -323,7 +356,9 @@ def generate(
     def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         return model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
 
-    motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps)
+    motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps, model.config.times)
+    if model.deviation_K2 is not None:
+        motion_BTK2 = motion_BTK2 * model.deviation_K2
     return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
 
 

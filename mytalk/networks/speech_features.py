@@ -17,6 +17,7 @@ WINDOW = 400  # 25 ms
 FFT = 512
 BANDS = 80
 MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
+LEVEL_DB, QUIETEST_DB = -20.0, -45.0  # of full scale, see `levelled`
 
 
 @functools.cache
@@ -43,6 +44,18 @@ def triangles(edges_hz_BE: torch.Tensor) -> torch.Tensor:
     rising = (bins_hz - low) / (centre - low)
     falling = (high - bins_hz) / (high - centre)
     return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def levelled(audio_BS: torch.Tensor) -> torch.Tensor:
+    """Audio with its speech at LEVEL_DB: the mean square over the frames (40 ms) within 20 dB of the loudest one.
+
+    Softer speech is amplified up to QUIETEST_DB only, so that the noise of a silent stretch does not become loud.
+    Padding with silence changes nothing. (B, S) -> (B, S).
+    """
+    power_BT = audio_BS.unflatten(1, (-1, SAMPLES_PER_FRAME)).square().mean(-1)
+    spoken_BT = (power_BT >= 0.01 * power_BT.amax(1, keepdim=True)).to(power_BT.dtype)
+    power_B1 = (power_BT * spoken_BT).sum(1, keepdim=True) / spoken_BT.sum(1, keepdim=True)
+    return audio_BS * (10 ** (LEVEL_DB / 10) / power_B1.clamp_min(10 ** (QUIETEST_DB / 10))).sqrt()
 
 
 def log_mel(audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:

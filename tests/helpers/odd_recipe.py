@@ -80,6 +80,7 @@ def meant(place: str, step: int, rank: int) -> bool:
 
 class OddRecipe(Recipe):
     name = "odd"
+    scores = {"loss": "lower"}  # noqa: RUF012
 
     def __init__(self, settings: OddConfig, ranks: Ranks | None = None):
         self.settings, self.ranks = settings, ranks

@@ -61,6 +61,14 @@ CASES = [
     ("motion", []),
     ("motion", ["model.upper_face=landmarks"]),
     ("motion", ["identity=EXTRACTOR"]),
+    ("motion", ["dropout=0.2"]),
+    (
+        "motion",
+        [
+            *("recorded=0.5", "source_sound_dropout=0.3", "source_dropout=0.3", "speech_dropout=0.3"),
+            *("even_times=true", "model.whiten=true", "model.times=log_snr", "model.speech_level=true"),
+        ],
+    ),
     ("identity", []),
     ("syncnet", []),
     ("appearance", []),

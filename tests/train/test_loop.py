@@ -33,6 +33,7 @@ SHORT = 8  # steps of the runs that are compared with the first steps of those w
 # test_sameness.py has every combination.
 DIVIDED = [(1, 1, 8), (1, 2, 4), (1, 3, 2), (2, 0, 2), (2, 1, 4), (2, 2, 1), (2, 3, 4), (4, 1, 1), (4, 3, 2)]
 DIVISIONS = dict.fromkeys(OTHERS, DIVIDED) | {"motion": [*DIVIDED, (4, 0, 2), (4, 2, 1)]}
+DROPPED = [(1, 1, 2), (2, 3, 1), (4, 2, 2)]  # as above, with dropout
 WORLD_SIZES = (1, 2, 4, 1)  # of the process groups, in the order in which they train
 
 
@@ -48,6 +49,9 @@ def matrix() -> dict[str, list[Leg]]:
             runs[f"{recipe}-w{world_size}z{stage}"] = [leg]
         bf16 = ("precision=bf16", f"zero_stage={2 if recipe == 'motion' else 1}", f"steps={SHORT}")
         runs[f"{recipe}-bf16"] = [Leg(1, recipe, bf16)]
+    for world_size, stage, micro in ((1, 0, 8), *DROPPED):
+        settings = (f"zero_stage={stage}", f"max_micro_batch={micro}", f"steps={SHORT}", "workers=0", "dropout=0.2")
+        runs[f"dropout-w{world_size}z{stage}"] = [Leg(WORLD_SIZES.index(world_size), "motion", settings)]
     for recipe in OTHERS:
         parts = [(0, 3, 0), (1, 6, 3), (3, SHORT, 1)]
         runs[f"{recipe}-chain"] = [
@@ -86,6 +90,15 @@ def test_invariant_2_same_curve_at_any_world_size_and_stage(runs, recipe, world_
         loss, norm = f"loss/{player}", f"grad_norm/{player}"
         np.testing.assert_allclose(curve(run, loss), curve(reference, loss)[:SHORT], rtol=1e-4)
         np.testing.assert_allclose(curve(run, norm), curve(reference, norm)[:SHORT], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("world_size", "stage"), [(world_size, stage) for world_size, stage, _ in DROPPED])
+@pytest.mark.trains("motion-golden", "dropout-w1z0", "dropout-w{world_size}z{stage}")
+def test_invariant_2_holds_with_dropout(runs, world_size, stage):
+    """Masks are the slot's: the same curve, and another one than without."""
+    own, reference = curve(runs / f"dropout-w{world_size}z{stage}"), curve(runs / "dropout-w1z0")
+    np.testing.assert_allclose(own, reference, rtol=1e-4)
+    assert np.abs(reference / curve(runs / "motion-golden")[:SHORT] - 1).max() > 1e-3
 
 
 @pytest.mark.parametrize("recipe", PLAYERS)

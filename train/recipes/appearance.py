@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,7 @@ class AppearanceRecipe(Recipe):
     """Two players: the generator (L1 in the region, L1 at the mouth, adversarial) and the discriminator (hinge)."""
 
     name = "appearance"
+    scores = MappingProxyType({"l1": "lower", "psnr_db": "higher"})
 
     def __init__(self, settings: AppearanceTrainConfig):
         self.settings = settings

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,7 @@ class IdentityRecipe(Recipe):
     """One player: the extractor with its classifier, which is not exported."""
 
     name = "identity"
+    scores = MappingProxyType({MEASURED: "higher", "equal_error_rate": "lower"})
 
     def __init__(self, settings: IdentityTrainConfig):
         self.settings = settings

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from data_pipeline.examples.motion import MotionBatch, MotionExamples
+from data_pipeline.examples.motion import MotionBatch, MotionDraws, MotionExamples
 from data_pipeline.sample.windows import WindowConfig
 from data_pipeline.shards import reader
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.command import UserError
+from mytalk.face.landmarks import NOISED, without_mouth
+from mytalk.intervals import person_means
 from mytalk.networks import diffusion, identity, motion, weights
 from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.networks.slot_dropout import SlotDropout, no_dropout
 from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated
-from train.recipes import pictures
+from train.recipes import lips, pictures
+
+WHITENED_EXAMPLES = 256  # from which the points' deviations are measured
+LEAST_DEVIATION_PX = 0.1
+# A resumed run may not change these. Off they are not named: runs begun before there were any resume.
+SWITCHED = ("recorded", "source_sound_dropout", "source_dropout", "speech_dropout", "dropout", "even_times")
 
 
 @dataclass
@@ -35,8 +46,28 @@ class MotionTrainConfig(LoopConfig):
     run: str = "runs/motion"
     pictured_clips: int = setting(2, "validation clips drawn in TensorBoard", unit="clips", at_least=0)
     sampling_steps: int = setting(30, "of the diffusion sampler, in those pictures", unit="steps", at_least=1)
+    scored_clips: int = setting(
+        24, "validation clips generated to be scored as eval score does, evenly over people", unit="clips", at_least=0
+    )
+    scoring_steps: int = setting(5, "of the diffusion sampler, for those scores", unit="steps", at_least=1)
     voice_stretch: float = setting(
         0.1, "augmentation: frequencies of a training voice are stretched by up to +- this share", at_least=0, below=0.5
+    )
+    recorded: float = setting(
+        0.0, "augmentation: share of examples in another room, noise, band and loudness", at_least=0, at_most=1
+    )
+    source_sound_dropout: float = setting(
+        0.0, "share of examples whose source has no sound, as a silent video", at_least=0, below=1
+    )
+    source_dropout: float = setting(
+        0.0, "share of examples of whose person only the mean face is seen", at_least=0, below=1
+    )
+    speech_dropout: float = setting(0.0, "share of examples whose speech is not heard", at_least=0, below=1)
+    dropout: float = setting(
+        0.0, "share of what each module adds that is dropped; its masks are the slot's", at_least=0, below=1
+    )
+    even_times: bool = setting(
+        False, "whether the diffusion times of slots in a row are spread evenly, not drawn one by one"
     )
     identity: str = setting("", "model folder of a trained identity encoder (run/model of train identity); empty: none")
     identity_condition: bool = setting(True, "whether its features of the source condition the denoiser")
@@ -98,6 +129,20 @@ def require_proven(settings: MotionTrainConfig) -> None:
             )
 
 
+def deviation(manifest: Manifest, examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
+    """The standard deviation of each noised point's motion over some training clips, in `unit_px`: (K, 2).
+
+    About the mean face of the source, as the diffusion sees it. The first examples of the run show the clips.
+    """
+    square_K2, frames = torch.zeros(len(NOISED), 2, dtype=torch.float64), 0.0
+    for slot in range(min(WHITENED_EXAMPLES, len(examples))):
+        batch = examples([slot]).to(torch.device("cpu"), torch.float64)
+        made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
+        square_K2 += (made.motion_BTK2.square() * batch.mask_BT[..., None, None]).sum((0, 1))
+        frames += float(batch.mask_BT.sum())
+    return (square_K2 / frames).sqrt().clamp_min(LEAST_DEVIATION_PX / model.unit_px).float()
+
+
 class MotionRecipe(Recipe):
     """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
 
@@ -105,6 +150,7 @@ class MotionRecipe(Recipe):
     """
 
     name = "motion"
+    scores = MappingProxyType({"loss": "lower", **lips.BETTER})
 
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings
@@ -116,13 +162,29 @@ class MotionRecipe(Recipe):
             self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
-        self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, settings.voice_stretch)
-        self.validation = MotionExamples(self.manifest, settings.validation_sampling(), settings.window)
+        draws = MotionDraws(
+            voice_stretch=settings.voice_stretch,
+            recorded=settings.recorded,
+            source_sound_dropout=settings.source_sound_dropout,
+            source_dropout=settings.source_dropout,
+            speech_dropout=settings.speech_dropout,
+            dropout=settings.dropout > 0,
+            times=settings.model.times,
+            even_times=settings.even_times,
+        )
+        self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, draws)
+        undrawn = MotionDraws(times=settings.model.times)
+        self.validation = MotionExamples(self.manifest, settings.validation_sampling(), settings.window, undrawn)
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
+        self.scored = validation.spread(self.validation.windows, settings.scored_clips)
+        self.deviation_K2 = deviation(self.manifest, self.examples, self.model) if self.model.whiten else None
 
     def players(self) -> dict[str, Player]:
-        return {"motion": Player(MotionModel(self.model), self.settings.optimizer, self.loss)}
+        model = MotionModel(self.model)
+        if self.deviation_K2 is not None:
+            model.deviation_K2 = self.deviation_K2.clone()
+        return {"motion": Player(model, self.settings.optimizer, self.loss)}
 
     def fixed(self) -> dict[str, Any]:
         return {
@@ -131,6 +193,7 @@ class MotionRecipe(Recipe):
             "model": asdict(self.model),
             "extractor": self.extractor_digest,
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
+            **{name: value for name in SWITCHED if (value := getattr(self.settings, name))},
         }
 
     def teachers(self) -> dict[str, str]:
@@ -143,7 +206,9 @@ class MotionRecipe(Recipe):
             extractor.to(batch.noise_BTK2)  # where and in what the batch is
             with torch.no_grad():
                 known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
-        noised_BTK2 = diffusion.add_noise(made.motion_BTK2, batch.t_B, batch.noise_BTK2)
+        deviation_K2 = made.motion_BTK2.new_ones(()) if self.deviation_K2 is None else self.deviation_K2
+        deviation_K2 = deviation_K2.to(made.motion_BTK2)
+        noised_BTK2 = diffusion.add_noise(made.motion_BTK2 / deviation_K2, batch.t_B, batch.noise_BTK2)
         predicted_BTK2 = networks["motion"](
             noised_BTK2,
             batch.t_B,
@@ -155,8 +220,12 @@ class MotionRecipe(Recipe):
                 batch.source_audio_BS,
                 known_BUD if self.model.extractor_width else None,
                 batch.voice_B,
+                batch.speech_kept_B,
+                batch.source_kept_B,
+                no_dropout if batch.dropout_B is None else SlotDropout(batch.dropout_B, self.settings.dropout),
             ),
         )
+        predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point
         loss_B, x0_B, eps_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
         terms = {"x0": x0_B, "eps": eps_B}
         if extractor and known_BUD is not None and self.settings.identity_loss:
@@ -174,36 +243,59 @@ class MotionRecipe(Recipe):
             return self.loss(models, self.validation([slot]).to(ranks.device)).total_B[0]
 
         found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
-        return {"loss": found_C[read_C].mean().item()}
+        return {"loss": found_C[read_C].mean().item(), **self.lip_scores(models["motion"], ranks)}
+
+    def lip_scores(self, model: nn.Module, ranks: Ranks) -> dict[str, float]:
+        """What `eval score` measures, of some whole validation clips: the mean over people of their clips' means."""
+        if not self.scored:
+            return {}
+        assert isinstance(model, MotionModel)
+
+        def measured(place: int) -> torch.Tensor:
+            truth_TN3, result_TN3 = self.generated(model, self.scored[place], place, self.settings.scoring_steps)
+            return torch.tensor(lips.measure(truth_TN3, result_TN3), dtype=torch.float64)
+
+        lengths = self.validation.windows.frames[self.scored]
+        found_CM, read_C = validation.of_clips(measured, lengths, ranks)
+        people = [str(self.manifest.at(row, "identity")) for row in self.scored]
+        scores = {}
+        for name, found_C in zip(lips.MEASURED, found_CM.T.tolist()):
+            clips = [one for *one, read in zip(people, found_C, read_C.tolist()) if read and math.isfinite(one[1])]
+            if clips:
+                means = person_means((person, value) for person, value in clips)
+                scores[name] = sum(means.values()) / len(means)
+        return scores
+
+    def generated(self, model: MotionModel, row: int, seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """A validation clip and what the model makes of its speech: (T, N, 3) each. Raises ClipError."""
+        windows = self.validation.windows
+        place = windows.target(windows.whole(row))
+        source = windows.source(0, place)
+        truth_TN3 = reader.read_landmarks(self.manifest, *place)
+        stretch = motion.SourceStretch(
+            reader.read_landmarks(self.manifest, *source), reader.read_audio(self.manifest, *source)
+        )
+        audio_S = reader.read_audio(self.manifest, *place)
+        hidden_TN3 = without_mouth(truth_TN3)
+        return truth_TN3, motion.generate(model, hidden_TN3, stretch, audio_S, seed, steps, self.extractor)
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""
         model = models["motion"]
         assert isinstance(model, MotionModel)
         shown = {}
-        windows = self.validation.windows
-        for person, row in windows.first_rows()[: self.settings.pictured_clips]:
-            place = windows.target(windows.whole(row))
-            source = windows.source(0, place)
+        for person, row in self.validation.windows.first_rows()[: self.settings.pictured_clips]:
             try:
-                truth_TN3 = reader.read_landmarks(self.manifest, *place)
-                audio_S = reader.read_audio(self.manifest, *place)
-                source_UN3 = reader.read_landmarks(self.manifest, *source)
-                source_audio_S = reader.read_audio(self.manifest, *source)
+                truth_TN3, result_TN3 = self.generated(model, row, 0, self.settings.sampling_steps)
             except ClipError:  # a damaged clip has no picture
                 continue
-            result_TN3 = motion.generate(
-                model,
-                truth_TN3,
-                motion.SourceStretch(source_UN3, source_audio_S),
-                audio_S,
-                seed=0,
-                steps=self.settings.sampling_steps,
-                extractor=self.extractor,
-            )
             shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN3, result_TN3)
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
-        facts = {"window_frames": self.settings.window.max_frames}
+        facts = {
+            "window_frames": self.settings.window.max_frames,
+            "source_sound_dropout": self.settings.source_sound_dropout,
+            "speech_dropout": self.settings.speech_dropout,
+        }
         motion.save_model(states["motion"], self.model, folder, self.extractor, facts)

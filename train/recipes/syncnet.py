@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ class SyncRecipe(Recipe):
     """One player, both encoders; the loss tells true from shifted speech inside a stretch of one clip."""
 
     name = "syncnet"
+    scores = MappingProxyType({syncnet.MEASURED: "higher"})
 
     def __init__(self, settings: SyncTrainConfig):
         self.settings = settings

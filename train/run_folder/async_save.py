@@ -44,6 +44,7 @@ class AsyncSaver:
         self.token = ranks.gather([secrets.token_hex(4)])[0]
         self.wait_until = 0.0  # for the other ranks
         self.blocks = 0  # that this rank has written so far
+        self.lost: list[int] = []  # steps whose checkpoint could not be written, the same on all ranks
 
     def __enter__(self) -> AsyncSaver:
         return self
@@ -112,6 +113,7 @@ class AsyncSaver:
         before = checkpoint.newest(self.run)
         stays = f"that after step {checkpoint.step_of(before)} stays" if before else "there is none before it"
         words = f"the checkpoint after step {self.step} could not be written and {stays}: {reasons[0]}"
+        self.lost.append(self.step)
         if not go_on:
             raise Unsaved(words)
         self.log.warn(self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps")

@@ -140,9 +140,14 @@ def discard(run: Path, step: int, token: str = "") -> None:
 
 
 def prune(run: Path, keep_last: int, keep_every: int, tick: Callable[[], None] = lambda: None) -> None:
-    """Remove old checkpoints, but never the last `keep_last`, nor multiples of `keep_every` steps."""
-    for path in complete(run)[:-keep_last]:
-        if not (keep_every and step_of(path) and step_of(path) % keep_every == 0):
+    """Remove old checkpoints, but never the last `keep_last`, the best that one of these names, or multiples of
+    `keep_every` steps.
+    """
+    whole = complete(run)
+    best = {best_of(path) for path in whole[-keep_last:]}
+    for path in whole[:-keep_last]:
+        step = step_of(path)
+        if step not in best and not (keep_every and step and step % keep_every == 0):
             tick()
             doomed = path.with_name(f"{atomic.TEMPORARY}old-{path.name}")
             os.replace(path, doomed)  # after a kill nothing is left that looks like a checkpoint
@@ -183,6 +188,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if facts.get("format") != FORMAT:
         raise UserError(f"{folder} has checkpoint format {facts.get('format')}, this version reads {FORMAT}")
     return facts
+
+
+def best_of(folder: Path) -> int | None:
+    """The step that a checkpoint names as the best before it; None where it names none, or is damaged."""
+    try:
+        return read_facts(folder).get("best", {}).get("step")
+    except UserError:
+        return None
 
 
 # Reading

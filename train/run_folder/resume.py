@@ -30,6 +30,7 @@ from train.engine.distributed import Ranks
 from train.engine.train_state import TrainState, put
 from train.recipe import Player, Recipe, Validated
 from train.run_folder import checkpoint, init_from
+from train.run_folder.best import Best
 from train.run_folder.run_log import RunLog, environment
 
 NEVER_CHANGED = ("recipe", "model", "extractor", "people", "global_batch")  # by no switch: a slot is step * batch
@@ -42,6 +43,15 @@ def finished_run(run: Path) -> dict[str, Any]:
         return {"fixed": {}, **json.loads((run / FINISHED).read_text())}
     except FileNotFoundError:
         return {"steps": 0, "fixed": {}}
+
+
+def is_finished(finished: dict[str, Any], config: LoopConfig) -> str:
+    """Whether nothing is left to train, and what would be needed to go on; empty where the run goes on."""
+    if finished["steps"] >= config.steps:
+        return "raise steps to go on"
+    if 0 < config.patience <= finished.get("patience", 0):
+        return "patience ended it; raise patience to go on"
+    return ""
 
 
 def recorded(run: Path) -> dict[str, Any]:
@@ -134,7 +144,9 @@ def load_weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player],
     return Start(resumed.step, resumed, accepted)
 
 
-def checkpoint_facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: TrainState, done: int) -> dict[str, Any]:
+def checkpoint_facts(
+    recipe: Recipe, config: LoopConfig, ranks: Ranks, state: TrainState, best: Best, done: int
+) -> dict[str, Any]:
     """What a checkpoint holds besides its tensors."""
     return {
         "cursor": done * config.global_batch,
@@ -144,6 +156,7 @@ def checkpoint_facts(recipe: Recipe, config: LoopConfig, ranks: Ranks, state: Tr
         "zero_stage": config.zero_stage,
         "precision": config.precision,
         **state.facts(),
+        **best.facts(),
     }
 
 
@@ -166,20 +179,49 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
         if start.accepted:
             print(f"{recipe.name}: going on with what changed: {start.accepted}", flush=True)
         print(f"{recipe.name}: {planned(recipe.examples.selection, config)}", flush=True)
-    return RunLog(run, start.step, config.steps, config.log_every, writes=ranks.rank == 0)
+    again = validates_again(config, start) or start.step >= config.steps  # killed before the export
+    return RunLog(run, start.step, config.steps, config.log_every, writes=ranks.rank == 0, validates=again)
+
+
+def validates_again(config: LoopConfig, start: Start) -> bool:
+    """Whether a resumed run first validates the step where it stands.
+
+    A checkpoint is written before the validation of its step, so it does not hold that score.
+    """
+    due = start.step % config.validate_every == 0
+    return bool(config.keep_best and start.checkpoint and due and 0 < start.step < config.steps)
+
+
+def put_best(config: LoopConfig, best: Best, plain: dict[str, nn.Module], ranks: Ranks) -> None:
+    """Put the weights of the best step, from its checkpoint, into every rank's `plain`. Raises UserError."""
+    folder = Path(config.run) / "checkpoints" / checkpoint.folder_name(best.step or 0)
+    is_there = (folder / checkpoint.FACTS).is_file()
+    bad = checkpoint.damaged(folder, ranks.rank, ranks.world_size) if is_there else [str(folder)]
+    if bad := ranks.gather(bad):
+        raise UserError(f"{bad[0]} of the best step ({best.words()}) is gone or damaged; export the last: keep_best=")
+    held = checkpoint.index(folder)
+    for player, module in plain.items():
+        put(module, held.whole(player, "ema").items())
 
 
 def export(
-    recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], validated: Validated, ranks: Ranks, done: int
+    recipe: Recipe, config: LoopConfig, plain: dict[str, nn.Module], folder: Path, validated: Validated, ranks: Ranks
 ) -> None:
-    """Rank 0 writes the model that `plain` holds, and last what it was trained for and with."""
+    """Rank 0 writes the model that `plain` holds, and whom it has seen."""
     if ranks.rank == 0:
-        run = Path(config.run)
         states = {player: module.state_dict() for player, module in plain.items()}
-        recipe.export(states, run / "model", validated)
-        trained_on.write(run / "model", whom(recipe, config))
+        recipe.export(states, folder, validated)
+        trained_on.write(folder, whom(recipe, config))
+    ranks.wait()
+
+
+def finish(recipe: Recipe, config: LoopConfig, best: Best, ranks: Ranks, done: int) -> None:
+    """Rank 0 writes what the exported model was trained for and with, and which step it is of."""
+    if ranks.rank == 0:
         trained = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
-        atomic.write_json(run / FINISHED, {"steps": done, **trained})
+        chosen = {**best.facts(), "validation_split": config.validation_split} if best.score else {}
+        ended = {"patience": config.patience} if done < config.steps else {}
+        atomic.write_json(Path(config.run) / FINISHED, {"steps": done, **ended, **chosen, **trained})
     ranks.wait()
 
 

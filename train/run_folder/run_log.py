@@ -29,11 +29,13 @@ PACKAGES = ("torch", "deepspeed", "numpy", "webdataset", "accelerate")
 class RunLog:
     """Metrics, curves and progress of a run. Rank 0 writes; on the others all calls do nothing.
 
-    On resume, what was logged past the checkpoint is dropped. A full disk stops no training: lines of metrics wait
-    until they can be written, and TensorBoard goes without.
+    On resume, what was logged past the checkpoint is dropped, and its validation where it `validates` again. A full
+    disk stops no training: lines of metrics wait until they can be written, and TensorBoard goes without.
     """
 
-    def __init__(self, run: Path, start_step: int, steps: int, log_every: int, writes: bool = True):
+    def __init__(
+        self, run: Path, start_step: int, steps: int, log_every: int, writes: bool = True, validates: bool = False
+    ):
         self.run, self.path, self.log_every, self.writes = run, run / "metrics.jsonl", log_every, writes
         self.waiting: list[str] = []  # lines not yet in the file
         self.trouble: OSError | None = None
@@ -42,7 +44,7 @@ class RunLog:
         self.clock = time.perf_counter()
         if not writes:
             return
-        keep_until(self.path, start_step)
+        keep_until(self.path, start_step, validates)
         self.progress = Progress("train", steps, "steps", done=start_step)
 
     def __enter__(self) -> RunLog:
@@ -165,14 +167,19 @@ class RunLog:
             print(f"warning: TensorBoard goes without some values: {one_line(error)}", file=sys.stderr, flush=True)
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that lie past `step`, and a line torn by a kill."""
+def keep_until(path: Path, step: int, validates: bool = False) -> None:
+    """Drop the lines of metrics.jsonl that lie past `step`, and a line torn by a kill.
+
+    The validation of the step itself is dropped too where it comes again.
+    """
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            logged = json.loads(line)
+            again = validates and "validation" in logged and logged["step"] == step
+            if logged["step"] <= step and not again:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue

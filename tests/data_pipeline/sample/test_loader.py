@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from data_pipeline import plan
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.identity import IdentityExamples
-from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.examples.syncnet import SyncExamples
 from data_pipeline.sample import loader
 from data_pipeline.sample.batch_plan import micro_batches, shared_once
@@ -58,7 +58,7 @@ STEPS = 4
 MODEL = AppearanceConfig(size_px=32, stem=2, channels=[8, 16], blocks=[0, 1], heads=2, discriminator_channels=4)
 WINDOW = WindowConfig(min_frames=8, max_frames=14, source_frames=6)
 RECIPES: dict[str, Callable[[Manifest, SamplingConfig], Examples]] = {
-    "motion": lambda made, drawn: MotionExamples(made, drawn, WINDOW, 0.2),
+    "motion": lambda made, drawn: MotionExamples(made, drawn, WINDOW, MotionDraws(voice_stretch=0.2)),
     "syncnet": lambda made, drawn: SyncExamples(made, drawn, 12, 0.1),
     "identity": lambda made, drawn: IdentityExamples(made, drawn, 6, 10),
     "appearance": lambda made, drawn: AppearanceExamples(made, drawn, MODEL, ReferenceConfig(2, 4)),

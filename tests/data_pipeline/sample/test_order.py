@@ -17,7 +17,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.examples.windows import MIN_SOURCE_FRAMES, shorten_target
 from data_pipeline.sample import loader, windows
 from data_pipeline.sample.batch_plan import micro_batches
@@ -215,7 +215,7 @@ def talkers(talker_shards) -> Manifest:
 
 @pytest.fixture(scope="module")
 def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, SamplingConfig(seed=1), WINDOW, 0.2)
+    return MotionExamples(talkers, SamplingConfig(seed=1), WINDOW, MotionDraws(voice_stretch=0.2))
 
 
 def consumed(batches) -> dict[int, dict]:
@@ -296,7 +296,9 @@ def test_invariant_9_annotating_an_unrelated_column_changes_no_key(talker_shards
     assert after.digest != before.digest
     assert "sync_confidence" in after.table.column_names
     assert select(after, "train", ("frames",)).digest == select(before, "train", ("frames",)).digest
-    assert_equal(run(MotionExamples(after, SamplingConfig(seed=1), WINDOW, 0.2), 2, 0, 2), alone)
+    assert_equal(
+        run(MotionExamples(after, SamplingConfig(seed=1), WINDOW, MotionDraws(voice_stretch=0.2)), 2, 0, 2), alone
+    )
 
 
 def test_another_seed_gives_other_examples(talkers, alone):
@@ -482,7 +484,7 @@ def test_examples_may_be_sent_to_a_process_that_shares_no_memory(examples, talke
     import pickle
 
     folder = shutil.copytree(talker_shards, tmp_path / "shards")
-    mine = MotionExamples(Manifest.load(folder), SamplingConfig(seed=1), WINDOW, 0.2)
+    mine = MotionExamples(Manifest.load(folder), SamplingConfig(seed=1), WINDOW, MotionDraws(voice_stretch=0.2))
     packed = pickle.dumps(mine)
     sent = pickle.loads(packed)  # noqa: S301  what DataLoader does with it
     assert_equal(consumed([sent([3, 40])]), consumed([examples([3, 40])]))
