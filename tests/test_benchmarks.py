@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import heads, media, real_people, train
+from benchmarks import heads, media, real_people, robustness, train
 from data_pipeline.synthetic.movement import FRONTAL
 from data_pipeline.synthetic.paint import projection
 from eval import score_file
@@ -177,3 +177,24 @@ def test_a_curve_that_comes_late_has_its_lag():
 
 
 METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
+
+
+def test_speech_recorded_otherwise_is_told_against_clean(talker_shards, tmp_path, capsys):
+    """A model that levels its speech: 12 dB less changes nothing, noise does, a silent source does."""
+    from mytalk.networks import motion
+    from tests.helpers.motion_batches import shaken
+
+    sizes = motion.MotionConfig(
+        width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1, speech_level=True
+    )
+    motion.save_model(shaken(motion.MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
+    typed = [str(talker_shards), str(tmp_path / "model"), str(tmp_path / "out"), "--steps", "1"]
+    assert robustness.run(robustness.arguments().parse_args(typed)) == 0
+    kept = json.loads((tmp_path / "out" / "robustness.json").read_text())["rows"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {row}" for row in robustness.ROWS]
+    away = {row: abs(entry["mean_px"]["difference"]["mean"]) for row, entry in kept.items()}
+    assert away["clean"] == 0
+    assert away["-12 dB"] < 1e-3
+    assert min(away["noise, 10 dB"], away["silent source"]) > 1e-3

@@ -38,6 +38,11 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrain
 MARK = {"comment": f"The speech and the mouth movement in this video are synthetic, made with MyTalk. {SOURCE_TYPE}"}
 MAIN_FACE = Choice()
 DEFAULT_AUDIO_HZ = 48_000  # of the result, where AAC does not have the rate of the speech
+SHOWN_ALONE = "the person's way of speaking is taken from the picture alone"
+UNKNOWN_SILENCE = (
+    "this motion model has seen no such person in training, and may hold the mouth too wide or too narrow; name a "
+    "video with sound as --reference, or a model that was trained with source_sound_dropout"
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def dub(
         found = _chosen_faces(video, detector, face, sheet, out)
         _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
         shown = None if reference is None else _reference_faces(reference, detector)
-        own_S = _own_audio(video if reference is None else reference)
+        own_S = _own_audio(video if reference is None else reference, models.motion.knows_silent_sources)
         dubs = []
         progress = Progress("generate the motion", _windows(found, models.motion.window_frames), "windows")
         for one in found:
@@ -235,7 +240,7 @@ def _reference_faces(video: Path, detector: Detector) -> FirstPass:
     return of_face(video, fps, followed, chosen[0])
 
 
-def _own_audio(video: Path) -> np.ndarray:
+def _own_audio(video: Path, silence_is_known: bool) -> np.ndarray:
     """A video's own sound at 16 kHz; empty, with a message, where it has no audio."""
     notes = media.Notes()
     try:
@@ -243,7 +248,7 @@ def _own_audio(video: Path) -> np.ndarray:
     except media.MediaError as error:
         if error.reason != "no_audio":
             raise
-        print(f"{video} has no sound: the person's way of speaking is taken from the picture alone")
+        print(f"{video} has no sound: {SHOWN_ALONE if silence_is_known else UNKNOWN_SILENCE}")
         return np.zeros(0, np.float32)
     for line in notes.lines:
         print(f"{video}: {line}")

@@ -196,6 +196,7 @@ class MotionModel(nn.Module):
         # The frozen identity encoder: set by `load_model`; in training the recipe holds it.
         self.extractor: IdentityEncoder | None = None
         self.window_frames = WINDOW_FRAMES  # the longest it was trained on, set by `load_model`
+        self.knows_silent_sources = False  # whether it was trained with some, set by `load_model`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
@@ -378,7 +379,8 @@ def save_model(
 ) -> None:
     """Write weights as a folder that `load_model` reads, with the identity encoder that conditions them inside it.
 
-    The fact `window_frames` is the longest window that the model was trained on.
+    The fact `window_frames` is the longest window that the model was trained on, `source_sound_dropout` how many of its
+    sources had no sound.
     """
     if config.extractor_width:
         assert extractor is not None, "a conditioned model needs its identity encoder"
@@ -389,7 +391,11 @@ def save_model(
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
-    model.window_frames = _window_frames(folder)
+    facts = weights.describe(folder, "motion").get("facts")
+    facts = facts if isinstance(facts, dict) else {}
+    window_frames, silent = facts.get("window_frames"), facts.get("source_sound_dropout")
+    model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
+    model.knows_silent_sources = isinstance(silent, float) and silent > 0
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width
@@ -399,10 +405,3 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
                 f"extractor_width {expected}, not {width}; copy or export the model again"
             )
     return model
-
-
-def _window_frames(folder: str | Path) -> int:
-    """The longest window that a folder's model was trained on, from its facts."""
-    facts = weights.describe(folder, "motion").get("facts")
-    window_frames = facts.get("window_frames") if isinstance(facts, dict) else None
-    return window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES

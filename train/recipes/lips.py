@@ -1,4 +1,4 @@
-"""What `eval score` measures of generated lips, for validation: the same definitions, asserted equal by a test.
+"""What `eval motion` measures of generated lips, for validation: the same definitions, asserted equal by a test.
 
 train/ imports nothing of eval/, so that who scores cannot depend on who trains. T frames, N landmarks (478),
 3 = (x, y, z) in px of the crop.

@@ -47,7 +47,7 @@ class MotionTrainConfig(LoopConfig):
     pictured_clips: int = setting(2, "validation clips drawn in TensorBoard", unit="clips", at_least=0)
     sampling_steps: int = setting(30, "of the diffusion sampler, in those pictures", unit="steps", at_least=1)
     scored_clips: int = setting(
-        24, "validation clips generated to be scored as eval score does, evenly over people", unit="clips", at_least=0
+        24, "validation clips generated to be scored as eval motion does, evenly over people", unit="clips", at_least=0
     )
     scoring_steps: int = setting(5, "of the diffusion sampler, for those scores", unit="steps", at_least=1)
     voice_stretch: float = setting(
@@ -246,7 +246,7 @@ class MotionRecipe(Recipe):
         return {"loss": found_C[read_C].mean().item(), **self.lip_scores(models["motion"], ranks)}
 
     def lip_scores(self, model: nn.Module, ranks: Ranks) -> dict[str, float]:
-        """What `eval score` measures, of some whole validation clips: the mean over people of their clips' means."""
+        """What `eval motion` measures, of some whole validation clips: the mean over people of their clips' means."""
         if not self.scored:
             return {}
         assert isinstance(model, MotionModel)

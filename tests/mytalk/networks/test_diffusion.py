@@ -98,17 +98,17 @@ def gaussian(mu: torch.Tensor, s: torch.Tensor) -> diffusion.Denoise:
     return denoise
 
 
-def gaussian_error(steps: int) -> float:
+def gaussian_error(steps: int, times: str = "uniform", s: torch.Tensor | None = None) -> float:
     """Distance of the sampler from the ODE's closed solution for Gaussian data.
 
     (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2) stays constant along the probability-flow ODE.
     """
     random = torch.Generator().manual_seed(3)
     noise, mu = torch.randn(2, 5, 7, 2, dtype=torch.float64, generator=random)
-    s = torch.linspace(0.2, 2.0, 7, dtype=torch.float64)[:, None]
+    s = torch.linspace(0.2, 2.0, 7, dtype=torch.float64)[:, None] if s is None else s
     alpha, sigma = scales(1.0)
     exact = mu + s * (noise / START_TEMPERATURE - alpha * mu) / (alpha**2 * s**2 + sigma**2).sqrt()
-    made = diffusion.sample(gaussian(mu, s), noise, steps)
+    made = diffusion.sample(gaussian(mu, s), noise, steps, times)
     return (made - exact).abs().max().item()
 
 
@@ -167,3 +167,48 @@ def test_few_steps_do_not_overshoot():
         torch.testing.assert_close(diffusion.sample(denoise, noise, steps), answer, rtol=0, atol=1e-12)
         assert [t[0].item() for t in times] == pytest.approx([1 - i / steps for i in range(steps)])
         assert all(t.shape == (2,) for t in times)
+
+
+@pytest.mark.parametrize("value", [-9.9, -3.0, 0.0, 2.5, 6.0, 14.0])
+def test_the_time_of_a_log_snr_has_it(value):
+    """Against alpha and sigma, and an integral of beta solved by another formula."""
+    t = diffusion.time_of(torch.tensor(value, dtype=torch.float64)).item()
+    alpha, sigma = scales(t)
+    assert math.log(alpha**2 / sigma**2) == pytest.approx(value, abs=1e-6)
+    assert diffusion.log_snr(torch.tensor(t, dtype=torch.float64)).item() == pytest.approx(value, abs=1e-6)
+    roots = np.roots([(BETA_MAX - BETA_MIN) / 2, BETA_MIN, -math.log1p(math.exp(-value))])
+    assert t == pytest.approx(roots.max(), rel=1e-7)
+
+
+def test_training_times_are_uniform_in_what_they_say():
+    u = torch.linspace(0, 1, 101, dtype=torch.float64)
+    plain = diffusion.training_times(u, "uniform")
+    torch.testing.assert_close(plain, T_MIN + (1 - T_MIN) * u)
+    times = diffusion.training_times(u, "log_snr")
+    gaps = diffusion.log_snr(times).diff()
+    torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=0)
+    assert times[-1].item() == pytest.approx(1.0, abs=1e-9)
+    assert scales(times[0].item())[1] == pytest.approx(SIGMA_FLOOR, rel=0.01)
+
+
+@pytest.mark.parametrize("times", diffusion.TIMES)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_sampling_goes_from_noise_to_data(times, steps):
+    """From t = 1 down to 0; one step is the same prediction whatever the times."""
+    chosen = diffusion.sampling_times(steps, times)
+    assert chosen.shape == (steps + 1,)
+    assert (chosen[0].item(), chosen[-1].item()) == (pytest.approx(1.0), 0.0)
+    assert (chosen.diff() < 0).all()
+
+
+@pytest.mark.parametrize("steps", [5, 8])
+def test_few_steps_serve_motion_in_the_models_unit_badly_and_both_cures_help(steps):
+    """Gaussian data of deviation 0.17, as motion has in units of 16 px: errors in units of the deviation.
+
+    Steps even in log-SNR help it. So does data of unit variance, which is then better served by steps even in time.
+    """
+    small, unit = (torch.full((7, 1), s, dtype=torch.float64) for s in (0.17, 1.0))
+    plain = gaussian_error(steps, "uniform", small) / 0.17
+    assert gaussian_error(steps, "log_snr", small) / 0.17 < 0.6 * plain
+    assert gaussian_error(steps, "uniform", unit) < 0.5 * plain
+    assert gaussian_error(steps, "uniform", unit) < gaussian_error(steps, "log_snr", unit)

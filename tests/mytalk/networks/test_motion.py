@@ -307,3 +307,60 @@ def test_a_missing_folder_or_a_file_in_its_place_is_refused(tmp_path):
 def test_impossible_sizes_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         MotionConfig(**settings)
+
+
+def test_a_source_without_sound_shows_its_motion_alone(model, clip):
+    """Silence is not encoded as speech: what the speech encoder would make of it reaches no condition."""
+    landmarks, source, _ = clip
+    points, still = (torch.from_numpy(side)[None] for side in (source.landmarks_UN3, landmarks))
+    made = motion.prepare(still, torch.ones(1, 20), points, torch.ones(1, 15), TINY)
+    silence, mask = torch.zeros(1, 15 * SAMPLES_PER_FRAME), torch.ones(1, 15)
+    own = model.encode_identity(made.source_BUF, made.shape_BF, mask, silence)[0]
+    deaf = MotionModel(replace(TINY, source_speech=False))
+    deaf.load_state_dict(model.state_dict())
+    theirs = deaf.encode_identity(made.source_BUF, made.shape_BF, mask, silence)[0]
+    torch.testing.assert_close(own, theirs, rtol=0, atol=0)
+
+
+def test_what_is_not_kept_reaches_no_prediction(recipe, model):
+    """Without the source only the mean face counts, without the speech nothing of the sound."""
+    batch = recipe.examples([0, 1])
+
+    def predicted(speech_kept: float, source_kept: float, **changed) -> torch.Tensor:
+        other = replace(batch, **changed)
+        other.speech_kept_B, other.source_kept_B = torch.full((2,), speech_kept), torch.full((2,), source_kept)
+        return predict_and_learn(recipe, model, other)[0]
+
+    sound = {"audio_BS": 0.1 * torch.randn(batch.audio_BS.shape, generator=torch.Generator().manual_seed(1))}
+    quiet = {"source_audio_BS": torch.zeros_like(batch.source_audio_BS)}
+    assert torch.equal(predicted(0, 1, **sound), predicted(0, 1))
+    assert not torch.equal(predicted(1, 1, **sound), predicted(1, 1))
+    assert torch.equal(predicted(1, 0, **quiet), predicted(1, 0))
+    assert not torch.equal(predicted(1, 1, **quiet), predicted(1, 1))
+
+
+def test_whitened_motion_has_unit_variance_and_its_scale_stays_with_the_weights(talker_shards, tmp_path, clip):
+    given_settings = [f"shards={talker_shards}", "model.whiten=true"]
+    recipe = MotionRecipe(
+        config.load(MotionTrainConfig, ROOT / "tests" / "helpers" / "tiny_motion.yaml", given_settings)
+    )
+    module = recipe.players()["motion"].module
+    squares, frames = torch.zeros(len(NOISED), 2), 0.0
+    for slot in range(len(recipe.examples)):
+        batch = recipe.examples([slot])
+        made = motion.prepare(
+            batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, recipe.model
+        )
+        squares += ((made.motion_BTK2 / module.deviation_K2).square() * batch.mask_BT[..., None, None]).sum((0, 1))
+        frames += batch.mask_BT.sum()
+    rms_K2 = (squares / frames).sqrt()
+    assert rms_K2.max() < 1.001
+    assert (rms_K2 > 0.999).double().mean() > 0.5, "but for points that move less than a tenth of a px"
+    shaken(module)
+    motion.save_model(module.state_dict(), recipe.model, tmp_path)
+    loaded = motion.load_model(tmp_path)
+    assert torch.equal(loaded.deviation_K2, module.deviation_K2)
+    landmarks, source, audio = clip
+    moved = motion.generate(loaded, landmarks, source, audio, seed=1, steps=2) - landmarks
+    loaded.deviation_K2.mul_(2)
+    assert np.abs(motion.generate(loaded, landmarks, source, audio, seed=1, steps=2) - landmarks - moved).max() > 1e-3

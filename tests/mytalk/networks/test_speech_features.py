@@ -143,3 +143,34 @@ def test_a_tone_is_loudest_in_the_band_around_it(hz):
     loudest = int(speech_features.log_mel(tone[None])[0, 10].argmax())
     expected = 2595 * np.log10(1 + hz / 700) / (2595 * np.log10(1 + 8000 / 700) / 81) - 1
     assert abs(loudest - expected) <= 1
+
+
+def speech(seed: int, frames: int = 12) -> np.ndarray:
+    """Noise that is loud in some frames and soft in others."""
+    random = np.random.default_rng(seed)
+    loudness_T = 10 ** random.uniform(-3, -0.6, frames)
+    return np.repeat(loudness_T, SAMPLES_PER_FRAME) * random.standard_normal(frames * SAMPLES_PER_FRAME)
+
+
+@pytest.mark.parametrize("gain_db", [-12.0, 6.0])
+def test_levelled_speech_is_as_loud_however_it_was_recorded(gain_db):
+    """The same samples; their level, measured here by a loop, is the one that is stated."""
+    samples = np.stack([speech(1), 0.8 * speech(2)])
+    own = speech_features.levelled(torch.from_numpy(samples))
+    other = speech_features.levelled(torch.from_numpy(samples * 10 ** (gain_db / 20)))
+    torch.testing.assert_close(other, own, rtol=1e-9, atol=0)
+    for row in own.numpy():
+        powers = [float(np.mean(part**2)) for part in np.split(row, 12)]
+        loud = [power for power in powers if power >= max(powers) / 100]
+        assert 10 * np.log10(np.mean(loud)) == pytest.approx(speech_features.LEVEL_DB, abs=1e-9)
+
+
+def test_levelling_knows_no_padding_and_amplifies_no_silence():
+    samples = torch.from_numpy(speech(3))[None]
+    more = torch.nn.functional.pad(samples, (0, 5 * SAMPLES_PER_FRAME))
+    torch.testing.assert_close(speech_features.levelled(more)[:, : samples.shape[1]], speech_features.levelled(samples))
+    hiss = 1e-4 * samples
+    gain = speech_features.levelled(hiss) / hiss
+    largest = 10 ** ((speech_features.LEVEL_DB - speech_features.QUIETEST_DB) / 20)
+    torch.testing.assert_close(gain, torch.full_like(gain, largest))
+    assert not speech_features.levelled(torch.zeros(1, 4 * SAMPLES_PER_FRAME)).any()

@@ -1,4 +1,4 @@
-"""Validation measures what `eval score` measures."""
+"""Validation measures what `eval motion` measures."""
 
 from __future__ import annotations
 
