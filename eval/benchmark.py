@@ -10,6 +10,7 @@ under `torchrun -m eval benchmark ...` or `python -m launch local` the processes
 from __future__ import annotations
 
 import argparse
+import functools
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
 from eval.report import build, check, page
-from eval.rows import ridge, saved
+from eval.rows import pairs, ridge, saved
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import command
@@ -29,6 +30,7 @@ from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
 
 MODELS = ("motion", "appearance", "syncnet", "identity")  # an option each: the folder of a model
+TAKEN = ("truth", "source", "dubbed_from")  # files and curves of other meaning than a method's
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -49,6 +51,13 @@ def arguments() -> argparse.ArgumentParser:
         metavar="N|all",
         help="frames of a clip that the judge of pictures sees, evenly spread (default: %(default)s)",
     )
+    parser.add_argument(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="another method's videos of the clips, as a row (eval clips gives the clips); may be repeated",
+    )
     detector.add_option(parser)
     return options.add(parser)
 
@@ -65,9 +74,13 @@ def run(args: argparse.Namespace) -> int:
     digests = protocol.digests(manifest, settings, named)
     used = [name for name in judges.JUDGES if name not in no_judge]
     kind = protocol.videos(digests, args.detector, judges.sources(used), args.judge_frames)
+    names = [saved.name_of(task.key) for task in tasks]
+    methods = pairs.methods_of(args.method, names, {*kind.rows, *TAKEN})
+    if methods:
+        kind = protocol.with_methods(kind, methods)
     provenance = {
         "protocol": protocol.block(kind, manifest, settings, tasks, whom),
-        "digests": {**digests, **judges.digests(used)},
+        "digests": {**digests, **judges.digests(used), **pairs.method_digests(methods, names)},
     }
     if provenance["protocol"]["crop_px"] != [CROP_PX]:
         raise UserError(f"{args.shards}: the benchmark dubs crops of {CROP_PX} px; extract again with that size")
@@ -76,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     )
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None or not (args.out / page.NAME).is_file():
-        report = _benchmark_all(job, manifest, settings, folders, args, no_judge)
+        report = _benchmark_all(job, manifest, settings, folders, args, no_judge, methods)
     return options.conclude(report, args, check.NAME, page.NAME)
 
 
@@ -87,18 +100,21 @@ def _benchmark_all(
     folders: dict[str, Path],
     args: argparse.Namespace,
     no_judge: dict[str, str],
+    methods: dict[str, dict[str, Path]],
 ) -> dict[str, Any]:
     refused = evaluators.refused(folders, no_judge)
     fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
 
     def scorer(device) -> parallel.Scorer:
-        from eval.rows import videos
+        from eval.rows import given, videos
         from mytalk.dub import dubbing
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
         loaded = evaluators.load(folders, refused, device, judged, args.judge_frames)
-        bench = videos.Bench(manifest, settings, job.out, models, loaded, detector.load(args.detector), fitted)
+        finder = detector.load(args.detector)
+        others = functools.partial(given.of_clip, methods, finder) if methods else None
+        bench = videos.Bench(manifest, settings, job.out, models, loaded, finder, fitted, others)
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

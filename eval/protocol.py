@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, PEOPLE_METRICS, VIDEO_METRICS
 from eval.metrics.metric import NO_MOUTH, Evaluators, Metric
+from eval.report import check
 from eval.rows import ridge
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
 from mytalk import intervals
@@ -96,6 +97,17 @@ def videos(
         "references": f"up to {REFERENCES} frames of the source stretch, never of the scored clip",
     }
     return Kind("dubbed video, same audio", ROWS, metrics, facts)
+
+
+def with_methods(kind: Kind, names: Collection[str]) -> Kind:
+    """A benchmark with the rows of methods of others, given as videos."""
+    from eval.rows import given, pairs
+
+    words = (
+        "the clip dubbed by another method, as its video shows it in the clip's crop, through the same codec once more"
+    )
+    facts = {"inputs": [*check.INPUTS, *(f"{pairs.METHOD}{name}" for name in names)], "given": given.RULES}
+    return replace(kind, rows=kind.rows | dict.fromkeys(names, words), facts=kind.facts | facts)
 
 
 def given(

@@ -29,7 +29,6 @@ from mytalk.command import UserError
 from mytalk.face import detector
 
 MODELS = ("syncnet", "identity")  # an option each: the folder of a model
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAKEN = ("ground_truth", "truth", "source")  # rows and files of other meaning
 
 
@@ -78,11 +77,7 @@ def named(name: str | None, folder: Path) -> str:
     if name is None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "method"
         return f"{name}-videos" if name in TAKEN else name
-    if not NAME.fullmatch(name) or name in TAKEN:
-        raise UserError(
-            f"--name {name}: a name is of letters, digits, '-', '_' and '.', and none of {', '.join(TAKEN)}"
-        )
-    return name
+    return pairs.method_name(name, TAKEN)
 
 
 def _score_all(

@@ -13,9 +13,9 @@ from mytalk.command import UserError
 
 FLOOR, OURS = "ground_truth", "mytalk"
 # What is a method's own, so that two methods may differ in it.
-OWN_FIELDS = {"methods", "sampler_steps", "ridge_left_out", "ridge"}
+OWN_FIELDS = {"methods", "sampler_steps", "ridge_left_out", "ridge", "trained_on", "inputs", "given"}
 OWN_DIGESTS = {"config", "weights", "predictions", "ridge"}
-OWN_MODELS = ("motion", "appearance", "extractor")  # prefixes
+OWN_MODELS = ("motion", "appearance", "extractor", "method_")  # prefixes
 MISSING = "no such field"
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from mytalk.face.landmarks import FRAME_HZ, SAMPLES_PER_FRAME
+
 if TYPE_CHECKING:
     from mytalk.networks.identity import IdentityEncoder
     from mytalk.networks.syncnet import SyncNet
@@ -169,6 +171,20 @@ class Truth:
     bilabials_s: tuple[tuple[float, float], ...] | None = None
     original_S: np.ndarray | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def first(self, frames: int) -> Truth:
+        """The clip's first frames."""
+        if frames >= len(self.landmarks_TN3):
+            return self
+        samples, end_s = frames * SAMPLES_PER_FRAME, frames / FRAME_HZ
+        return replace(
+            self,
+            frames_THW3=self.frames_THW3[:frames],
+            landmarks_TN3=self.landmarks_TN3[:frames],
+            audio_S=self.audio_S[:samples],
+            bilabials_s=None if self.bilabials_s is None else tuple(b for b in self.bilabials_s if b[1] <= end_s),
+            original_S=None if self.original_S is None else self.original_S[:samples],
+        )
 
     def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """`compute()`, done once under this key for all rows of the clip."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ import numpy as np
 
 from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
-from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
+from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, RowFailed, Truth
 from eval.rows import saved
 from eval.rows.pairs import MISSING, Pair
 from eval.rows.videos import detect, filled
@@ -156,6 +156,33 @@ def _score(bench: Bench, pair: Pair, folder: Path) -> ClipScore:
         return done
     saved.save(folder, bench.out, pair.key)
     return replace(done, openings_px=curves(truth, videos))
+
+
+def of_clip(
+    methods: Mapping[str, Mapping[str, Path]], detector: Detector, key: str, truth: Truth, folder: Path
+) -> dict[str, DetectedVideo]:
+    """What methods of others wrote for a clip of the benchmark, by their names, through our codec into `folder`.
+
+    `methods`: the files of each by name (`saved.name_of` a key). A row is as long as the clip, or a little shorter.
+    Raises RowFailed naming every method without a usable video, OSError.
+    """
+    whole_23 = np.eye(2, 3)
+    shown = Shown(truth.landmarks_TN3, whole_23, *truth.frames_THW3.shape[2:0:-1])
+    videos, failed = dict[str, DetectedVideo](), dict[str, Miss]()
+    for name, files in methods.items():
+        try:
+            if saved.name_of(key) not in files:
+                raise Miss(MISSING, f"no video {saved.name_of(key)}")
+            path, file, frames = files[saved.name_of(key)], folder / f"{name}.mp4", len(truth.landmarks_TN3)
+            with blamed(PREDICTION):
+                video = predicted(path, shown, detector, file, truth.audio_S, frames, [])
+            videos[name] = first(video, frames)
+        except Miss as error:
+            failed[name] = error
+    if failed:
+        words = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise RowFailed(next(iter(failed.values())).reason, words, list(failed))
+    return videos
 
 
 # The real video -------------------------------------------------------------------------------------------

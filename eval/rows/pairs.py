@@ -10,7 +10,8 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from mytalk.digest import sha256_of
 
 MISSING, EXTRA, NO_FILE = "missing_prediction", "extra_prediction", "missing_file"
 TWO_REAL, TWO_PREDICTIONS = "two_real_videos", "two_predictions"
+METHOD = "method_"  # before a method's name among the digests
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROTOCOLS = (SAME_AUDIO, CROSS_AUDIO) = ("same-audio", "cross-audio")  # what a prediction says: the same, or else
 COLUMNS = {"pred", "real", "person", "speech"}
 BY_NAME = "a prediction belongs to the real video of the same path below its folder, whatever their suffixes"
@@ -88,6 +91,46 @@ def by_csv(file: Path, pred: Path, real: Path) -> list[Pair]:
     return _pictured(sorted(pairs, key=lambda pair: pair.key))
 
 
+def method_name(name: str, taken: Collection[str]) -> str:
+    """A method's name as it was typed. Raises UserError for one that is no name, or is taken."""
+    if not NAME.fullmatch(name) or name in taken:
+        raise UserError(
+            f"'{name}' names no method: a name is of letters, digits, '-', '_' and '.', and none of {', '.join(taken)}"
+        )
+    return name
+
+
+def methods_of(words: list[str], keys: Collection[str], taken: Collection[str]) -> dict[str, dict[str, Path]]:
+    """The videos of other methods, typed NAME=DIR, by name: files by their names without suffix.
+
+    `keys`: the names that the clips have. Raises UserError where a folder has none of them, or one twice.
+    """
+    methods: dict[str, dict[str, Path]] = {}
+    for word in words:
+        name, equals, typed = word.partition("=")
+        if not equals:
+            raise UserError(f"--method {word}: type NAME=DIR, the method's name and the folder of its videos")
+        files = _named(Path(typed), f"--method {name}=DIR")
+        if several := [stem for stem in files if len(files[stem]) > 1]:
+            raise UserError(f"{typed} holds several videos '{several[0]}'; keep one")
+        if not files.keys() & set(keys):
+            raise UserError(f"{typed} holds no video named as a clip, as '{min(keys)}'; eval clips writes such names")
+        methods[method_name(name, {*taken, *methods})] = {stem: paths[0] for stem, paths in files.items()}
+    return methods
+
+
+def method_digests(methods: Mapping[str, Mapping[str, Path]], keys: Collection[str]) -> dict[str, str]:
+    """SHA-256 of every method's videos of these clips."""
+    return {
+        f"{METHOD}{name}": _whole((key, sha256_of(files[key])) for key in sorted(keys) if key in files)
+        for name, files in methods.items()
+    }
+
+
+def _whole(rows: Iterable[tuple]) -> str:
+    return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
+
+
 def videos_below(folder: Path) -> list[Path]:
     """Videos below a folder by their suffix, sorted; links are followed, hidden files and folders are not looked at."""
     found, entered = [], set[str]()
@@ -110,16 +153,13 @@ def digests(pairs: list[Pair]) -> dict[str, str]:
     for path in {p for pair in pairs for p in (pair.pred, pair.real, pair.speech) if p is not None and p.is_file()}:
         of[path] = sha256_of(path)
 
-    def whole(rows: Iterable[tuple]) -> str:
-        return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
-
     def digest(path: Path | None) -> str | None:
         return None if path is None else of.get(path)
 
     return {
-        "predictions": whole((pair.key, digest(pair.pred)) for pair in pairs),
-        "real_videos": whole((pair.key, digest(pair.real)) for pair in pairs if pair.real is not None),
-        "pairs": whole((pair.key, pair.person, digest(pair.speech)) for pair in pairs if pair.real is not None),
+        "predictions": _whole((pair.key, digest(pair.pred)) for pair in pairs),
+        "real_videos": _whole((pair.key, digest(pair.real)) for pair in pairs if pair.real is not None),
+        "pairs": _whole((pair.key, pair.person, digest(pair.speech)) for pair in pairs if pair.real is not None),
     }
 
 

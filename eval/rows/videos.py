@@ -7,6 +7,7 @@ H height, W width, 3 = RGB, or (x, y, z) in px.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ ROWS = {  # by definition, as the protocol states them
 class Bench:
     """All that scores a clip: where it is read, where its videos are saved, models, evaluators, detector.
 
-    Without a `fitted` ridge regression its row is missing.
+    Without a `fitted` ridge regression its row is missing. `others`: the rows of other methods, from a clip's key, its
+    truth and the folder of its files (`given.of_clip`).
     """
 
     manifest: Manifest
@@ -66,6 +68,7 @@ class Bench:
     evaluators: Evaluators
     detector: Detector
     fitted: Ridge | None = None
+    others: Callable[[str, Truth, Path], dict[str, DetectedVideo]] | None = None
 
 
 def score(bench: Bench, task: ScoringTask) -> ClipScore:
@@ -85,12 +88,16 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
-    files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
     bilabials_s = read_bilabials(bench.manifest, task.scored)
     truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3, bilabials_s)
+    others = {} if bench.others is None else bench.others(task.key, truth, folder)  # before anything is dubbed
+    files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
     videos = _all_detected(files, bench.detector, len(frames_THW3))
     videos["shuffled_audio"] = replace(videos["shuffled_audio"], sound_S=inputs.other_audio_S)
-    rows = {name: Comparison(truth, video, bench.evaluators) for name, video in videos.items()}
+    videos |= others
+    rows = {
+        name: Comparison(truth.first(len(video.detected_T)), video, bench.evaluators) for name, video in videos.items()
+    }
     scores, omitted = measure_videos(rows)
     done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=people.of_rows(rows))
     if not task.pictured:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.machine import free_port, sole_user
 from mytalk.networks import motion, weights
+from tests.helpers import coded_films
 from tests.helpers.coded_films import benchmark, evaluator, typed
 
 # What needs more than two clips of a second of each of three people, or times of sounds.
@@ -277,3 +279,44 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     assert floor["psnr_mouth_db"]["mean"] > 30 > made["methods"]["mytalk"]["psnr_mouth_db"]["mean"]
     assert floor["ssim_mouth"]["mean"] > 0.9
     assert (tmp_path / "out" / page.NAME).is_file()
+
+
+def test_videos_of_other_methods_are_rows_and_one_that_is_missing_is_theirs_to_bear(
+    films, models, tmp_path, stand_ins, capsys
+) -> None:
+    few = ("--clips-per-person", "1")
+    clips = ["clips", "--shards", str(films), "--out", str(tmp_path / "copied"), *few]
+    assert commands.main("python -m eval", "", coded_films.COMMANDS, clips) == 0
+    keys = sorted(path.stem for path in (tmp_path / "copied").glob("*.mp4"))
+    shutil.copytree(tmp_path / "copied", tmp_path / "still")
+    first = np.stack(list(media.read_frames(tmp_path / "still" / f"{keys[0]}.mp4")))
+    frozen, speech = np.repeat(first[:1], len(first), axis=0), np.zeros(len(first) * SAMPLES_PER_FRAME)
+    media.write_video(tmp_path / "still" / f"{keys[0]}.mp4", frozen, 25, speech)
+    (tmp_path / "still" / f"{keys[1]}.mp4").unlink()
+    methods = ("--method", f"copied={tmp_path / 'copied'}", "--method", f"still={tmp_path / 'still'}")
+    assert benchmark(films, models, tmp_path / "out", *few, *methods) == 0
+    made = held(tmp_path / "out")
+    assert list(made["methods"])[-2:] == ["copied", "still"]
+    assert {"method_copied", "method_still"} <= set(made["digests"])
+    misses = [(miss["key"], miss["reason"], miss["message"]) for miss in made["coverage"]["misses"]]
+    assert misses == [(keys[1], "missing_prediction", f"still: no video {keys[1]}")]
+    scores = {clip.key: clip for clip in score_file.read(tmp_path / "out" / score_file.WHOLE)[1]}
+    assert scores[keys[1]].failed == ["still"]
+    at = scores[keys[0]].methods
+    assert at["copied"]["opening_correlation"] == pytest.approx(at["ground_truth"]["opening_correlation"], abs=0.02)
+    assert at["copied"]["opening_correlation"] > 0.9
+    assert at["still"]["opening_correlation"] == 0
+    kept = {path.name for path in (tmp_path / "out" / saved.VIDEOS / keys[0]).iterdir()}
+    assert {"copied.mp4", "still.mp4"} <= kept
+    (tmp_path / "empty").mkdir()
+    for word, says in (
+        ("copied", "type NAME=DIR"),
+        (f"mytalk={tmp_path / 'copied'}", "names no method"),
+        (f"a={tmp_path / 'empty'}", "no video below"),
+        (f"a={tmp_path / 'out' / saved.VIDEOS / keys[0]}", "holds no video named as a clip"),
+    ):
+        capsys.readouterr()
+        assert benchmark(films, models, tmp_path / "wrong", *few, "--method", word) == 1
+        error = capsys.readouterr().err
+        assert says in error
+        assert error.count("\n") == 1
