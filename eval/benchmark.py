@@ -21,7 +21,7 @@ from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
 from eval.report import build, check, page
-from eval.rows import pairs, ridge, saved
+from eval.rows import features, pairs, ridge, saved
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import command
@@ -120,7 +120,9 @@ def _benchmark_all(
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
         facts = None if fitted is None else fitted.facts
-        report = build.build(job.provenance, job.tasks, scores, environment, refused, facts)
+        scored = [key for key, clip in scores.items() if clip.reason is None]
+        sets = features.distances(job.out, scored, job.provenance["protocol"]["methods"])
+        report = build.build(job.provenance, job.tasks, scores, environment, refused, facts, sets)
         check.check(report)
         page.write(job.out, report, list(scores.values()))
         check.write(job.out, report)  # last: a folder that has it is complete

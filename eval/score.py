@@ -22,7 +22,7 @@ from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
 from eval.report import build, check
-from eval.rows import pairs, saved
+from eval.rows import features, pairs, saved
 from eval.score_file import ClipScore
 from mytalk import command
 from mytalk.command import UserError
@@ -101,7 +101,9 @@ def _score_all(
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
-        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment, refused))
+        scored = [key for key, clip in scores.items() if clip.reason is None]
+        sets = features.distances(job.out, scored, job.provenance["protocol"]["methods"])
+        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets))
 
     parallel.run(job, scorer, finish)
     report = check.read(job.out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
-from eval.judges import perception, person, phones, speech
+from eval.judges import perception, person, phones, public_syncnet, speech
 from mytalk.command import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
     "person": Judge(person.WEIGHTS, person.PACKAGES, lambda files, device: person.PersonJudge(files)),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
     "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneJudge(files)),
+    "lse": Judge(public_syncnet.WEIGHTS, public_syncnet.PACKAGES, public_syncnet.PublicSyncNet),
     "speech": Judge(speech.WEIGHTS, speech.PACKAGES, lambda files, device: speech.load(files)),
 }
 

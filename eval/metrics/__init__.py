@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from eval.metrics import detection, identity, lips, people, perception, person, pixels, sync
+from eval.metrics import detection, identity, lips, lse, people, perception, person, pixels, sync
 from eval.metrics.landmarks import closure, leak, shape, smoothness, theval
 from eval.metrics.metric import NOT_FINITE, ORIGINAL_MOUTH, Comparison, Metric, Miss, NotAsked, grouped
 from eval.metrics.people import PeopleMetric
@@ -26,6 +26,7 @@ VIDEO_METRICS: dict[str, Metric] = {  # of dubbed videos (`benchmark`)
     **grouped("lip closure", closure.METRICS),
     **grouped("mouth leak", leak.METRICS),
     **grouped("sync", sync.METRICS),
+    **grouped("sync", lse.METRICS),
     **grouped("picture", pixels.METRICS),
     **grouped("picture", perception.METRICS),
     **grouped("smoothness", smoothness.METRICS),

@@ -137,6 +137,13 @@ class PhoneJudge(Protocol):
         """When a p, b or m is spoken in a sound at 16 kHz: (start, stop) in s."""
 
 
+class LipSyncJudge(Protocol):
+    """The public SyncNet (eval/judges/public_syncnet.py)."""
+
+    def score(self, frames_THW3: np.ndarray, boxes_T4: np.ndarray, audio_S: np.ndarray) -> Any:
+        """`confidence`, `distance` and `offset_frames`. Raises ValueError for a clip that is too short."""
+
+
 @dataclass(frozen=True)
 class Evaluators:
     """Models of ours and judges of others; where one is None, the metrics that need it are omitted.
@@ -151,6 +158,7 @@ class Evaluators:
     perception: PerceptionJudge | None = None
     phones: PhoneJudge | None = None
     speech: SpeechDetector | None = None
+    lse: LipSyncJudge | None = None
     judged_frames: int | None = 5
 
 

@@ -23,11 +23,12 @@ def sync_score(row: Comparison) -> SyncScore:
         raise Miss(TOO_SHORT, str(error)) from error
 
 
-_TRUE_SPEECH = "against the clip's true speech in every row, by the landmark SyncNet of the digests"
+TRUE_SPEECH = "against the clip's true speech in every row"
+_BY = f"{TRUE_SPEECH}, by the landmark SyncNet of the digests"
 METRICS = {
     "sync_confidence": Metric(
         lambda row: float(row.once(sync_score).confidence),
-        f"median minus minimum over the offsets of the mean distance between lips and speech, {_TRUE_SPEECH}; frames "
+        f"median minus minimum over the offsets of the mean distance between lips and speech, {_BY}; frames "
         "without a re-detected face are filled linearly. Above ground_truth is exaggeration, not quality",
         "distance of unit embeddings",
         "higher",
@@ -36,7 +37,7 @@ METRICS = {
     ),
     "sync_distance": Metric(
         lambda row: float(row.once(sync_score).distance),
-        f"minimum over the offsets of the mean distance between lips and speech, {_TRUE_SPEECH}",
+        f"minimum over the offsets of the mean distance between lips and speech, {_BY}",
         "distance of unit embeddings",
         "lower",
         needs="syncnet",
@@ -44,7 +45,7 @@ METRICS = {
     ),
     "sync_offset_frames": Metric(
         lambda row: float(abs(row.once(sync_score).offset_frames)),
-        f"absolute offset of that minimum, {_TRUE_SPEECH}",
+        f"absolute offset of that minimum, {_BY}",
         "frames of 25 Hz",
         "lower",
         needs="syncnet",

@@ -25,10 +25,12 @@ def build(
     environment: dict[str, str],
     refused: dict[str, str] | None = None,
     ridge_facts: dict[str, Any] | None = None,
+    sets: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report of all `tasks` from their `scores` by key. `refused`: omitted metric -> the reason.
 
-    `ridge_facts`: of the fit behind the row `ridge`, where there is that row.
+    `ridge_facts`: of the fit behind the row `ridge`, where there is that row. `sets`: of all clips
+    together (eval/rows/features.py).
 
     Raises UserError where every clip is a miss.
     """
@@ -47,6 +49,7 @@ def build(
         **({"gate": gate} if gate else {}),
         **({"ordering": ordering} if ordering else {}),
         **(_ridge(scored, total, ridge_facts) if verdicts.RIDGE in methods else {}),
+        **({"sets": sets} if sets else {}),
         **({"refused": refused} if refused else {}),
         "coverage": {
             "people": {"scored": len({score.person for score in scored}), "total": total},

@@ -1,6 +1,8 @@
 """The report: `report.json`, refused unless every number in it can be traced (invariant 7).
 
     methods.<name>.<metric> = {mean, ci95: [lo, hi] or null, n, total, clips}
+    sets = {<measure>: {definition, unit, better, frames, clips, rows: {<name>: value}}}: of all scored clips together
+        (absent where there is none)
     refused = {<metric>: reason}: metrics omitted: model missing, or at chance (absent where there are none)
     coverage = {people: {scored, total}, clips: {scored, total}, misses: [{key, person, reason, message}],
         notes: {<note>: clips}, unmeasured: {<metric>: {<reason>: clips}}} (notes: of scored clips by which rule;
@@ -79,6 +81,7 @@ def check(report: dict[str, Any]) -> None:
         _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
     _require(report.get("gate") == verdicts.gate(report["methods"]), "gate is not what the scores give")
     _check_ridge(report)
+    _check_sets(report)
     _require(report.get("ordering") == verdicts.ordering(report["methods"]), "ordering is not what the scores give")
 
 
@@ -99,6 +102,17 @@ def _check_refused(report: dict[str, Any]) -> None:
     for metric, reason in report.get("refused", {}).items():
         _require(metric in report["protocol"].get("metrics", {}), f"refused.{metric} is no metric of the protocol")
         _require(bool(reason), f"refused.{metric} has no reason")
+
+
+def _check_sets(report: dict[str, Any]) -> None:
+    for name, measure in report.get("sets", {}).items():
+        stated = all(measure.get(what) for what in ("definition", "unit", "better"))
+        _require(stated, f"sets.{name} has no definition, unit or direction")
+        _require(set(measure["rows"]) == set(report["methods"]), f"sets.{name} is of other rows")
+        _require(measure["clips"] == report["coverage"]["clips"]["scored"], f"sets.{name} contradicts coverage")
+        _require(measure["frames"] >= 2, f"sets.{name} has no covariance")
+        finite = all(math.isfinite(value) and value >= 0 for value in measure["rows"].values())
+        _require(finite, f"sets.{name} is no distance")
 
 
 def _check_ridge(report: dict[str, Any]) -> None:

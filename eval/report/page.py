@@ -110,6 +110,7 @@ def _verdicts(report: dict[str, Any]) -> list[dict[str, str]]:
         items.append(("Sync ordering", colour, verdicts.ordering_in_words(methods).removeprefix("ordering: ")))
     if "against_ridge" in report:
         items.append(("Against ridge", "neutral", verdicts.ridge_in_words(report["against_ridge"])))
+    items += [("All clips", "neutral", line) for line in text.sets(report)]
     items += [("Refused", "neutral", f"{', '.join(names)}: {why}") for why, names in text.refused(report).items()]
     items.append(("Coverage", "neutral", text.coverage(report["coverage"])))
     return [{"tag": tag, "colour": colour, "text": words} for tag, colour, words in items]

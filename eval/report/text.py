@@ -21,6 +21,7 @@ def in_words(report: dict[str, Any]) -> str:
             lines.append([name, *(_cell(scores.get(metric)) for scores in methods.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    text += sets(report)
     text.append(coverage(report["coverage"]))
     if "gate" in report:
         text.append(verdicts.gate_in_words(methods))
@@ -58,6 +59,15 @@ def unmeasured(coverage: dict[str, Any]) -> dict[str, list[str]]:
     for metric, reasons in coverage.get("unmeasured", {}).items():
         names.setdefault(", ".join(f"{count} {reason}" for reason, count in reasons.items()), []).append(metric)
     return names
+
+
+def sets(report: dict[str, Any]) -> list[str]:
+    """A line for each measure of all clips together."""
+    return [
+        f"{name} ({measure['frames']} frames of {measure['clips']} clips; {measure['better']} is better): "
+        + ", ".join(f"{row} {value:.3g}" for row, value in measure["rows"].items())
+        for name, measure in report.get("sets", {}).items()
+    ]
 
 
 def coverage(coverage: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, RowFailed, Truth
-from eval.rows import saved
+from eval.rows import features, saved
 from eval.rows.pairs import MISSING, Pair
 from eval.rows.videos import detect, filled
 from eval.score_file import ClipScore
@@ -150,6 +150,7 @@ def _score(bench: Bench, pair: Pair, folder: Path) -> ClipScore:
     truths = {REAL: truth, bench.method: said}
     rows = {name: Comparison(truths[name], video, bench.evaluators) for name, video in videos.items()}
     scores, omitted = measure_videos(rows, bench.cross_audio)
+    features.save(bench.out, pair.key, rows)
     traits = {} if bench.cross_audio else people.of_rows(rows)
     done = ClipScore(pair.key, pair.person, methods=scores, notes=notes, omitted=omitted, traits=traits)
     if not pair.pictured:

@@ -19,7 +19,7 @@ from data_pipeline.shards.reader import ClipError
 from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, RowFailed, Truth
-from eval.rows import ridge, saved
+from eval.rows import features, ridge, saved
 from eval.rows.inputs import ClipInputs, read_bilabials, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
 from eval.score_file import ALL_ROWS, ClipScore
@@ -99,6 +99,7 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
         name: Comparison(truth.first(len(video.detected_T)), video, bench.evaluators) for name, video in videos.items()
     }
     scores, omitted = measure_videos(rows)
+    features.save(bench.out, task.key, rows)
     done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=people.of_rows(rows))
     if not task.pictured:
         return done

@@ -50,6 +50,8 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert floor["opening_correlation"]["mean"] > 0.97, "what is re-detected is what was written"
     assert floor["opening_error_px"]["mean"] < 0.6
     assert floor["detected_share"]["mean"] == 1
+    distances = made["sets"]["fd@stlpips-vgg"]
+    assert (distances["frames"], distances["clips"], set(distances["rows"])) == (30, 6, set(made["methods"]))
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] < 0.5
     names = {f"{name}_{what}" for name in (*models, "motion_extractor") for what in ("config", "weights")}
     assert set(made["digests"]) == {"manifest", "shards", "ridge", *names}

@@ -1,0 +1,73 @@
+"""Features of the judged frames of every clip and row, kept in OUT/features, and the distances of a report from them.
+
+A Frechet distance is of all clips together, so it cannot be a number of a clip; what it needs of one is written when
+the clip is scored, and a continued scoring finds it. Shape suffixes: K frames, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.metrics import perception
+from eval.metrics.frechet import Moments, distance
+from eval.metrics.metric import Comparison
+from mytalk import atomic
+from mytalk.command import UserError
+
+FEATURES, TRUTH = "features", "truth"
+NAME = "fd@stlpips-vgg"
+STATED = {
+    "definition": "squared Frechet distance between the Gaussians of a row's frames and of the clips' frames, all "
+    "judged frames of all clips together, in the deepest features of the VGG trunk of ST-LPIPS, averaged over places. "
+    "Not Inception's features: no FID, and beside published FID it says nothing. With fewer frames than some thousands "
+    "it is too large by what few frames cost, for every row alike",
+    "unit": "squared distance of features",
+    "better": "lower",
+}
+
+
+def save(out: Path, key: str, rows: Mapping[str, Comparison]) -> None:
+    """Keep the features of a clip's rows and of its truth, where they were judged. Raises OSError."""
+    if any(row.evaluators.perception is None for row in rows.values()):
+        return
+    arrays = {f"row {name}": row.once(perception.seen)[2] for name, row in rows.items()}
+    arrays[TRUTH] = next(iter(rows.values())).once(perception.seen)[1]
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    path = _path(out, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, content.getvalue())
+
+
+def distances(out: Path, keys: Iterable[str], rows: Iterable[str]) -> dict[str, Any]:
+    """A report's `sets`: the distance of every row over the clips `keys`, one clip in memory at a time.
+
+    Empty where nothing was judged, or less than two frames. Raises UserError where a clip's features are gone.
+    """
+    keys, rows = list(keys), list(rows)
+    moments: dict[str, Moments] = {}
+    missing = [key for key in keys if not _path(out, key).is_file()]
+    if len(missing) == len(keys):
+        return {}
+    if missing:
+        raise UserError(f"{out / FEATURES} lacks the features of {len(missing)} clips; score again with --force")
+    for key in keys:
+        with np.load(_path(out, key), allow_pickle=False) as arrays:
+            for name in (TRUTH, *(f"row {row}" for row in rows)):
+                features_KD = arrays[name]
+                moments.setdefault(name, Moments(features_KD.shape[1])).add(features_KD)
+    frames = moments[TRUTH].count
+    if min(each.count for each in moments.values()) < 2:
+        return {}
+    values = {row: distance(moments[f"row {row}"], moments[TRUTH]) for row in rows}
+    return {NAME: {**STATED, "frames": frames, "clips": len(keys), "rows": values}}
+
+
+def _path(out: Path, key: str) -> Path:
+    return out / FEATURES / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
