@@ -53,7 +53,7 @@ METRICS = {
     ),
     "sync_offset_signed_frames": Metric(
         lambda row: float(row.once(sync_score).offset_frames),
-        f"that offset (-15 to 15) with its sign: above 0 the sound is ahead of the mouth, {_TRUE_SPEECH}",
+        f"that offset (-15 to 15) with its sign: above 0 the sound is ahead of the mouth, {_BY}",
         "frames of 25 Hz",
         ZERO,
         needs="syncnet",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eval.judges import load
+from eval.judges.public_syncnet import LipSync
 
 
 class LevelPerson:
@@ -54,9 +55,23 @@ class AlwaysSpeech:
         return np.ones(-(-len(audio_S) // 640))
 
 
+class Deaf:
+    """Every mouth fits every sound alike."""
+
+    def score(self, frames_THW3: np.ndarray, boxes_T4: np.ndarray, audio_S: np.ndarray) -> LipSync:
+        assert boxes_T4.shape == (len(frames_THW3), 4)
+        return LipSync(confidence=0.0, distance=1.0, offset_frames=0)
+
+
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Make the judges of reports those above, whatever is installed."""
-    made = {"person": LevelPerson, "perception": LevelPerception, "phones": NoPhones, "speech": AlwaysSpeech}
+    made = {
+        "person": LevelPerson,
+        "perception": LevelPerception,
+        "phones": NoPhones,
+        "lse": Deaf,
+        "speech": AlwaysSpeech,
+    }
     patch.setattr(
         load, "missing", lambda: {name: "a stand-in is not there" for name in load.JUDGES if name not in made}
     )
