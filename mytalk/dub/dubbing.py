@@ -108,8 +108,8 @@ def dub(
         progress.finish()
         progress = Progress("paint", found[0].frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
-        output_S = media.read_audio(speech, rate, media.Notes(), whole=True)
-        render_all(dubs, models, output_S, out, progress.step, rate)
+        output_CS, layout = media.read_channels(speech, rate, media.Notes())
+        render_all(dubs, models, output_CS, out, progress.step, rate, layout)
         progress.finish()
     return found
 
@@ -162,15 +162,17 @@ def render(
 def render_all(
     dubs: list[Dub],
     models: Models,
-    speech_S: np.ndarray,
+    speech_CS: np.ndarray,
     out: Path,
     on_frame: Callable[[], None] = lambda: None,
     rate: int = SAMPLE_HZ,
+    layout: str = "mono",
 ) -> None:
     """Second pass: paint every span of every person into its frames, add the speech, mark, write `out` atomically.
 
-    `speech_S` is at `rate` Hz (one of media.AAC_HZ) and is cut or padded with silence to the video's length.
-    Pictures in memory are a few a person, whatever the video's length. Raises MediaError and OSError.
+    `speech_CS`, (S,) or of the channels of `layout`, is at `rate` Hz (one of media.AAC_HZ) and is cut or padded with
+    silence to the video's length. Pictures in memory are a few a person, whatever the video's length. Raises MediaError
+    and OSError.
     """
     from mytalk.dub import compositing
     from mytalk.face import region
@@ -183,8 +185,8 @@ def render_all(
         layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, painter))
     first = dubs[0].faces
     frames = compositing.dubbed_frames(first, layers, on_frame)
-    audio_S = cut_or_pad(speech_S, round(first.frames / first.fps * rate))
-    media.write_video(out, frames, first.fps, audio_S, rate, MARK, media.probe(first.video).colour)
+    audio_CS = cut_or_pad(speech_CS, round(first.frames / first.fps * rate))
+    media.write_video(out, frames, first.fps, audio_CS, rate, MARK, media.probe(first.video).colour, layout)
 
 
 def _follow_faces(name: str, video: Path, detector: Detector) -> tuple[Followed, Fraction]:

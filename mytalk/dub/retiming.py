@@ -51,5 +51,6 @@ def speech_of_span(span: FaceSpan, fps: Fraction, audio_S: np.ndarray) -> np.nda
 
 
 def cut_or_pad(audio_S: np.ndarray, samples: int) -> np.ndarray:
-    """Audio cut or padded with silence to a length."""
-    return np.pad(audio_S[:samples], (0, max(samples - len(audio_S), 0)))
+    """Audio cut or padded with silence to a length, of one channel or of several: (..., S)."""
+    missing = max(samples - audio_S.shape[-1], 0)
+    return np.pad(audio_S[..., :samples], [(0, 0)] * (audio_S.ndim - 1) + [(0, missing)])

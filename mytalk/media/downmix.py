@@ -1,5 +1,7 @@
 """Channels to one, so that speech survives: weighted by what each channel carries, and checked for cancelling.
 
+Or kept as they are, to be written again.
+
 Shape suffixes: C channels, S audio samples.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import av
 import numpy as np
 
 # In a film's surround sound people speak from the centre. Named channels that are not here count 1/4.
@@ -23,8 +26,16 @@ KINDS: dict[str, type] = {
 LEAST_SHARE = 0.3  # a mix with less of the loudest channel's energy has lost it: two equal voices keep 0.5
 
 
+# What an AAC file can hold, by the layout that a file has. Others are mixed to mono.
+KEPT_AS = {"mono": "mono", "stereo": "stereo", "3.0": "3.0", "4.0": "4.0", "7.1": "7.1"}
+KEPT_AS |= {"1 channels": "mono", "2 channels": "stereo"}  # of a file that does not name them
+KEPT_AS |= {"5.0": "5.0", "5.0(side)": "5.0", "5.1": "5.1", "5.1(side)": "5.1"}
+
+
 class Downmix:
     """Mixes frames to mono; notices which layouts lose their sound that way. `take`: a layout's channel to take."""
+
+    layout, channels = "mono", 1
 
     def __init__(self, take: dict[str, int]):
         self.take = take
@@ -50,6 +61,10 @@ class Downmix:
         self.single[layout] = self.single.get(layout, np.zeros(len(energy_C))) + energy_C
         return mixed_S
 
+    def mixed_frame(self, frame: Any) -> Any:
+        """A frame of one channel, as float32."""
+        return packed(self.mono(frame)[None], self.layout, frame.sample_rate)
+
     def better(self) -> dict[str, int]:
         """The loudest channel of each layout whose mix has lost most of it: opposite phase, or all in one channel."""
         loudest = {layout: int(energy_C.argmax()) for layout, energy_C in self.single.items()}
@@ -58,6 +73,37 @@ class Downmix:
             for layout, channel in loudest.items()
             if self.mixed[layout] < LEAST_SHARE * self.single[layout][channel]
         }
+
+
+class Kept(Downmix):
+    """Keeps the channels of a file, those of its first frame; a frame of another layout is mixed and heard in all."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.layout = ""
+
+    def mixed_frame(self, frame: Any) -> Any:
+        """The frame with all of its channels, as float32."""
+        if not self.layout:
+            self.layout = KEPT_AS.get(frame.layout.name, "mono")
+            self.channels = len(av.AudioLayout(self.layout).channels)
+        if KEPT_AS.get(frame.layout.name) != self.layout or self.layout == "mono":
+            samples_CS = np.repeat(self.mono(frame)[None], self.channels, axis=0)
+        else:
+            samples_CS = np.nan_to_num(_samples(frame), nan=0.0, posinf=0.0, neginf=0.0)
+        return packed(samples_CS, self.layout, frame.sample_rate)
+
+    def better(self) -> dict[str, int]:
+        """Nothing: what is kept cannot cancel."""
+        return {}
+
+
+def packed(samples_CS: np.ndarray, layout: str, hz: int) -> Any:
+    """A frame of float32 samples (C, S), channels in turn: PyAV stumbles over eight planes."""
+    flat = np.ascontiguousarray(samples_CS.T, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(flat, format="flt", layout=layout)
+    frame.sample_rate = hz
+    return frame
 
 
 def _weights(layout: Any) -> np.ndarray:

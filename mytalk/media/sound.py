@@ -1,4 +1,4 @@
-"""Sound by time: one channel at one rate, sample 0 at the first picture, silence where nothing was recorded.
+"""Sound by time: one channel, or all of them, sample 0 at the first picture, silence where nothing was recorded.
 
 Shape suffixes: S audio samples, C channels.
 """
@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from mytalk.face.landmarks import SAMPLE_HZ
-from mytalk.media.downmix import Downmix
+from mytalk.media.downmix import Downmix, Kept
 from mytalk.media.notes import MediaError, Notes
 from mytalk.media.opening import audio_stream, machine_error, opened, packets, second_wav
 from mytalk.media.pictures import picture_span_s
@@ -46,9 +46,11 @@ def read_audio(
     """
     seen = Notes() if notes is None else notes
     span_s = picture_span_s(path, on_packet)
-    samples_S, take = _read(path, rate, span_s, whole, {}, seen, on_packet)
-    if take:
-        samples_S, _ = _read(path, rate, span_s, whole, take, seen, on_packet)
+    mix = Downmix({})
+    (samples_S,) = _read(path, rate, span_s, whole, mix, seen, on_packet)
+    if take := mix.better():
+        (samples_S,) = _read(path, rate, span_s, whole, Downmix(take), seen, on_packet)
+        seen.say("its channels cancel each other when mixed: the louder one is taken")
     if seen.sound_cut is not None:
         seen.cut_at(len(samples_S) / rate)
         if notes is None:
@@ -56,25 +58,36 @@ def read_audio(
     return samples_S
 
 
-def _read(
-    path, rate, span_s, whole: bool, take: dict[str, int], seen: Notes, on_packet: Callable[[], None]
-) -> tuple[np.ndarray, dict[str, int]]:
-    """The sound, and which channels to take instead, of each layout in which the mix loses the speech."""
+def read_channels(path: str | os.PathLike, rate: int, notes: Notes) -> tuple[np.ndarray, str]:
+    """All of the default audio stream, as `read_audio` with `whole`, with its channels: float32 (C, S), and the layout.
+
+    Layouts that AAC does not have, as "quad", are mixed to mono. Raises as `read_audio` with notes does.
+    """
+    kept = Kept()
+    samples_CS = _read(path, rate, picture_span_s(path), True, kept, notes, lambda: None)
+    if len(samples_CS) == 1:  # mixed, perhaps, and what is lost then is looked at there
+        return read_audio(path, rate, notes, whole=True)[None], kept.layout
+    return samples_CS, kept.layout
+
+
+def _read(path, rate, span_s, whole: bool, mix: Downmix, seen: Notes, on_packet: Callable[[], None]) -> np.ndarray:
+    """The sound by a mix: (C, S)."""
     with opened(path) as container:
         stream = audio_stream(container, path)
         _say_track(container, stream, seen)
-        mix, axis = Downmix(take), None
+        axis = None
         resampler, expected_s, heard = None, 0.0, None
         for frame in _decoded(container, stream, path, seen, on_packet):
             if not LEAST_HZ <= frame.sample_rate <= MOST_HZ:
                 raise MediaError("unreadable", f"{path}: {frame.sample_rate} Hz is no sample rate of speech")
+            mixed = mix.mixed_frame(frame)
             at_s = float(frame.pts * (frame.time_base or stream.time_base)) if frame.pts is not None else expected_s
             if axis is None:
                 begin_s, end_s = (at_s, None) if span_s is None else (float(span_s[0]), float(span_s[1]))
-                axis = _Axis(rate, begin_s, None if whole or end_s is None else end_s + AFTER_S)
+                axis = _Axis(rate, mix.channels, begin_s, None if whole or end_s is None else end_s + AFTER_S)
             if resampler is None or abs(at_s - expected_s) > JITTER_S or heard != frame.sample_rate:
                 axis.add(_resampled(resampler, None))
-                resampler, heard = av.AudioResampler(format="flt", layout="mono", rate=rate), frame.sample_rate
+                resampler, heard = av.AudioResampler(format="flt", layout=mix.layout, rate=rate), frame.sample_rate
                 expected_s = at_s
                 if not axis.go_to(at_s):
                     seen.sound_cut = MediaError(
@@ -82,16 +95,14 @@ def _read(
                     )
                     resampler = None
                     break
-            axis.add(_resampled(resampler, _mono_frame(mix.mono(frame), frame.sample_rate)))
+            axis.add(_resampled(resampler, mixed))
             expected_s += frame.samples / frame.sample_rate
         if axis is None:
             raise seen.sound_cut or MediaError("no_audio", f"{path}: the audio stream holds no samples")
         axis.add(_resampled(resampler, None))
     if mix.not_numbers:
         seen.say(f"{mix.not_numbers} samples of its sound are no numbers: they are silenced")
-    if take:
-        seen.say("its channels cancel each other when mixed: the louder one is taken")
-    return axis.samples(), mix.better()
+    return axis.samples()
 
 
 def _decoded(container, stream, path, seen: Notes, on_packet: Callable[[], None]) -> Iterator[Any]:
@@ -131,14 +142,8 @@ def _say_track(container, stream, seen: Notes) -> None:
         seen.say(f"it has {len(tracks)} sound tracks: number {number} is taken, as players do")
 
 
-def _mono_frame(mono_S: np.ndarray, hz: int) -> Any:
-    frame = av.AudioFrame.from_ndarray(mono_S[None], format="flt", layout="mono")
-    frame.sample_rate = hz
-    return frame
-
-
 def _resampled(resampler, frame) -> list[np.ndarray]:
-    """The samples that a frame completes; frame None: the rest."""
+    """The samples that a frame completes, channels in turn; frame None: the rest."""
     if resampler is None:
         return []
     return [resampled.to_ndarray().reshape(-1) for resampled in resampler.resample(frame)]
@@ -147,22 +152,28 @@ def _resampled(resampler, frame) -> list[np.ndarray]:
 class _Axis:
     """Samples laid on one axis from `begin_s` to `end_s` (None: open); what comes later in the file wins."""
 
-    def __init__(self, rate: int, begin_s: float, end_s: float | None):
-        self.rate, self.begin_s = rate, begin_s
+    def __init__(self, rate: int, channels: int, begin_s: float, end_s: float | None):
+        self.rate, self.channels, self.begin_s = rate, channels, begin_s
         self.most = None if end_s is None else max(round((end_s - begin_s) * rate), 0)
         self.laid = bytearray()  # float32; grows in place, where a list of arrays would be copied to be joined
         self.at = 0
         self.decoded = self.silent = 0
 
+    @property
+    def sample_bytes(self) -> int:
+        """Of one sample with all of its channels."""
+        return 4 * self.channels
+
     def go_to(self, at_s: float) -> bool:
         """Where the next samples belong. False: too far away from all there is."""
         self.at = round((at_s - self.begin_s) * self.rate)
-        gap = self.at - len(self.laid) // 4
+        gap = self.at - len(self.laid) // self.sample_bytes
         beyond = self.most is not None and self.at >= self.most  # nothing is laid there
         return beyond or self.silent + gap <= self.decoded + MOST_SILENCE_S * self.rate
 
     def add(self, pieces: list[np.ndarray]) -> None:
-        for samples in pieces:
+        size = self.sample_bytes
+        for samples in (piece.reshape(-1, self.channels) for piece in pieces):
             begin, end = self.at, self.at + len(samples)
             self.at, self.decoded = end, self.decoded + len(samples)
             if self.most is not None:
@@ -171,12 +182,13 @@ class _Axis:
             if not len(kept):
                 continue
             begin = max(begin, 0)
-            gap = begin - len(self.laid) // 4
+            gap = begin - len(self.laid) // size
             if gap > 0:
                 self.silent += gap
-                self.laid.extend(bytes(4 * gap))
-            self.laid[4 * begin : 4 * (begin + len(kept))] = kept.tobytes()
+                self.laid.extend(bytes(size * gap))
+            self.laid[size * begin : size * (begin + len(kept))] = kept.tobytes()
 
     def samples(self) -> np.ndarray:
-        laid_S = np.frombuffer(self.laid, np.float32)
-        return np.clip(laid_S, -1, 1, out=laid_S)
+        """All that was laid: (C, S), a view of what is kept."""
+        laid_SC = np.frombuffer(self.laid, np.float32).reshape(-1, self.channels)
+        return np.clip(laid_SC, -1, 1, out=laid_SC).T

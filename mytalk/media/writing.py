@@ -1,6 +1,6 @@
 """Writing video and audio: the mp4 of a dubbed video, and the encoded clip of a shard.
 
-Shape suffixes: H height, W width, 3 = RGB, S audio samples.
+Shape suffixes: H height, W width, 3 = RGB, C channels, S audio samples.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 from mytalk import atomic
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 from mytalk.media.colour import Colour
+from mytalk.media.downmix import packed
 
 # The frames column: a key picture every 5 frames, no B pictures. docs/log.md has figures ("shard format, measured"):
 # about half the bytes of all-intra at a better PSNR, as fast for a window of 5 frames, 1.5 to 1.7 times as slow for
@@ -27,6 +28,7 @@ from mytalk.media.colour import Colour
 CLIP_CODEC = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "g": "5", "bf": "0", "sc_threshold": "0"}
 DUB_CODEC = {"crf": "16", "preset": "medium"}
 UNTAGGED = Colour()
+CHANNEL_BITS = 96_000  # a second, of each channel of the sound
 AAC_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
 
 
@@ -38,13 +40,15 @@ def write_video(
     rate: int = SAMPLE_HZ,
     metadata: dict[str, str] | None = None,
     colour: Colour = UNTAGGED,
+    layout: str = "mono",
 ) -> None:
-    """Write RGB uint8 (H, W, 3) frames and mono audio (S,) as H.264 + AAC mp4, atomically.
+    """Write RGB uint8 (H, W, 3) frames and audio, (S,) or (C, S) of a `layout`, as H.264 + AAC mp4, atomically.
 
-    `rate` is one of AAC_HZ. Colours are stored at half the resolution (4:2:0), which every player supports; where
-    H or W is odd, which 4:2:0 cannot represent, at full resolution (4:4:4). `metadata` are tags of the container, of
-    the names that mp4 knows: title, comment, copyright and the like; `read_tags` reads them. `colour` is what
-    the frames were read with (`probe`): they are converted back and tagged the same way, so that they look the same.
+    `rate` is one of AAC_HZ, `layout` one that `read_channels` gives. Colours are stored at half the resolution (4:2:0),
+    which every player supports; where H or W is odd, which 4:2:0 cannot represent, at full resolution (4:4:4).
+    `metadata` are tags of the container, of the names that mp4 knows: title, comment, copyright and the like;
+    `read_tags` reads them. `colour` is what the frames were read with (`probe`): they are converted back and tagged
+    the same way, so that they look the same.
     """
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
@@ -56,18 +60,18 @@ def write_video(
         to_yuv = VideoReformatter()
         sound: Any = None
         if audio is not None:
-            sound = container.add_stream("aac", rate=rate, layout="mono")
-            sound.bit_rate = 128_000
-        samples = np.zeros(0, np.float32) if audio is None else np.asarray(audio, np.float32).reshape(-1)
+            sound = container.add_stream("aac", rate=rate, layout=layout)
+            sound.bit_rate = max(128_000, CHANNEL_BITS * len(sound.layout.channels))
+        samples_CS = np.atleast_2d(np.asarray([] if audio is None else audio, np.float32))
         sent = 0
         for index, picture in enumerate(frames):
             _mux_picture(container, video, picture, index, (to_yuv, colour))
             if sound is not None:  # interleave, so that a player reads both as it goes
-                upto = min(len(samples), int((index + 1) / rate_fps * rate))
-                sent = _mux_audio(container, sound, samples, sent, upto, rate)
+                upto = min(samples_CS.shape[1], int((index + 1) / rate_fps * rate))
+                sent = _mux_audio(container, sound, samples_CS, sent, upto)
         _mux(container, video.encode(None))
         if sound is not None:
-            _mux_audio(container, sound, samples, sent, len(samples), rate)
+            _mux_audio(container, sound, samples_CS, sent, samples_CS.shape[1])
             _mux(container, sound.encode(None))
 
 
@@ -110,12 +114,11 @@ def _mux_picture(
     _mux(container, stream.encode(frame))
 
 
-def _mux_audio(container, stream, samples: np.ndarray, sent: int, upto: int, rate: int) -> int:
+def _mux_audio(container, stream, samples_CS: np.ndarray, sent: int, upto: int) -> int:
     if upto > sent:
-        frame = av.AudioFrame.from_ndarray(samples[None, sent:upto], format="fltp", layout="mono")
-        frame.sample_rate = rate
+        frame = packed(samples_CS[:, sent:upto], stream.layout.name, stream.rate)
         frame.pts = sent
-        frame.time_base = Fraction(1, rate)
+        frame.time_base = Fraction(1, stream.rate)
         _mux(container, stream.encode(frame))
     return upto
 

@@ -39,7 +39,7 @@ from mytalk.face.smooth import smooth
 from mytalk.face.track import FaceTrack
 from mytalk.networks import motion
 from mytalk.networks.motion import MotionConfig, MotionModel
-from tests.helpers import numbered
+from tests.helpers import numbered, sounds
 from tests.helpers.checkout import ROOT, stopped
 from tests.helpers.heads import disc, swaying
 
@@ -140,7 +140,7 @@ def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000
     """What `render` sends to the encoder: frames and sound."""
     kept = {}
 
-    def keep(path, frames, fps, audio, rate, metadata, colour):
+    def keep(path, frames, fps, audio, rate, metadata, colour, layout):
         kept["frames"], kept["audio"] = np.stack(list(frames)), audio
 
     monkeypatch.setattr(media, "write_video", keep)
@@ -266,6 +266,19 @@ def test_any_file_with_sound_can_speak(tmp_path, models):
     video, speech = film(tmp_path / "v.mp4", 12), film(tmp_path / "other.mp4", 50, 30, hz=48_000)
     dubbing.dub(video, speech, tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
     assert media.probe(tmp_path / "o.mp4").audio_hz == 48_000
+
+
+def test_the_channels_of_the_speech_are_written(tmp_path, models):
+    """Of a stereo speech, left and right, cut to the video; the model hears it mixed."""
+    left, right = sounds.tone(2.0, pitch_hz=300), sounds.tone(2.0, pitch_hz=500, loud=0.1)
+    speech = sounds.write(tmp_path / "s.wav", np.stack([left, right]), layout="stereo")
+    video, out = film(tmp_path / "v.mp4", 25), tmp_path / "o.mp4"
+    dubbing.dub(video, speech, out, models, Seer(swaying(25)), steps=1)
+    heard_CS, layout = media.read_channels(out, 48_000, media.Notes())
+    assert layout == "stereo"
+    assert heard_CS.shape[1] == pytest.approx(48_000, abs=1024)
+    for heard_S, said_S in zip(heard_CS, (left, right), strict=True):
+        assert np.corrcoef(heard_S[2000:46_000], said_S[2000:46_000])[0, 1] > 0.99
 
 
 def test_a_rate_that_aac_does_not_have_becomes_the_usual_one(tmp_path, models):

@@ -239,3 +239,44 @@ def test_long_sound_takes_little_more_memory_than_its_array(tmp_path):
     tracemalloc.stop()
     assert len(heard_S) == 300 * 16_000
     assert peak < 1.5 * heard_S.nbytes
+
+
+# Channels that are kept ------------------------------------------------------------------------------
+
+
+def layout_of(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return container.streams.audio[0].layout.name
+
+
+@pytest.mark.parametrize(
+    ("layout", "kept"),
+    [("mono", "mono"), ("stereo", "stereo"), ("5.1", "5.1"), ("5.1(side)", "5.1"), ("7.1", "7.1"), ("quad", "mono")],
+)
+def test_channels_are_kept_in_their_order_and_can_be_written_again(tmp_path, layout, kept):
+    count = len(av.AudioLayout(layout).channels)
+    said_CS = np.stack([tone(1.0, pitch_hz=200 + 100 * k, loud=0.05 * (k + 1)) for k in range(count)])
+    path = sounds.write(tmp_path / "v.wav", said_CS, 48_000, layout=layout)
+    heard_CS, name = media.read_channels(path, 48_000, media.Notes())
+    assert name == kept
+    if kept == "mono":
+        np.testing.assert_allclose(heard_CS[0], media.read_audio(path, 48_000), atol=1e-6)
+    else:
+        np.testing.assert_allclose(heard_CS, said_CS, atol=1e-3)
+    again = tmp_path / "v.mp4"
+    pictures = [np.zeros((64, 64, 3), np.uint8)] * 25
+    media.write_video(again, pictures, 25, heard_CS, 48_000, layout=name)
+    assert layout_of(again) == kept
+    written_CS, _ = media.read_channels(again, 48_000, media.Notes())
+    for channel, heard_S, written_S in zip(av.AudioLayout(name).channels, heard_CS, written_CS, strict=True):
+        if channel.name != "LFE":  # the encoder keeps a subwoofer's lowest tones only
+            assert same(written_S[2000:46_000], heard_S[2000:46_000]) > 0.97
+
+
+def test_a_kept_channel_has_no_samples_that_are_no_numbers(tmp_path):
+    said_CS = np.stack([tone(0.5), tone(0.5)]).astype(np.float32)
+    said_CS[1, 100:200] = np.nan
+    path = sounds.write(tmp_path / "v.mkv", said_CS, 48_000, layout="stereo", codec="pcm_f32le")
+    heard_CS, _ = media.read_channels(path, 48_000, media.Notes())
+    assert (heard_CS[1, 100:200] == 0).all()
+    np.testing.assert_allclose(heard_CS[0], said_CS[0], atol=1e-3)
