@@ -12,6 +12,7 @@ from mytalk import command
 
 # Folder of the videos, after which `extract` names the corpus: the version of what `data_pipeline demo` draws.
 CORPUS = "drawn-v2"
+LAYOUT = ("--layout", "drawn")  # it brings what the truth says of the sounds, which scoring reads
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, and run the pipeline, as far as that is not done."""
-    steps = [draw(args), *pipeline.chain(args, args.out / CORPUS)]
+    steps = [draw(args), *pipeline.chain(args, args.out / CORPUS, LAYOUT)]
     # A drawn corpus is trained in minutes: changed settings give the models that they would have given from the start.
     return pipeline.run_all(steps, args, args.out / CORPUS, restart=True, before=installation())
 

@@ -64,8 +64,8 @@ def arguments() -> argparse.ArgumentParser:
         "--layout",
         choices=sorted(layouts.LAYOUTS),
         default="folder",
-        help="how VIDEOS lies on disk; hdtf and lrs3 read people, time ranges and facts from the corpus's own files "
-        "(default: a folder for each person)",
+        help="how VIDEOS lies on disk; hdtf, lrs3 and drawn read people, time ranges and facts from the corpus's own "
+        "files (default: a folder for each person)",
     )
     parser.add_argument(
         "--identity",

@@ -77,7 +77,7 @@ def _methods(
         try:
             rows = [name for name in stated.get("rows", methods) if name in methods]
             if stated.get("over") == "people":
-                entries = {name: PEOPLE_METRICS[metric].compute(_clips_of(name, ordered), total) for name in rows}
+                entries = {name: PEOPLE_METRICS[metric].compute(clips_of(name, ordered), total) for name in rows}
             else:
                 entries, reasons = _over_clips(metric, rows, ordered, total)
                 unmeasured.update({metric: reasons} if reasons and entries else {})
@@ -106,7 +106,7 @@ def _over_clips(
     return entries, dict(sorted(Counter(reason for reason, _ in left_out).items()))
 
 
-def _clips_of(row: str, ordered: list[ClipScore]) -> list[PersonClip]:
+def clips_of(row: str, ordered: list[ClipScore]) -> list[PersonClip]:
     """What metrics over people get of a row: every clip, those that could not be scored too."""
     clips = []
     for score in ordered:

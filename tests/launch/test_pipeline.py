@@ -200,7 +200,7 @@ def test_the_demo_trains_anew_with_other_settings(tmp_path, machine, capsys):
     configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
     args = demo.arguments().parse_args(["--out", str(tmp_path / "out"), "--configs", str(configs)])
     record, checkpoint = args.out / "budget.json", args.out / "motion" / "checkpoint"
-    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / demo.CORPUS)])
+    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / demo.CORPUS, demo.LAYOUT)])
     stand_in.codes["train motion"] = 75
     assert demo.run(args) == 75
     checkpoint.touch()

@@ -19,6 +19,7 @@ LAYOUTS = {
     "folder": "data_pipeline.extract.corpora.folder",
     "hdtf": "data_pipeline.extract.corpora.hdtf",
     "lrs3": "data_pipeline.extract.corpora.lrs3",
+    "drawn": "data_pipeline.extract.corpora.drawn",
 }
 Fact = str | bool | int | float
 

@@ -20,7 +20,7 @@ from eval.metrics.metric import HIGHER, NO_MOUTH, Comparison, Metric, Miss
 from mytalk.face.landmarks import FRAME_HZ
 
 CLOSED, WIDE = 0.02, 0.95  # quantiles of the true opening: the person's closed and wide mouth
-SHARE = 0.2  # closed is what opens by less than this share of the way from one to the other
+SHARE = 0.15  # closed is what opens by less than this share of the way from one to the other (docs/decisions.md)
 TOLERANCE_S = 0.08  # by which a closure may precede or follow its sound: people do both
 NO_TIMES, NO_BILABIALS = "no_times_of_sounds", "no_bilabials"  # reasons of a miss
 

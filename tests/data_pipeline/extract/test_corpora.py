@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.extract.corpora import drawn
 from data_pipeline.extract.corpora.layouts import LAYOUTS, Video
 from data_pipeline.extract.listing import sources
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from eval.rows import inputs
+from eval.tasks import Window
 from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
 
@@ -115,3 +118,26 @@ def test_ranges_that_touch_are_united_and_facts_keep_their_type(tmp_path):
         listed(tmp_path, Video("b.mp4", "b", ((3, 3),)))
     with pytest.raises(UserError, match="twice"):
         listed(tmp_path, Video("b.mp4", "b"), Video("b.mp4", "b"))
+
+
+def test_drawn_people_bring_the_times_of_their_bilabials(tmp_path):
+    talk(tmp_path / "v/p000/c00.mp4", 50)
+    talk(tmp_path / "v/p000/c01.mp4", 50)
+    talk(tmp_path / "v/p001/c00.mp4", 50)
+    sounds = [["_", 0, 0.4], ["p", 0.4, 0.5], ["a", 0.5, 0.6], ["m-", 0.61, 0.7], ["s", 0.7, 2.0], ["b", 2.0, 2.125]]
+    rows = [{"path": "p000/c00.mp4", "phonemes": sounds}, {"path": "p000/c01.mp4", "phonemes": [["s", 0, 2]]}]
+    (tmp_path / "v/truth.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    manifest, _ = extracted(tmp_path / "v", tmp_path / "out", "drawn")
+    assert manifest.column("identity").tolist() == ["c/p000", "c/p000", "c/p001"]
+    assert manifest.column("bilabials").tolist() == ["0.400-0.500 0.610-0.700 2.000-2.125", "", ""]
+    window = Window(0, 15, 50)
+    assert inputs.read_bilabials(manifest, window) == (pytest.approx((0.01, 0.1)),), "seconds of the window, within it"
+    assert inputs.read_bilabials(manifest, Window(1, 0, 50)) == ()
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "is missing"), ("{", "no truth"), ('{"phonemes": []}', "no truth")])
+def test_a_truth_of_drawn_people_that_cannot_be_read_is_refused(tmp_path, text, says):
+    if text is not None:
+        (tmp_path / "truth.jsonl").write_text(text)
+    with pytest.raises(UserError, match=says):
+        list(drawn.videos(tmp_path, ["p000/c00.mp4"]))

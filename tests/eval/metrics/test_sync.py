@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from eval.metrics import measure_video, sync
+from eval.metrics import measure_rows, measure_video, sync
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
-from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from mytalk.face.landmarks import SAMPLES_PER_FRAME, opening
 from mytalk.networks import syncnet
 from tests.helpers.coded_films import SYNC
 from tests.helpers.faces import WAVE, opened
@@ -42,3 +43,48 @@ def test_a_clip_that_is_too_short_for_the_offsets_is_a_miss() -> None:
     with pytest.raises(Miss) as refused:
         sync.sync_score(Comparison(truth, video, evaluators))
     assert refused.value.reason == sync.TOO_SHORT
+
+
+class Hears(torch.nn.Module):
+    """Stands in for a trained SyncNet: lips and speech of one moment have one embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SYNC
+        self.frequency = torch.nn.Parameter(torch.linspace(0.2, 2, 16, dtype=torch.float64), requires_grad=False)
+
+    def mouth(self, landmarks_BTN3: torch.Tensor) -> torch.Tensor:
+        return self.embedded(torch.from_numpy(opening(landmarks_BTN3[0].numpy()).astype(float)))
+
+    def speech(self, audio_BS: torch.Tensor) -> torch.Tensor:
+        return self.embedded(100 * audio_BS[0].double().reshape(-1, SAMPLES_PER_FRAME).square().mean(1).sqrt())
+
+    def embedded(self, values_T: torch.Tensor) -> torch.Tensor:
+        windows_WF = values_T.unfold(0, self.config.window_frames, 1).flatten(1)
+        angles = (windows_WF[:, :, None] * self.frequency).flatten(1)
+        return torch.nn.functional.normalize(torch.cat([angles.cos(), angles.sin()], dim=1), dim=1)[None]
+
+
+@pytest.mark.parametrize("frames", range(-5, 6))
+def test_a_planted_offset_is_found_with_its_sign(frames) -> None:
+    """The speech of frame t stands at t - `frames`: above 0 it is that much ahead of the mouth."""
+    wave = np.random.default_rng(0).uniform(2, 12, 80)
+    heard = np.repeat(np.roll(wave, -frames) / 100, SAMPLES_PER_FRAME).astype(np.float32)
+    pictures, face = np.zeros((80, 64, 64, 3), np.uint8), opened(wave)
+    row = Comparison(
+        Truth(pictures, face, heard, face),
+        DetectedVideo(pictures, face, np.ones(80, bool)),
+        Evaluators(syncnet=Hears()),
+    )
+    values = measure_rows({"": row}, sync.METRICS)[0][""]
+    assert values["sync_offset_signed_frames"] == frames
+    assert values["sync_offset_frames"] == abs(frames)
+    assert values["sync_confidence"] > 0.5
+    assert values["sync_distance"] < 0.05
+
+
+@pytest.mark.parametrize("frames", [-15, 15])
+def test_the_furthest_offsets_are_found_too(frames) -> None:
+    wave = np.random.default_rng(1).uniform(2, 12, 80)
+    heard = np.repeat(np.roll(wave, -frames) / 100, SAMPLES_PER_FRAME).astype(np.float32)
+    assert syncnet.score(Hears(), opened(wave), heard).offset_frames == frames
