@@ -138,6 +138,7 @@ ROOMS = {
         *("eval.judges", "eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
     },
     "launch.clusters": {"launch.words"},
+    "launch.drill": {"launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,16 +30,27 @@ def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -
         f"python -m train {recipe} {config}{example}",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; configs/ holds those that ship")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing; say what it takes: batch, epochs, parameters, operations, memory by ZeRO stage, weights",
+    )
+    parser.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: as N processes would (1)")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON, one line")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
     parser.epilog = f"{settings.help_text(schema)}\n{parser.epilog}"
     return parser
 
 
-def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
+def start(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argparse.Namespace) -> int:
     """What every recipe's command does: nothing if the model is there, else join the ranks and train.
+
+    With --dry-run in `args` it says what training takes, and writes nothing.
 
     Raises UserError where the model that is there was trained with other settings or data.
     """
+    if args.dry_run:
+        return only_said(config, make_recipe, args)
     run = Path(config.run)
     finished = resume.finished_run(run)
     if not config.shards_until:
@@ -61,6 +73,18 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe]) -> int:
         raise
     leave()
     return code
+
+
+def only_said(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argparse.Namespace) -> int:
+    """Print what the training takes. Raises UserError for a world size that does not divide the batch."""
+    if args.world_size is not None and args.world_size < 1:
+        raise command.UserError(f"--world-size must be at least 1, not {args.world_size}")
+    os.environ["DS_ACCELERATOR"] = "cpu"  # before anything asks for the GPU
+
+    from train import dry_run
+
+    dry_run.run(config, make_recipe, args.world_size or 1, args.json)
+    return EXIT_DONE
 
 
 @contextlib.contextmanager

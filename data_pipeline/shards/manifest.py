@@ -93,6 +93,7 @@ class Manifest:
         store: Store | None = None,
     ):
         self.folder, self.header, self.store = folder, header, store or Store(folder)
+        self.blank = False  # clips are read as blank ones of their length, without touching a shard
         self._table, self._opened = table, opened
         self._file = None if opened is None else _parquet(opened)
         self._names = table.column_names if self._file is None else self._file.schema_arrow.names  # type: ignore

@@ -212,6 +212,8 @@ def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray
     as bytes; a ClipError in the place of what is damaged (short, checksum, layout, not_finite). Raises IndexError for
     frames that a clip has not, OSError.
     """
+    if manifest.blank:
+        return [_blank(manifest, request) for request in requests]
     pieces: list[Piece] = []
     errors: dict[int, ClipError] = {}
     for place, request in enumerate(requests):
@@ -221,6 +223,19 @@ def read(manifest: Manifest, requests: Sequence[ReadRequest]) -> list[np.ndarray
             errors[place] = error
     fetched = _fetched(manifest, pieces)
     return [errors.get(place) or _values(manifest, request, next(fetched)) for place, request in enumerate(requests)]
+
+
+def _blank(manifest: Manifest, request: ReadRequest) -> np.ndarray | bytes:
+    """Values of the right shape in the place of a clip's: silence, and points that lie anywhere in the crop."""
+    if request.stop is None:
+        return b""
+    count = request.stop - request.start
+    if request.member == "audio":
+        return np.zeros(count * SAMPLES_PER_FRAME, "<i2")
+    if request.member == "landmarks":
+        points_N3 = np.random.default_rng(request.row).uniform(0, CROP_PX, (COUNT, 3))
+        return np.repeat(points_N3[None], count, axis=0).astype("<f2")
+    return np.zeros((count, manifest.later(request.member)["width"]), "<f2")
 
 
 def _values(manifest: Manifest, request: ReadRequest, data: memoryview | ClipError) -> np.ndarray | bytes | ClipError:
@@ -296,6 +311,8 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
         frames = int(manifest.at(row, "frames"))
         if not all(0 <= index < frames for index in indices):
             raise IndexError(f"frames {list(indices)} of a clip of {frames}")
+    if manifest.blank:
+        return [np.zeros((len(indices), CROP_PX, 3), np.uint8) for _, indices in asked]
     whole = [member_piece(manifest, row, "video") for row, _ in asked]
     heads = fetch(manifest, [piece._replace(size=min(piece.size, mp4.HEAD_BYTES)) for piece in whole])
     plans = [_plan(manifest, piece, head, indices) for piece, head, (_, indices) in zip(whole, heads, asked)]

@@ -23,6 +23,7 @@ from train.config import LoopConfig, OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGEST_BUCKET = 500_000_000  # elements of the gradients that are sent at once: DeepSpeed's default
 # Raw keys that would take over what a key of ours decides.
 OURS = {
     **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"), "precision"),
@@ -144,6 +145,9 @@ def make_engine(
         parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
     ds_config = engine_config(config, batching)
+    if config.zero_stage:  # its buffer is allocated whole: 2 GB of the default, whatever the network
+        learnt = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+        ds_config["zero_optimization"].setdefault("reduce_bucket_size", min(LARGEST_BUCKET, learnt))
     try:
         engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=ds_config, dist_init_required=False)
     except ValueError as error:

@@ -57,7 +57,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(AppearanceTrainConfig, args.config, args.settings)
-    return cli.start(settings, lambda: AppearanceRecipe(settings))
+    return cli.start(settings, lambda: AppearanceRecipe(settings), args)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(IdentityTrainConfig, args.config, args.settings)
-    return cli.start(settings, lambda: IdentityRecipe(settings))
+    return cli.start(settings, lambda: IdentityRecipe(settings), args)
 
 
 class Classifier(nn.Module):

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, flush=True)
         return MotionRecipe(settings)
 
-    return cli.start(settings, recipe)
+    return cli.start(settings, recipe, args)
 
 
 def of_extractor(settings: MotionTrainConfig) -> str:

@@ -79,7 +79,7 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(SyncTrainConfig, args.config, args.settings)
-    return cli.start(settings, lambda: SyncRecipe(settings))
+    return cli.start(settings, lambda: SyncRecipe(settings), args)
 
 
 def pair_loss(

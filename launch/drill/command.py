@@ -1,0 +1,173 @@
+"""`python -m launch drill`: prove on this machine that a training survives what clusters do to it.
+
+A small training runs once undisturbed. Then it runs again for each fault, is disturbed and continued; the examples of
+every step and every loss must be those of the undisturbed run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.drill import faults
+from launch.drill.faults import FAULTS, Fault, Options
+from launch.drill.trial import RTOL, Difference, NotTried, Trial, difference, environment
+from launch.words import at_least, check_words, global_batch, is_training
+from mytalk import command
+from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
+from mytalk.progress import clock
+
+PROGRAM = "python -m launch drill"
+CONFIG = "configs/drill.yaml"
+PEOPLE, CLIPS, SECONDS = 6, 2, 2.0  # that are drawn where no shards are named
+EVERY_STEP = ("checkpoint_every=1", "log_every=1", "keep_last=3", "failed_checkpoint=go_on")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m launch drill`."""
+    names = "; ".join(f"{name}: {(fault.bring.__doc__ or '').partition('.')[0]}" for name, fault in FAULTS.items())
+    parser = command.parser(
+        PROGRAM,
+        "Disturb a small training in every way that a cluster does, have it continued, and compare: examples and "
+        f"losses of each step must be those of the undisturbed run. Faults: {names}. Without words it trains "
+        f"{CONFIG} on people that it draws; name your own training to drill that.",
+        f"{PROGRAM} --only term,write -- train motion --config configs/demo/motion.yaml shards=data/mine",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/drill"), help="folder of the runs (runs/drill)")
+    parser.add_argument("--only", metavar="NAME,...", help="these faults alone")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="of the training (2)")
+    parser.add_argument("--steps", type=int, default=16, metavar="N", help="of the training (16)")
+    parser.add_argument("--watchdog-s", type=float, default=30.0, metavar="S", help="a hung rank is ended after (30)")
+    parser.add_argument("--storage-gone-s", type=float, default=60.0, metavar="S", help="storage is gone for (60)")
+    parser.add_argument("--limit-s", type=float, default=900.0, metavar="S", help="the most that one start takes (900)")
+    parser.add_argument("--json", action="store_true", help="the results as JSON, one line")
+    parser.add_argument("words", nargs="*", metavar="-- train RECIPE ...", help="your own training, without run=...")
+    return parser
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one fault."""
+
+    fault: str
+    holds: bool
+    what: str
+    seconds: float
+    starts: int = 0
+    keys_differ: int | None = None  # steps
+    loss_differs: float | None = None  # relative
+
+
+def run(args: argparse.Namespace) -> int:
+    """Drill; 0 only if every fault was tried and left no trace."""
+    names = args.only.split(",") if args.only else list(FAULTS)
+    for name in names:
+        if name not in FAULTS:
+            raise UserError(f"no fault '{name}'; there are: {', '.join(FAULTS)}")
+    at_least(2, processes=args.processes)
+    at_least(8, steps=args.steps)
+    if args.words:
+        check_words(args.words)
+        if not is_training(args.words):
+            raise UserError("a drill is of a training; the first word after -- must be train")
+        if any(word.startswith(("run=", "steps=")) for word in args.words):
+            raise UserError("leave run=... and steps=... out; --out and --steps set them")
+    words = list(args.words) or drawn(args.out)
+    if global_batch(words) % args.processes:
+        raise UserError(f"global_batch {global_batch(words)} cannot be shared by {args.processes} processes")
+    words += [*EVERY_STEP, f"steps={args.steps}", f"validate_every={args.steps}"]
+    results = drill(names, words, args)
+    print(json.dumps([dataclasses.asdict(one) for one in results]) if args.json else "\n".join(table(results)))
+    return EXIT_DONE if all(one.holds for one in results) else EXIT_NOT_DONE
+
+
+def drawn(out: Path) -> list[str]:
+    """The words of a training on people that are drawn; the same command continues."""
+    videos, shards = out / "drawn", out / "shards"
+    people = ["--identities", str(PEOPLE), "--clips-per-identity", str(CLIPS), "--seconds", str(SECONDS), "--seed", "0"]
+    for typed in (
+        ["data_pipeline", "demo", str(videos), *people, "--no-broken"],
+        ["data_pipeline", "extract", str(videos), str(shards)],
+        ["data_pipeline", "split", str(shards)],
+    ):
+        done = subprocess.run([sys.executable, "-m", *typed], env=environment(), check=False)
+        if done.returncode != EXIT_DONE:
+            raise UserError(f"python -m {' '.join(typed[:2])} failed; name shards of yours: -- train motion shards=...")
+    return ["train", "motion", "--config", CONFIG, f"shards={shards}"]
+
+
+def drill(names: list[str], words: list[str], args: argparse.Namespace) -> list[Result]:
+    """The undisturbed runs, then each fault."""
+    options = Options(args.watchdog_s, args.storage_gone_s)
+    known: dict[bool, tuple[list[str], dict[int, dict]]] = {}
+    results = []
+    for name in names:
+        fault, began = FAULTS[name], time.monotonic()
+        print(f"{name}: {(fault.bring.__doc__ or '').partition(':')[0]}", file=sys.stderr, flush=True)
+        try:
+            if fault.torn not in known:
+                known[fault.torn] = undisturbed(words, fault.torn, args)
+            typed, truth = known[fault.torn]
+            results.append(of(name, fault, fresh(typed, args.out / name, args), truth, options, began))
+        except NotTried as why:
+            results.append(Result(name, False, f"NOT TRIED: {why}", time.monotonic() - began))
+    return results
+
+
+def fresh(words: list[str], run: Path, args: argparse.Namespace) -> Trial:
+    """A training that has not begun."""
+    shutil.rmtree(run, ignore_errors=True)
+    trial = Trial(list(words), run, args.processes, args.limit_s)
+    trial.log.unlink(missing_ok=True)
+    return trial
+
+
+def undisturbed(words: list[str], torn: bool, args: argparse.Namespace) -> tuple[list[str], dict[int, dict]]:
+    """The run that nothing befalls: its words, and its steps."""
+    if torn:
+        words = [*words, f"shards={faults.torn_shards(words, args.out)}", "bad_share=1.0"]
+    trial = fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args)
+    code = trial.wait(trial.start())
+    if code != EXIT_DONE:
+        raise UserError(f"the undisturbed training ended with exit code {code}; see {trial.log}")
+    if torn and not (trial.run / "bad_examples.jsonl").exists():
+        raise NotTried("no clip that is trained on lies where the shard was torn; give more --steps")
+    return words, trial.steps()
+
+
+def of(name: str, fault: Fault, trial: Trial, truth: dict[int, dict], options: Options, began: float) -> Result:
+    """Bring a fault about and compare."""
+    what = fault.bring(trial, options)
+    found = difference(trial.steps(), truth)
+    seconds, starts = time.monotonic() - began, trial.starts()
+    if fault.restarts and starts < 2:
+        raise NotTried(f"the training was not interrupted; give more --steps, see {trial.log}")
+    return Result(name, not found, what + worded(found), seconds, starts, found.keys, found.loss)
+
+
+def worded(found: Difference) -> str:
+    """What differs, in words; empty where nothing does."""
+    if not found:
+        return ""
+    return f"; DIFFERS: {found.steps} steps missing, {found.keys} with other examples, losses by {found.loss:.1e}"
+
+
+def table(results: list[Result]) -> list[str]:
+    """A row for each fault, and what it comes to."""
+    rows = [("fault", "holds", "starts", "examples", "losses within", "time", "what happened")]
+    for one in results:
+        examples = "" if one.keys_differ is None else "equal" if not one.keys_differ else f"{one.keys_differ} differ"
+        loss = "" if one.loss_differs is None else f"{one.loss_differs:.0e}"
+        holds = "yes" if one.holds else "NO"
+        rows.append((one.fault, holds, str(one.starts), examples, loss, clock(one.seconds), one.what))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    held = sum(one.holds for one in results)
+    return [*lines, f"{held} of {len(results)} hold (losses may differ by {RTOL:g})"]

@@ -1,0 +1,117 @@
+"""`python -m launch drill`: a fault leaves no trace, a trace is found, and what was not tried is no success."""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.request
+
+import pytest
+
+from launch.drill import command as drill
+from launch.drill import trial as trials
+from launch.drill.faults import FAULTS
+from launch.drill.storage import serving
+from launch.drill.trial import difference
+from mytalk.command import UserError
+from tests.helpers.checkout import ROOT
+from tests.helpers.training import TINY
+
+QUICK = ["write"]
+
+
+def step(number: int, keys: int = 7, loss: float | None = 0.5) -> dict:
+    return {"step": number, "keys": keys, "loss/motion": loss, "grad_norm/motion": 3.0}
+
+
+TRUTH = {number: step(number) for number in range(1, 5)}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, False),
+        ({3: step(3, loss=0.500001)}, False),
+        ({3: step(3, loss=0.501)}, True),
+        ({3: step(3, loss=None)}, True),
+        ({3: step(3, loss=math.nan)}, True),
+        ({3: step(3, keys=8)}, True),
+        ({5: step(5)}, True),
+    ],
+)
+def test_any_difference_is_found(change, found):
+    assert bool(difference({**TRUTH, **change}, TRUTH)) == found
+    assert bool(difference({key: value for key, value in TRUTH.items() if key != 2}, TRUTH))
+
+
+def test_faults_of_the_page_and_of_the_list_are_the_same():
+    page = (ROOT / "docs" / "launch.md").read_text()
+    assert all(f"| `{name}` |" in page for name in FAULTS)
+
+
+def test_the_storage_vanishes_and_comes_back(tmp_path):
+    (tmp_path / "a b.tar").write_bytes(bytes(range(100)))
+    with serving(tmp_path) as server:
+        request = urllib.request.Request(f"{server.url}/a%20b.tar", headers={"Range": "bytes=10-19"})
+        assert urllib.request.urlopen(request).read() == bytes(range(10, 20))
+        assert urllib.request.urlopen(f"{server.url}/a%20b.tar").read() == bytes(range(100))
+        with pytest.raises(OSError, match="404"):
+            urllib.request.urlopen(f"{server.url}/../{tmp_path.name}x")
+        server.gone = True
+        with pytest.raises(OSError, match="without response"):
+            urllib.request.urlopen(request)
+        assert server.refused == 1
+        server.gone = False
+        assert len(urllib.request.urlopen(request).read()) == 10
+
+
+def drilled(command, folder, shards, *options: str):
+    words = ["train", "motion", "--config", TINY, f"shards={shards}"]
+    done = command("-m", "launch", "drill", "--out", str(folder), "--json", *options, "--", *words)
+    return done, json.loads(done.stdout) if done.stdout else []
+
+
+def test_killed_in_the_middle_of_a_checkpoint_nothing_differs(talker_shards, tmp_path, command):
+    """The short form."""
+    done, results = drilled(command, tmp_path, talker_shards, "--only", ",".join(QUICK))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(one["fault"], one["holds"], one["keys_differ"]) for one in results] == [("write", True, 0)]
+    assert results[0]["starts"] == 2
+    assert results[0]["loss_differs"] <= trials.RTOL
+
+
+@pytest.mark.full
+def test_the_whole_drill(talker_shards, tmp_path, command):
+    done, results = drilled(command, tmp_path, talker_shards)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [one["fault"] for one in results if one["holds"]] == list(FAULTS)
+
+
+def test_what_was_not_tried_does_not_hold(tmp_path, monkeypatch, capsys):
+    def untried(*_) -> str:
+        raise trials.NotTried("no")
+
+    monkeypatch.setattr(drill, "undisturbed", lambda *_: ([], TRUTH))
+    monkeypatch.setitem(FAULTS, "term", drill.Fault(untried))
+    monkeypatch.setitem(FAULTS, "usr1", drill.Fault(lambda *_: "as if", restarts=True))
+    typed = ["--out", str(tmp_path), "--only", "term,usr1", "--", "train", "motion"]
+    assert drill.run(drill.arguments().parse_args(typed)) == 1
+    said = capsys.readouterr().out
+    assert "NOT TRIED: no" in said
+    assert "the training was not interrupted" in said
+    assert "0 of 2 hold" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--only", "flood"], "no fault 'flood'; there are: term, "),
+        (["--processes", "1"], "--processes must be at least 2"),
+        (["--", "eval", "motion"], "must be train"),
+        (["--", "train", "motion", "run=x"], "leave run="),
+        (["--processes", "3", "--", "train", "motion"], "cannot be shared by 3 processes"),
+    ],
+)
+def test_what_cannot_be_drilled_is_refused(typed, said):
+    with pytest.raises(UserError, match=said):
+        drill.run(drill.arguments().parse_args(typed))
