@@ -4,9 +4,9 @@ PRED holds the method's videos, REAL the real ones, one for each, of the same na
 same-audio the method says what the real video says; in cross-audio it says something else in the picture of the real
 video, so there is no true mouth, and only the metrics that need none are computed. Both videos are brought to one crop,
 written by one encoder, and their landmarks detected in what was written; the real video is a row of its own. A pair
-that cannot be scored is counted, with its reason. Writes OUT/report.json, OUT/clips.jsonl with every clip's scores, and
-the videos of some clips in OUT/videos. The same command, typed again, continues; under `torchrun -m eval score ...` the
-processes share the clips.
+that cannot be scored is counted, with its reason. Writes OUT/report.json, OUT/report.html, OUT/clips.jsonl with every
+clip's scores, and the videos of some clips in OUT/videos. The same command, typed again, continues; under
+`torchrun -m eval score ...` the processes share the clips.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eval import options, parallel, protocol
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
-from eval.report import build, check
+from eval.report import build, check, page
 from eval.rows import features, pairs, saved
 from eval.score_file import ClipScore
 from mytalk import command
@@ -65,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
     cross_audio = args.protocol == pairs.CROSS_AUDIO
     given = protocol.given(method, cross_audio, bool(args.pairs), digests, args.detector, judges.sources(used))
     provenance = {"protocol": protocol.given_block(given, tasks), "digests": digests | judges.digests(used)}
-    job = parallel.ScoringJob("score", args.out, tasks, provenance, videos=saved.VIDEOS, force=args.force)
+    job = parallel.ScoringJob(
+        "score", args.out, tasks, provenance, other_files=(page.NAME,), videos=saved.VIDEOS, force=args.force
+    )
     report = None if parallel.other_scores(job) else check.read(args.out)
-    if report is None:
+    if report is None or not (args.out / page.NAME).is_file():
         report = _score_all(job, method, cross_audio, folders, args.detector, no_judge)
-    return options.show(report, args.out, check.NAME)
+    return options.show(report, args.out, check.NAME, page.NAME)
 
 
 def named(name: str | None, folder: Path) -> str:
@@ -103,7 +105,10 @@ def _score_all(
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
         scored = [key for key, clip in scores.items() if clip.reason is None]
         sets = features.distances(job.out, scored, job.provenance["protocol"]["methods"])
-        check.write(job.out, build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets))
+        report = build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets)
+        check.check(report)
+        page.write(job.out, report, list(scores.values()))
+        check.write(job.out, report)  # last: a folder that has it is complete
 
     parallel.run(job, scorer, finish)
     report = check.read(job.out)

@@ -1,4 +1,4 @@
-"""`report.html`: the benchmark as one page that needs no other file, no network and no script.
+"""`report.html`: the benchmark as one page that needs no other file and no network.
 
 `page.html.j2` is the page; here is what it shows, taken from the report and the saved videos. Every number is the
 report's, rounded. The template escapes all text.
@@ -6,6 +6,7 @@ report's, rounded. The template escapes all text.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from markupsafe import Markup
 
 from data_pipeline.page.html import data_uri, render
 from eval.metrics.metric import DIRECTIONS, REAL, badness
-from eval.report import plots, text, verdicts
+from eval.report import plots, text
+from eval.report.cases import cases
+from eval.report.heading import FLOOR, heading, main_row, verdict_items
 from eval.report.pictured import PicturedClip, pictured_clips
 from eval.score_file import ClipScore
 from mytalk import atomic
@@ -22,13 +25,7 @@ from mytalk.intervals import person_means
 NAME = "report.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 CLIPS_BYTES = 4_500_000  # of all playable clips before base64: the page stays under 8 MB
-FLOOR = "ground_truth"
-STRIP_NAMES = {"source": "source", "ground_truth": "truth", "mytalk": "mytalk", "shuffled_audio": "shuffled_audio"}
-WHO = {
-    "unseen": "People of the split unseen, which training leaves out,",
-    "val": "People of the split val, on whom no weight is trained but by whom training is watched,",
-    "train": "People of the split train, whom the models were trained on, so that this says nothing about others,",
-}
+STRIP_NAMES = {"ground_truth": "truth"}  # others by their own names
 ROLES = {
     "ground_truth": "the clip itself: the floor of codec and detector",
     "mytalk": "dubbed with its own speech",
@@ -36,6 +33,7 @@ ROLES = {
     "frozen_mouth": "its mean mouth, painted",
     "ridge": "a ridge regression on its own speech, painted",
 }
+COLOURS = [("#a3195b", "#ff8fc0"), ("#4a6b00", "#a6cf4f"), ("#8a4b00", "#e0a15c"), ("#5a5aa8", "#b0b0ff")]
 
 
 def write(out: Path, report: dict[str, Any], scores: list[ClipScore]) -> None:
@@ -48,10 +46,13 @@ def html(report: dict[str, Any], scores: list[ClipScore], pictured: list[Picture
     protocol, metrics = report["protocol"], report["protocol"]["metrics"]
     return render(
         TEMPLATE,
-        **_heading(report),
+        heading=heading(report),
         protocol=protocol,
-        verdicts=_verdicts(report),
+        verdicts=verdict_items(report),
         floor=FLOOR,
+        main=main_row(report),
+        colours=_colours(report["methods"]),
+        cases=cases(report, scores),
         methods=report["methods"],
         roles={name: ROLES.get(name, "") for name in report["methods"]},
         groups=text.groups(report),
@@ -66,54 +67,6 @@ def html(report: dict[str, Any], scores: list[ClipScore], pictured: list[Picture
         settings=_settings(report),
         digests=report["digests"],
     )
-
-
-# The head of the page -------------------------------------------------------------------------------------
-
-
-def _heading(report: dict[str, Any]) -> dict[str, str]:
-    protocol, covered = report["protocol"], report["coverage"]
-    date = report.get("environment", {}).get("date")
-    return {
-        "people_and_clips": f"{covered['people']['scored']} people of split {protocol['split']}, "
-        f"{covered['clips']['scored']} clips{text.of_corpora(protocol)}",
-        "made": ", ".join(filter(None, [date, f"seed {protocol['seed']}"])),
-        "who": WHO[protocol["split"]],
-        "other_speech": _other_speech(protocol),
-        "source": _source(protocol),
-    }
-
-
-def _other_speech(protocol: dict[str, Any]) -> str:
-    if protocol["shuffled_is_same_person"]:
-        return "the speech of another clip of the same person, since the split has nobody else"
-    return (
-        "the speech of another clip (somebody else\N{RIGHT SINGLE QUOTATION MARK}s, unless all others sound the same)"
-    )
-
-
-def _source(protocol: dict[str, Any]) -> str:
-    same, clips = protocol["source_is_same_clip"], protocol["clips"]
-    if not same:
-        return "another clip of the person"
-    beginning = "the beginning of the clip itself, which is not scored"
-    return beginning if same == clips else f"another clip of the person ({same} of {clips} times {beginning})"
-
-
-def _verdicts(report: dict[str, Any]) -> list[dict[str, str]]:
-    """A tag, its colour and a sentence for each verdict, for what is omitted, and for the coverage."""
-    methods, passed = report["methods"], report["gate"]["passed"]
-    gate = verdicts.gate_in_words(methods).removeprefix(f"gate: {'PASS' if passed else 'FAIL'}: ")
-    items = [("Gate: pass", "pass", gate) if passed else ("Gate: FAIL", "fail", gate)]
-    if "ordering" in report:
-        colour = "pass" if report["ordering"]["holds"] else "neutral"
-        items.append(("Sync ordering", colour, verdicts.ordering_in_words(methods).removeprefix("ordering: ")))
-    if "against_ridge" in report:
-        items.append(("Against ridge", "neutral", verdicts.ridge_in_words(report["against_ridge"])))
-    items += [("All clips", "neutral", line) for line in text.sets(report)]
-    items += [("Refused", "neutral", f"{', '.join(names)}: {why}") for why, names in text.refused(report).items()]
-    items.append(("Coverage", "neutral", text.coverage(report["coverage"])))
-    return [{"tag": tag, "colour": colour, "text": words} for tag, colour, words in items]
 
 
 # Scores ---------------------------------------------------------------------------------------------------
@@ -196,23 +149,33 @@ def _people(pictured: list[PicturedClip]) -> list[dict[str, Any]]:
         fits = len(clip.mp4) <= left_bytes
         left_bytes -= len(clip.mp4) if fits else 0
         score = clip.score
-        correlations = [f"{name} {score.methods[name]['opening_correlation']:.2f}" for name in plots.COMPARED]
+        follows = {name: score.methods.get(name, {}).get("opening_correlation") for name in score.openings_px}
+        correlations = [f"{name} {value:.2f}" for name, value in follows.items() if value is not None]
         label = f"Mouth opening of {score.person} over time"
         people.append(
             {
                 "score": score,
                 "moments": len(clip.moments),
                 "strips": [
-                    {"row": name, "name": STRIP_NAMES[name], "jpeg": data_uri("image/jpeg", jpeg)}
+                    {"row": name, "name": STRIP_NAMES.get(name, name), "jpeg": data_uri("image/jpeg", jpeg)}
                     for name, jpeg in clip.strips.items()
                 ],
                 "curves": Markup(plots.curves(label, score.openings_px, clip.moments)),
                 "correlations": ", ".join(correlations),
                 "mp4": data_uri("video/mp4", clip.mp4) if fits else None,
                 "poster": data_uri("image/jpeg", clip.poster),
+                "beside": [STRIP_NAMES.get(name, name) for name in clip.beside],
             }
         )
     return people
+
+
+def _colours(methods: dict[str, Any]) -> dict[str, str]:
+    """The colours of rows that the style sheet does not know, by name."""
+    return {
+        name: f"light-dark({light}, {dark})"
+        for name, (light, dark) in zip((name for name in methods if name not in ROLES), itertools.cycle(COLOURS))
+    }
 
 
 # How the numbers were made --------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 
 TRUTH, RESULT = "ground_truth", "mytalk"
 STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
+NOT_SHOWN = ("frozen_mouth", "ridge", "silent_audio")  # rows without pictures
+BASELINES = ("shuffled_audio", *NOT_SHOWN)  # rows that do not play
+MOST_BESIDE = 4  # pictures beside each other in the video
+SHORTEST = 0.9  # of the curve's frames: a video of less is damaged
 MOMENTS = 8
 TILE_PX, GAP_PX = 192, 8  # the crop leaves a margin round the face, which a filmstrip does not need
 LONGEST_CLIP_FRAMES = 10 * FRAME_HZ
@@ -31,13 +35,14 @@ LONGEST_CLIP_FRAMES = 10 * FRAME_HZ
 
 @dataclass(frozen=True)
 class PicturedClip:
-    """A clip's filmstrips and the frames they show, and truth and result next to each other as a video."""
+    """A clip's filmstrips and the frames they show, and truth and results next to each other as a video."""
 
     score: ClipScore
     strips: dict[str, bytes]  # row -> JPEG
     moments: list[int]
     mp4: bytes
     poster: bytes  # a frame of the video, before it plays (JPEG)
+    beside: list[str]  # the rows in the video, from left to right
 
 
 def pictured_clips(out: Path, scores: Iterable[ClipScore]) -> list[PicturedClip]:
@@ -73,36 +78,43 @@ def strip(frames_THW3: np.ndarray, picked: list[int]) -> bytes:
     return _jpeg(picture)
 
 
-def side_by_side(left_HW3: np.ndarray, right_HW3: np.ndarray) -> np.ndarray:
-    """Two pictures with a grey bar between them."""
-    return np.concatenate([left_HW3, np.full((len(left_HW3), GAP_PX, 3), 128, np.uint8), right_HW3], axis=1)
+def side_by_side(*pictures_HW3: np.ndarray) -> np.ndarray:
+    """Pictures with a grey bar between them."""
+    bar = np.full((len(pictures_HW3[0]), GAP_PX, 3), 128, np.uint8)
+    return np.concatenate([part for picture in pictures_HW3 for part in (bar, picture)][1:], axis=1)
 
 
-def side_by_side_mp4(left_THW3: np.ndarray, right_THW3: np.ndarray, speech_S: np.ndarray) -> bytes:
-    """Two videos as one mp4 with the speech, marked as synthetic; its first 10 s."""
-    left_THW3 = left_THW3[:LONGEST_CLIP_FRAMES]
-    frames = (side_by_side(left, right) for left, right in zip(left_THW3, right_THW3))
-    speech_S = speech_S[: len(left_THW3) * SAMPLES_PER_FRAME]
+def side_by_side_mp4(rows: list[np.ndarray], speech_S: np.ndarray) -> bytes:
+    """Videos as one mp4 with the speech, marked as synthetic; its first 10 s."""
+    shared = min(LONGEST_CLIP_FRAMES, *map(len, rows))
+    frames = (side_by_side(*pictures) for pictures in zip(*(row_THW3[:shared] for row_THW3 in rows)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        media.write_video(path, frames, FRAME_HZ, speech_S, metadata=dubbing.MARK)
+        media.write_video(path, frames, FRAME_HZ, speech_S[: shared * SAMPLES_PER_FRAME], metadata=dubbing.MARK)
         return path.read_bytes()
 
 
 def _pictured(folder: Path, score: ClipScore) -> PicturedClip:
-    frames = {name: np.stack(list(media.read_frames(folder / f"{name}.mp4"))) for name in STRIPS}
+    results = [name for name in score.methods if name not in (TRUTH, *NOT_SHOWN)]
+    beside = [TRUTH, *(name for name in results if name not in BASELINES)][:MOST_BESIDE]
+    names = [*([SOURCE] if RESULT in results else []), TRUTH, *results]
+    frames = {name: np.stack(list(media.read_frames(folder / f"{name}.mp4"))) for name in names}
     curve = score.openings_px["truth"]
     for name, row_THW3 in frames.items():
-        if name != SOURCE and len(row_THW3) != len(curve):
+        if name != SOURCE and len(row_THW3) < SHORTEST * len(curve):
             raise media.MediaError("other_length", f"{name}.mp4 has {len(row_THW3)} frames, not {len(curve)}")
     picked = moments(np.array(curve))
-    spread = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
+    places = {name: [min(place, len(row_THW3) - 1) for place in picked] for name, row_THW3 in frames.items()}
+    if SOURCE in frames:
+        places[SOURCE] = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
+    speech_S = media.read_audio(folder / f"{beside[-1] if len(beside) == 2 else TRUTH}.mp4")
     return PicturedClip(
         score,
-        {name: strip(row_THW3, spread if name == SOURCE else picked) for name, row_THW3 in frames.items()},
+        {name: strip(row_THW3, places[name]) for name, row_THW3 in frames.items()},
         picked,
-        side_by_side_mp4(frames[TRUTH], frames[RESULT], media.read_audio(folder / f"{TRUTH}.mp4")),
-        _jpeg(Image.fromarray(side_by_side(frames[TRUTH][picked[0]], frames[RESULT][picked[0]]))),
+        side_by_side_mp4([frames[name] for name in beside], speech_S),
+        _jpeg(Image.fromarray(side_by_side(*(frames[name][places[name][0]] for name in beside)))),
+        beside,
     )
 
 

@@ -75,6 +75,28 @@ def curves(label: str, openings_px: dict[str, list[float]], marks: Iterable[int]
     return drawing(CURVE_WIDTH, CURVE_HEIGHT, label, parts)
 
 
+def histogram(label: str, values: dict[str, list[int]]) -> str:
+    """How often each whole number from 0 on is among the values of each row: bars side by side, counts above them."""
+    numbers = range(max(max(row, default=0) for row in values.values()) + 1)
+    most = max(row.count(number) for row in values.values() for number in numbers)
+    bottom = CURVE_HEIGHT - CURVE_BOTTOM
+    each = (CURVE_WIDTH - CURVE_LEFT) / len(numbers)
+    width = min(each * 0.8 / len(values), 40.0)
+    parts = [f'<line class="grid" x1="{CURVE_LEFT}" x2="{CURVE_WIDTH}" y1="{bottom}" y2="{bottom}"/>']
+    for number in numbers:
+        middle = CURVE_LEFT + each * (number + 0.5)
+        parts.append(tick_label(middle, bottom + 17, "middle", str(number)))
+        for place, (name, row) in enumerate(values.items()):
+            if count := row.count(number):
+                height = (bottom - CURVE_TOP - 14) * count / most
+                x = middle + width * (place - len(values) / 2)
+                parts.append(
+                    f'<rect class="bar of-{escape(name)}" x="{x:.1f}" y="{bottom - height:.1f}" width="{width:.1f}" '
+                    f'height="{height:.1f}"/>{tick_label(x + width / 2, bottom - height - 4, "middle", str(count))}'
+                )
+    return drawing(CURVE_WIDTH, CURVE_HEIGHT, label, parts)
+
+
 def _axes(
     openings_px: dict[str, list[float]], x_px: tuple[float, float], y_px: tuple[float, float], steps: int
 ) -> tuple[plot.Axis, plot.Axis]:

@@ -14,7 +14,7 @@ import pytest
 import mytalk.face.mediapipe_mesh
 from eval import score_file
 from eval.__main__ import COMMANDS
-from eval.report import check
+from eval.report import check, page
 from eval.rows import given, saved
 from eval.score import named
 from mytalk import command as commands
@@ -22,6 +22,7 @@ from mytalk.machine import free_port
 from tests.helpers import coded_films
 from tests.helpers.boxed_films import BoxReader, film, wave, write
 from tests.helpers.judges import stand_in
+from tests.helpers.pages import Parsed
 
 FRAMES = 30
 
@@ -130,6 +131,11 @@ def test_planted_wrong_inputs_each_get_their_rule_and_coverage_adds_up(planted, 
     assert reasons == Counter(REASONS.values())
     assert coverage["clips"]["scored"] + sum(reasons.values()) == coverage["clips"]["total"] == len(scores) == 21
     assert coverage["people"] == {"scored": 4, "total": 5}
+    shown = (tmp_path / page.NAME).read_text()
+    Parsed(shown)
+    assert "<h1>Videos of theirs</h1>" in shown
+    assert shown.count("<video") == sum(bool(clip.openings_px) for clip in scores.values())
+    assert all(reason in shown for reason in REASONS.values())
     assert coverage["notes"] == Counter(note for notes in NOTES.values() for note in notes)
     assert "d/not \\xff utf-8 \\\\" in scores
     for clip in scores.values():

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.shards.manifest import SPLITS
+from eval import score_file
 from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS
-from eval.report import page
+from eval.report import cases, check, heading, page
 from eval.report import pictured as pictures
 from eval.rows import saved
 from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from tests.helpers import plain_report
 from tests.helpers.pages import Parsed, chromium, opened
 from tests.helpers.small_report import DIGEST, FRAMES, NASTY, built, scores
 
@@ -50,7 +52,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written) -> No
     parsed = Parsed(written)
     assert all(reference.startswith("data:") for reference in parsed.references)
     assert not re.search(r"https?:|@import|url\(", written)
-    assert not parsed.seen & {"script", "link", "iframe", "object", "form"}
+    assert not parsed.seen & {"link", "iframe", "object", "form"}
     assert len(parsed.references) == 2 * (len(pictures.STRIPS) + 2), "two people: filmstrips, a poster and a clip each"
     assert len(written) < 8_000_000
 
@@ -69,10 +71,10 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written) -> No
 def test_the_page_says_whose_clips_and_speech_the_settings_gave(change, says, not_says) -> None:
     made = built()
     made["protocol"].update(change)
-    heading = page.html(made, scores(), []).split("</header>")[0]
-    assert all(words in heading for words in says)
-    assert not any(words in heading for words in not_says)
-    assert set(page.WHO) == set(SPLITS)
+    head = page.html(made, scores(), []).split("</header>")[0]
+    assert all(words in head for words in says)
+    assert not any(words in head for words in not_says)
+    assert set(heading.WHO) == set(SPLITS)
 
 
 def test_every_number_of_the_table_is_the_reports(written) -> None:
@@ -80,7 +82,7 @@ def test_every_number_of_the_table_is_the_reports(written) -> None:
     start = next(i for i, row in enumerate(parsed.cells) if row and row[0] == "metric")
     names = parsed.cells[start][1:]
     assert names == ["mytalk", "shuffled_audio", "frozen_mouth", "ridge", "ground_truth"]
-    under_headings = itertools.takewhile(lambda row: row[0] not in ("row", "key"), parsed.cells[start + 1 :])
+    under_headings = itertools.takewhile(lambda row: row[0] not in ("row", "key", "person"), parsed.cells[start + 1 :])
     shown = {row[0].split()[0]: row[1:] for row in under_headings if len(row) > 1}
     assert set(shown) == {*VIDEO_METRICS, *PEOPLE_METRICS} - set(made["refused"])
     for metric, cells in shown.items():
@@ -161,13 +163,73 @@ def test_clips_that_do_not_fit_are_left_out_of_the_page(pictured, monkeypatch) -
     assert "<video" not in page.html(built(), scores(), [])
 
 
+def test_the_result_stands_first_in_one_sentence(written) -> None:
+    made = built()
+    sentence = heading.summary(made)
+    row, floor = (made["methods"][name]["opening_correlation"]["mean"] for name in ("mytalk", "ground_truth"))
+    assert f"mytalk has {row:.3f} [" in sentence
+    assert f"the real video through the same codec {floor:.3f} [" in sentence
+    assert sentence.endswith("5 of 6 clips of 3 of 3 people could be scored.")
+    assert written.index(sentence[:20]) < written.index("<h2>")
+    del made["methods"]["mytalk"]["opening_correlation"]
+    assert "in sync_confidence (higher is better)" in heading.summary(made)
+
+
+def test_single_people_and_clips_stand_with_the_worst_first(written) -> None:
+    found = cases.cases(built(), scores())
+    assert found is not None
+    assert (found.row, found.by, found.all_clips) == ("mytalk", "opening_correlation", 5)
+    place = [name for name, _ in found.columns].index(found.by)
+    for lines in (found.people, found.clips):
+        values = [line.values[place] for line in lines]
+        assert values == sorted(values)  # type: ignore[type-var]
+    clips = {score.key: score.methods["mytalk"]["opening_correlation"] for score in scores() if not score.reason}
+    assert found.clips[0].name == min(clips, key=lambda key: clips[key])
+    one = next(line for line in found.people if line.name == "one")
+    assert one.values[place] == pytest.approx((clips["one-0"] + clips["one-1"]) / 2)
+    assert found.offsets is not None
+    assert str(found.offsets).count('class="bar of-mytalk"') == 1, "all offsets are rounded to 1"
+    assert f">{len(clips)}<" in str(found.offsets)
+    assert "<caption>People" in written
+
+
+def test_a_page_of_given_videos_says_what_they_are_and_gives_each_method_a_colour(tmp_path) -> None:
+    folder = plain_report.write(tmp_path, plain_report.people(3, lmd_px=1.0, opening_correlation=0.8), "their.method")
+    report = check.read(folder)
+    assert report is not None
+    shown = page.html(report, score_file.read(folder / score_file.WHOLE)[1], [])
+    Parsed(shown)
+    assert "<h1>Videos of their.method</h1>" in shown
+    assert '[class~="of-their.method"] { --row: light-dark(' in shown
+    assert "Gate" not in shown
+    assert "training leaves out" not in shown
+
+
 @pytest.mark.skipif(chromium() is None, reason="needs chromium")
-def test_a_browser_opens_the_page_without_a_complaint_and_can_play_its_clips(written, tmp_path) -> None:
-    said = "document.body.dataset.seconds = [...document.querySelectorAll('video')].map(v => v.duration).join()"
-    script = f"<script>addEventListener('load', () => setTimeout(() => {{ {said} }}, 500))</script>"
-    page_html = written.replace("</body>", f"{script}</body>")
-    done = opened(page_html, tmp_path)
+def test_a_browser_opens_the_page_plays_its_clips_and_sorts_and_nothing_is_wider_than_a_phone(
+    written, tmp_path
+) -> None:
+    script = """<script>addEventListener("load", () => setTimeout(() => {
+      const data = document.body.dataset, table = document.querySelector("table.sortable"), seen = [];
+      data.seconds = [...document.querySelectorAll("video")].map((video) => video.duration).join();
+      const order = () => [...table.tBodies[0].rows].map((row) => row.cells[2].dataset.value).join();
+      for (const click of [2, 2]) {
+        table.tHead.rows[0].cells[click].click();
+        seen.push(order());
+      }
+      data.orders = seen.join(";");
+      data.over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    }, 500))</script>"""
+    done = opened(written.replace("</body>", f"{script}</body>"), tmp_path, "--window-size=500,900")
     assert "CONSOLE" not in done.stderr
-    seconds = re.search(r'data-seconds="([^"]*)"', done.stdout)
+    seconds, orders, over = (
+        re.search(rf'data-{name}="([^"]*)"', done.stdout) for name in ("seconds", "orders", "over")
+    )
     assert seconds is not None
     assert [float(text) for text in seconds[1].split(",")] == pytest.approx([FRAMES / 25] * 2, abs=0.1)
+    assert orders is not None
+    down, up = ([float(text) for text in order.split(",")] for order in orders[1].split(";"))
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(up)
+    assert over is not None
+    assert over[1] == "0"

@@ -15,7 +15,10 @@ from eval.report import verdicts
 def test_the_gate_passes_only_where_intervals_lie_apart(model, shuffled, passed) -> None:
     ends = {"mytalk": model, "shuffled_audio": shuffled, "frozen_mouth": [0.0, 0.0]}
     methods = {name: {verdicts.GATE_METRIC: {"mean": 0.5, "ci95": ci95}} for name, ci95 in ends.items()}
-    assert verdicts.gate(methods)["passed"] is passed
+    block = verdicts.gate(methods)
+    assert block is not None
+    assert block["passed"] is passed
+    assert verdicts.gate({"mytalk": methods["mytalk"]}) is None, "no gate without its baselines"
     assert ("PASS" if passed else "FAIL") in verdicts.gate_in_words(methods)
 
 
