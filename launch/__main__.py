@@ -13,6 +13,7 @@ COMMANDS = {
     "kubernetes": ("launch.clusters.kubernetes", "a command on Kubernetes: a JobSet, or Kubeflow's TrainJob"),
     "skypilot": ("launch.clusters.skypilot", "a command on rented machines, by SkyPilot"),
     "node": ("launch.hosts.node", "the ranks of one host of several, as the environment describes it"),
+    "preflight": ("launch.preflight.command", "before a training: what it needs, what is there, and the bottleneck"),
     "drill": ("launch.drill.command", "a small training through every fault of a cluster: nothing may differ after"),
     "status": ("launch.follow.status", "where a training stands: step, rate, time left, restarts and their reasons"),
     "runs": ("launch.follow.listing", "the trainings below a folder, a row each"),

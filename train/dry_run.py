@@ -93,12 +93,9 @@ def memory(config: LoopConfig, recipe: Recipe, batching: Batching) -> dict[str, 
     try:
         found = {}
         for stage in STAGES:
-            try:
-                staged = copy.copy(config)
-                staged.zero_stage, staged.offload_optimizer = stage, config.offload_optimizer and stage > 0
-                found[str(stage)] = measured(partial(one_step, staged, recipe, batching, ranks, longest))
-            finally:
-                gc.collect()
+            staged = copy.copy(config)
+            staged.zero_stage, staged.offload_optimizer = stage, config.offload_optimizer and stage > 0
+            found[str(stage)] = measured(partial(one_step, staged, recipe, batching, ranks, longest))
         return found
     finally:
         leave()
@@ -145,6 +142,7 @@ def measured(work: Callable[[], int]) -> dict[str, int]:
     """The most bytes that torch's CPU allocator had given out during some work, and what the work returns."""
     from torch.profiler import ProfilerActivity, profile
 
+    gc.collect()  # what is given back later was not taken by this work
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         host = work()
     held = peak = 0

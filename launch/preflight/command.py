@@ -1,0 +1,84 @@
+"""`python -m launch preflight`: look at what a training will need, on the machines that will run it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from launch.local import start_once
+from launch.preflight.verdicts import BAD, OK, Verdict, verdicts
+from launch.words import at_least, check_words, is_training, settings_of
+from mytalk import command
+from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
+
+PROGRAM = "python -m launch preflight"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m launch preflight`."""
+    parser = command.parser(
+        PROGRAM,
+        "Before a training: its settings, its arithmetic at this world size (train --dry-run), then on this machine "
+        "code, clocks, memory, /dev/shm, disk, open files, slow ranks, and how fast it reads, computes and adds up. "
+        "Names the bottleneck and the examples a second to expect at most. Exit code 0 if nothing is BAD.",
+        f"{PROGRAM} --processes 8 -- train motion --config configs/paper/motion.yaml shards=data/mine run=runs/mine",
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many would be started (1)")
+    parser.add_argument("--json", action="store_true", help="as JSON, one line")
+    parser.add_argument("words", nargs="*", metavar="-- train RECIPE ...", help="the training")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print a table with verdicts."""
+    check_words(args.words)
+    at_least(1, processes=args.processes)
+    if not is_training(args.words):
+        raise UserError("preflight is for train; the first word after -- must be train")
+    planned = dry_run(args.words, args.processes)
+    rows = [Verdict("settings", OK, f"{planned['recipe']}, {' x '.join(map(str, planned['batch']))} examples a step")]
+    for name, where in planned["weights"].items():
+        rows.append(Verdict(f"weights {name}", BAD if where.startswith("MISSING") else OK, where or "none"))
+    shards = Path(str(settings_of(args.words).get("shards", "data/shards")).strip("'\""))
+    with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
+        out = Path(folder) / "measured.json"
+        ended = start_once(["launch.preflight.measure", str(shards), str(out)], args.processes)
+        if ended.code != EXIT_DONE:
+            raise UserError(f"measuring failed: {ended.reason or ended.code}")
+        ranks = json.loads(out.read_text())
+    rows += verdicts(ranks, planned, read_per_example(args.words, planned))
+    if args.json:
+        print(json.dumps({"verdicts": [dataclasses.asdict(row) for row in rows], "planned": planned, "ranks": ranks}))
+    else:
+        width = max(len(row.what) for row in rows)
+        print("\n".join(f"{row.what:<{width}}  {row.verdict:<4}  {row.found}" for row in rows))
+    return EXIT_NOT_DONE if any(row.verdict == BAD for row in rows) else EXIT_DONE
+
+
+def typed(words: list[str]) -> Any:
+    """A command that prints JSON; UserError with its own last line where it fails."""
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    if done.returncode != EXIT_DONE:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(lines[-1].partition("error: ")[2] or lines[-1])
+    return json.loads(done.stdout)
+
+
+def dry_run(words: list[str], world_size: int) -> dict[str, Any]:
+    """What `train --dry-run` says of this training at this world size."""
+    return typed([*words, "--dry-run", "--json", "--world-size", str(world_size)])
+
+
+def read_per_example(words: list[str], planned: dict[str, Any]) -> float:
+    """Bytes of shards that an example asks for, by `data_pipeline plan`."""
+    shards = str(settings_of(words).get("shards", "data/shards")).strip("'\"")
+    size, batch = ["--world-size", str(planned["world_size"])], ["--global-batch", str(planned["global_batch"])]
+    plan = typed(["data_pipeline", "plan", shards, "--recipe", planned["recipe"], *size, *batch, "--json"])
+    slots = sum(rank["slots"] for rank in plan["ranks"])
+    return sum(rank["bytes"] for rank in plan["ranks"]) / max(slots, 1)
