@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
-from eval.judges import perception, person, phones, public_syncnet, speech
+from eval.judges import arcface, perception, person, phones, public_syncnet, speech
 from mytalk.command import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Judge:
 
 JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
     "person": Judge(person.WEIGHTS, person.PACKAGES, lambda files, device: person.PersonJudge(files)),
+    "arcface": Judge(arcface.WEIGHTS, arcface.PACKAGES, lambda files, device: arcface.ArcFaceJudge(files)),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
     "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneJudge(files)),
     "lse": Judge(public_syncnet.WEIGHTS, public_syncnet.PACKAGES, public_syncnet.PublicSyncNet),

@@ -155,6 +155,7 @@ class Evaluators:
     syncnet: SyncNet | None = None
     identity: IdentityEncoder | None = None
     person: PersonJudge | None = None
+    arcface: PersonJudge | None = None
     perception: PerceptionJudge | None = None
     phones: PhoneJudge | None = None
     speech: SpeechDetector | None = None

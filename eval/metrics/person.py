@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.metrics.metric import NO_MOUTH, Comparison, Metric, Miss
+from eval.metrics.metric import NO_MOUTH, Comparison, Metric, Miss, PersonJudge
 
 PICTURES = 5  # of the row and of the source, evenly spread: an embedding costs 0.1 s
 FEW_DETECTED = "no_face_for_the_person"
 
 
 def embeddings(row: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    """Of the source and of the row, (K, E) each. Raises Miss where the row shows no face."""
-    judge = row.evaluators.person
+    """dlib's, of the source and of the row, (K, E) each. Raises Miss where the row shows no face."""
+    return _embedded(row, row.evaluators.person)
+
+
+def by_arcface(row: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the ArcFace network that the user brings."""
+    return _embedded(row, row.evaluators.arcface)
+
+
+def _embedded(row: Comparison, judge: PersonJudge | None) -> tuple[np.ndarray, np.ndarray]:
     assert judge is not None, "without it the metrics of the person are omitted"
     truth = row.truth
     frames = truth.frames_THW3 if truth.source_frames_UHW3 is None else truth.source_frames_UHW3
@@ -43,11 +51,11 @@ def _few(frames: np.ndarray, landmarks: np.ndarray, usable: np.ndarray) -> tuple
     return frames[picked], landmarks[picked]
 
 
-_WHOM = (
-    "of the embeddings of dlib's face ResNet of the row and of the person's source clip (where none is given: the "
-    f"clip itself), mean over all pairs of {PICTURES} pictures each, evenly spread; aligned by dlib's five points in a "
-    "box from the landmarks"
+_PAIRS = (
+    "of the row and of the person's source clip (where none is given: the clip itself), mean over all pairs of "
+    f"{PICTURES} pictures each, evenly spread"
 )
+_WHOM = f"of the embeddings of dlib's face ResNet {_PAIRS}; aligned by dlib's five points in a box from the landmarks"
 METRICS = {
     "csim@dlib": Metric(
         lambda row: cosine(*row.once(embeddings)),
@@ -64,6 +72,15 @@ METRICS = {
         "L2",
         "lower",
         needs="person",
+        mouth=NO_MOUTH,
+    ),
+    "csim@arcface": Metric(
+        lambda row: cosine(*row.once(by_arcface)),
+        f"cosine of the embeddings of the ArcFace network of the digests {_PAIRS}; aligned by five points of the "
+        "landmarks",
+        "-1 to 1",
+        "higher",
+        needs="arcface",
         mouth=NO_MOUTH,
     ),
 }

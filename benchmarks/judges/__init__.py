@@ -1,0 +1,1 @@
+"""The judges of others, measured: `python -m benchmarks.judges`."""
