@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from data_pipeline.extract.clips import Sound
 from data_pipeline.extract.rules.speech import SpeechRules, labels, why_silent
-from data_pipeline.shards import facts
+from data_pipeline.shards import facts, members
 from data_pipeline.shards.facts import ClipData
 from tests.helpers import faces
 
@@ -42,6 +43,23 @@ def test_facts_that_are_not_there_say_nothing():
 def test_a_threshold_moves_its_rule():
     assert why_silent({**TALKS, "music": 0.9}, SpeechRules(max_music=1.0)) == ""
     assert why_silent({**TALKS, "speaking": 0.2}, SpeechRules(min_speaking=0.25)) == "not_speaking"
+
+
+@pytest.mark.parametrize("held", ["int16", "float32"])
+def test_sound_that_is_held_as_int16_is_what_a_clip_stores(held):
+    """Longer than what is converted at once; the second half is silence beyond the end."""
+    audio_S = np.random.default_rng(0).normal(0, 0.4, members.AT_ONCE + 1000).clip(-1, 1).astype(np.float32)
+    if held == "int16":
+        audio_S = members.from_pcm(members.pcm(audio_S).tobytes())
+    sound = Sound(members.pcm(audio_S))
+    frames = sound.frames
+    assert frames == -(-len(audio_S) // 640)
+    samples_S = sound.samples(0, 2 * frames)
+    assert samples_S.dtype == np.float32
+    assert len(samples_S) == 2 * frames * 640
+    assert not samples_S[len(audio_S) :].any()
+    assert np.abs(samples_S[: len(audio_S)] - audio_S).max() <= (0 if held == "int16" else 1 / 32768)
+    assert members.audio_wav(samples_S[: len(audio_S)]) == members.audio_wav(audio_S)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
