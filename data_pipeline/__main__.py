@@ -7,6 +7,10 @@ from mytalk import command
 COMMANDS = {
     "demo": ("data_pipeline.synthetic.command", "write a corpus of drawn people who really speak"),
     "scenes": ("data_pipeline.synthetic.scenes.command", "drawn videos that extraction can fail on, with the truth"),
+    "heldout": (
+        "data_pipeline.synthetic.heldout.command",
+        "the drawn benchmark: new people, each axis held out in turn",
+    ),
     "extract": (
         "data_pipeline.extract.command",
         "videos to shards of landmarks, audio and crops, with a manifest",

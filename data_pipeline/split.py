@@ -31,13 +31,16 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--val", type=float, default=0.1, help="share of people (default 0.1)")
     parser.add_argument("--unseen", type=float, default=0.2, help="share of people (default 0.2)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--everyone", choices=SPLITS, help="all people into this split, as a corpus that is held out")
     parser.add_argument("--force", action="store_true", help="replace another split; results then differ")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = {"val": args.val, "unseen": args.unseen, "seed": args.seed}
-    if not (args.val > 0 and args.unseen > 0 and args.val + args.unseen < 1):
+    settings: dict[str, Any] = {"val": args.val, "unseen": args.unseen, "seed": args.seed}
+    if args.everyone:
+        settings = {"everyone": args.everyone}
+    elif not (args.val > 0 and args.unseen > 0 and args.val + args.unseen < 1):
         raise command.UserError("--val and --unseen are shares above 0 that leave some people for train")
     stored = manifest_update.stored(args.shards)
     if stored is None:
@@ -54,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     identities, splits = table["identity"].to_pylist(), table["split"].to_pylist()
     group_of = groups(zip(identities, table["source_sha256"].to_pylist()))
     earlier = {} if args.force or before is None else _earlier(identities, splits, group_of)
-    split_of = _assign_all(table, group_of, args, earlier)
+    everyone = dict.fromkeys(set(group_of.values()), args.everyone)
+    split_of = everyone if args.everyone else _assign_all(table, group_of, args, earlier)
     assigned = [split_of[group_of[identity]] for identity in identities]
     if not consistent or before != settings or assigned != splits:
         table = set_column(table, "split", pa.array(assigned, pa.string()))

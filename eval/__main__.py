@@ -14,6 +14,7 @@ COMMANDS = {
         "eval.benchmark",
         "unseen people dubbed in their own videos; a report with pictures",
     ),
+    "gaps": ("eval.gaps.command", "seen people against unseen people and unseen corpora, from finished reports"),
     "cheats": (
         "eval.cheats.command",
         "real clips made into cheats: which measure catches which, and which sees nothing",

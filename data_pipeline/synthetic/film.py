@@ -13,9 +13,18 @@ import numpy as np
 PRESET = "veryfast"
 QUALITY = 20  # constant rate factor of x264
 KEYFRAME_S = 1
+SOUND_BPS = 64_000
 
 
-def mp4(frames: Iterable[np.ndarray], size: int, fps: int, samples_S: np.ndarray | None, sample_hz: int) -> bytes:
+def mp4(
+    frames: Iterable[np.ndarray],
+    size: int,
+    fps: int,
+    samples_S: np.ndarray | None,
+    sample_hz: int,
+    crf: int = QUALITY,
+    sound_bps: int = SOUND_BPS,
+) -> bytes:
     """An mp4 of pictures (H, W, 3) uint8 blue green red at `fps` and mono int16 samples; None = no audio.
 
     One thread, so that as many files can be written at once as there are cores.
@@ -25,12 +34,12 @@ def mp4(frames: Iterable[np.ndarray], size: int, fps: int, samples_S: np.ndarray
         video = container.add_stream("libx264", rate=Fraction(fps))
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
-        video.options = {"preset": PRESET, "crf": str(QUALITY), "g": str(KEYFRAME_S * fps)}
+        video.options = {"preset": PRESET, "crf": str(crf), "g": str(KEYFRAME_S * fps)}
         video.codec_context.thread_count = 1
         audio = None
         if samples_S is not None:
             audio = container.add_stream("aac", rate=sample_hz, layout="mono")
-            audio.bit_rate = 64_000
+            audio.bit_rate = sound_bps
             spoken = av.AudioFrame.from_ndarray(samples_S[None], format="s16", layout="mono")
             spoken.sample_rate = sample_hz
             spoken.pts = 0

@@ -73,10 +73,15 @@ def truth(seed: int, identity: int, performance: Performance, size: int) -> dict
     `opening_px` and `width_px` are the gap of the inner lips and the distance of the corners in the picture,
     `frontal_opening_px` and `frontal_width_px` the same in a head of scale 1 that looks straight ahead.
     """
-    who, speech = performance.who, performance.speech
+    return truth_of(performance, _face(seed, identity, size))
+
+
+def truth_of(performance: Performance, face: Face) -> dict[str, Any]:
+    """`truth` of a performance as a face draws it."""
+    who, speech, size = performance.who, performance.speech, face.size
     opening_T, width_T, rounding_T = performance.shapes_TP.T
-    lips_T62 = _face(seed, identity, size).lips(performance.shapes_TP, performance.poses_T)
-    frontal_T62 = _face(seed, identity, size).lips(performance.shapes_TP, [FRONTAL] * len(performance.poses_T))
+    lips_T62 = face.lips(performance.shapes_TP, performance.poses_T)
+    frontal_T62 = face.lips(performance.shapes_TP, [FRONTAL] * len(performance.poses_T))
     moved = {"x": size / 512, "y": size / 512}
     return {
         "text": speech.text,
@@ -86,7 +91,7 @@ def truth(seed: int, identity: int, performance: Performance, size: int) -> dict
         "opening": _listed(opening_T),
         "width": _listed(width_T),
         "rounding": _listed(rounding_T),
-        "opening_1_px": round(mouth.gap(who, 1.0) * size / 512, 3),
+        "opening_1_px": round(face.edges(np.array([1.0, 0.0, 0.0])).gap * size / 512, 3),
         "pose": {
             name: _listed([getattr(pose, name) * moved.get(name, 1) for pose in performance.poses_T], 4)
             for name in ("yaw", "pitch", "roll", "scale", "x", "y")

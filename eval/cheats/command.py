@@ -48,6 +48,7 @@ def arguments() -> argparse.ArgumentParser:
         )
     parser.add_argument("--split", default="unseen", help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     parser.add_argument("--clips-per-person", type=int, default=1, help="at most this many (default: %(default)s)")
+    parser.add_argument("--people", type=int, help="at most so many people, the first of the manifest (default: all)")
     parser.add_argument("--frames", type=int, help="score at most so many frames of a clip (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of noise and pairings (default: %(default)s)")
     parser.add_argument("--ladders", action=argparse.BooleanOptionalAction, default=True, help="calibrate as well")
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.load(args.shards)
     settings = Settings(args.split, seed=args.seed, source_frames=SOURCE_FRAMES, clips_per_person=args.clips_per_person)
     tasks = [_shortened(task, args.frames) for task in plan_tasks(manifest, settings)]
+    people = list(dict.fromkeys(task.person for task in tasks))[: args.people]
+    tasks = [task for task in tasks if task.person in people]
     crops = {int(manifest.at(task.scored.row, "crop_px")) for task in tasks}
     if crops != {CROP_PX}:
         raise UserError(f"{args.shards}: cheats are made of crops of {CROP_PX} px; extract again with that size")

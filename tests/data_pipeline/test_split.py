@@ -198,3 +198,13 @@ def test_the_process_exits_without_an_abort(command, tmp_path):
     for _ in range(6):
         done = command("-m", "data_pipeline", "split", str(folder))
         assert done.returncode == 0, done.stderr
+
+
+def test_everyone_goes_into_one_split_where_a_corpus_is_held_out(tmp_path, command):
+    """And the shares of another split are not needed."""
+    from tests.helpers import talkers
+
+    shards = talkers.write(tmp_path, {"train": 2, "unseen": 1})
+    done = command("-m", "data_pipeline", "split", str(shards), "--everyone", "unseen", "--force")
+    assert done.returncode == 0, done.stderr
+    assert set(Manifest.load(shards).column("split").tolist()) == {"unseen"}

@@ -47,7 +47,7 @@ class Face:
 
     def head(self, shape: np.ndarray, pose: Pose) -> np.ndarray:
         """The head alone, a sheet (H, W, 4) as in portrait.py."""
-        edges = mouth.contours(self.who, *(float(value) for value in shape))
+        edges = self.edges(shape)
         self._paint_mouth(edges)
         for turn, box in zip((-1, 1), self.eye_boxes):
             self._paint_eye(turn, box, pose)
@@ -55,6 +55,14 @@ class Face:
         return np.asarray(
             cv2.remap(self.sheet, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8
         )
+
+    def edges(self, shape: np.ndarray) -> mouth.Contours:
+        """The contours of the lips at a mouth shape (opening, width, rounding)."""
+        return mouth.contours(self.who, *(float(value) for value in shape))
+
+    def lay_mouth(self, patch: np.ndarray, edges: mouth.Contours, to_px: mouth.ToPixels) -> None:
+        """Paint the mouth over the skin of a patch (H, W, 4), in place."""
+        mouth.paint(patch, self.who, edges, to_px, self.still.scale)
 
     def jaw_weight(self, x, y):
         """How much of the jaw's way a point (px at 512) goes down: 0 at the upper lip, 1 at the chin."""
@@ -75,7 +83,7 @@ class Face:
             source_y = points[:, 1] - jaw * self.jaw_weight(points[:, 0], points[:, 1])
             return self._pixels(np.stack([points[:, 0], source_y], -1)) - corner
 
-        mouth.paint(patch, self.who, edges, to_px, self.still.scale)
+        self.lay_mouth(patch, edges, to_px)
 
     def _paint_eye(self, turn: int, box: tuple[slice, slice], pose: Pose) -> None:
         who, scale = self.who, self.still.scale
@@ -122,7 +130,7 @@ class Face:
         return np.stack([self._lips(shape, pose) for shape, pose in zip(shapes_TP, poses_T)])
 
     def _lips(self, shape: np.ndarray, pose: Pose) -> np.ndarray:
-        edges = mouth.contours(self.who, *(float(value) for value in shape))
+        edges = self.edges(shape)
         points_62 = mouth.landmarks(edges)
         rest_y = self._at_rest(points_62[:, 0], points_62[:, 1], JAW_SHARE * edges.gap, pose)
         z = relief(self.who, points_62[:, 0], rest_y)

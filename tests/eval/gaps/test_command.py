@@ -1,0 +1,41 @@
+"""`python -m eval gaps` on reports of `eval motion`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eval.__main__ import COMMANDS
+from eval.gaps import command as gaps
+from mytalk import command
+from tests.helpers import talkers
+
+
+def typed(*words: object) -> int:
+    return command.main("python -m eval", "", COMMANDS, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def reports(model, tmp_path_factory) -> dict[str, object]:
+    """Reports of seen and unseen people of two corpora, by the same model."""
+    folder = tmp_path_factory.mktemp("gaps")
+    talkers.write(folder / "shards", {"train": 2, "unseen": 4}, corpora=("one", "two"), frames=40)
+    for split in ("train", "unseen"):
+        words = ("motion", "--shards", folder / "shards", "--model", model, "--steps", "2", "--source-frames", "10")
+        assert typed(*words, "--split", split, "--out", folder / split) == 0
+    return {split: folder / split for split in ("train", "unseen")}
+
+
+def test_gaps_of_two_reports(reports, tmp_path, capsys) -> None:
+    assert typed("gaps", reports["train"], reports["unseen"], "--out", tmp_path) == 0
+    made = json.loads((tmp_path / gaps.NAME).read_text())
+    assert made["people"] == {"seen people": 2, "unseen people": 4}
+    found = made["table"]["lmd_px"]
+    means = {name: entry["mean"] for name, entry in found["groups"].items()}
+    assert found["gaps"]["unseen people"]["mean"] == pytest.approx(means["unseen people"] - means["seen people"])
+    assert "unseen people (4 people)" in (tmp_path / gaps.MARKDOWN).read_text()
+    capsys.readouterr()
+    assert typed("gaps", reports["unseen"], "--out", tmp_path / "alone", "--row", "ridge") in (0, 1)
+    assert typed("gaps", reports["train"], tmp_path / "nowhere", "--out", tmp_path / "x") == 1
+    assert "holds no finished report" in capsys.readouterr().err
