@@ -2,7 +2,7 @@
 
 Every cheat is made from a real clip. What a row is compared with is the row `ground_truth`, the same clip through the
 same codec, but for a leak: there the honest answer to a sound that is not the clip's own is a mouth that does not do
-what the clip's mouth did, and `still_mouth` is that answer.
+what the clip's mouth did, and a still mouth under that sound is such an answer.
 
 Shape suffixes: T frames, H height, W width, 3 = RGB, N landmarks (478), S audio samples.
 """
@@ -41,18 +41,13 @@ class Row:
     sound: str = OWN
     crf: int | None = None  # of x264; None: that of a dubbed video
 
-    @property
-    def as_it_is(self) -> bool:
-        """Whether its pictures are those of the ground truth."""
-        return self.make is None and self.crf is None
-
 
 @dataclass(frozen=True)
 class Expectation:
     """The measures meant for a cheat, any of which must find it worse than `than`.
 
-    `leak`: the measure is turned round. A mouth that follows the clip's own speech although another sound is heard has
-    copied it.
+    `leak`: a measure of how well the row follows the clip's own mouth is turned round. A mouth that follows it although
+    another sound is heard has copied it. A measure of leaking itself stays as it is.
     """
 
     measures: tuple[str, ...]
@@ -102,6 +97,8 @@ CHEATS = {
     STILL: Row("the clip, its mouth warped to its mean opening all the time; the head moves", _still),
     "static_picture": Row("the clip's middle picture all the time", _static),
     "swapped_person": Row("another person's clip, cut or repeated to length", _stranger),
+    f"{STILL}_swapped": Row("the same under another clip's sound", _still, sound=SWAPPED),
+    f"{STILL}_silent": Row("the same under silence", _still, sound=SILENT),
     "copied_mouth_swapped": Row("the clip as it is, under another clip's sound", sound=SWAPPED),
     "copied_mouth_silent": Row("the clip as it is, under silence", sound=SILENT),
     "late_4": Row("the picture 4 frames (160 ms) later than the sound", partial(_late, frames=4)),
@@ -117,17 +114,17 @@ CHEATS = {
 
 # Each cheat, and what must catch it. A measure of a name that VIDEO_METRICS does not have yet is named as missing.
 EXPECTED = {
-    "late_4": Expectation(("sync_offset_frames", "opening_correlation")),
+    "late_4": Expectation(("sync_offset_frames", "lse_offset_frames@mediapipe", "opening_correlation")),
     "opened_x1.5": Expectation(("opening_error_px", "amplitude_ratio")),
-    "copied_mouth_swapped": Expectation(("opening_correlation",), than=STILL, leak=True),
-    "copied_mouth_silent": Expectation(("opening_correlation",), than=STILL, leak=True),
+    "copied_mouth_swapped": Expectation(("mouth_leak", "opening_correlation"), f"{STILL}_swapped", leak=True),
+    "copied_mouth_silent": Expectation(("mouth_leak", "opening_correlation"), f"{STILL}_silent", leak=True),
     "static_picture": Expectation(("opening_correlation",)),
-    STILL: Expectation(("opening_correlation",)),
+    STILL: Expectation(("opening_correlation", "amplitude_ratio")),
     "swapped_person": Expectation(("csim@dlib", "identity_cosine")),
     "blur_2": Expectation(("ssim_mouth", "st_lpips@vgg")),
-    "noise_8": Expectation(("psnr_mouth_db", "st_lpips@vgg")),
-    "tremble_1": Expectation(("jitter_excess_px", "lmd_px")),
-    "crf_32": Expectation(("ssim_mouth",)),
+    "noise_8": Expectation(("psnr_mouth_db", "ssim_mouth")),
+    "tremble_1": Expectation(("jitter_excess_px", "flicker_excess", "lmd_px")),
+    "crf_32": Expectation(("ssim_mouth", "psnr_mouth_db")),
 }
 
 LADDERS: dict[str, tuple[str, ...]] = {  # from what is true to what is worst; every ladder begins at REAL

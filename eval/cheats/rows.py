@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
-from eval.cheats.plan import REAL, SILENT, SWAPPED, RealClip, Row
+from eval.cheats.plan import OWN, REAL, SILENT, SWAPPED, RealClip, Row
 from eval.metrics import VIDEO_METRICS
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
@@ -50,19 +51,28 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
         assert task.source is not None, "read_inputs raises Miss without one"
         frames_THW3, source_UHW3 = (read_frames(bench.manifest, window) for window in (task.scored, task.source))
         truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3)
-        real, scores = _shown(bench, bench.rows[REAL], clip), {}
-        if not _has_face(real):
-            raise Miss(REAL_LOST, f"a face is detected in less than {LEAST_DETECTED:g} of the clip's own frames")
+        scores = {}
+        shown: dict[tuple, DetectedVideo] = {}  # pictures that several rows share, under other sounds
+        shared = [pictures for pictures, count in Counter(map(_pictures, bench.rows.values())).items() if count > 1]
         for name, row in bench.rows.items():
             clip = replace(clip, random=generator(bench.settings.seed, task.key, name))
-            video = real if row.as_it_is else _shown(bench, row, clip)
+            video = shown.get(_pictures(row)) or _shown(bench, row, clip)
+            if _pictures(row) in shared:
+                shown[_pictures(row)] = video
             if _has_face(video):
-                sound_S = _sound(row, inputs)
-                heard = truth if sound_S is truth.audio_S else replace(truth, audio_S=sound_S)
+                original_S = None if row.sound == OWN else inputs.audio_S
+                heard = replace(truth, audio_S=_sound(row, inputs), original_S=original_S)
                 scores[name] = measure_each(Comparison(heard, video, bench.evaluators))
+            elif name == REAL:
+                raise Miss(REAL_LOST, f"a face is detected in less than {LEAST_DETECTED:g} of the clip's own frames")
         return ClipScore(task.key, task.person, methods=scores)
     except (Miss, ClipError, media.MediaError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
+
+
+def _pictures(row: Row) -> tuple:
+    """Rows that are alike in this show the same pictures."""
+    return row.make, row.crf
 
 
 def _has_face(video: DetectedVideo) -> bool:

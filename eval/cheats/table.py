@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from eval.cheats.plan import EXPECTED, LADDERS, REAL, Expectation
-from eval.metrics.metric import Metric
+from eval.metrics.metric import ORIGINAL_MOUTH, Metric
 from eval.score_file import ClipScore
 from mytalk import intervals
 
@@ -106,7 +106,8 @@ def _caught(
 ) -> dict[str, Any]:
     """What of a cheat's measures catch it, which do not, and which are missing and why. `caught`: None without any."""
     meant = [name for name in expected.measures if name in judged]
-    cells = {n: cell(scored, n, judged[n], cheat, expected.than, expected.leak) for n in meant}
+    turned = {n: expected.leak and judged[n].mouth != ORIGINAL_MOUTH for n in meant}
+    cells = {n: cell(scored, n, judged[n], cheat, expected.than, turned[n]) for n in meant}
     return {
         "against": expected.than,
         "leak": expected.leak,

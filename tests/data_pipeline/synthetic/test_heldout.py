@@ -100,7 +100,9 @@ def test_the_command_draws_a_part_and_its_truth_is_frozen(tmp_path: Path, capsys
     assert all((tmp_path / line["path"]).stat().st_size > 1000 for line in lines)
     assert f"a part of {command.NAME}" in capsys.readouterr().out
     said = json.dumps([[line["text"], line["voice"], line["articulation"]] for line in lines], sort_keys=True)
-    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "9e6abc2895249c95", f"another benchmark than {command.NAME}"
+    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "9e6abc2895249c95", (
+        f"another benchmark than {command.NAME}"
+    )
     assert commands.main("python -m data_pipeline", "", COMMANDS, [*words[:3], "2", *words[4:]]) == 1
     assert "was drawn with other options" in capsys.readouterr().err
     assert (command.PEOPLE, command.CLIPS, command.SECONDS, command.SEED) == (40, 2, 5.0, 20_261_127)
