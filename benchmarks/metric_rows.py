@@ -2,7 +2,9 @@
 
 Each clip of SHARDS is a row as it is (`truth`), through the codec and detected again (`recoded`), and with its lower
 face in the head's frame moving 0.8 times as far (`x0.8`), standing still (`frozen`), and in another order of frames
-(`shuffled`). Beside THEval's four stand the values that it publishes for its own real videos.
+(`shuffled`). The leak is measured on a mouth that is copied under another person's sound or under silence, on that
+person's own mouth, and on the sum of both. Beside THEval's four stand the values that it publishes for its own real
+videos.
 
 Shape suffixes: T frames, N landmarks (478), K noised landmarks, H height, W width, 2 = (x, y), 3 = RGB or (x, y, z).
 """
@@ -20,7 +22,8 @@ from benchmarks import harness
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load as judges
-from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS, measure_rows, people
+from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS, lips, measure_rows, people
+from eval.metrics.landmarks.leak import Leak, leak
 from eval.metrics.landmarks.theval import PUBLISHED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
 from eval.report.build import clips_of
@@ -31,7 +34,7 @@ from eval.score_file import ClipScore
 from eval.tasks import Window
 from mytalk import command, intervals, media
 from mytalk.face import detector
-from mytalk.face.landmarks import FRAME_HZ, NOISED
+from mytalk.face.landmarks import FRAME_HZ, NOISED, SAMPLES_PER_FRAME
 
 SEED = 0
 OF_PIXELS = "picture"  # the heading of metrics that only `recoded` has
@@ -49,6 +52,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = command.parser("python -m benchmarks.metric_rows", __doc__, "python -m benchmarks.metric_rows shards")
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder that extract wrote, people who speak")
     parser.add_argument("--frames", type=int, default=125, help="of each clip at most (default: %(default)s)")
+    parser.add_argument("--leaks", action="store_true", help="measure only the leak, which needs no pictures")
     parser.add_argument("--clips", type=int, help="how many, each the first of its person (default: all)")
     return parser
 
@@ -63,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
     if args.clips is not None:
         first = dict(zip(reversed(manifest.column("identity")[rows].tolist()), reversed(rows)))
         rows = sorted(first.values())[: args.clips]
+    if args.leaks:
+        print("\n".join(leaks(manifest, rows, args.frames)))
+        return command.EXIT_DONE
     for row in rows:
         window = Window(row, 0, min(int(manifest.at(row, "frames")), args.frames))
         scores.append(score(manifest, window, evaluators, faces))
@@ -95,6 +102,36 @@ def score(manifest: Manifest, window: Window, evaluators: Evaluators, faces: det
     values["recoded"] |= pictures["recoded"]
     key, person = (str(manifest.at(window.row, name)) for name in ("key", "identity"))
     return ClipScore(key, person, methods=values, omitted=omitted, traits=people.of_rows(rows))
+
+
+def leaks(manifest: Manifest, rows: list[int], frames: int) -> list[str]:
+    """The table of leaks: each clip's mouth, the next person's, both under that person's sound, or under silence."""
+    people_of = [str(manifest.at(row, "identity")) for row in rows]
+    openings, sounds = [], []
+    for row in rows:
+        stop = min(int(manifest.at(row, "frames")), frames)
+        landmarks_TN3 = reader.read_landmarks(manifest, row, 0, stop).astype(np.float64)
+        openings.append(lips.aligned(landmarks_TN3, landmarks_TN3).openings()[0])
+        sounds.append(reader.read_audio(manifest, row, 0, stop))
+    found: dict[str, list[tuple[str, Leak]]] = {}
+    for one, person in enumerate(people_of):
+        other = next(n % len(rows) for n in range(one + 1, one + len(rows)) if people_of[n % len(rows)] != person)
+        shared = min(len(openings[one]), len(openings[other]))
+        own_T, else_T = (side[:shared] for side in (openings[one], openings[other]))
+        own_S, else_S = (side[: shared * SAMPLES_PER_FRAME] for side in (sounds[one], sounds[other]))
+        both_T = own_T / own_T.std() + else_T / else_T.std()
+        rows_of = {"copied, another's sound": (own_T, else_S), "copied, silence": (own_T, 0 * own_S)}
+        rows_of |= {"the other's own mouth": (else_T, else_S), "half copied": (3 * both_T, else_S)}
+        for name, (row_T, sound_S) in rows_of.items():
+            found.setdefault(name, []).append((person, leak(own_T, row_T, own_S, sound_S)))
+    lines = [f"| {len(rows)} clips, {len(set(people_of))} people | mouth_leak | mouth_leak_excess |", "|---|---|---|"]
+    for name, values in found.items():
+        cells = [
+            intervals.shown(intervals.over_people([(person, getattr(one, part)) for person, one in values], len(rows)))
+            for part in ("correlation", "excess")
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def changed(landmarks_TN3: np.ndarray, change: Change, random: np.random.Generator) -> np.ndarray:

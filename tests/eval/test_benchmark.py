@@ -71,7 +71,9 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     for path in (tmp_path / saved.VIDEOS / kept_keys[0]).iterdir():
         assert media.probe(path).audio_hz == 16_000
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["clips.jsonl", "features", "report.html", "report.json", "scoring.lock", "videos"], "nothing else is left"
+    assert names == ["clips.jsonl", "features", "report.html", "report.json", "scoring.lock", "videos"], (
+        "nothing else is left"
+    )
 
 
 @pytest.mark.parametrize("why", ["at chance", "not named"])
