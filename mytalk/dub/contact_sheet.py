@@ -10,7 +10,6 @@ import numpy as np
 from mytalk import atomic
 from mytalk.dub.faces import Face
 from mytalk.dub.tracks import SHOWN_AT, SHOWN_PX
-from mytalk.face.shots import face_boxes
 from mytalk.progress import clock
 
 MOST_ROWS = 20  # faces, the largest first
@@ -52,9 +51,7 @@ def _row(face: Face, fps: Fraction) -> np.ndarray:
 
 
 def _lines(face: Face, fps: Fraction) -> list[str]:
-    centres_2, sides = zip(*(face_boxes(np.stack(track.landmarks)) for track in face.tracks))
-    x, y = np.median(np.concatenate(centres_2), axis=0).round().astype(int)
-    side = round(float(np.median(np.concatenate(sides))))
+    x, y, side = np.median([box_3 for track in face.tracks for box_3 in track.boxes], axis=0).round().astype(int)
     first, last = min(track.frames[0] for track in face.tracks), max(track.frames[-1] for track in face.tracks)
     others = sorted({track.number for track in face.tracks} - {face.number})
     also = f"with tracks {', '.join(map(str, others[:8]))}{' ...' if len(others) > 8 else ''}"

@@ -15,7 +15,6 @@ from mytalk.command import UserError
 from mytalk.dub.tracks import Track
 from mytalk.face import plausible
 from mytalk.face.landmarks import CLEAN
-from mytalk.face.shots import face_boxes
 from mytalk.machine import one_thread
 
 # Of the mean upper faces of two tracks; measured in docs/log.md, 2026-11-26.
@@ -67,7 +66,7 @@ class Face:
     @cached_property
     def area(self) -> float:
         """Sum over its frames of the squared side of its box, px."""
-        return float(sum(np.square(_boxes(track)[1]).sum() for track in self.tracks))
+        return float(sum(np.square(track.boxes)[:, 2].sum() for track in self.tracks))
 
     @property
     def frames(self) -> int:
@@ -127,7 +126,7 @@ def _in_box(tracks: list[Track], box: tuple[int, ...]) -> Face:
     left, top, width, height = box
     inside = []
     for track in tracks:
-        x, y = np.median(_boxes(track)[0], axis=0)
+        x, y, _ = np.median(track.boxes, axis=0)
         if left <= x <= left + width and top <= y <= top + height:
             inside.append(track)
     where = f"--face {','.join(map(str, box))}"
@@ -177,7 +176,3 @@ def coarse(picture_HW3: np.ndarray) -> np.ndarray:
     middle = picture_HW3[quarter:-quarter, quarter:-quarter].astype(np.float32)
     side = len(middle) // 8
     return middle.reshape(8, side, 8, side, 3).mean((1, 3))
-
-
-def _boxes(track: Track) -> tuple[np.ndarray, np.ndarray]:
-    return face_boxes(np.stack(track.landmarks))

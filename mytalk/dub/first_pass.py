@@ -116,12 +116,11 @@ def frame_rate(video: Path) -> Fraction:
     return Fraction(fps).limit_denominator(1_000_000)
 
 
-def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fill short gaps of the detector linearly where the same face stands on both sides; returns both arrays anew.
+def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray) -> None:
+    """Fill short gaps of the detector linearly, in place, where the same face stands on both sides.
 
     `cut_F` is True where a shot begins: nothing is filled across it.
     """
-    landmarks_FN3, found_F = landmarks_FN3.copy(), found_F.copy()
     for start, stop in runs(~found_F, np.zeros(len(found_F), bool)):
         if start == 0 or stop == len(found_F) or stop - start > GAP_FRAMES or cut_F[start : stop + 1].any():
             continue
@@ -130,14 +129,16 @@ def fill_gaps(landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray)
             positions = np.arange(1, stop - start + 1) / (stop - start + 1)
             landmarks_FN3[start:stop] = interpolate(ends_2N3, positions)
             found_F[start:stop] = True
-    return landmarks_FN3, found_F
 
 
 def _spans(
     video: Path, landmarks_FN3: np.ndarray, found_F: np.ndarray, cut_F: np.ndarray, fps: Fraction
 ) -> list[FaceSpan]:
-    """The spans of a face that is found in some frames. Raises UserError where none has LEAST_FRAMES."""
-    landmarks_FN3, found_F = fill_gaps(landmarks_FN3, found_F, cut_F)
+    """The spans of a face that is found in some frames, whose gaps are filled in place.
+
+    Raises UserError where none has LEAST_FRAMES.
+    """
+    fill_gaps(landmarks_FN3, found_F, cut_F)
     starts_F = shot_starts(landmarks_FN3, found_F) | cut_F
     long_runs = [(start, stop) for start, stop in runs(found_F, starts_F) if stop - start >= LEAST_FRAMES]
     if not long_runs:
@@ -148,4 +149,6 @@ def _spans(
 def _span(landmarks_FN3: np.ndarray, start: int, stop: int, fps: Fraction) -> FaceSpan:
     smoothed_FN3 = smooth(landmarks_FN3[start:stop], float(fps))
     crops_F23 = crop.path(smoothed_FN3, float(fps))
-    return FaceSpan(start, stop, crops_F23, crop.apply_each(smoothed_FN3, crops_F23))
+    for frame, crop_23 in enumerate(crops_F23):  # in place: an hour of landmarks are half a GB
+        smoothed_FN3[frame] = crop.apply(smoothed_FN3[frame], crop_23)
+    return FaceSpan(start, stop, crops_F23, smoothed_FN3)

@@ -15,6 +15,7 @@ from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import motion
 
+BLOCK_FRAMES = 500
 OVERLAP_FRAMES = 50  # longest cross-fade between two windows (our default; the paper does not say)
 
 
@@ -67,17 +68,21 @@ def person_head(source_UN3: np.ndarray) -> pose.Head:
 
 def lower_face(landmarks_TN3: np.ndarray, head: pose.Head) -> np.ndarray:
     """The noised points in the head's frame, where they are motion alone: (T, K, 2) float64."""
-    points = _points(landmarks_TN3)
-    return pose.fit(points, head.rigid_BR3).to_head(points[:, :, NOISED], head.depth_BN[:, NOISED])[0].numpy()
+    lower_TK2 = np.empty((len(landmarks_TN3), len(NOISED), 2))
+    for block in _blocks(len(landmarks_TN3)):
+        points = _points(landmarks_TN3[block])
+        posed = pose.fit(points, head.rigid_BR3)
+        lower_TK2[block] = posed.to_head(points[:, :, NOISED], head.depth_BN[:, NOISED])[0].numpy()
+    return lower_TK2
 
 
 def with_lower_face(landmarks_TN3: np.ndarray, lower_TK2: np.ndarray, head: pose.Head) -> np.ndarray:
     """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 3) float32, crop px."""
-    placed = pose.fit(_points(landmarks_TN3), head.rigid_BR3).to_crop(
-        torch.from_numpy(lower_TK2)[None], head.depth_BN[:, NOISED]
-    )
     out = np.array(landmarks_TN3, np.float32)
-    out[:, NOISED] = placed[0].numpy()
+    for block in _blocks(len(landmarks_TN3)):
+        posed = pose.fit(_points(landmarks_TN3[block]), head.rigid_BR3)
+        placed = posed.to_crop(torch.from_numpy(lower_TK2[block])[None], head.depth_BN[:, NOISED])
+        out[block][:, NOISED] = placed[0].numpy()
     return out
 
 
@@ -89,6 +94,11 @@ def _cross_fade(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longes
     shared = next_TK2[end - fade - start : end - start]
     between = (1 - weight) * joined_TK2[end - fade :] + weight * shared
     return np.concatenate([joined_TK2[: end - fade], between, next_TK2[end - start :]])
+
+
+def _blocks(frames: int) -> list[slice]:
+    """Slices of BLOCK_FRAMES: what takes float64 of all landmarks goes by them."""
+    return [slice(start, start + BLOCK_FRAMES) for start in range(0, frames, BLOCK_FRAMES)]
 
 
 def _points(landmarks_TN3: np.ndarray) -> torch.Tensor:

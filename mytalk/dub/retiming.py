@@ -15,6 +15,8 @@ from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 if TYPE_CHECKING:
     from mytalk.dub.first_pass import FaceSpan
 
+BLOCK_FRAMES = 500  # interpolated at a time: the terms of an hour take GBs
+
 
 def interpolate(values_FX: np.ndarray, positions_T: np.ndarray) -> np.ndarray:
     """Values at positions between frames, linear; beyond the ends, the first and last value: (T, X).
@@ -24,8 +26,12 @@ def interpolate(values_FX: np.ndarray, positions_T: np.ndarray) -> np.ndarray:
     positions_T = np.clip(positions_T, 0, len(values_FX) - 1)
     below_T = positions_T.astype(int)
     above_T = np.minimum(below_T + 1, len(values_FX) - 1)
-    weight = (positions_T - below_T).astype(values_FX.dtype).reshape(-1, *[1] * (values_FX.ndim - 1))
-    return values_FX[below_T] * (1 - weight) + values_FX[above_T] * weight
+    weight_TX = (positions_T - below_T).astype(values_FX.dtype).reshape(-1, *[1] * (values_FX.ndim - 1))
+    out_TX = np.empty((len(positions_T), *values_FX.shape[1:]), values_FX.dtype)
+    for start in range(0, len(out_TX), BLOCK_FRAMES):
+        at = slice(start, start + BLOCK_FRAMES)
+        out_TX[at] = values_FX[below_T[at]] * (1 - weight_TX[at]) + values_FX[above_T[at]] * weight_TX[at]
+    return out_TX
 
 
 def at_25_hz(span: FaceSpan, fps: Fraction) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mytalk.face import crop
 from mytalk.face.landmarks import COUNT
+from mytalk.face.shots import face_boxes
 from mytalk.face.track import Tracker
 from mytalk.media import cuts
 
@@ -32,12 +33,15 @@ class Track:
     number: int
     frames: list[int] = field(default_factory=list)  # in order; a few may be missing
     landmarks: list[np.ndarray] = field(default_factory=list)  # (478, 3) of each, float32
+    boxes: list[np.ndarray] = field(default_factory=list)  # of each, float32: centre x, y and side in px
     pictures: list[np.ndarray] = field(default_factory=list)  # of the face, (SHOWN_PX, SHOWN_PX, 3) uint8
 
     def see(self, frame: int, frame_HW3: np.ndarray, landmarks_N3: np.ndarray) -> None:
         """The face in a further frame."""
         self.frames.append(frame)
         self.landmarks.append(landmarks_N3)
+        (centre_2,), (side,) = face_boxes(landmarks_N3[None])
+        self.boxes.append(np.array([*centre_2, side], np.float32))
         if len(self.frames) in SHOWN_AT:
             box_23 = crop.canonical(landmarks_N3[None], SHOWN_PX)
             self.pictures.append(crop.warp(frame_HW3, box_23, SHOWN_PX))
@@ -79,6 +83,7 @@ def laid_out(tracks: Iterable[Track], frames: int) -> tuple[np.ndarray, np.ndarr
     and where there are some: (F,) bool."""
     landmarks_FN3, found_F = np.zeros((frames, COUNT, 3), np.float32), np.zeros(frames, bool)
     for track in tracks:
-        landmarks_FN3[track.frames] = track.landmarks
+        for frame, landmarks_N3 in zip(track.frames, track.landmarks, strict=True):
+            landmarks_FN3[frame] = landmarks_N3
         found_F[track.frames] = True
     return landmarks_FN3, found_F

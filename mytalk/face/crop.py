@@ -29,6 +29,7 @@ MARGIN = 1.5  # side of the crop / side of the face
 FACE_CENTRE = (0.0, 62.0, 4.0)  # middle of the box around a mean face, px in the head's frame (27 people)
 LOOSE = 1.2  # a fixed crop may be so much larger than that, and a face reach so far beyond it; else the crop follows
 MOST_ZOOM = 1.3  # of the face in a fixed crop
+BLOCK_FRAMES = 500  # that are in memory as float64 at a time
 FOLLOW_S = 0.3  # sigma of the Gaussian that smooths the path of a crop that follows
 FACE_SIDE_PX = 210.0  # its side there: with a standard deviation of 12 between people
 
@@ -40,8 +41,13 @@ def head_poses(landmarks_TN3: np.ndarray) -> pose.Pose:
 
     from mytalk.face import pose
 
-    landmarks = torch.from_numpy(np.asarray(landmarks_TN3, np.float64))[None]
-    return pose.fit(landmarks, pose.MEAN_RIGID_R3[None])
+    rigid_1R3 = pose.MEAN_RIGID_R3[None]
+    blocks = [
+        pose.fit(torch.from_numpy(landmarks_TN3[start : start + BLOCK_FRAMES].astype(np.float64))[None], rigid_1R3)
+        for start in range(0, len(landmarks_TN3), BLOCK_FRAMES)
+    ]
+    scales, rotations, shifts = zip(*((one.scale_BT, one.rotation_BT33, one.shift_BT3) for one in blocks))
+    return pose.Pose(torch.cat(scales, 1), torch.cat(rotations, 1), torch.cat(shifts, 1))
 
 
 def faces(posed: pose.Pose) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mytalk.face import pose
 
 POSE_SECONDS = 0.36  # window of the parabolas: 9 frames at 25 Hz
+BLOCK_FRAMES, FADE_FRAMES = 500, 50  # clips of training have at most 10 s: theirs is one block
 NEAR_SECONDS = 0.08  # sigma of the bilateral filter over time
 ALIKE_PX = 0.7  # its sigma over the difference beyond the jitter, px of the head's frame
 EYES = [7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246]
@@ -29,15 +30,34 @@ JAW_AND_CHEEKS = sorted({*NOISED} - {*MOUTH})
 PARTS = [MOUTH, JAW_AND_CHEEKS, EYES, sorted(set(range(COUNT)) - {*NOISED, *EYES})]
 
 
-@one_thread()
 def smooth(landmarks_TN3: np.ndarray, fps: float = FRAME_HZ) -> np.ndarray:
-    """The landmarks of one shot, smoothed: (T, 478, 3) float32. One or two frames come back as they are."""
+    """The landmarks of one shot, smoothed: (T, 478, 3) float32. One or two frames come back as they are.
+
+    A shot of more than BLOCK_FRAMES is smoothed in blocks that fade into each other, so that memory beside the
+    result does not grow with its length.
+    """
+    if len(landmarks_TN3) < 3:
+        return np.asarray(landmarks_TN3, np.float32)
+    out_TN3 = np.empty(landmarks_TN3.shape, np.float32)
+    end = 0
+    for start in range(0, max(len(landmarks_TN3) - FADE_FRAMES, 1), BLOCK_FRAMES - FADE_FRAMES):
+        block_TN3 = _block(landmarks_TN3[start : start + BLOCK_FRAMES], fps)
+        fade = end - start
+        if fade > 0:
+            weight_T11 = (np.arange(1, fade + 1, dtype=np.float32) / (fade + 1))[:, None, None]
+            block_TN3[:fade] = (1 - weight_T11) * out_TN3[start:end] + weight_T11 * block_TN3[:fade]
+        end = start + len(block_TN3)
+        out_TN3[start:end] = block_TN3
+    return out_TN3
+
+
+@one_thread()
+def _block(landmarks_TN3: np.ndarray, fps: float) -> np.ndarray:
+    """A block of three frames or more, smoothed by itself."""
     import torch
 
     from mytalk.face import pose
 
-    if len(landmarks_TN3) < 3:
-        return np.asarray(landmarks_TN3, np.float32)
     landmarks = torch.from_numpy(np.array(landmarks_TN3, np.float64))[None]
     head = pose.person_head(landmarks, torch.ones(landmarks.shape[:2], dtype=torch.float64))
     detected = pose.fit(landmarks, head.rigid_BR3)

@@ -12,7 +12,7 @@ from mytalk import media
 from mytalk.dub import compositing, first_pass
 from mytalk.dub.faces import Face
 from mytalk.dub.tracks import Followed, Track
-from mytalk.face import crop, region
+from mytalk.face import crop, region, smooth
 from tests.helpers.heads import disc, swaying
 
 FPS = 25.0
@@ -128,6 +128,17 @@ def test_a_walker_repainted_as_it_is_changes_nothing_but_fine_grain(tmp_path):
     away = np.array([np.abs(a.astype(int) - b).mean() for a, b in zip(after, before, strict=True)])
     assert away.max() < 0.5
     assert np.array([np.abs(a.astype(int) - b).max() for a, b in zip(after, before)]).max() <= 12
+
+
+def test_a_long_shot_is_smoothed_in_blocks_as_if_it_were_one(monkeypatch):
+    noise = np.random.default_rng(0).normal(0, 0.3, (700, 1, 1))
+    heads = (swaying(700, FPS, 160) + noise).astype(np.float32)
+    blocks = smooth.smooth(heads, FPS)
+    monkeypatch.setattr(smooth, "BLOCK_FRAMES", 1000)
+    whole = smooth.smooth(heads, FPS)
+    assert np.abs(blocks - whole).max() < 0.1
+    assert np.abs(np.diff(blocks - whole, axis=0)).max() < 0.05, "nothing jumps where a block ends"
+    assert np.array_equal(smooth.smooth(heads[:400], FPS), smooth.smooth(heads[:400].copy(), FPS))
 
 
 def test_a_still_speaker_is_dubbed_as_with_one_crop(tmp_path):

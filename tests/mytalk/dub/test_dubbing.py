@@ -93,8 +93,10 @@ class Seer:
     def follow(self, frames, on_frame=lambda: None) -> Followed:
         seen = self.find_faces(frames, on_frame)
         there = np.flatnonzero(seen.found_T).tolist()
-        tracks = [Track(0, there, [seen.landmarks_TN3[index] for index in there])] if there else []
-        return Followed(tracks, [], len(seen.found_T), seen.width, seen.height)
+        track = Track(0)
+        for index in there:
+            track.see(index, np.zeros((seen.height, seen.width, 3), np.uint8), seen.landmarks_TN3[index])
+        return Followed([track] * bool(there), [], len(seen.found_T), seen.width, seen.height)
 
 
 class Inverter:

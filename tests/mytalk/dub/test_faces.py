@@ -23,6 +23,7 @@ from mytalk.dub import compositing, contact_sheet, first_pass
 from mytalk.dub.faces import Choice, Face, choice, chosen_of, joined
 from mytalk.dub.tracks import SHOWN_PX, Followed, Track, follow
 from mytalk.face import crop, detector
+from mytalk.face.shots import face_boxes
 from tests.helpers import talkers
 from tests.helpers.heads import disc, swaying
 
@@ -40,7 +41,14 @@ def track(number: int, person: int, frames: range, side_px: float = 100, level: 
     turned_FN3 = talkers.turned(np.repeat(face_N3[None], len(frames), 0), np.radians(8 * np.sin(np.array(frames) / 9)))
     scale = side_px / np.ptp(face_N3[:, :2], axis=0).max()
     shown = list(((turned_FN3 - [128, 128, 0]) * scale + [300, 200, 0]).astype(np.float32))
-    return Track(number, list(frames), shown, [np.full((SHOWN_PX, SHOWN_PX, 3), level, np.uint8)])
+    picture_HW3 = np.full((SHOWN_PX, SHOWN_PX, 3), level, np.uint8)
+    return Track(number, list(frames), shown, boxes(shown), [picture_HW3])
+
+
+def boxes(landmarks: list[np.ndarray]) -> list[np.ndarray]:
+    """Centres x, y and sides."""
+    centres_F2, sides_F = face_boxes(np.stack(landmarks))
+    return list(np.column_stack([centres_F2, sides_F]))
 
 
 # Who is who ---------------------------------------------------------------------------------------------------
@@ -98,6 +106,7 @@ def beside(*sides_px: float) -> list[Face]:
     tracks = [track(number, number, range(40), side) for number, side in enumerate(sides_px)]
     for one in tracks:
         one.landmarks = [points + np.float32([200 * one.number, 0, 0]) for points in one.landmarks]
+        one.boxes = boxes(one.landmarks)
     return joined(tracks)
 
 
