@@ -138,7 +138,6 @@ def test_a_long_shot_is_smoothed_in_blocks_as_if_it_were_one(monkeypatch):
     whole = smooth.smooth(heads, FPS)
     assert np.abs(blocks - whole).max() < 0.1
     assert np.abs(np.diff(blocks - whole, axis=0)).max() < 0.05, "nothing jumps where a block ends"
-    assert np.array_equal(smooth.smooth(heads[:400], FPS), smooth.smooth(heads[:400].copy(), FPS))
 
 
 def test_a_still_speaker_is_dubbed_as_with_one_crop(tmp_path):
