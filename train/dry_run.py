@@ -173,7 +173,8 @@ def as_text(found: dict[str, Any]) -> list[str]:
     for stage, bytes_of in found["memory_bytes"].items():
         chosen = "  <- zero_stage" if int(stage) == found["zero_stage"] else ""
         device, host = (bytes_of["peak"] - bytes_of["host"]) / 1e6, bytes_of["host"] / 1e6
-        lines.append(f"  ZeRO {stage}: {device:,.0f} MB, and {host:,.0f} MB on the host for checkpoints{chosen}")
+        least = "at least " if stage == "3" else ""  # gathered weights are held longer by real messages
+        lines.append(f"  ZeRO {stage}: {least}{device:,.0f} MB, and {host:,.0f} MB on the host for checkpoints{chosen}")
     for name, what in found["weights"].items():
         lines.append(f"weights: {name}={what or 'none'}")
     return lines

@@ -62,6 +62,7 @@ def test_one_machine_that_lacks_something_is_found(what, verdict, change):
     assert [other for other, (is_now, _) in found.items() if is_now != of(good)[other][0]] == [what]
 
 
+@pytest.mark.full
 def test_this_machine_is_looked_at(talker_shards, tmp_path, command):
     words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
     done = command("-m", "launch", "preflight", "--processes", "2", "--json", "--", *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from launch.follow import restart
 from launch.follow.restart import Ended, Policy, next_world_size
 from launch.words import global_batch, run_folder, settings_of
+from mytalk import command as commands
 from mytalk.command import UserError
 
 
@@ -99,6 +101,21 @@ def test_what_follows_is_recorded_in_the_run_folder(tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "here: rank 1 was killed; starting again now at 2 processes instead of 3 (try 1 of 2)"
     assert said[2] == "here: bad_share is used up; not started again: it cannot go on until that is mended"
+
+
+def test_a_training_that_crashes_ends_with_70(monkeypatch, capsys):
+    """A traceback is neither for its user to mend, nor a checkpoint's end."""
+
+    def crash(*_) -> int:
+        raise ZeroDivisionError("a bug")
+
+    ends: list[int] = []
+    monkeypatch.setattr(commands, "main", crash)
+    monkeypatch.setattr(commands, "end", ends.append)
+    runpy.run_module("train", run_name="__main__")
+    assert ends == [commands.EXIT_CRASHED] == [70]
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err
+    assert Policy(None, tries=1).after(Ended(ends[0])).again
 
 
 def test_without_a_place_it_is_not_started_again(tmp_path, capsys):
