@@ -54,6 +54,13 @@ def arguments() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="another seed gives other mouth movements (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, default=30, help="steps of the sampler (default: %(default)s)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="above 1 the mouth follows the speech more strongly; for models trained with speech_dropout (default: 1)",
+    )
     detector.add_option(parser)
     return parser
 
@@ -71,10 +78,15 @@ def _run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
     if args.steps < 1 or args.seed < 0:
         raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
+    if not 0 <= args.guidance < float("inf"):
+        raise UserError(f"--guidance {args.guidance} must be 0 or more")
     check(args.video, args.speech, args.out, args.reference, args.sheet)  # before the slow imports
     import torch
 
     models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
+    if args.guidance != 1 and not models.motion.knows_no_speech:
+        raise UserError(f"--guidance: {args.motion} was trained without speech_dropout; leave the option out")
+    models.motion.guidance = args.guidance
     face_detector = detector.load(args.detector)
     found = dub(
         args.video,

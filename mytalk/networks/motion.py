@@ -197,6 +197,8 @@ class MotionModel(nn.Module):
         self.extractor: IdentityEncoder | None = None
         self.window_frames = WINDOW_FRAMES  # the longest it was trained on, set by `load_model`
         self.knows_silent_sources = False  # whether it was trained with some, set by `load_model`
+        self.knows_no_speech = False  # whether some examples had none: what guidance needs, set by `load_model`
+        self.guidance = 1.0  # of the speech when sampling, see `generate`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
@@ -249,8 +251,8 @@ class MotionModel(nn.Module):
 
         The paper's condition is the identity encoder's features of the landmarks alone. With the speech the source
         also shows how wide this person opens the mouth for a sound, and how late (measured in docs/decisions.md).
-        Digital silence is no sound of the person's: the source then shows its motion alone. Where `kept_B` is 0, only
-        the mean face is attended to.
+        What cannot be heard is no sound of the person's: the source then shows its motion alone. Where `kept_B` is 0,
+        only the mean face is attended to.
         """
         dtype = self.source_in.weight.dtype
         x_BUD = self.source_in(source_BUF.to(dtype))
@@ -258,7 +260,7 @@ class MotionModel(nn.Module):
             assert known_BUD is not None, "this model is conditioned on an identity encoder"
             x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
         if self.config.source_speech:
-            heard_B11 = (audio_BS != 0).any(1)[:, None, None].to(x_BUD.dtype)
+            heard_B11 = speech_features.audible(audio_BS)[:, None, None].to(x_BUD.dtype)
             x_BUD = x_BUD + heard_B11 * self.encode_speech(audio_BS, mask_BU, voice_B, drop)
         for block in self.identity_blocks:
             x_BUD = block(x_BUD, mask_BU, drop=drop)
@@ -335,6 +337,9 @@ def generate(
     Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
     The start noise is drawn from `seed`. `extractor` is used instead of the model's own identity encoder, which a
     model in training does not hold. Raises ValueError for audio of another length.
+
+    With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
+    (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
     """
     frames = len(landmarks_TN3)
     audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
@@ -355,7 +360,12 @@ def generate(
     noise_TK2 = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
 
     def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        return model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, identity_BMD, identity_mask_BM)
+        given = (identity_BMD, identity_mask_BM)
+        heard_BTK2 = model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, *given)
+        if model.guidance == 1:
+            return heard_BTK2
+        unheard_BTK2 = model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, torch.zeros_like(speech_BTD), *given)
+        return unheard_BTK2 + model.guidance * (heard_BTK2 - unheard_BTK2)
 
     motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps, model.config.times)
     if model.deviation_K2 is not None:
@@ -388,14 +398,20 @@ def save_model(
     weights.save(state, "motion", config, folder, facts)
 
 
+def _some(share: Any) -> bool:
+    """Whether a fact is a share above 0."""
+    return isinstance(share, float) and share > 0
+
+
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
     facts = weights.describe(folder, "motion").get("facts")
     facts = facts if isinstance(facts, dict) else {}
-    window_frames, silent = facts.get("window_frames"), facts.get("source_sound_dropout")
+    window_frames = facts.get("window_frames")
     model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
-    model.knows_silent_sources = isinstance(silent, float) and silent > 0
+    model.knows_silent_sources = _some(facts.get("source_sound_dropout"))
+    model.knows_no_speech = _some(facts.get("speech_dropout"))
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width

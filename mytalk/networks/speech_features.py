@@ -18,6 +18,7 @@ FFT = 512
 BANDS = 80
 MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
 LEVEL_DB, QUIETEST_DB = -20.0, -45.0  # of full scale, see `levelled`
+AUDIBLE_DB = -60.0
 
 
 @functools.cache
@@ -56,6 +57,12 @@ def levelled(audio_BS: torch.Tensor) -> torch.Tensor:
     spoken_BT = (power_BT >= 0.01 * power_BT.amax(1, keepdim=True)).to(power_BT.dtype)
     power_B1 = (power_BT * spoken_BT).sum(1, keepdim=True) / spoken_BT.sum(1, keepdim=True)
     return audio_BS * (10 ** (LEVEL_DB / 10) / power_B1.clamp_min(10 ** (QUIETEST_DB / 10))).sqrt()
+
+
+def audible(audio_BS: torch.Tensor) -> torch.Tensor:
+    """Whether the loudest frame (40 ms) of each sound reaches AUDIBLE_DB: (B,) bool. A codec's silence does not."""
+    power_BT = audio_BS.unflatten(1, (-1, SAMPLES_PER_FRAME)).square().mean(-1)
+    return power_BT.amax(1) >= 10 ** (AUDIBLE_DB / 10)
 
 
 def log_mel(audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:

@@ -763,6 +763,7 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
         ((), "do not fit its config"),
         (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
         (("--steps", "0"), "steps must be 1 or more"),
+        (("--guidance", "-1"), "must be 0 or more"),
         (("--reference", str(out)), "is read and cannot be written"),
     ):
         code = main("mytalk", "", COMMANDS, typed(person, out, swapped, *more)[2:])
@@ -770,6 +771,14 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
         assert code == 1
         assert said in line
         assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@drawn_person
+def test_a_model_that_always_heard_speech_is_not_guided(person, models_on_disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main("mytalk", "", COMMANDS, typed(person, tmp_path / "o.mp4", models_on_disk, "--guidance", "2")[2:]) == 1
+    assert "was trained without speech_dropout; leave the option out" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @drawn_person

@@ -314,7 +314,7 @@ def test_a_source_without_sound_shows_its_motion_alone(model, clip):
     landmarks, source, _ = clip
     points, still = (torch.from_numpy(side)[None] for side in (source.landmarks_UN3, landmarks))
     made = motion.prepare(still, torch.ones(1, 20), points, torch.ones(1, 15), TINY)
-    silence, mask = torch.zeros(1, 15 * SAMPLES_PER_FRAME), torch.ones(1, 15)
+    silence, mask = torch.full((1, 15 * SAMPLES_PER_FRAME), 1e-5), torch.ones(1, 15)
     own = model.encode_identity(made.source_BUF, made.shape_BF, mask, silence)[0]
     deaf = MotionModel(replace(TINY, source_speech=False))
     deaf.load_state_dict(model.state_dict())
@@ -364,3 +364,18 @@ def test_whitened_motion_has_unit_variance_and_its_scale_stays_with_the_weights(
     moved = motion.generate(loaded, landmarks, source, audio, seed=1, steps=2) - landmarks
     loaded.deviation_K2.mul_(2)
     assert np.abs(motion.generate(loaded, landmarks, source, audio, seed=1, steps=2) - landmarks - moved).max() > 1e-3
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_guidance_is_a_line_between_what_is_predicted_without_speech_and_with_it(clip, weight):
+    """One step, where generated motion is the guided prediction itself; 0 does not hear the speech."""
+    guided = shaken(MotionModel(TINY)).eval()
+    landmarks, source, audio = clip
+
+    def made(of: float, sound: np.ndarray = audio) -> np.ndarray:
+        guided.guidance = of
+        return motion.generate(guided, landmarks, source, sound, seed=3, steps=1).astype(np.float64)
+
+    np.testing.assert_allclose(made(weight), made(0.0) + weight * (made(1.0) - made(0.0)), atol=1e-3)
+    np.testing.assert_allclose(made(0.0, 0 * audio), made(0.0), atol=1e-5)
+    assert np.abs(made(1.0) - made(0.0)).max() > 0.1

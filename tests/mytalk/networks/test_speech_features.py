@@ -165,6 +165,15 @@ def test_levelled_speech_is_as_loud_however_it_was_recorded(gain_db):
         assert 10 * np.log10(np.mean(loud)) == pytest.approx(speech_features.LEVEL_DB, abs=1e-9)
 
 
+@pytest.mark.parametrize(("level_db", "heard"), [(-20.0, True), (-59.0, True), (-61.0, False), (-80.0, False)])
+def test_what_a_codec_makes_of_silence_is_not_audible(level_db, heard):
+    """One frame at the level, the others silent; digital silence is not audible either."""
+    samples = np.zeros(8 * SAMPLES_PER_FRAME)
+    samples[640:1280] = 10 ** (level_db / 20) * np.sign(np.sin(np.arange(640)) + 1e-9)
+    both = torch.from_numpy(np.stack([samples, 0 * samples]))
+    assert speech_features.audible(both).tolist() == [heard, False]
+
+
 def test_levelling_knows_no_padding_and_amplifies_no_silence():
     samples = torch.from_numpy(speech(3))[None]
     more = torch.nn.functional.pad(samples, (0, 5 * SAMPLES_PER_FRAME))
