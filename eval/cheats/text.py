@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.cheats.table import BETTER, SAME, UNKNOWN, WORSE
+from eval.cheats.table import BETTER, IN_ORDER, INSENSITIVE, OUT_OF_ORDER, REWARDED, SAME, UNKNOWN, WORSE
 from mytalk.intervals import shown
 
+MOST_COLUMNS = 12
+LADDER_VERDICTS = (IN_ORDER, OUT_OF_ORDER, INSENSITIVE, REWARDED)
 MARKS = {WORSE: "caught", SAME: "no", BETTER: "LIKES IT", UNKNOWN: "?"}
 
 
@@ -29,24 +31,36 @@ def in_words(made: dict[str, Any]) -> str:
 
 
 def markdown(made: dict[str, Any]) -> str:
-    """The table of cheats by measures, then that of the ladders."""
+    """The table of cheats by measures, then that of the ladders; many measures are listed instead of in columns."""
     table = made["table"]
     measures = list(next(iter(table["cells"].values())))
-    head = ["cheat", "caught by what is meant for it", *measures]
+    wide = len(measures) <= MOST_COLUMNS
+    columns = measures if wide else ["also caught by", "likes it", "not seen by"]
+    head = ["cheat", "caught by what is meant for it", *columns]
     lines = [f"{_coverage(made['coverage'])}.", "", *_row(head), *_row(["---"] * len(head))]
     for cheat, found in table["cheats"].items():
         meant = ", ".join(f"`{n}` {_difference(one)}" for n, one in found["meant"].items()) or "no judge"
         mark = {True: "**yes**", False: "**NO**", None: "?"}[found["caught"]]
-        leak = " (leak)" if found["leak"] else ""
-        lines += _row(
-            [f"`{cheat}`", f"{mark}{leak}: {meant}", *(MARKS[table["cells"][cheat][m]["verdict"]] for m in measures)]
-        )
+        verdicts = {name: one["verdict"] for name, one in table["cells"][cheat].items()}
+        if wide:
+            cells = [MARKS[verdicts[name]] for name in measures]
+        else:
+            others = {name: verdict for name, verdict in verdicts.items() if name not in found["meant"]}
+            cells = [_listed(others, verdict) for verdict in (WORSE, BETTER, SAME)]
+        lines += _row([f"`{cheat}`", f"{mark}{' (leak)' if found['leak'] else ''}: {meant}", *cells])
     if table["ladders"]:
-        head = ["ladder", *measures]
+        head = ["ladder", *(measures if wide else LADDER_VERDICTS)]
         lines += ["", *_row(head), *_row(["---"] * len(head))]
-        for ladder, verdicts in table["ladders"].items():
-            lines += _row([ladder, *(verdicts[name]["verdict"] for name in measures)])
+        for ladder, by_name in table["ladders"].items():
+            found = {name: one["verdict"] for name, one in by_name.items()}
+            cells = [found[name] for name in measures] if wide else [_listed(found, v) for v in LADDER_VERDICTS]
+            lines += _row([ladder, *cells])
     return "\n".join(lines) + "\n"
+
+
+def _listed(verdicts: dict[str, str], verdict: str) -> str:
+    """The measures of one verdict."""
+    return ", ".join(f"`{name}`" for name, found in verdicts.items() if found == verdict) or "none"
 
 
 def _row(cells: list[str]) -> list[str]:

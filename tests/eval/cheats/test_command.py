@@ -30,6 +30,7 @@ def test_cheats_of_coded_films_are_caught_and_the_same_command_continues(
 ) -> None:
     monkeypatch.setattr(command, "SOURCE_FRAMES", 10)
     monkeypatch.setattr(mouth, "reopened", recoded)
+    monkeypatch.setattr(command.judges, "missing", lambda: dict.fromkeys(command.judges.JUDGES, "left out here"))
     monkeypatch.setattr(load, "missing", lambda: dict.fromkeys(load.JUDGES, "not installed"))
     assert typed(films, tmp_path) == 0
     made = json.loads((tmp_path / command.NAME).read_text())

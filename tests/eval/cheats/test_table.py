@@ -98,3 +98,16 @@ def test_the_table_names_missing_judges_and_lost_rows() -> None:
     assert "late_4: caught" in said
     assert "swapped_person: NO JUDGE" in said
     assert "| `late_4` | **yes**" in text.markdown(whole)
+
+
+def test_many_measures_are_listed_by_verdict() -> None:
+    names = [f"m{number}" for number in range(text.MOST_COLUMNS + 1)]
+    clips = [
+        ClipScore(f"k{n}", f"p{n}", methods={row: dict.fromkeys(names, v + 0.01 * n) for row, v in of.items()})
+        for n, of in enumerate([{plan.REAL: 0.9, "late_4": 0.3}] * 3)
+    ]
+    made = table.build(clips, [plan.REAL, "late_4"], {name: measure("higher") for name in names}, {})
+    coverage = {"people": {"scored": 3, "total": 3}, "clips": {"scored": 3, "total": 3}, "misses": []}
+    said = text.markdown({"table": made, "coverage": coverage})
+    assert "also caught by | likes it | not seen by" in said
+    assert f"| {', '.join(f'`{name}`' for name in names)} | none | none |" in said
