@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eval.metrics import pixels
+from eval.metrics.metric import Comparison, DetectedVideo, Miss, Truth
 from mytalk.face.landmarks import MOUTH
 from tests.helpers.faces import WAVE, opened
 
@@ -68,3 +69,43 @@ def test_the_box_is_fixed_round_all_the_lips_and_inside_the_picture() -> None:
     assert at_edge[0].start == at_edge[1].start == 0
     beyond = pixels.mouth_box(landmarks + 300, (256, 256))
     assert all(side.stop == 256 and side.stop - side.start >= 11 for side in beyond)
+
+
+def test_dark_pictures_show_the_constants_of_ssim() -> None:
+    random = np.random.default_rng(2)
+    truth, result = random.integers(0, 6, (2, 1, 20, 20, 3), dtype=np.uint8)
+    box = (slice(0, 20), slice(0, 20))
+    assert pixels.ssim(truth, result, box) == pytest.approx(ssim_by_hand(truth, result), rel=1e-4)
+
+
+def test_flicker_is_the_mean_change_of_the_region_without_the_mouth() -> None:
+    frames = np.zeros((3, 20, 20, 3), np.uint8)
+    region, mouth = (slice(5, 15), slice(5, 15)), (slice(8, 12), slice(8, 12))
+    frames[1, 5:15, 5:15] = 10  # up by 10, then down by 10
+    frames[:, 8:12, 8:12] = np.array([0, 200, 90], np.uint8)[:, None, None, None]
+    frames[1, :5] = 250
+    assert pixels.flicker(frames, region, mouth) == pytest.approx(10)
+    assert pixels.flicker(frames[:1].repeat(4, axis=0), region, mouth) == 0
+    for shown, hole in ((frames[:1], mouth), (frames, region)):
+        with pytest.raises(Miss):
+            pixels.flicker(shown, region, hole)
+
+
+def test_flicker_beyond_the_clips_own_is_signed() -> None:
+    landmarks = opened(WAVE)
+    calm = np.full((len(WAVE), 256, 256, 3), 100, np.uint8)
+    blinking = calm.copy()
+    blinking[::2] += 4
+    rows = [
+        Comparison(Truth(a, landmarks, np.zeros(0), landmarks), DetectedVideo(b, landmarks, np.ones(len(WAVE), bool)))
+        for a, b in ((calm, blinking), (blinking, calm), (blinking, blinking))
+    ]
+    assert [pixels.flicker_excess(row) for row in rows] == pytest.approx([4, -4, 0])
+
+
+def test_the_box_of_points_holds_them_in_every_frame() -> None:
+    landmarks = opened(WAVE)
+    rows_px, columns_px = pixels.box_round(landmarks, list(range(478)), (256, 256))
+    low, high = landmarks[..., :2].min((0, 1)), landmarks[..., :2].max((0, 1))
+    assert [columns_px.start, rows_px.start] == pytest.approx(np.maximum(low, 0), abs=1)
+    assert [columns_px.stop, rows_px.stop] == pytest.approx(np.minimum(high, 256), abs=1)
