@@ -89,6 +89,9 @@ def arguments() -> argparse.ArgumentParser:
         help="which folder names the person, where videos lie deeper than one: the first below VIDEOS or the one "
         "that holds the video",
     )
+    parser.add_argument(
+        "--layout", metavar="NAME", help="how the corpus is laid: `data_pipeline extract --help` has the names"
+    )
     return add_options(parser)
 
 
@@ -122,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 def extract_options(args: argparse.Namespace) -> tuple[str, ...]:
     """The options that `extract` gets."""
-    named = {"--corpus": args.corpus, "--identity": args.identity}
+    named = {"--corpus": args.corpus, "--identity": args.identity, "--layout": args.layout}
     return tuple(word for option, value in named.items() if value is not None for word in (option, value))
 
 

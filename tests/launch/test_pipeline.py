@@ -127,7 +127,7 @@ def test_the_demo_draws_and_then_types_what_the_pipeline_types(tmp_path, command
     videos.mkdir()
     settings = ["steps=3", "--dry-run", "--processes", "2"]
     demo_lines = command("-m", "launch", "demo", "--out", str(tmp_path), *settings, check=True).stdout.splitlines()
-    typed = ["-m", "launch", "pipeline", str(videos), str(tmp_path), *settings]
+    typed = ["-m", "launch", "pipeline", str(videos), str(tmp_path), *demo.LAYOUT, *settings]
     assert demo_lines[0].startswith(f"python -m data_pipeline demo {videos} --identities 32 ")
     assert command(*typed, check=True).stdout.splitlines() == demo_lines[1:]
     assert not (tmp_path / "budget.json").exists(), "nothing is run"
