@@ -151,8 +151,12 @@ def steps(run: Run) -> int:
 
 def save(run: Run, done: int) -> None:
     """Begin a checkpoint. All ranks call it."""
-    run.saver.save(done, resume.checkpoint_facts(run.recipe, run.config, run.ranks, run.state, run.best, done))
-    forget_lost(run)
+
+    def facts() -> dict[str, Any]:
+        forget_lost(run)  # the checkpoint before this one, settled by now, may be lost
+        return resume.checkpoint_facts(run.recipe, run.config, run.ranks, run.state, run.best, done)
+
+    run.saver.save(done, facts)
 
 
 def forget_lost(run: Run) -> None:

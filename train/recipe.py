@@ -72,6 +72,7 @@ class Recipe:
     name: str
     examples: Any  # a data_pipeline.sample.batches.Examples: slots -> batch, of the train split; picklable.
     scores: Mapping[str, str] = MappingProxyType({})  # of `validate`, that `keep_best` may name -> higher or lower
+    scored_by: tuple[str, ...] = ("validation_split",)  # settings without which two of those scores cannot be compared
 
     def players(self) -> dict[str, Player]:
         """By name, in the order in which they take their turn in each micro-batch."""

@@ -213,24 +213,30 @@ def _chosen_faces(video: Path, detector: Detector, wanted: Choice, sheet: Path |
             f"{video} shows {len(people)} faces, two of them about as large; see {sheet} and choose with "
             f"--face track:{people[0].number} or --face track:{people[1].number} (or --face largest, or --face all)"
         )
+    passes = first_passes(video, fps, followed, chosen)
     if len(people) > 1:
-        numbers = ", ".join(str(face.number) for face in chosen)
+        numbers = ", ".join(map(str, passes))
         print(f"{video} shows {len(people)} faces: dubbed is track {numbers}; the others stay as they are")
-    return _first_passes(video, fps, followed, chosen)
+    return list(passes.values())
 
 
-def _first_passes(video: Path, fps: Fraction, followed: Followed, chosen: list[Face]) -> list[FirstPass]:
-    """The first pass of every face that stays long enough. Raises UserError where none does."""
-    found: list[FirstPass] = []
-    failed = None
+def first_passes(video: Path, fps: Fraction, followed: Followed, chosen: list[Face]) -> dict[int, FirstPass]:
+    """Track -> the first pass of its face, of each that stays long enough; the others are named.
+
+    Raises UserError where none does.
+    """
+    passes: dict[int, FirstPass] = {}
+    failures: dict[int, UserError] = {}
     for face in chosen:
         try:
-            found.append(of_face(video, fps, followed, face))
+            passes[face.number] = of_face(video, fps, followed, face)
         except UserError as error:
-            failed = error
-    if failed is not None and not found:
-        raise failed
-    return found
+            failures[face.number] = error
+    if not passes:
+        raise next(iter(failures.values()))
+    for number, failure in failures.items():
+        print(f"track {number} is not dubbed: {failure}")
+    return passes
 
 
 def _reference_faces(video: Path, detector: Detector) -> FirstPass:

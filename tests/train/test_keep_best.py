@@ -82,7 +82,7 @@ def test_the_best_is_exported_and_the_last_kept_beside_it(runs):
     assert best not in (2, STEPS), losses
     assert finished["best"]["step"] == best
     assert dict(map(tuple, finished["best"]["values"])) == losses
-    assert finished["validation_split"] == "val"
+    assert finished["best"]["settings"] == {"validation_split": "val"}
     for name, step in (("model", best), ("last", STEPS)):
         held = checkpoint.load(runs / "whole" / "checkpoints" / checkpoint.folder_name(step)).tensors["odd"]["ema"]
         for key, value in held.items():

@@ -151,6 +151,7 @@ class MotionRecipe(Recipe):
 
     name = "motion"
     scores = MappingProxyType({"loss": "lower", **lips.BETTER})
+    scored_by = (*Recipe.scored_by, "scored_clips", "scoring_steps")
 
     def __init__(self, settings: MotionTrainConfig):
         self.settings = settings

@@ -12,7 +12,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,16 @@ class AsyncSaver:
             self.wait_until = time.monotonic() + LEAVING_S
             self.thread.join()
 
-    def save(self, step: int, facts: dict[str, Any]) -> None:
-        """Copy the fragments and begin to write them. All ranks call it; the one before it is finished first."""
+    def save(self, step: int, facts_of: Callable[[], dict[str, Any]]) -> None:
+        """Copy the fragments and begin to write them. All ranks call it; the one before it is finished first.
+
+        `facts_of` is asked after that, for what the new one says of the old ones.
+        """
         began = time.perf_counter()
         self._settle(self.config.failed_checkpoint == "go_on")
         waited = time.perf_counter()
         self.copy.take()
-        self.step, self.facts, self.open, self.failure = step, facts, True, "its thread ended early"
+        self.step, self.facts, self.open, self.failure = step, facts_of(), True, "its thread ended early"
         self.wait_until = float("inf")
         self.log.flush()
         self.thread = threading.Thread(target=self._write, daemon=True, name="saver")

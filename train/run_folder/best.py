@@ -21,11 +21,13 @@ class Best:
 
     score: str = ""
     higher: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)  # by which it is measured
     values: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, config: LoopConfig, facts: dict[str, Any]) -> Best:
-        """As the facts of a checkpoint have it; from the start where there are none, or another score chose.
+        """As the facts of a checkpoint have it; from the start where there are none, where another score chose, or the
+        same was measured on other people or by other settings.
 
         Raises UserError where the recipe has no such score.
         """
@@ -38,8 +40,8 @@ class Best:
                 f"keep_best={config.keep_best} is no score of {recipe.name} that can choose; known: {known}"
             )
         before = facts.get("best", {})
-        same = before.get("score") == config.keep_best
-        best = cls(config.keep_best, better == "higher")
+        best = cls(config.keep_best, better == "higher", {name: getattr(config, name) for name in recipe.scored_by})
+        same = (before.get("score"), before.get("settings")) == (best.score, best.settings)
         for step, value in before["values"] if same else ():
             best.add(step, {} if value is None else {best.score: value})
         return best
@@ -72,7 +74,7 @@ class Best:
         if not self.score:
             return {}
         values = [[step, value if math.isfinite(value) else None] for step, value in self.values.items()]
-        return {"best": {"score": self.score, "step": self.step, "values": values}}
+        return {"best": {"score": self.score, "step": self.step, "settings": self.settings, "values": values}}
 
     def words(self) -> str:
         """The choice in words, for the user."""

@@ -219,7 +219,7 @@ def finish(recipe: Recipe, config: LoopConfig, best: Best, ranks: Ranks, done: i
     """Rank 0 writes what the exported model was trained for and with, and which step it is of."""
     if ranks.rank == 0:
         trained = {"fixed": fixed(recipe, config), "shards_until": config.shards_until}
-        chosen = {**best.facts(), "validation_split": config.validation_split} if best.score else {}
+        chosen = best.facts()
         ended = {"patience": config.patience} if done < config.steps else {}
         atomic.write_json(Path(config.run) / FINISHED, {"steps": done, **ended, **chosen, **trained})
     ranks.wait()

@@ -17,7 +17,9 @@ from train.recipe import BETTER
 from train.run_folder import checkpoint
 from train.run_folder.best import Best
 
-RECIPE = SimpleNamespace(name="one", scores={"loss": "lower", "accuracy": "higher"})
+RECIPE = SimpleNamespace(
+    name="one", scores={"loss": "lower", "accuracy": "higher"}, scored_by=("validation_split", "seed")
+)
 VALUES = st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=8)
 
 
@@ -67,6 +69,13 @@ def test_another_score_begins_anew_and_an_unknown_one_is_refused():
     assert Best.of(RECIPE, LoopConfig(), facts).facts() == {}
     with pytest.raises(UserError, match="loss, accuracy"):
         Best.of(RECIPE, LoopConfig(keep_best="beauty"), {})
+
+
+@pytest.mark.parametrize("other", [{"validation_split": "dev"}, {"seed": 7}])
+def test_scores_of_other_people_or_settings_are_not_compared(other):
+    facts = of("loss", [1.0]).facts()
+    assert Best.of(RECIPE, LoopConfig(keep_best="loss"), facts).values == {10: 1.0}
+    assert Best.of(RECIPE, LoopConfig(keep_best="loss", **other), facts).values == {}
 
 
 @pytest.mark.parametrize(
