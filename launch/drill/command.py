@@ -27,6 +27,7 @@ from mytalk.progress import clock
 PROGRAM = "python -m launch drill"
 CONFIG = "configs/drill.yaml"
 PEOPLE, CLIPS, SECONDS = 6, 2, 2.0  # that are drawn where no shards are named
+MARKER = ".mytalk-drill"  # in the folder of a drill, which clears folders such as `storage` in it
 EVERY_STEP = ("checkpoint_every=1", "log_every=1", "keep_last=3", "failed_checkpoint=go_on")
 
 
@@ -40,7 +41,9 @@ def arguments() -> argparse.ArgumentParser:
         f"{CONFIG} on people that it draws; name your own training to drill that.",
         f"{PROGRAM} --only term,write -- train motion --config configs/demo/motion.yaml shards=data/mine",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/drill"), help="folder of the runs (runs/drill)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/drill"), help="folder of the runs, new or a drill's (runs/drill)"
+    )
     parser.add_argument("--only", metavar="NAME,...", help="these faults alone")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="of the training (2)")
     parser.add_argument("--steps", type=int, default=16, metavar="N", help="of the training (16)")
@@ -79,13 +82,25 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("a drill is of a training; the first word after -- must be train")
         if any(word.startswith(("run=", "steps=")) for word in args.words):
             raise UserError("leave run=... and steps=... out; --out and --steps set them")
+    batch = global_batch(args.words or ["train", "motion", "--config", CONFIG])
+    if batch % args.processes:
+        raise UserError(f"global_batch {batch} cannot be shared by {args.processes} processes")
+    claim(args.out)
     words = list(args.words) or drawn(args.out)
-    if global_batch(words) % args.processes:
-        raise UserError(f"global_batch {global_batch(words)} cannot be shared by {args.processes} processes")
     words += [*EVERY_STEP, f"steps={args.steps}", f"validate_every={args.steps}"]
     results = drill(names, words, args)
     print(json.dumps([dataclasses.asdict(one) for one in results]) if args.json else "\n".join(table(results)))
     return EXIT_DONE if all(one.holds for one in results) else EXIT_NOT_DONE
+
+
+def claim(out: Path) -> None:
+    """Make the folder of a drill and mark it. UserError where it holds what no drill has put there."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is no folder; name a new one")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).exists():
+        raise UserError(f"--out {out} holds files that are no drill's, which it would delete; name a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text("python -m launch drill deletes and writes folders here\n")
 
 
 def drawn(out: Path) -> list[str]:

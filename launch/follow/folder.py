@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mytalk.command import EVENTS, EXIT_DONE, EXIT_RUN_AGAIN, UserError, began
 
@@ -24,6 +26,8 @@ CHECKPOINT = re.compile(r"step-(\d{6,})")
 RECENT_STEPS = 100  # over which rates are taken
 SILENT_S, SILENT_FLUSHES = 120.0, 3.0  # without a new line for so long, and so many times as long as lines take
 TAIL_BYTES = 1 << 20  # of metrics.jsonl
+# What files that are not as training leaves them raise: no such key, no number, no mapping, no right to read.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OSError, YAMLError, OmegaConfBaseException)
 
 
 @dataclass
@@ -31,7 +35,7 @@ class Status:
     """Where a run stands. Seconds and rates are of the last steps; None where nothing tells."""
 
     run: str
-    state: str  # finished, running, silent, restarting, stopped, failed, killed, not started
+    state: str  # finished, running, silent, restarting, stopped, failed, killed, not started, unreadable
     why: str = ""  # of a state that is not running
     step: int = 0
     steps: int = 0
@@ -52,9 +56,17 @@ class Status:
 
 
 def status(run: Path) -> Status:
-    """Where a run stands. UserError for a folder that is no run's."""
+    """Where a run stands. UserError for a folder that is no run's, or whose files are not as training leaves them."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run folder: it has no config.yaml; name the folder that run=... named")
+    try:
+        return _read(run)
+    except UNREADABLE as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{run} cannot be read as a run folder ({why}); name one that training made") from error
+
+
+def _read(run: Path) -> Status:
     config = dict(OmegaConf.to_container(OmegaConf.load(run / "config.yaml")))  # type: ignore[arg-type]
     lines, events = list(_tail(run / "metrics.jsonl")), list(_lines(run / EVENTS))
     steps = [line for line in lines if "keys" in line][-RECENT_STEPS:]
@@ -70,7 +82,7 @@ def status(run: Path) -> Status:
             found.checkpoint = int(match[1])
             found.checkpoint_age_s = max(0.0, time.time() - (folder / "checkpoint.json").stat().st_mtime)
     _history(found, events)
-    _state(found, run, events, int(config.get("log_every", 1)))
+    _state(found, run, events, config)
     if found.state in ("running", "silent") and found.step_s is not None:
         found.eta_s = (found.steps - found.step) * found.step_s
     return found
@@ -86,10 +98,16 @@ def newest_step(run: Path) -> int:
 
 
 def _finished(run: Path) -> int:
+    """The step of the finished model; -1 without one."""
+    return int(_ended(run)["steps"])
+
+
+def _ended(run: Path) -> dict[str, Any]:
+    """What training says of the finished model: for how many `steps`, and the `patience` that ended it before."""
     try:
-        return int(json.loads((run / "finished.json").read_text())["steps"])
+        return json.loads((run / "finished.json").read_text())
     except FileNotFoundError:
-        return -1
+        return {"steps": -1}
 
 
 def _rates(found: Status, steps: list[dict[str, Any]], global_batch: int) -> None:
@@ -120,10 +138,14 @@ def _history(found: Status, events: list[dict[str, Any]]) -> None:
             why = event["reason"]
 
 
-def _state(found: Status, run: Path, events: list[dict[str, Any]], log_every: int) -> None:
+def _state(found: Status, run: Path, events: list[dict[str, Any]], config: dict[str, Any]) -> None:
     starts = [event for event in events if event["event"] == "start"]
-    if _finished(run) >= found.steps:
+    ended = _ended(run)
+    if int(ended["steps"]) >= found.steps:
         found.state, found.step = "finished", found.steps
+        return
+    if 0 < int(config.get("patience", 0)) <= int(ended.get("patience", 0)):  # as train/run_folder/resume.py has it
+        found.state, found.step, found.why = "finished", int(ended["steps"]), "patience ended it"
         return
     if not starts:
         return
@@ -141,7 +163,7 @@ def _state(found: Status, run: Path, events: list[dict[str, Any]], log_every: in
         found.state, found.why = "killed", f"process {start['pid']} is gone and has left no word"
         return
     quiet_s = time.time() - max(start["time"], _changed(run / "metrics.jsonl"))
-    limit_s = max(SILENT_S, SILENT_FLUSHES * log_every * (found.step_s or 0.0))
+    limit_s = max(SILENT_S, SILENT_FLUSHES * int(config.get("log_every", 1)) * (found.step_s or 0.0))
     found.state = "running"
     if quiet_s > limit_s:
         where = f"process {start['pid']} of {start['host']}"

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table."""
     if not args.folder.is_dir():
         raise UserError(f"{args.folder} is no folder; name the one that holds your run folders")
-    found = [status(folder) for folder in run_folders(args.folder)]
+    found = [status_or_why(folder) for folder in run_folders(args.folder)]
     if not found and not args.json:
         raise UserError(f"no run folder is in {args.folder}: none of its folders has a config.yaml and an events.jsonl")
     if args.json:
@@ -40,6 +40,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(table(args.folder, found)))
     return EXIT_DONE
+
+
+def status_or_why(folder: Path) -> Status:
+    """Where a run stands; `unreadable` and why, so that one odd folder does not hide the others."""
+    try:
+        return status(folder)
+    except UserError as error:
+        return Status(str(folder), "unreadable", str(error))
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -56,13 +64,18 @@ def run_folders(folder: Path) -> list[Path]:
 def table(folder: Path, found: list[Status]) -> list[str]:
     """A header and a row each, in columns."""
     rows = [COLUMNS, *(row(folder, one) for one in found)]
-    widths = [max(len(cells[column]) for cells in rows) for column in range(len(COLUMNS))]
+    # A reason stands alone behind the name: it is longer than any column.
+    names = max(len(cells[0]) for cells in rows)
+    full = [cells for cells in rows if len(cells) == len(COLUMNS)]
+    widths = [names, *(max(len(cells[column]) for cells in full) for column in range(1, len(COLUMNS)))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip() for cells in rows]
 
 
 def row(folder: Path, one: Status) -> tuple[str, ...]:
-    """The cells of a run."""
+    """The cells of a run; of an unreadable one its name and why."""
     name = os.path.relpath(one.run, folder)
+    if one.state == "unreadable":
+        return name, f"unreadable: {one.why}"
     rate = "" if one.examples_per_s is None else f"{one.examples_per_s:.3g}"
     wait = "" if one.data_wait is None else f"{100 * one.data_wait:.0f} %"
     saved = "" if one.checkpoint is None else str(one.checkpoint)

@@ -21,7 +21,6 @@ from mytalk.command import EXIT_RUN_AGAIN, UserError
 
 PATIENCE_S = 60.0  # for a host's answer to the probe
 NO_CONNECTION = 255  # of ssh
-MOST_SKEW_S = 2.0
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,10 @@ class Ranks:
         self.sent: set[int] = set()
 
     def signal(self, number: int, *_: object) -> None:
-        """Handler of signals: pass it on to every rank that has started."""
+        """Handler of signals: pass it on to every rank that has started, and have those that start later end."""
         self.sent.add(number)
+        with contextlib.suppress(OSError):
+            rank.told_file(self.folder).touch()  # before the ids are read, see rank.main
         for local_rank in range(self.processes):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(rank.pid_file(self.folder, local_rank).read_text()), number)

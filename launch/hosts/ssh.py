@@ -82,11 +82,11 @@ class Launch:
     grace_s: float
     hosts: list[Host]  # that still have a place
     nodes: list[Node] = field(default_factory=list)
-    told: bool = False
+    told: list[str] = field(default_factory=list)  # names of the signals that came
 
     def forward(self, number: int, _: object) -> None:
         """Handler of signals: pass it on to every host."""
-        self.told = True
+        self.told.append(signal.Signals(number).name)
         for node in self.nodes:
             node.signal(signal.Signals(number).name)
 
@@ -117,6 +117,9 @@ class Launch:
         try:
             jobs = [self.job(host, hosts, endpoint, run_id) for host in hosts]
             self.nodes = [connection.opened(self.ssh, host, job, lock) for host, job in zip(hosts, jobs)]
+            for name in self.told:  # while they were opened
+                for node in self.nodes:
+                    node.signal(name)
             self._wait()
         finally:
             for node in self.nodes:
@@ -145,7 +148,7 @@ class Launch:
         """How the whole ended, and which hosts are gone."""
         failed = sorted((node for node in self.nodes if node.code() != EXIT_DONE), key=Node.order)
         if not failed:
-            return Ended(EXIT_DONE, told=self.told)
+            return Ended(EXIT_DONE, told=bool(self.told))
         gone = [node.host for node in failed if node.told is None and not self.ssh.reaches(node.host.name)]
         self.hosts = [host for host in self.hosts if host.name not in [one.name for one in gone]]
         cause = failed[0]
@@ -158,7 +161,7 @@ class Launch:
         elif code == EXIT_RUN_AGAIN and not error:
             how = "stopped after a checkpoint"
         lost = sum(host.slots for host in gone)
-        return Ended(code, error.get("kind", ""), f"{cause.host.name}: {how}", self.told, lost)
+        return Ended(code, error.get("kind", ""), f"{cause.host.name}: {how}", bool(self.told), lost)
 
     def fit(self, size: int, least: int) -> int:
         """The world size of the next start, on the hosts that are left."""

@@ -115,3 +115,24 @@ def test_what_was_not_tried_does_not_hold(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_drilled_is_refused(typed, said):
     with pytest.raises(UserError, match=said):
         drill.run(drill.arguments().parse_args(typed))
+
+
+@pytest.mark.parametrize("name", ["storage", "torn-shards", "term.log"])
+def test_a_folder_with_files_of_others_is_refused_and_keeps_them(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("mine")
+    typed = ["--out", str(tmp_path), "--only", "storage", "--", "train", "motion", "--config", TINY]
+    with pytest.raises(UserError, match="name a new folder") as refused:
+        drill.run(drill.arguments().parse_args(typed))
+    assert "\n" not in str(refused.value)
+    assert [path.read_text() for path in tmp_path.rglob("*.txt")] == ["mine"]
+    with pytest.raises(UserError, match="is no folder"):
+        drill.claim(tmp_path / name / "thesis.txt")
+
+
+def test_a_drill_takes_a_new_folder_and_its_own_again(tmp_path):
+    out = tmp_path / "a" / "drill"
+    drill.claim(out)
+    (out / "term").mkdir()
+    drill.claim(out)
+    assert (out / drill.MARKER).read_text().count("\n") == 1

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from launch.follow import folder
+from launch.follow import folder, listing
+from launch.follow import status as shown
 from launch.follow.folder import status
 from mytalk import command as commands
 from mytalk.command import UserError
+from train.config import LoopConfig
+from train.run_folder import resume
 
 
 def made(run: Path, steps: int = 0, *, of: int = 100, checkpoints: tuple[int, ...] = (), **more) -> Path:
@@ -129,7 +132,66 @@ def test_runs_lists_each_once_whatever_lies_in_it(tmp_path, command):
     made(finished / "model" / "inner", 3)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "config.yaml").write_text("steps: 3\n")  # a config of the user's own
-    shown = command("-m", "launch", "runs", str(tmp_path)).stdout.splitlines()
-    assert [line.split()[:3] for line in shown[1:]] == [["a", "finished", "100"], ["b/running", "running", "40"]]
+    told = command("-m", "launch", "runs", str(tmp_path)).stdout.splitlines()
+    assert [line.split()[:3] for line in told[1:]] == [["a", "finished", "100"], ["b/running", "running", "40"]]
     as_json = json.loads(command("-m", "launch", "runs", str(tmp_path), "--json").stdout)
     assert [one["state"] for one in as_json] == ["finished", "running"]
+
+
+def patient(run: Path, patience: int, ended: int | None) -> Path:
+    """A run of 100 steps with `patience`, whose model says that patience ended it after 40."""
+    made(run, 40)
+    with open(run / "config.yaml", "a") as file:
+        file.write(f"patience: {patience}\n")
+    begun(run)
+    note(run, "end", code=0, kind="", reason="done")
+    (run / "finished.json").write_text(json.dumps({"steps": 40, **({"patience": ended} if ended else {})}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("patience", "ended", "state"),
+    [(3, 3, "finished"), (2, 3, "finished"), (4, 3, "stopped"), (0, 3, "stopped"), (3, None, "stopped")],
+)
+def test_a_run_that_patience_ended_is_finished_unless_it_was_given_more(tmp_path, patience, ended, state):
+    run = patient(tmp_path / "run", patience, ended)
+    found = status(run)
+    assert (found.state, found.step, found.steps) == (state, 40, 100)
+    config, finished = LoopConfig(run=str(run), steps=100, keep_best="x", patience=patience), resume.finished_run(run)
+    assert bool(resume.is_finished(finished, config)) == (state == "finished"), "training judges alike"
+
+
+def test_watching_a_run_that_patience_ended_ends(tmp_path, capsys):
+    run = patient(tmp_path / "run", 3, 3)
+    assert shown.run(shown.arguments().parse_args([str(run), "--watch"])) == 0
+    assert "finished: patience ended it" in capsys.readouterr().out
+
+
+ODD = {
+    "no global_batch": ("config.yaml", "steps: 3\n"),
+    "a list": ("config.yaml", "- 1\n"),
+    "no YAML": ("config.yaml", "a: [\n"),
+    "no number": ("config.yaml", "steps: many\nglobal_batch: 8\n"),
+    "unresolved": ("config.yaml", "steps: ${nothing}\nglobal_batch: 8\n"),
+    "others' metrics": ("metrics.jsonl", '{"keys": 1, "step": 3}\n'),
+    "others' events": ("events.jsonl", '{"event": "start"}\n'),
+    "others' model": ("finished.json", "[]"),
+    "others' clips": ("bad_examples.jsonl", "{}\n"),
+}
+
+
+def test_odd_folders_are_rows_of_the_list_and_hide_no_run(tmp_path, capsys):
+    for name, (file, text) in ODD.items():
+        (made(tmp_path / name, 3) / file).write_text(text)
+        with pytest.raises(UserError, match="cannot be read as a run folder") as refused:
+            status(tmp_path / name)
+        assert "\n" not in str(refused.value)
+    begun(made(tmp_path / "z", 40))
+    assert listing.run(listing.arguments().parse_args([str(tmp_path)])) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split("  ")[0] for row in rows] == [*sorted(ODD), "z"]
+    assert all("  unreadable: " in row for row in rows[:-1])
+    assert rows[-1].split()[:5] == ["z", "running", "40", "100", "16"]
+    assert max(map(len, rows[-1:])) < 80, "no reason widens a column"
+    listing.run(listing.arguments().parse_args([str(tmp_path), "--json"]))
+    assert [one["state"] for one in json.loads(capsys.readouterr().out)] == [*["unreadable"] * len(ODD), "running"]

@@ -135,3 +135,13 @@ def test_a_host_that_the_environment_describes(tmp_path, command):
     assert half.stderr.count("\n") == 1
     assert "PET_NODE_RANK and PET_MASTER_ADDR is not set" in half.stderr
     assert signal.Signals.SIGUSR1 in node.PASSED_ON
+
+
+def test_a_signal_before_the_ranks_begin_ends_them_with_75(tmp_path):
+    """As Ctrl-C while torch is imported and hosts wait for each other: nobody could be told, and none may train."""
+    process = supervised(tmp_path, "exit 7", "exit 7")
+    process.stdin.write(b"SIGINT\n")  # lies in the pipe before the agent is there
+    process.stdin.flush()
+    code, told, lines = rest(process)
+    assert code == told["code"] == 75, lines
+    assert not list(tmp_path.iterdir()), "no rank has become the command"

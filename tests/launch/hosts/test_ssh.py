@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launch.clusters.facts import Cluster
 from launch.follow.folder import status
 from launch.hosts import connection, probe, ssh
 from launch.hosts.connection import Ssh
@@ -116,6 +117,41 @@ def test_the_dry_run_prints_what_is_typed_and_told(tmp_path, command):
 
 
 # Real hosts
+
+
+def test_a_signal_while_hosts_are_opened_reaches_them_all(monkeypatch):
+    names = ("one", "two", "three")
+    launch = ssh.Launch(Ssh("/x", "python"), ["train"], Cluster(), 1.0, [Host(name, 1) for name in names])
+    passed = []
+
+    class Opened:
+        def __init__(self, _, host, *__):
+            self.host, self.told = host, {}
+            if host.name == "two":
+                launch.forward(signal.SIGINT, None)
+
+        def signal(self, name):
+            passed.append((self.host.name, name))
+
+        def kill(self):
+            pass
+
+        def ended(self):
+            return True
+
+        def code(self):
+            return 75
+
+        def order(self):
+            return 4
+
+    monkeypatch.setattr(connection, "opened", Opened)
+    monkeypatch.setattr(connection, "probed", lambda *_: [{"port": 1, "code": "x"}] * 3)
+    monkeypatch.setattr(connection, "refuse_unlike", lambda *_: None)
+    monkeypatch.setattr(Ssh, "address", lambda _, host: host)
+    ended = launch.start(3)
+    assert (ended.code, ended.told) == (75, True)
+    assert passed == [(name, "SIGINT") for name in names]
 
 
 @pytest.fixture(scope="module")
