@@ -121,7 +121,8 @@ def _benchmark_all(
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
         facts = None if fitted is None else fitted.facts
         scored = [key for key, clip in scores.items() if clip.reason is None]
-        sets = features.distances(job.out, scored, job.provenance["protocol"]["methods"])
+        rows = job.provenance["protocol"]["methods"]
+        sets = {} if "perception" in no_judge else features.distances(job.out, scored, rows)
         report = build.build(job.provenance, job.tasks, scores, environment, refused, facts, sets)
         check.check(report)
         page.write(job.out, report, list(scores.values()))

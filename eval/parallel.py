@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval import score_file
 from eval.report import check
-from eval.rows import saved
+from eval.rows import features, saved
 from eval.score_file import ClipScore
 from eval.tasks import Task
 from mytalk import atomic, faults
@@ -225,6 +225,8 @@ def clear(job: ScoringJob, replaced: list[Path], done: set[str]) -> None:
         for key in _keys(replaced) - done:
             for name in (saved.name_of(key), f"{atomic.TEMPORARY}{saved.name_of(key)}"):
                 shutil.rmtree(job.out / job.videos / name, ignore_errors=True)
+    if replaced:
+        features.clear(job.out)
     for path in replaced:
         path.unlink()
     for name in (*job.other_files, faults.ERRORS_FILE) if replaced else ():

@@ -104,7 +104,8 @@ def _score_all(
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
         scored = [key for key, clip in scores.items() if clip.reason is None]
-        sets = features.distances(job.out, scored, job.provenance["protocol"]["methods"])
+        rows = job.provenance["protocol"]["methods"]
+        sets = {} if "perception" in no_judge else features.distances(job.out, scored, rows)
         report = build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets)
         check.check(report)
         page.write(job.out, report, list(scores.values()))

@@ -28,7 +28,8 @@ class ClipScore:
 
     `omitted`: metrics that have no value on this clip in any row, [reason, message]. `traits`: what metrics over people
     are computed from, of the truth and of each row (eval/metrics/people.py). `failed`: rows whose fault a missing score
-    is; ALL_ROWS: a crash, which is every row's; none: the clip itself was damaged or not enough.
+    is; ALL_ROWS: a crash, which is every row's; none: the clip itself was damaged or not enough. `usable`: rows of a
+    clip without a score that were tried and gave a usable result; rows in neither were not tried to their end.
     """
 
     key: str
@@ -41,6 +42,7 @@ class ClipScore:
     omitted: dict[str, list[str]] = field(default_factory=dict)
     traits: dict[str, dict[str, float]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    usable: list[str] = field(default_factory=list)
 
 
 def files(folder: Path) -> list[Path]:

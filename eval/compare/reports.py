@@ -57,6 +57,10 @@ def comparable(report: dict[str, Any]) -> dict[str, Any]:
     """What two reports must agree in: how was measured, on which data, by which judges. `block.name` -> value."""
     protocol, digests = report["protocol"], report["digests"]
     facts = {f"protocol.{name}": value for name, value in protocol.items() if name not in {*OWN_FIELDS, "models"}}
+    facts["protocol.metrics"] = {
+        name: {part: words for part, words in stated.items() if part != "rows"}  # a row is named after its method
+        for name, stated in protocol["metrics"].items()
+    }
     facts |= {f"protocol.models.{name}": words for name, words in protocol.get("models", {}).items() if not _own(name)}
     return facts | {f"digests.{name}": digests[name] for name in shared_digests(digests)}
 

@@ -9,7 +9,7 @@ S audio samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -68,11 +68,14 @@ class NotAsked(Miss):
 
 
 class RowFailed(Miss):
-    """A clip that cannot be scored because these rows gave nothing usable."""
+    """A clip that cannot be scored because these rows gave nothing usable.
 
-    def __init__(self, reason: str, message: str, rows: list[str]):
+    `usable`: rows that were tried and gave a usable result. The others were not tried to their end.
+    """
+
+    def __init__(self, reason: str, message: str, rows: list[str], usable: Iterable[str] = ()):
         super().__init__(reason, message)
-        self.rows = rows
+        self.rows, self.usable = rows, list(usable)
 
 
 @dataclass(frozen=True)

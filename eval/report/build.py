@@ -110,12 +110,19 @@ def clips_of(row: str, ordered: list[ClipScore]) -> list[PersonClip]:
     """What metrics over people get of a row: every clip, those that could not be scored too."""
     clips = []
     for score in ordered:
-        failed = row in score.failed or ALL_ROWS in score.failed
-        usable = True if score.reason is None else False if failed else None
-        if score.reason is not None and score.failed and not failed:
-            usable = True  # another row's failure, by which the clip is lost
-        clips.append(PersonClip(score.person, score.traits.get(TRUTH, {}), score.traits.get(row, {}), usable))
+        clips.append(
+            PersonClip(score.person, score.traits.get(TRUTH, {}), score.traits.get(row, {}), _usable(row, score))
+        )
     return clips
+
+
+def _usable(row: str, score: ClipScore) -> bool | None:
+    """Whether a row gave a usable result on a clip; None where it was not tried to its end."""
+    if row in score.failed:
+        return False
+    if score.reason is None or row in score.usable:
+        return True
+    return False if ALL_ROWS in score.failed else None
 
 
 def _ridge(scored: list[ClipScore], total: int, facts: dict[str, Any] | None) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def of_clip(
             failed[name] = error
     if failed:
         words = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise RowFailed(next(iter(failed.values())).reason, words, list(failed))
+        raise RowFailed(next(iter(failed.values())).reason, words, list(failed), videos)
     return videos
 
 

@@ -8,6 +8,7 @@ in crop px.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +56,8 @@ def score(
         scaled = {name: row_TN3 * to_256 for name, row_TN3 in rows.items()}
         return measured(task, inputs.truth_TN3 * to_256, scaled, sounds)
     except RowFailed as error:
-        return ClipScore(task.key, task.person, reason=error.reason, message=str(error), failed=error.rows)
+        miss = ClipScore(task.key, task.person, reason=error.reason, message=str(error))
+        return replace(miss, failed=error.rows, usable=error.usable)
     except (Miss, ClipError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
@@ -99,7 +101,8 @@ def measured(
     """
     broken = [name for name, row_TN3 in rows.items() if not np.isfinite(row_TN3).all()]
     if broken:
-        raise RowFailed(NOT_FINITE, f"{', '.join(broken)} wrote landmarks that are not finite", broken)
+        words = f"{', '.join(broken)} wrote landmarks that are not finite"
+        raise RowFailed(NOT_FINITE, words, broken, [name for name in rows if name not in broken])
     pairs = {name: aligned(truth_TN3, row_TN3) for name, row_TN3 in rows.items()}
     scores, omitted = measure_rows(pairs, LANDMARK_METRICS)
     curves = {}

@@ -77,7 +77,8 @@ def score(bench: Bench, task: ScoringTask) -> ClipScore:
         with tempfile.TemporaryDirectory(prefix=atomic.TEMPORARY, dir=bench.out) as folder:
             return _score(bench, task, Path(folder))
     except RowFailed as error:
-        return ClipScore(task.key, task.person, reason=error.reason, message=str(error), failed=error.rows)
+        miss = ClipScore(task.key, task.person, reason=error.reason, message=str(error))
+        return replace(miss, failed=error.rows, usable=error.usable)
     except (Miss, ClipError, media.MediaError) as error:
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
@@ -91,8 +92,11 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     bilabials_s = read_bilabials(bench.manifest, task.scored)
     truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3, bilabials_s)
     others = {} if bench.others is None else bench.others(task.key, truth, folder)  # before anything is dubbed
-    files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
-    videos = _all_detected(files, bench.detector, len(frames_THW3))
+    try:
+        files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
+        videos = _all_detected(files, bench.detector, len(frames_THW3))
+    except RowFailed as error:
+        raise RowFailed(error.reason, str(error), error.rows, [*others, *error.usable]) from error
     videos["shuffled_audio"] = replace(videos["shuffled_audio"], sound_S=inputs.other_audio_S)
     videos |= others
     rows = {
@@ -146,9 +150,10 @@ def write(
     }
     if bench.fitted is not None:
         generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
+    broken = [name for name, (spans, _) in generated.items() if not all(np.isfinite(span).all() for span in spans)]
+    if broken:
+        raise RowFailed(NOT_FINITE, f"{', '.join(broken)} wrote landmarks that are not finite", broken)
     for name, (landmarks, speech_S) in generated.items():
-        if not all(np.isfinite(span_FN3).all() for span_FN3 in landmarks):
-            raise RowFailed(NOT_FINITE, f"{name} wrote landmarks that are not finite", [name])
         files[name] = folder / f"{name}.mp4"
         dubbing.render(faces, landmarks, models, source, speech_S, files[name])
     video.unlink()
@@ -217,7 +222,7 @@ def _all_detected(files: dict[str, Path], detector: Detector, frames: int) -> di
             failures[name] = miss
     if failures:
         first = next(iter(failures.values()))
-        raise RowFailed(first.reason, "; ".join(map(str, failures.values())), list(failures))
+        raise RowFailed(first.reason, "; ".join(map(str, failures.values())), list(failures), videos)
     return videos
 
 

@@ -18,6 +18,7 @@ from data_pipeline.shards.manifest import Manifest
 from eval import parallel, protocol, score_file
 from eval.metrics import sync
 from eval.metrics.landmarks import closure
+from eval.metrics.metric import RowFailed
 from eval.report import check, page
 from eval.rows import saved, videos
 from mytalk import command as commands
@@ -288,7 +289,7 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
 
 
 def test_videos_of_other_methods_are_rows_and_one_that_is_missing_is_theirs_to_bear(
-    films, models, tmp_path, stand_ins, capsys
+    films, models, tmp_path, stand_ins, capsys, monkeypatch
 ) -> None:
     few = ("--clips-per-person", "1")
     clips = ["clips", "--shards", str(films), "--out", str(tmp_path / "copied"), *few]
@@ -307,13 +308,32 @@ def test_videos_of_other_methods_are_rows_and_one_that_is_missing_is_theirs_to_b
     misses = [(miss["key"], miss["reason"], miss["message"]) for miss in made["coverage"]["misses"]]
     assert misses == [(keys[1], "missing_prediction", f"still: no video {keys[1]}")]
     scores = {clip.key: clip for clip in score_file.read(tmp_path / "out" / score_file.WHOLE)[1]}
-    assert scores[keys[1]].failed == ["still"]
+    assert (scores[keys[1]].failed, scores[keys[1]].usable) == (["still"], ["copied"])
+    rates = {row: entries["success_rate"] for row, entries in made["methods"].items()}
+    assert {row: rate["clips"] for row, rate in rates.items() if rate["clips"] != 2} == {"copied": 3, "still": 3}
+    assert (rates["mytalk"]["mean"], rates["still"]["mean"]) == (1, pytest.approx(2 / 3))
     at = scores[keys[0]].methods
     assert at["copied"]["opening_correlation"] == pytest.approx(at["ground_truth"]["opening_correlation"], abs=0.02)
     assert at["copied"]["opening_correlation"] > 0.9
     assert at["still"]["opening_correlation"] == 0
     kept = {path.name for path in (tmp_path / "out" / saved.VIDEOS / keys[0]).iterdir()}
     assert {"copied.mp4", "still.mp4"} <= kept
+    whole, calls = videos.write, []
+
+    def faceless_at_first(*inputs):
+        calls.append(inputs)
+        if len(calls) == 1:
+            raise RowFailed(videos.NO_FACE, "no face", [score_file.ALL_ROWS])
+        return whole(*inputs)
+
+    monkeypatch.setattr(videos, "write", faceless_at_first)
+    assert benchmark(films, models, tmp_path / "faceless", *few, *methods) == 0
+    rates = {row: entries["success_rate"] for row, entries in held(tmp_path / "faceless")["methods"].items()}
+    assert {row: (rate["mean"], rate["clips"]) for row, rate in rates.items()} == {
+        **dict.fromkeys(videos.ROWS, (0.5, 2)),
+        "copied": (1, 3),
+        "still": (pytest.approx(2 / 3), 3),
+    }
     (tmp_path / "empty").mkdir()
     for word, says in (
         ("copied", "type NAME=DIR"),

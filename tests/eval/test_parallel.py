@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval import parallel, score_file
+from eval.rows import features
 from eval.score_file import ClipScore
 from eval.tasks import ScoringTask, Window
 from mytalk import command as commands
@@ -31,10 +32,14 @@ def test_keys_that_name_no_folder_of_their_own_remove_nothing(key, tmp_path) -> 
     beside.mkdir(parents=True)
     (out / "videos" / "a").mkdir(parents=True)
     (out / "videos" / "b").mkdir()
+    (out / features.FEATURES).mkdir()
+    for name in (f"{'0a' * 16}.npz", "mine.npz"):
+        (out / features.FEATURES / name).touch()
     score_file.write_whole(out, {"protocol": {}}, [score_file.ClipScore(key, "x"), score_file.ClipScore("a", "x")])
     job = parallel.ScoringJob("benchmark", out, [], {"protocol": {"seed": 1}}, videos="videos", force=True)
     parallel.clear(job, parallel.other_scores(job), set())
-    assert sorted(path.name for path in out.iterdir()) == ["kept", "videos"]
+    assert sorted(path.name for path in out.iterdir()) == ["features", "kept", "videos"]
+    assert [path.name for path in (out / features.FEATURES).iterdir()] == ["mine.npz"]
     assert [path.name for path in (out / "videos").iterdir()] == ["b"]
 
 

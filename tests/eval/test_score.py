@@ -14,8 +14,9 @@ import pytest
 import mytalk.face.mediapipe_mesh
 from eval import score_file
 from eval.__main__ import COMMANDS
+from eval.judges import load
 from eval.report import check, page
-from eval.rows import given, saved
+from eval.rows import features, given, saved
 from eval.score import named
 from mytalk import command as commands
 from mytalk.machine import free_port
@@ -176,7 +177,7 @@ def test_the_metrics_tell_right_from_wrong_and_the_report_says_by_what_rules(sma
     assert {"sync_distance", "identity_cosine", "psnr_mouth_db"} <= set(made["methods"]["pred"])
 
 
-def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path) -> None:
+def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path, capsys) -> None:
     assert score(*small, tmp_path / "out", *judges, "--protocol", "cross-audio") == 0
     made = held(tmp_path / "out")
     assert made["protocol"]["name"] == "given video, cross audio"
@@ -184,6 +185,13 @@ def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path
     assert {"sync_distance", "identity_cosine", "detected_share"} <= set(made["methods"]["pred"])
     assert not {"lmd_px", "opening_correlation", "psnr_mouth_db"} & set(made["methods"]["pred"])
     assert "true speech" not in str(made["protocol"]["metrics"]["sync_distance"])
+    another = tmp_path / "another"
+    assert score(*small, another, *judges, "--protocol", "cross-audio", "--name", "theirs") == 0
+    stated = [report["protocol"]["metrics"]["mouth_leak"]["rows"] for report in (made, held(another))]
+    assert stated == [["pred"], ["theirs"]]
+    capsys.readouterr()
+    assert commands.main("python -m eval", "", COMMANDS, ["compare", str(tmp_path / "out"), str(another)]) == 0
+    assert "pred against theirs: 3 people, 3 clips" in capsys.readouterr().out, "other names are no other protocol"
     same = tmp_path / "same"
     assert score(*small, same, *judges) == 0
     one, other = (clips(out)["p/x"].methods for out in (same, tmp_path / "out"))
@@ -268,14 +276,19 @@ def test_a_method_is_named_after_its_folder(tmp_path) -> None:
     assert named("a.b-1", tmp_path) == "a.b-1"
 
 
-def test_another_prediction_is_another_report_until_forced(small, tmp_path, capsys) -> None:
+def test_another_prediction_is_another_report_until_forced(small, tmp_path, capsys, monkeypatch) -> None:
     pred, real = small
     assert score(pred, real, tmp_path / "out") == 0
+    assert features.NAME in held(tmp_path / "out")["sets"]
     write(pred / "p/x.mp4", film(wave(FRAMES, 1)))
     assert score(pred, real, tmp_path / "out") == 1
     assert "differ in digests.predictions;" in capsys.readouterr().err
+    monkeypatch.setattr(load, "missing", lambda: {"perception": "not installed"})
     assert score(pred, real, tmp_path / "out", "--force") == 0
-    assert held(tmp_path / "out")["coverage"]["clips"] == {"scored": 3, "total": 3}
+    made = held(tmp_path / "out")
+    assert made["coverage"]["clips"] == {"scored": 3, "total": 3}
+    assert "sets" not in made, "the features were of the replaced prediction"
+    assert not (tmp_path / "out" / features.FEATURES).exists()
 
 
 def test_a_stopped_scoring_continues_and_two_processes_report_what_one_does(

@@ -34,7 +34,12 @@ def scores() -> list[ClipScore]:
             curve = {name: (5 + random.random(FRAMES)).tolist() for name in ("truth", "mytalk", "shuffled_audio")}
             clip_scores.append(ClipScore(f"{person}-{number}", person, values, curve if number == 0 else {}))
     clip_scores[-1] = ClipScore(
-        clip_scores[-1].key, NASTY, reason="face_lost", message=f"a face in 3 % of {NASTY}", failed=["ridge"]
+        clip_scores[-1].key,
+        NASTY,
+        reason="face_lost",
+        message=f"a face in 3 % of {NASTY}",
+        failed=["ridge"],
+        usable=[row for row in level if row != "ridge"],
     )
     return clip_scores
 

@@ -86,6 +86,11 @@ def test_success_counts_each_rows_own_failures_crashes_and_not_what_was_wrong_wi
     assert rates["ridge"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3)
     assert rates["mytalk"]["mean"] == rates["ground_truth"]["mean"] == 1
     assert rates["mytalk"]["clips"] == 6
+    early = [*scores[:5], replace(scores[5], failed=["mytalk"], usable=["ridge"])]
+    rates = {row: entries["success_rate"] for row, entries in reported(early)["methods"].items()}
+    assert (rates["ridge"]["mean"], rates["ridge"]["clips"]) == (1, 6)
+    assert rates["mytalk"]["mean"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert (rates["frozen_mouth"]["mean"], rates["frozen_mouth"]["clips"]) == (1, 5), "its turn never came"
     crashed = [*scores[:4], replace(scores[4], reason="error", methods={}, failed=[ALL_ROWS])]
     damaged = [*scores[:4], replace(scores[4], reason="corrupt", methods={})]
     assert reported(crashed)["methods"]["mytalk"]["success_rate"]["mean"] == pytest.approx(2 / 3)

@@ -47,3 +47,11 @@ def test_without_a_judge_there_is_none_and_missing_features_are_named(tmp_path: 
     features.save(tmp_path, KEY, {"same": row(0, LevelPerception())})
     with pytest.raises(UserError, match="lacks the features of 1 clips; score again with --force"):
         features.distances(tmp_path, [KEY, "gone"], ["same"])
+    with pytest.raises(UserError, match="is of other rows; score again with --force"):
+        features.distances(tmp_path, [KEY], ["another"])
+    (path,) = (tmp_path / features.FEATURES).iterdir()
+    with np.load(path, allow_pickle=False) as arrays:
+        assert set(arrays.files) == {"truth", "row same"}
+    features.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    features.clear(tmp_path)

@@ -46,6 +46,8 @@ def test_a_face_lost_in_one_row_is_a_miss_in_all_rows(bench) -> None:
     assert (lost.reason, lost.methods) == (videos.LOST, {})
     assert lost.message is not None
     assert "of the frames of mytalk" in lost.message
+    assert "mytalk" in lost.failed
+    assert lost.usable == ["ground_truth"], "it was detected; what nobody tried is in neither"
     assert not (bench.out / saved.VIDEOS).exists()
     assert list(bench.out.iterdir()) == [], "the temporary folder is gone"
 
@@ -89,7 +91,12 @@ def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> No
 
     with monkeypatch.context() as patch:
         patch.setattr(dubbing, "write_motion", nans)
-        assert videos.score(bench, task).reason == landmarks.NOT_FINITE
+        broken = videos.score(bench, task)
+    assert (broken.reason, broken.failed, broken.usable) == (
+        landmarks.NOT_FINITE,
+        ["mytalk", "shuffled_audio"],
+        [],
+    ), "no other row was painted yet"
 
     def damaged(*_):
         raise reader.ClipError(task.key, "corrupt", "cannot be decoded")
