@@ -183,7 +183,12 @@ def job_of(args: argparse.Namespace) -> SlurmJob:
     log = os.path.abspath(args.log)
     if "%" in log:
         raise UserError(f"--log {log!r} holds a %, which Slurm replaces; name another folder")
-    image = args.container_image or (cluster.image if cluster.container else "")
+    image = args.container_image or (cluster.image if args.container or cluster.container else "")
+    if not image and (args.container_mount or args.container):
+        raise UserError(
+            "--container-mount and --container are of no use without an image; add --container-image IMAGE, or the "
+            "`image` and `container` of --cluster"
+        )
     refuse_container(image, args.container_mount or cluster.mounts)
     return SlurmJob(
         name=named("--name", args.name) or default,

@@ -29,9 +29,8 @@ class Cluster:
     mounts: list[str] = field(default_factory=list)  # Slurm: HOST:CONTAINER[:ro]
     interface: str = ""  # network interface of gloo and NCCL
     environment: dict[str, str] = field(default_factory=dict)
-    folder: str = ""  # of the checkout, on the nodes
-    python: str = ""
-    scratch: str = ""  # folder on each node for the cache of shards
+    folder: str = ""  # ssh: of the checkout, on the hosts
+    python: str = ""  # ssh, Slurm
     namespace: str = "default"  # Kubernetes
     queue: str = ""  # Kubernetes: Kueue's
     volumes: dict[str, str] = field(default_factory=dict)  # Kubernetes: claim -> folder

@@ -15,7 +15,7 @@ from mytalk.command import UserError
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # RFC 1123, and room for what JobSet adds to it
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
-GRACE_S = 300  # from TERM to KILL: a step and a checkpoint; `launch status` shows how long yours take
+GRACE_S = 300  # from TERM to KILL: time for a step and a checkpoint
 RESTARTS = 3
 
 

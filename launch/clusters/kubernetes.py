@@ -19,7 +19,7 @@ from launch.words import settings_of
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, EXIT_USAGE, UserError
 
 PROGRAM = "python -m launch kubernetes"
-KINDS = ("jobset", "trainjob")
+KINDS = {"jobset": "jobset", "trainjob": "trainjob,trainingruntime"}  # and what is deleted to stop one
 CONTAINER = "node"  # the name that Kubeflow Trainer gives to the container that trains
 PORT = 29500
 CONFIG = "/etc/mytalk"  # where the ConfigMap lies in the container
@@ -39,18 +39,17 @@ def arguments() -> argparse.ArgumentParser:
         f"{PROGRAM} --cluster lab --nodes 4 --dry-run -- train motion --config configs/paper/motion.yaml "
         "shards=/data/mine run=/runs/mine",
     )
-    parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="what is submitted (jobset)")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="jobset", help="what is submitted (jobset)")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or submit the job; UserError for what cannot be submitted."""
     job = job_of(args)
-    text = as_yaml(documents(job, args.kind))
     if args.dry_run:
-        sys.stdout.write(text)
+        sys.stdout.write(as_yaml(documents(job, args.kind)))
         return EXIT_DONE
-    return submit(job, args.kind, text)
+    return submit(job, args.kind)
 
 
 def documents(job: ClusterJob, kind: str) -> list[dict[str, Any]]:
@@ -209,19 +208,33 @@ def train_job(job: ClusterJob) -> dict[str, Any]:
     return {**kind, "metadata": metadata(job), "spec": {"runtimeRef": reference, "trainer": trainer}}
 
 
-def submit(job: ClusterJob, kind: str, text: str) -> int:
-    """Give it to kubectl; print how to follow and stop it."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
+def submit(job: ClusterJob, kind: str) -> int:
+    """Give it to kubectl; print how to follow and stop it. UserError where a job of that name is there."""
+    where = f"-n {job.cluster.namespace}"
+    stop = f"kubectl {where} delete {KINDS[kind]} {job.name}"
+    # `apply` of the same job does nothing where it has ended, and its pods cannot be changed where it runs.
+    if kubectl(job, "get", kind, job.name, "--ignore-not-found", "-o", "name"):
+        raise UserError(f"{kind} {job.name} is there already, under way or ended; delete it first: {stop}")
+    *before, last = documents(job, kind)
+    said = [
+        kubectl(job, verb, "-f", "-", document=as_yaml(made)) for verb, made in (("apply", before), ("create", [last]))
+    ]
+    pods = f"jobset.sigs.k8s.io/jobset-name={job.name}"
+    print("\n".join(said))
+    print(f"follow:    kubectl {where} logs -f -l {pods} --max-log-requests {job.nodes}")
+    print(f"state:     kubectl {where} get {kind} {job.name}")
+    print(f"stop:      {stop}   (writes a checkpoint; submit it again to continue)")
+    return EXIT_DONE
+
+
+def kubectl(job: ClusterJob, *words: str, document: str = "") -> str:
+    """What kubectl says in the job's namespace. UserError where it refuses."""
+    program = shutil.which("kubectl")
+    if program is None:
         raise UserError("there is no kubectl here; install it, or print the job with --dry-run")
-    done = subprocess.run([kubectl, "apply", "-f", "-"], input=text.encode(), capture_output=True, check=False)
+    typed = [program, "-n", job.cluster.namespace, *words]
+    done = subprocess.run(typed, input=document.encode(), capture_output=True, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"kubectl did not take the job: {lines[-1]}")
-    where = f"-n {job.cluster.namespace}"
-    pods = f"jobset.sigs.k8s.io/jobset-name={job.name}"
-    print(done.stdout.decode(errors="replace").strip())
-    print(f"follow:    kubectl {where} logs -f -l {pods} --max-log-requests {job.nodes}")
-    print(f"state:     kubectl {where} get {kind} {job.name}")
-    print(f"stop:      kubectl {where} delete {kind} {job.name}   (writes a checkpoint; submit it again to continue)")
-    return EXIT_DONE
+    return done.stdout.decode(errors="replace").strip()

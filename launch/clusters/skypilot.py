@@ -29,13 +29,16 @@ def arguments() -> argparse.ArgumentParser:
         "--config configs/paper/motion.yaml shards=s3://mine/shards run=/runs/mine",
     )
     parser.add_argument("--mount", action="append", default=[], metavar="FOLDER=URL", help="a bucket at a folder there")
+    parser.add_argument(
+        "--on-demand", action="store_true", help="machines that are not taken away, at their full price"
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the task, or launch it as a managed job."""
     job = job_of(args, in_container=False)
-    text = as_yaml([task(job, mounts(args.mount))])
+    text = as_yaml([task(job, mounts(args.mount), spot=not args.on_demand)])
     if args.dry_run:
         sys.stdout.write(text)
         return EXIT_DONE
@@ -59,9 +62,9 @@ def mounts(given: list[str]) -> dict[str, str]:
     return found
 
 
-def task(job: ClusterJob, file_mounts: dict[str, str]) -> dict[str, Any]:
+def task(job: ClusterJob, file_mounts: dict[str, str], spot: bool = True) -> dict[str, Any]:
     """The task. `run` is given to a shell by SkyPilot, so every word is quoted."""
-    asked: dict[str, Any] = {"use_spot": True}
+    asked: dict[str, Any] = {"use_spot": spot}
     if job.image:
         asked["image_id"] = f"docker:{job.image}"
     accelerators = job.cluster.accelerators or (f"GPU:{job.gpus}" if job.gpus else "")

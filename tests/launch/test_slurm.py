@@ -286,6 +286,8 @@ def test_the_clusters_file_fills_in_what_is_not_typed(monkeypatch):
     assert (job.gpus_per_node, job.cpus_per_rank, job.partition) == (8, 8, "gpu")
     assert (job.container, job.image, job.python) == ("pyxis", "mytalk-train:1", "python")
     assert ("NCCL_SOCKET_IFNAME", "eth0") in job.variables
+    other = slurm.job_of(parsed("--cluster", "lab", "--nodes", "2", "--container", "apptainer", *TRAIN))
+    assert (other.container, other.image, other.mounts) == ("apptainer", "mytalk-train:1", job.mounts)
     typed = slurm.job_of(parsed("--cluster", "lab", "--nodes", "2", "--gpus-per-node", "4", "--partition", "x", *TRAIN))
     assert (typed.gpus_per_node, typed.partition) == (4, "x")
 
@@ -324,6 +326,8 @@ def test_without_gpus_none_are_asked_for(given, ranks):
         ("--sbatch mem= -- train", "a job's mem cannot be"),
         ("--sbatch array=1-9 -- train", "would change what the script relies on"),
         ("--sbatch no-req -- train", "would change what the script relies on"),
+        ("--container-mount /a:/b -- train", "are of no use without an image; add --container-image"),
+        ("--container apptainer -- train", "are of no use without an image; add --container-image"),
         ("--container-image 'a;b' -- train", "cannot be one"),
         ("--container-image=-x -- train", "cannot be one"),
         ("--container-image a --container-mount x -- train", "--container-mount takes HOST:THERE"),

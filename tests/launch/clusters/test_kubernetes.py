@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -185,6 +187,60 @@ def test_the_dry_run_of_the_example_cluster(command):
     )
     assert refused.returncode == 1
     assert "there is no kubectl here" in refused.stderr
+
+
+KUBECTL = """#!/bin/bash
+printf '%s ' "$@" >> {there}/typed; echo >> {there}/typed
+case $3 in
+  get) cat {there}/jobs ;;
+  create) document=$(cat); echo "$document" > {there}/created
+    if [ -s {there}/jobs ]; then echo "Error: already exists" >&2; exit 1; fi
+    echo job/x > {there}/jobs; echo created ;;
+  apply) cat > {there}/applied; echo configured ;;
+  delete) : > {there}/jobs ;;
+esac
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A folder with a kubectl in front of PATH that keeps what it is told, and one job at most."""
+    (tmp_path / "kubectl").write_text(KUBECTL.format(there=tmp_path))
+    (tmp_path / "kubectl").chmod(0o755)
+    (tmp_path / "jobs").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "deleted"),
+    [
+        ("jobset", ["ConfigMap"], "jobset"),
+        ("trainjob", ["ConfigMap", "TrainingRuntime"], "trainjob,trainingruntime"),
+    ],
+)
+def test_a_job_that_is_there_is_not_submitted_again_until_it_is_deleted(cluster, capsys, kind, before, deleted):
+    made = kubernetes.documents(job(), kind)
+    assert kubernetes.submit(job(), kind) == 0
+    assert [one["kind"] for one in yaml.safe_load_all((cluster / "applied").read_text())] == before
+    assert list(yaml.safe_load_all((cluster / "created").read_text())) == made[-1:]
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("stop:"))
+    stop = told.removeprefix("stop:").partition("(")[0].split()
+    assert stop == ["kubectl", "-n", "lips", "delete", deleted, "train-motion"]
+    typed = (cluster / "typed").read_text()
+    with pytest.raises(UserError, match=f"delete it first: {' '.join(stop)}$"):
+        kubernetes.submit(job(), kind)
+    after = (cluster / "typed").read_text().removeprefix(typed)
+    assert after.startswith("-n lips get ")
+    assert after.count("\n") == 1, "nothing of the job that is there was changed"
+    subprocess.run(stop, check=True)
+    assert kubernetes.submit(job(), kind) == 0
+
+
+def test_what_kubectl_refuses_is_one_line(cluster):
+    (cluster / "kubectl").write_text("#!/bin/bash\necho warning >&2; echo 'error: no such kind' >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"^kubectl did not take the job: error: no such kind$"):
+        kubernetes.submit(job(), "jobset")
 
 
 @pytest.mark.parametrize("name", ["train", "extract"])

@@ -52,6 +52,12 @@ def test_the_task_of_the_example_cluster(command):
     assert "constraints.txt" in task["setup"]
 
 
+@pytest.mark.parametrize(("more", "spot"), [([], True), (["--on-demand"], False)])
+def test_machines_are_spot_unless_others_are_asked_for(capsys, more, spot):
+    assert skypilot.run(parsed(*more, "--dry-run", "--", "train", "motion")) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["resources"]["use_spot"] is spot
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
