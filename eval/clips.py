@@ -17,6 +17,7 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import SPLITS, Manifest
 from data_pipeline.shards.members import audio_wav
 from data_pipeline.shards.reader import ClipError
+from eval import options
 from eval.rows import saved
 from eval.rows.inputs import read_frames, swapped
 from eval.rows.pairs import CROSS_AUDIO, PROTOCOLS
@@ -38,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="unseen", help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs (default: %(default)s)")
-    parser.add_argument("--clips-per-person", type=int, help="at most so many (default: all)")
+    parser.add_argument("--clips-per-person", type=options.count, help="at most so many (default: all)")
     return parser
 
 

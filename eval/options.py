@@ -20,16 +20,16 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     parser.add_argument("--split", default=defaults.split, help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=_count, default=defaults.sampler_steps, help="sampler steps (default: %(default)s)"
+        "--steps", type=count, default=defaults.sampler_steps, help="sampler steps (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of noise and pairings (default: %(default)s)")
     parser.add_argument(
         "--source-frames",
-        type=_count,
+        type=count,
         default=defaults.source_frames,
         help="frames of the person that the model sees (default: %(default)s)",
     )
-    parser.add_argument("--clips-per-person", type=_count, help="score at most this many (default: all)")
+    parser.add_argument("--clips-per-person", type=count, help="score at most this many (default: all)")
     parser.add_argument("--force", action="store_true", help="replace what OUT holds of other weights or settings")
     parser.add_argument("--require-gate", action="store_true", help="exit code 1 where the gate fails")
     return parser
@@ -58,10 +58,11 @@ def show(report: dict[str, Any], out: Path, *files: str) -> int:
 
 def count_or_all(text: str) -> int | None:
     """An option's count of frames; None for `all`."""
-    return None if text == "all" else _count(text)
+    return None if text == "all" else count(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """An option's count, 1 or more. Raises ArgumentTypeError."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import SPLITS, Manifest
-from eval import parallel
+from eval import options, parallel
 from eval.cheats import plan, table, text
 from eval.judges import load as judges
 from eval.metrics import VIDEO_METRICS, evaluators
@@ -47,9 +47,13 @@ def arguments() -> argparse.ArgumentParser:
             f"--{judge}", type=Path, help=f"folder of a {judge} model; without it its measures are missing"
         )
     parser.add_argument("--split", default="unseen", help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
-    parser.add_argument("--clips-per-person", type=int, default=1, help="at most this many (default: %(default)s)")
-    parser.add_argument("--people", type=int, help="at most so many people, the first of the manifest (default: all)")
-    parser.add_argument("--frames", type=int, help="score at most so many frames of a clip (default: all)")
+    parser.add_argument(
+        "--clips-per-person", type=options.count, default=1, help="at most this many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--people", type=options.count, help="at most so many people, the first of the manifest (default: all)"
+    )
+    parser.add_argument("--frames", type=options.count, help="score at most so many frames of a clip (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of noise and pairings (default: %(default)s)")
     parser.add_argument("--ladders", action=argparse.BooleanOptionalAction, default=True, help="calibrate as well")
     parser.add_argument("--force", action="store_true", help="replace what OUT holds of other data or judges")

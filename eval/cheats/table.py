@@ -12,13 +12,12 @@ from itertools import pairwise
 from typing import Any
 
 from eval.cheats.plan import EXPECTED, LADDERS, REAL, Expectation
-from eval.metrics.metric import ORIGINAL_MOUTH, Metric
+from eval.metrics.metric import ORIGINAL_MOUTH, Metric, badness
+from eval.metrics.metric import REAL as AS_REAL
 from eval.score_file import ClipScore
 from mytalk import intervals
 
 WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "not apart", "no interval"
-BEST = {"zero": 0.0, "one": 1.0}  # measures that are neither the lower nor the higher the better
-AS_REAL = "real"
 IN_ORDER, OUT_OF_ORDER, INSENSITIVE, REWARDED = "in order", "out of order", "INSENSITIVE", "REWARDED"
 
 
@@ -133,5 +132,4 @@ def _verdict(ci95: list[float] | None) -> str:
 
 def _badness(metric: Metric, value: float) -> float:
     """A measure's value turned so that more is worse; as it is where the real video's is best."""
-    better = metric.better
-    return -value if better == "higher" else abs(value - BEST[better]) if better in BEST else value
+    return value if metric.better == AS_REAL else badness(metric.better, value)

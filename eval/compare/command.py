@@ -78,11 +78,11 @@ def compared_pair(one: Method, other: Method) -> dict[str, Any]:
     stated, also = text.measured(one.report), text.measured(other.report)
     entries, left_out = dict[str, dict[str, Any]](), dict[str, str]()
     for metric in stated:
-        if metric not in also:
+        if stated[metric].get("over") == "people":
+            left_out[metric] = "is of all clips together, not compared"
+        elif metric not in also:
             left_out[metric] = f"not measured of {other.name}"
-            continue
-        entry = _entry(metric, stated[metric]["better"], one, other, keys)
-        if entry is None:
+        elif (entry := _entry(metric, stated[metric]["better"], one, other, keys)) is None:
             left_out[metric] = "no clip has a value of both"
         else:
             entries[metric] = entry

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eval.judges.state import read
 from mytalk.command import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class PerceptionJudge:
 
         from mytalk.networks import st_lpips
 
-        state = torch.load(files[NAME], map_location="cpu", weights_only=True)
+        state = read(files[NAME], f"ST-LPIPS with the trunk {TRUNK}")
         try:
             self.network = st_lpips.from_published(state, TRUNK).to(device)
         except ValueError as error:

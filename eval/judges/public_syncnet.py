@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eval.judges.mfcc import mfcc
+from eval.judges.state import read
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 
@@ -50,11 +51,11 @@ class PublicSyncNet:
         import torch
 
         self.lips, self.sound = network()
-        state = torch.load(files[NAME], map_location="cpu", weights_only=True)
+        state = read(files[NAME], "the public SyncNet")
         try:
             for name, part in parts(self.lips, self.sound).items():
                 part.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(f"{name}.")})
-        except (RuntimeError, AttributeError, TypeError) as error:
+        except RuntimeError as error:
             raise UserError(f"{files[NAME]} is not the public SyncNet: {str(error).splitlines()[0]}") from None
         self.device = torch.device(device)
         for half in (self.lips, self.sound):

@@ -72,12 +72,16 @@ class PeopleMetric:
 
 
 def of_rows(rows: Mapping[str, Comparison]) -> dict[str, dict[str, float]]:
-    """What is kept of a clip: the traits of the truth (TRUTH) and of each row with the sound it was made with."""
-    kept = {}
+    """What is kept of a clip: the traits of the truth (TRUTH) and of each row with the sound it was made with.
+
+    Rows may be shorter than the clip; the truth's traits are of the longest.
+    """
+    kept, longest = dict[str, dict[str, float]](), 0
     for name, row in rows.items():
         true_T, row_T = row.once(lips.all_frames).openings()
         own_S = row.truth.audio_S
-        kept[TRUTH] = traits(true_T, own_S)
+        if len(true_T) > longest:
+            longest, kept[TRUTH] = len(true_T), traits(true_T, own_S)
         kept[name] = traits(row_T, own_S if row.video.sound_S is None else row.video.sound_S)
     return kept
 

@@ -83,3 +83,16 @@ def test_a_clip_that_cannot_be_read_is_named_and_no_clip_at_all_is_an_error(
     else:
         assert "left out:" in said.out + said.err
         assert len(lines(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("clips", "--clips-per-person"), *(("cheats", f"--{o}") for o in ("clips-per-person", "people", "frames"))],
+)
+@pytest.mark.parametrize("number", ["0", "-3", "1.5"])
+def test_a_count_below_one_is_refused_before_anything_is_read(name, option, number, tmp_path, capsys) -> None:
+    words = [name, "--shards", str(tmp_path / "none"), "--out", str(tmp_path / "out"), option, number]
+    with pytest.raises(SystemExit) as ended:
+        commands.main("python -m eval", "", COMMANDS, words)
+    assert ended.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err

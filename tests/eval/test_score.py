@@ -191,7 +191,9 @@ def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path
     assert stated == [["pred"], ["theirs"]]
     capsys.readouterr()
     assert commands.main("python -m eval", "", COMMANDS, ["compare", str(tmp_path / "out"), str(another)]) == 0
-    assert "pred against theirs: 3 people, 3 clips" in capsys.readouterr().out, "other names are no other protocol"
+    said = capsys.readouterr().out
+    assert "pred against theirs: 3 people, 3 clips" in said, "other names are no other protocol"
+    assert "left out: success_rate: is of all clips together, not compared\n" in said
     same = tmp_path / "same"
     assert score(*small, same, *judges) == 0
     one, other = (clips(out)["p/x"].methods for out in (same, tmp_path / "out"))
@@ -284,11 +286,17 @@ def test_another_prediction_is_another_report_until_forced(small, tmp_path, caps
     assert score(pred, real, tmp_path / "out") == 1
     assert "differ in digests.predictions;" in capsys.readouterr().err
     monkeypatch.setattr(load, "missing", lambda: {"perception": "not installed"})
+    kept = tmp_path / "out" / features.FEATURES
+    shutil.copytree(kept, tmp_path / "aside")
     assert score(pred, real, tmp_path / "out", "--force") == 0
     made = held(tmp_path / "out")
     assert made["coverage"]["clips"] == {"scored": 3, "total": 3}
     assert "sets" not in made, "the features were of the replaced prediction"
-    assert not (tmp_path / "out" / features.FEATURES).exists()
+    assert not kept.exists()
+    shutil.copytree(tmp_path / "aside", kept)
+    (tmp_path / "out" / page.NAME).unlink()
+    assert score(pred, real, tmp_path / "out") == 0
+    assert "sets" not in held(tmp_path / "out"), "whatever lies there, no judge of pictures saw these videos"
 
 
 def test_a_stopped_scoring_continues_and_two_processes_report_what_one_does(

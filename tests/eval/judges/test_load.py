@@ -7,11 +7,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_pipeline import weights
 from data_pipeline.weights import WeightFile
 from eval.__main__ import COMMANDS
-from eval.judges import load
+from eval.judges import load, perception, public_syncnet
 from eval.metrics import VIDEO_METRICS
 from eval.metrics.metric import Evaluators
 from mytalk import command as commands
@@ -93,3 +94,30 @@ def test_a_judge_without_its_weights_or_its_package_is_missing_by_name(monkeypat
     assert set(load.load(["whole"])["whole"]) == {"b"}
     assert set(load.digests(["whole"])) == {"judge_b"}
     assert load.sources(["whole"]) == {"b": "nowhere"}
+
+
+@pytest.mark.parametrize("judge", [public_syncnet.PublicSyncNet, perception.PerceptionJudge])
+@pytest.mark.parametrize(
+    "content", ["nothing", "text", "torn", "a list", "a network", "no names", "no tensors", "a program"]
+)
+def test_a_users_file_that_is_no_such_network_is_one_line(judge, content, tmp_path) -> None:
+    path = tmp_path / "weights"
+    saved = {
+        "torn": {"lin0.model.1.weight": torch.zeros(500)},
+        "a list": [torch.zeros(1)],
+        "a network": {"layer.weight": torch.zeros(1)},
+        "no names": {0: torch.zeros(1)},
+        "no tensors": {"netcnnlip": {"weight": 1}},
+        "a program": Path,
+    }
+    if content in saved:
+        torch.save(saved[content], path)
+    else:
+        path.write_bytes(b"" if content == "nothing" else b"<html>404: not found</html>\n")
+    if content == "torn":
+        path.write_bytes(path.read_bytes()[:700])
+    (name,) = (public_syncnet if judge is public_syncnet.PublicSyncNet else perception).WEIGHTS
+    with pytest.raises(UserError) as refused:
+        judge({name: path})
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from eval.metrics import PEOPLE_METRICS, people
 from eval.metrics.landmarks.speech import envelope_db
-from eval.metrics.metric import Miss
+from eval.metrics.metric import Comparison, DetectedVideo, Miss, Truth
 from eval.metrics.people import PersonClip
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from tests.helpers.faces import WAVE, opened
 
 FRAMES = 150
 
@@ -96,6 +97,20 @@ def test_few_people_people_who_are_alike_and_mouths_that_tell_no_lag_are_refused
     deaf = [PersonClip(str(i), {"lag_s": i, "lag_correlation": 0.1}, {"lag_s": i}) for i in range(6)]
     with pytest.raises(Miss, match="0 people"):
         PEOPLE_METRICS["lag_recovered"].compute(deaf, 6)
+
+
+def test_the_truth_that_is_kept_is_that_of_the_longest_row_in_whatever_order() -> None:
+    truth = Truth(
+        np.zeros((len(WAVE), 1, 1, 3), np.uint8), opened(WAVE), voice(2)[: len(WAVE) * SAMPLES_PER_FRAME], opened(WAVE)
+    )
+    rows = {}
+    for name, length in (("short", len(WAVE) // 2), ("whole", len(WAVE)), ("shorter", len(WAVE) // 3)):
+        part = truth.first(length)
+        video = DetectedVideo(part.frames_THW3, part.landmarks_TN3, np.ones(length, bool))
+        rows[name] = Comparison(part, video)
+    kept = people.of_rows(rows)
+    assert kept["truth"] == kept["whole"] != kept["short"]
+    assert people.of_rows(dict(reversed(rows.items()))) == kept
 
 
 def test_a_still_mouth_recovers_nobody() -> None:
