@@ -1,4 +1,4 @@
-"""What `motion` and `benchmark` share on the command line: their options, and what they print at the end."""
+"""Options that commands share: those of `motion` and `benchmark`, what these print at the end, and counts of any."""
 
 from __future__ import annotations
 

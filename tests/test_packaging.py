@@ -136,7 +136,7 @@ ROOMS = {
     "launch.follow": set[str](),
     "eval.gaps": {"eval.report", "eval.score_file"},
     "eval.cheats": {
-        *("eval.judges", "eval.metrics", "eval.rows", "eval.parallel", "eval.score_file", "eval.tasks"),
+        *("eval.judges", "eval.metrics", "eval.options", "eval.parallel", "eval.rows", "eval.score_file", "eval.tasks"),
     },
     "launch.clusters": {"launch.words"},
     "launch.drill": {"launch.words"},
