@@ -23,13 +23,13 @@ from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
 from eval.report import build, check, page
 from eval.rows import features, pairs, saved
-from eval.score_file import ClipScore
+from eval.score_file import FLOOR, ClipScore
 from mytalk import command
 from mytalk.command import UserError
 from mytalk.face import detector
 
 MODELS = ("syncnet", "identity")  # an option each: the folder of a model
-TAKEN = ("ground_truth", "truth", "source")  # rows and files of other meaning
+TAKEN = (FLOOR, "truth", "source")  # rows and files of other meaning
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from mytalk import atomic
 from mytalk.command import UserError
 
 ALL_ROWS = "*"
+FLOOR, OURS = "ground_truth", "mytalk"  # rows: the real video through the codec; the clip dubbed by the models
 WHOLE, PART = "clips.jsonl", "clips-{rank:04d}.jsonl"
 
 

@@ -16,9 +16,10 @@ from functools import partial
 import numpy as np
 
 from eval.cheats import mouth, pictures
+from eval.score_file import FLOOR
 from mytalk.face.landmarks import opening
 
-REAL, STILL = "ground_truth", "still_mouth"
+REAL, STILL = FLOOR, "still_mouth"
 OWN, SILENT, SWAPPED = "own", "silent", "swapped"
 
 

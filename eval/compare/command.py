@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.compare import paired, reports
-from eval.compare.reports import FLOOR, Method
+from eval.compare.reports import Method
 from eval.metrics.metric import HIGHER, LOWER, REAL, badness
 from eval.report import text
+from eval.score_file import FLOOR
 from mytalk import atomic, command
 from mytalk.command import EXIT_DONE, UserError
 from mytalk.intervals import mean_and_ci95, person_means

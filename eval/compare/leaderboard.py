@@ -12,8 +12,8 @@ from typing import Any
 
 from data_pipeline.page.html import render
 from eval.compare import reports
-from eval.compare.reports import FLOOR
 from eval.report import text
+from eval.score_file import FLOOR
 from mytalk import atomic, command
 from mytalk.command import EXIT_DONE, UserError
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from eval import score_file
 from eval.report import check
-from eval.score_file import ClipScore
+from eval.score_file import FLOOR, OURS, ClipScore
 from mytalk.command import UserError
 
-FLOOR, OURS = "ground_truth", "mytalk"
 # What is a method's own, so that two methods may differ in it.
 OWN_FIELDS = {"methods", "sampler_steps", "ridge_left_out", "ridge", "trained_on", "inputs", "given"}
 OWN_DIGESTS = {"config", "weights", "predictions", "ridge"}

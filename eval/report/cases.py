@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from eval.metrics.metric import REAL, badness
 from eval.report import plots, text
-from eval.report.heading import FIRST, FLOOR, main_row
-from eval.score_file import ClipScore
+from eval.report.heading import FIRST, main_row
+from eval.score_file import FLOOR, ClipScore
 
 OFFSET = "sync_offset_frames"
 COLUMNS = (

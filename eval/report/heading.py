@@ -6,9 +6,9 @@ from typing import Any
 
 from eval.metrics.metric import DIRECTIONS
 from eval.report import text, verdicts
+from eval.score_file import FLOOR, OURS
 from mytalk.intervals import shown
 
-FLOOR, OURS = "ground_truth", "mytalk"
 FIRST = ("opening_correlation", "sync_confidence", "detected_share")  # what the sentence is of: the first measured
 WHO = {
     "unseen": "People of the split unseen, which training leaves out,",

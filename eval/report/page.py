@@ -16,19 +16,19 @@ from data_pipeline.page.html import data_uri, render
 from eval.metrics.metric import DIRECTIONS, REAL, badness
 from eval.report import plots, text
 from eval.report.cases import cases
-from eval.report.heading import FLOOR, heading, main_row, verdict_items
+from eval.report.heading import heading, main_row, verdict_items
 from eval.report.pictured import PicturedClip, pictured_clips
-from eval.score_file import ClipScore
+from eval.score_file import FLOOR, OURS, ClipScore
 from mytalk import atomic
 from mytalk.intervals import person_means
 
 NAME = "report.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 CLIPS_BYTES = 4_500_000  # of all playable clips before base64: the page stays under 8 MB
-STRIP_NAMES = {"ground_truth": "truth"}  # others by their own names
+STRIP_NAMES = {FLOOR: "truth"}  # others by their own names
 ROLES = {
-    "ground_truth": "the clip itself: the floor of codec and detector",
-    "mytalk": "dubbed with its own speech",
+    FLOOR: "the clip itself: the floor of codec and detector",
+    OURS: "dubbed with its own speech",
     "shuffled_audio": "dubbed with another clip\N{RIGHT SINGLE QUOTATION MARK}s speech",
     "frozen_mouth": "its mean mouth, painted",
     "ridge": "a ridge regression on its own speech, painted",

@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from eval.rows.saved import SOURCE, VIDEOS, name_of
-from eval.score_file import ClipScore
+from eval.score_file import FLOOR, OURS, ClipScore
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.dub import dubbing
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 
-TRUTH, RESULT = "ground_truth", "mytalk"
+TRUTH, RESULT = FLOOR, OURS
 STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
 NOT_SHOWN = ("frozen_mouth", "ridge", "silent_audio")  # rows without pictures
 BASELINES = ("shuffled_audio", *NOT_SHOWN)  # rows that do not play

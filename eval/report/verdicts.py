@@ -17,11 +17,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from eval.score_file import FLOOR, OURS
 from mytalk.intervals import shown
 
-GATE_METRIC, MODEL, BASELINES = "opening_correlation", "mytalk", ("shuffled_audio", "frozen_mouth")
+GATE_METRIC, MODEL, BASELINES = "opening_correlation", OURS, ("shuffled_audio", "frozen_mouth")
 GATE_RULE = f"{GATE_METRIC} of {MODEL}: the low end of its ci95 lies above the high end of each baseline's"
-ORDERING_METRIC, EXPECTED = "sync_confidence", ("ground_truth", "mytalk", "shuffled_audio")
+ORDERING_METRIC, EXPECTED = "sync_confidence", (FLOOR, OURS, "shuffled_audio")
 ORDERING_RULE = (
     f"{ORDERING_METRIC} of {' > '.join(EXPECTED)}: of each neighbouring pair, whether the first's ci95 lies above, "
     "below or overlaps the second's"

@@ -26,7 +26,7 @@ from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Row
 from eval.rows import features, saved
 from eval.rows.pairs import MISSING, Pair
 from eval.rows.videos import detect, filled
-from eval.score_file import ClipScore
+from eval.score_file import FLOOR, ClipScore
 from mytalk import atomic, media
 from mytalk.face import crop
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
@@ -37,7 +37,7 @@ from mytalk.face.track import find_faces
 if TYPE_CHECKING:
     from mytalk.face.detector import Detector, Region
 
-REAL, PREDICTION = "ground_truth", "prediction"
+REAL, PREDICTION = FLOOR, "prediction"
 LONGEST_S = 60  # of a video; what follows is not looked at, so that memory does not grow with its length
 LENGTH_SHARE, LENGTH_FRAMES = 0.05, 1  # lengths may differ by the larger of the two
 IN_PLACE_PX = 0.05 * CROP_PX  # mean distance of the corners of two crops that show the face in the same place

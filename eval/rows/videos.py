@@ -22,7 +22,7 @@ from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Row
 from eval.rows import features, ridge, saved
 from eval.rows.inputs import ClipInputs, read_bilabials, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
-from eval.score_file import ALL_ROWS, ClipScore
+from eval.score_file import ALL_ROWS, FLOOR, ClipScore
 from eval.tasks import ScoringTask, Settings, noise_seed
 from mytalk import atomic, media
 from mytalk.command import UserError
@@ -44,7 +44,7 @@ LOST, OTHER_LENGTH = "face_lost", "other_length"
 REFERENCES = 25  # pictures of the person from the source window, as many as `dub` takes
 CURVES = ("mytalk", "shuffled_audio")
 ROWS = {  # by definition, as the protocol states them
-    "ground_truth": "the clip's own frames, written and read twice as a dubbed row is: what codec and detector cost",
+    FLOOR: "the clip's own frames, written and read twice as a dubbed row is: what codec and detector cost",
     "mytalk": "the clip dubbed with its own speech",
     "shuffled_audio": f"the clip dubbed by {SHUFFLED}",
     "frozen_mouth": "the clip with its mean lower face in the head's frame, moved with the head, painted by the same "
@@ -139,8 +139,8 @@ def write(
     """
     video = folder / "dubbed_from.mp4"
     media.write_video(video, frames_THW3, FRAME_HZ, inputs.audio_S)
-    files = {"ground_truth": folder / "ground_truth.mp4"}
-    media.write_video(files["ground_truth"], media.read_frames(video), FRAME_HZ, inputs.audio_S)
+    files = {FLOOR: folder / f"{FLOOR}.mp4"}
+    media.write_video(files[FLOOR], media.read_frames(video), FRAME_HZ, inputs.audio_S)
     faces, models = _first_pass(video, bench.detector), bench.models
     own_S, other_S = inputs.audio_S, inputs.other_audio_S
     generated = {
