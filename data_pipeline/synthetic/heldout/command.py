@@ -1,7 +1,8 @@
 """`python -m data_pipeline heldout`: the drawn benchmark, drawn-bench-v1.
 
 Files: `<corpus>/<corpus>-p<identity>/c<clip>.mp4`, a folder for each corpus (axes.py), whose name the manifest's column
-`corpus` then has; `truth.jsonl`, a line per file; `bench.json`, what was drawn. Every person is in one corpus only.
+`corpus` then has; `truth.jsonl`, a line per file, and `<corpus>/truth.jsonl`, its lines with paths in its own folder,
+for `extract --layout drawn`; `bench.json`, what was drawn. Every person is in one corpus only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mytalk.machine import cores
 from mytalk.progress import Progress
 
 NAME = "drawn-bench-v1"  # frozen: another version where the same arguments give other pictures or another truth
+TRUTH = "truth.jsonl"
 PEOPLE, CLIPS, SECONDS, SEED, SIZE = 40, 2, 5.0, 20_261_127, 512  # the definition
 
 
@@ -35,7 +37,12 @@ class HeldOutClip:
     @property
     def path(self) -> str:
         """In the folder of the benchmark."""
-        return f"{self.corpus}/{self.corpus}-p{self.identity:03d}/c{self.number:02d}.mp4"
+        return f"{self.corpus}/{self.path_in_corpus}"
+
+    @property
+    def path_in_corpus(self) -> str:
+        """In the folder of its corpus."""
+        return f"{self.corpus}-p{self.identity:03d}/c{self.number:02d}.mp4"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -83,11 +90,18 @@ def run(args: argparse.Namespace) -> int:
 
     pool.run(asked, partial(draw, args.out, args.seconds), args.workers or cores(), pool.Hooks(on_done))
     progress.finish()
-    lines = [json.dumps(truth[clip], allow_nan=False, separators=(",", ":")) for clip in asked]
-    atomic.write_bytes(args.out / "truth.jsonl", ("\n".join(lines) + "\n").encode())
+    _write_truth(args.out, [truth[clip] for clip in asked])
+    for corpus in args.corpora:
+        told = [truth[clip] | {"path": clip.path_in_corpus} for clip in asked if clip.corpus == corpus]
+        _write_truth(args.out / corpus, told)
     whole = (args.people, args.clips, args.seconds, set(args.corpora)) == (PEOPLE, CLIPS, SECONDS, set(CORPORA))
     print(f"{args.out}: {len(asked)} clips, {NAME if whole else f'a part of {NAME}'}, truth in truth.jsonl")
     return command.EXIT_DONE
+
+
+def _write_truth(folder: Path, told: list[dict[str, Any]]) -> None:
+    lines = [json.dumps(one, allow_nan=False, separators=(",", ":")) for one in told]
+    atomic.write_bytes(folder / TRUTH, ("\n".join(lines) + "\n").encode())
 
 
 def _refuse_others(out: Path, drawn: dict[str, Any]) -> None:

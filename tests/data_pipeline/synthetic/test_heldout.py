@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.__main__ import COMMANDS
+from data_pipeline.extract.corpora import drawn
 from data_pipeline.synthetic.heldout import axes, clip, command, recording
 from data_pipeline.synthetic.heldout.axes import CORPORA, Axes
 from data_pipeline.synthetic.person import ACCENTS, HIGH_VOICES, LOW_VOICES
@@ -103,6 +104,15 @@ def test_the_command_draws_a_part_and_its_truth_is_frozen(tmp_path: Path, capsys
     assert hashlib.sha256(said.encode()).hexdigest()[:16] == "9e6abc2895249c95", (
         f"another benchmark than {command.NAME}"
     )
+    for line in lines:
+        path = line["path"].removeprefix(f"{line['corpus']}/")
+        (video,) = drawn.videos(tmp_path / line["corpus"], [path])
+        times = [time for time in str(video.facts["bilabials"]).split(" ") if time]
+        spoken = [f"{start:.3f}-{stop:.3f}" for symbol, start, stop in line["phonemes"] if symbol[0] in "pbm"]
+        assert times == spoken, "extract --layout drawn reads it"
+        assert (tmp_path / line["corpus"] / path).is_file()
+        assert video.person == line["identity"]
+    assert any(symbol[0] in "pbm" for line in lines for symbol, _, _ in line["phonemes"]), "the case is met"
     assert commands.main("python -m data_pipeline", "", COMMANDS, [*words[:3], "2", *words[4:]]) == 1
     assert "was drawn with other options" in capsys.readouterr().err
     assert (command.PEOPLE, command.CLIPS, command.SECONDS, command.SEED) == (40, 2, 5.0, 20_261_127)
