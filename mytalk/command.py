@@ -153,14 +153,21 @@ def guarded(program: str, go: Callable[[], int], debug: bool = False) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         code = EXIT_RUN_AGAIN if isinstance(error, RunAgain) else EXIT_NOT_DONE
-        expected = isinstance(error, (UserError, OSError, ImportError))
-        message = one_line(error) if expected else f"{type(error).__name__}: {one_line(error)}"
-        raised = debug or not expected
+        shown = code_of(error) != EXIT_CRASHED
+        message = one_line(error) if shown else f"{type(error).__name__}: {one_line(error)}"
+        raised = debug or not shown
         leave_error(kind_of(error), message, EXIT_NOT_DONE if raised else code, error)
         if raised:
             raise
         print(f"{program}: error: {message}", file=sys.stderr)
         return code
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a training that this error ends; all but EXIT_CRASHED are shown in one line."""
+    if isinstance(error, RunAgain):
+        return EXIT_RUN_AGAIN
+    return EXIT_NOT_DONE if isinstance(error, (UserError, OSError, ImportError)) else EXIT_CRASHED
 
 
 def kind_of(error: BaseException) -> str:

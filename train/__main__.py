@@ -16,7 +16,7 @@ if __name__ == "__main__":
         argv = argv[1:]
     try:
         code = command.main("python -m train", __doc__, COMMANDS, argv)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        code = command.EXIT_CRASHED
+        code = command.code_of(error)
     command.end(code)

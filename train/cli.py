@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mytalk import command, settings
-from mytalk.command import EXIT_CRASHED, EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN
+from mytalk.command import EXIT_DONE
 from mytalk.machine import sole_user
 from train import loop
 from train.config import LoopConfig
@@ -102,15 +102,9 @@ def noted(run: Path, config: LoopConfig, ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        again = isinstance(error, command.RunAgain)
-        code = EXIT_RUN_AGAIN if again else EXIT_NOT_DONE if expected(error) else EXIT_CRASHED
-        command.note(run, "end", code=code, kind=command.kind_of(error), reason=command.one_line(error))
+        why = {"kind": command.kind_of(error), "reason": command.one_line(error)}
+        command.note(run, "end", code=command.code_of(error), **why)
         raise
-
-
-def expected(error: BaseException) -> bool:
-    """Whether an error is shown in one line."""
-    return isinstance(error, (command.UserError, OSError, ImportError))
 
 
 def end_of_run(run: Path, ranks: Ranks, code: int) -> None:

@@ -30,7 +30,7 @@ from webdataset.writer import ShardWriter, TarWriter
 from data_pipeline import split
 from data_pipeline.columns import column, mel
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
-from data_pipeline.examples.motion import MotionExamples
+from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
 from data_pipeline.sample import windows
@@ -706,7 +706,8 @@ def test_examples_of_indexed_tars_are_those_of_the_originals(corpora, tmp_path):
     one, other = Manifest.load(ours), Manifest.load(out)
     for name in ("key", "identity", "corpus", "split", "frames", "shard", "source", "source_sha256", "crop_px"):
         assert one.column(name).tolist() == other.column(name).tolist(), name
-    motion = [MotionExamples(m, SamplingConfig(), WindowConfig(5, 20, 10), 0.2) for m in (one, other)]
+    config = SamplingConfig(), WindowConfig(5, 20, 10), MotionDraws(voice_stretch=0.2)
+    motion = [MotionExamples(shards, *config) for shards in (one, other)]
     for slots in ([0, 1, 2], [3], [40, 41]):
         alike(*(examples(slots) for examples in motion))
     config = AppearanceConfig(), ReferenceConfig(2, 3)

@@ -186,7 +186,7 @@ def test_the_loss_refuses_an_extractor_that_is_not_proven(talker_shards, tmp_pat
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
 def test_only_rank_0_prints_the_warning(monkeypatch, capsys, talker_shards, tmp_path, rank, lines):
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(train_motion.cli, "start", lambda settings, make: make() and 0)
+    monkeypatch.setattr(train_motion.cli, "start", lambda settings, make, args: make() and 0)
     tiny = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
     typed = ["--config", tiny, f"shards={talker_shards}", f"run={tmp_path}"]
     assert train_motion.run(train_motion.arguments().parse_args(typed)) == 0
