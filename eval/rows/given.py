@@ -28,6 +28,7 @@ from eval.rows.pairs import MISSING, Pair
 from eval.rows.videos import detect, filled
 from eval.score_file import FLOOR, ClipScore
 from mytalk import atomic, media
+from mytalk.dub.retiming import cut_or_pad
 from mytalk.face import crop
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 from mytalk.face.shots import shot_starts
@@ -223,8 +224,7 @@ def read_speech(path: Path, frames: int) -> np.ndarray:
 
 def fitted(audio_S: np.ndarray, frames: int) -> np.ndarray:
     """Sound cut to so many frames, or continued with silence, (S,)."""
-    samples = frames * SAMPLES_PER_FRAME
-    return np.pad(audio_S[:samples], (0, max(samples - len(audio_S), 0)))
+    return cut_or_pad(audio_S, frames * SAMPLES_PER_FRAME)
 
 
 def _frames(path: Path, notes: list[str]) -> Iterator[np.ndarray]:

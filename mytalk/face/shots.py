@@ -29,8 +29,9 @@ def shot_starts(landmarks_TN3: np.ndarray, found_T: np.ndarray) -> np.ndarray:
     return starts_T
 
 
-def runs(usable_T: np.ndarray, starts_T: np.ndarray) -> list[tuple[int, int]]:
-    """Maximal [start, stop) with all frames usable and no shot starting inside."""
+def runs(usable_T: np.ndarray, starts_T: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """Maximal [start, stop) with all frames usable and no shot starting inside; without `starts_T` it is one shot."""
+    starts_T = np.zeros(len(usable_T), bool) if starts_T is None else starts_T
     out: list[tuple[int, int]] = []
     begun: int | None = None
     for index, (usable, starts) in enumerate(zip(usable_T, starts_T)):

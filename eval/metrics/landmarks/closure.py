@@ -18,6 +18,7 @@ from eval.metrics.landmarks.speech import speech_T
 from eval.metrics.lips import STILL, STILL_PX
 from eval.metrics.metric import HIGHER, NO_MOUTH, Comparison, Metric, Miss
 from mytalk.face.landmarks import FRAME_HZ
+from mytalk.face.shots import runs
 
 CLOSED, WIDE = 0.02, 0.95  # quantiles of the true opening: the person's closed and wide mouth
 SHARE = 0.15  # closed is what opens by less than this share of the way from one to the other (docs/decisions.md)
@@ -70,14 +71,8 @@ def closures(
         raise Miss(NO_BILABIALS, "no p, b or m is spoken in the clip")
     hits = sum(bool((closed_T & near_T).any()) for near_T in near)
     allowed_T = np.any(near, axis=0) | ~np.asarray(speaking_T, bool)
-    false = sum(not allowed_T[run].any() for run in _runs(closed_T))
+    false = sum(not allowed_T[start:stop].any() for start, stop in runs(closed_T))
     return Closures(hits, len(near) - hits, false)
-
-
-def _runs(active_T: np.ndarray) -> list[np.ndarray]:
-    """The places of each run of True."""
-    places = np.flatnonzero(active_T)
-    return [run for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(run)]
 
 
 def row_closures(row: Comparison) -> Closures:

@@ -19,6 +19,7 @@ from eval.metrics.landmarks.speech import speech_T
 from eval.metrics.lips import NO_FRAMES
 from eval.metrics.metric import NO_MOUTH, REAL, Comparison, Metric, Miss
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, SAMPLE_HZ
+from mytalk.face.shots import runs
 
 PUBLISHED = {
     "theval_lip_sync": 0.2528,
@@ -109,9 +110,8 @@ def _from_0_to_1(values: np.ndarray) -> np.ndarray:
 
 def _long_runs(active_T: np.ndarray, least: int) -> np.ndarray:
     """Places of the runs of True that last."""
-    places = np.flatnonzero(active_T)
-    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-    return np.concatenate([run for run in runs if len(run) >= least] or [np.zeros(0, int)])
+    long = [np.arange(start, stop) for start, stop in runs(active_T) if stop - start >= least]
+    return np.concatenate(long or [np.zeros(0, int)])
 
 
 def _at_least_two(landmarks_TN2: np.ndarray) -> None:
