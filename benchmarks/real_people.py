@@ -1,9 +1,10 @@
-"""The demo's chain on real people: opening correlation and lip distance of motion models on people they never saw.
+"""The demo's chain on real people: opening correlation, amplitude, lip distance of motion models on people unseen.
 
-For each seed, a third of the people is drawn that stays unseen, the identity encoder and the motion model are trained
-with the settings of configs/demo, and `eval motion` measures them on the unseen people, beside a model trained on drawn
-people alone, a ridge regression, another clip's speech, and a mouth that stands still. A person's clips are averaged
-over all seeds, then people: the intervals say what other people could have given. Stopped anywhere, the same command
+For each split a third of the people stays unseen (drawn anew for each seed; with --folds N, each N-th part in turn, so
+that everybody is unseen once), the identity encoder and the motion model are trained with the settings of configs/demo,
+and `eval motion` measures them on the unseen people, beside a model trained on drawn people alone, a ridge regression,
+another clip's speech, and a mouth that stands still. A person's clips are averaged over all splits, then people: the
+intervals say what other people could have given; differences of rows are paired. Stopped anywhere, the same command
 continues. Writes OUT/results.json.
 
 The identity loss is off: few people prove no identity encoder. Its features condition the model all the same.
@@ -16,32 +17,36 @@ import csv
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
+import yaml
+
+from benchmarks import harness, people_rows
+from benchmarks.people_rows import RowClip
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.tasks import Settings
 from launch import pipeline
 from launch.pipeline import Step
-from mytalk import atomic, command, intervals
+from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
 
-METRICS = {"opening_correlation": "opening correlation", "lmd_px": "lip distance, px at 256"}
 VAL, UNSEEN = 0.1, 0.33  # shares of people
-DRAWN = "drawn"
+RIDGE = "ridge regression"
+DRAWN, TUNED = "drawn", "drawn, then {} steps"
+SLOWER = 5  # times, the learning rate of a model that goes on
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores of one motion model (`steps` of training, or `drawn`) on the unseen people of one seed."""
+    """Scores of one motion model (`steps` of training, or `drawn`) on the unseen people of one split."""
 
     model: str
-    seed: int
+    split: str
     out: Path
 
 
@@ -62,7 +67,16 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="splits and trainings (default: 3)")
     parser.add_argument(
+        "--folds", type=int, metavar="N", help="for each seed N splits: each N-th part of the people unseen in turn"
+    )
+    parser.add_argument(
         "--steps", type=int, nargs="+", default=[60, 400], help="of the motion model's training (default: 60 400)"
+    )
+    parser.add_argument(
+        "--tune-drawn",
+        type=int,
+        metavar="STEPS",
+        help=f"train the drawn motion model on with real people, at 1/{SLOWER} of the rate, and score that as well",
     )
     parser.add_argument(
         "--source-frames",
@@ -71,6 +85,13 @@ def arguments() -> argparse.ArgumentParser:
         help="frames of the person that models see; a person's only clip must last 25 more (default: %(default)s)",
     )
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=[],
+        metavar="key=value",
+        help="settings of the motion trainings",
+    )
     return parser
 
 
@@ -78,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done, then print the table."""
     args.out.mkdir(parents=True, exist_ok=True)
     videos = args.videos if args.people is None else by_person(args.videos, args.people, args.out / "videos")
-    planned = [plan(args, seed) for seed in range(args.seeds)]
+    planned = [plan(args, split) for split in splits_of(args)]
     steps = [
         extraction(videos, args.out, args.videos.resolve().name),
         *itertools.chain.from_iterable(steps for steps, _ in planned),
@@ -86,11 +107,15 @@ def run(args: argparse.Namespace) -> int:
     code = pipeline.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
-    scorings = [scoring for _, of_seed in planned for scoring in of_seed]
-    rows, conditions = results(scorings), conditions_in_words(args)
-    atomic.write_json(args.out / "results.json", {"conditions": conditions, "rows": rows, **provenance(scorings)})
+    scorings = [scoring for _, of_split in planned for scoring in of_split]
+    clips, people = clips_of_rows(scorings)
+    rows = {row: people_rows.entries(of_row, people) for row, of_row in clips.items()}
+    found = {f"{one} - {other}": people_rows.differences(clips[one], clips[other]) for one, other in pairs_of(clips)}
+    conditions = conditions_in_words(args)
+    results = {"conditions": conditions, "rows": rows, "differences": found, **provenance(scorings)}
+    atomic.write_json(args.out / "results.json", results)
     print(f"\n{conditions}\n")
-    print("\n".join(table(rows)))
+    print("\n".join([*people_rows.table(rows), "", *people_rows.table_of_differences(found)]))
     return command.EXIT_DONE
 
 
@@ -124,36 +149,75 @@ def extraction(videos: Path, out: Path, corpus: str) -> Step:
     return Step("extract", words, shards / "manifest.json", (videos,))
 
 
-def plan(args: argparse.Namespace, seed: int) -> tuple[list[Step], list[Scoring]]:
-    """What is done with one seed, and the scorings that it ends with."""
-    folder = args.out / f"seed-{seed}"
-    shards, steps = folder / "shards", []
+@dataclass(frozen=True)
+class Split:
+    """One division of the people, by a seed, which is its trainings' as well; `fold`: as `split --fold` has it."""
+
+    seed: int
+    fold: str = ""
+
+    @property
+    def name(self) -> str:
+        """In messages and paths."""
+        return f"seed-{self.seed}" + (f"-part-{self.fold.partition('/')[0]}" if self.fold else "")
+
+    def options(self) -> tuple[str, ...]:
+        """Of the command `split`."""
+        unseen = ("--fold", self.fold) if self.fold else ("--unseen", str(UNSEEN))
+        return ("--val", str(VAL), *unseen, "--seed", str(self.seed), "--force")
+
+
+def splits_of(args: argparse.Namespace) -> list[Split]:
+    """The divisions that are asked for. Raises UserError for impossible ones, and --tune-drawn without a model."""
+    if args.seeds < 1 or (args.folds is not None and args.folds < 2):
+        raise UserError("--seeds must be 1 or more, --folds 2 or more")
+    if args.tune_drawn is not None and args.drawn is None:
+        raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
+    folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
+    return [Split(seed, fold) for seed in range(args.seeds) for fold in folds]
+
+
+def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scoring]]:
+    """What is done with one split, and the scorings that it ends with."""
+    folder = args.out / split.name
+    shards = folder / "shards"
     index = ("data_pipeline", "index", str(shards), str(args.out / "extracted"), "--unsplit")
-    shares = ("--val", str(VAL), "--unseen", str(UNSEEN), "--seed", str(seed), "--force")
-    steps.append(Step("index", index, shards / "manifest.json"))
-    steps.append(Step("split", ("data_pipeline", "split", str(shards), *shares), shards / "manifest.json"))
-    identity = pipeline.training("identity", args.configs, shards, folder / "identity", [f"seed={seed}"])
-    steps.append(identity)
+    identity = pipeline.training("identity", args.configs, shards, folder / "identity", [f"seed={split.seed}"])
+    steps = [
+        Step("index", index, shards / "manifest.json"),
+        Step("split", ("data_pipeline", "split", str(shards), *split.options()), shards / "manifest.json"),
+        identity,
+    ]
     scorings = []
-    for count in args.steps:
-        model = folder / f"motion-{count}"
-        own = (f"identity={identity.result.parent}", "identity_loss=0", f"seed={seed}", f"steps={count}")
-        training = pipeline.training("motion", args.configs, shards, model, own)
-        scorings.append(Scoring(f"{count} steps", seed, folder / f"score-{count}"))
+    for name, settings in models(args).items():
+        run = folder / f"motion-{name.replace(', ', '-').replace(' ', '-')}"
+        own = (f"identity={identity.result.parent}", "identity_loss=0", f"seed={split.seed}", *settings)
+        training = pipeline.training("motion", args.configs, shards, run, own)
+        scorings.append(Scoring(name, split.name, run.with_name(run.name.replace("motion-", "score-", 1))))
         steps += [
-            replace(training, name=f"train motion {count}"),
-            scoring_step(scorings[-1], shards, model, args.source_frames),
+            replace(training, name=f"train motion {name}"),
+            scoring_step(scorings[-1], split, shards, run, args.source_frames),
         ]
     if args.drawn is not None:
-        scorings.append(Scoring(DRAWN, seed, folder / f"score-{DRAWN}"))
-        steps.append(scoring_step(scorings[-1], shards, args.drawn / "motion", args.source_frames))
-    return [replace(step, name=f"{step.name}, seed {seed}") for step in steps], scorings
+        scorings.append(Scoring(DRAWN, split.name, folder / f"score-{DRAWN}"))
+        steps.append(scoring_step(scorings[-1], split, shards, args.drawn / "motion", args.source_frames))
+    return [replace(step, name=f"{step.name}, {split.name}") for step in steps], scorings
 
 
-def scoring_step(scoring: Scoring, shards: Path, run: Path, source_frames: int) -> Step:
+def models(args: argparse.Namespace) -> dict[str, list[str]]:
+    """The motion models that are trained on each split, with their settings."""
+    trained = {f"{count} steps": [*args.settings, f"steps={count}"] for count in args.steps}
+    if args.tune_drawn is not None:
+        rate = yaml.safe_load((args.configs / "motion.yaml").read_text())["optimizer"]["lr"] / SLOWER
+        going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}"]
+        trained[TUNED.format(args.tune_drawn)] = [*args.settings, f"steps={args.tune_drawn}", *going_on]
+    return trained
+
+
+def scoring_step(scoring: Scoring, split: Split, shards: Path, run: Path, source_frames: int) -> Step:
     """`eval motion` of the motion model in a run folder."""
     words = ("eval", "motion", "--shards", str(shards), "--model", str(run / "model"), "--out", str(scoring.out))
-    more = ("--seed", str(scoring.seed), "--source-frames", str(source_frames), "--force")
+    more = ("--seed", str(split.seed), "--source-frames", str(source_frames), "--force")
     weights = run / "model" / "model.safetensors"
     reads = (weights,) if scoring.model == DRAWN else ()  # the others follow from the steps before
     return Step(f"score {scoring.model}", (*words, *more), scoring.out / "report.json", reads)
@@ -162,29 +226,16 @@ def scoring_step(scoring: Scoring, shards: Path, run: Path, source_frames: int) 
 # Results -----------------------------------------------------------------------------------------------------
 
 
-def results(scorings: list[Scoring]) -> dict[str, dict[str, Any]]:
-    """Row -> metric -> entry of a report, over the people of all seeds, with the mean of each seed."""
-    scores: dict[str, list[tuple[int, score_file.ClipScore]]] = {}
+def clips_of_rows(scorings: list[Scoring]) -> tuple[dict[str, list[RowClip]], int]:
+    """Row -> the clips of all splits as it has them, and how many people there are to score."""
+    clips: dict[str, list[RowClip]] = {}
     people: set[str] = set()
-    method_of: dict[str, str] = {}
     for scoring in scorings:
-        read = score_file.read(scoring.out / score_file.WHOLE)[1]
-        people |= {score.person for score in read}
+        scores = score_file.read(scoring.out / score_file.WHOLE)[1]
+        people |= {score.person for score in scores}
         for row, method in rows_of(scoring, first=scoring.model == scorings[0].model):
-            method_of[row] = method
-            scores.setdefault(row, []).extend((scoring.seed, score) for score in read if score.reason is None)
-    rows: dict[str, dict[str, Any]] = {}
-    for row, method in method_of.items():
-        rows[row] = {}
-        for metric in METRICS:
-            values = [(seed, score.person, score.methods[method][metric]) for seed, score in scores[row]]
-            entry = intervals.over_people([(person, value) for _, person, value in values], len(people))
-            means = []
-            for seed in dict.fromkeys(seed for seed, _, _ in values):
-                of_seed = intervals.person_means((person, value) for s, person, value in values if s == seed)
-                means.append(sum(of_seed.values()) / len(of_seed))
-            rows[row][metric] = {**entry, "seeds": means}
-    return rows
+            clips.setdefault(row, []).extend(people_rows.clips_of(scores, method, scoring.split))
+    return clips, len(people)
 
 
 def rows_of(scoring: Scoring, first: bool) -> Iterator[tuple[str, str]]:
@@ -192,8 +243,14 @@ def rows_of(scoring: Scoring, first: bool) -> Iterator[tuple[str, str]]:
     yield f"motion, {scoring.model}", "mytalk"
     yield f"motion, {scoring.model}, another clip's speech", "shuffled_audio"
     if first:
-        yield "ridge regression", "ridge"
+        yield RIDGE, "ridge"
         yield "frozen mouth", "frozen_mouth"
+
+
+def pairs_of(rows: Iterable[str]) -> list[tuple[str, str]]:
+    """The rows that are compared: every model with the ridge regression, and with every model before it."""
+    models = [row for row in rows if row.startswith("motion, ") and not row.endswith("speech")]
+    return [(one, RIDGE) for one in models] + [(two, one) for one, two in itertools.combinations(models, 2)]
 
 
 def conditions_in_words(args: argparse.Namespace) -> str:
@@ -201,9 +258,11 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     manifest = Manifest.load(args.out / "extracted")
     heard = manifest.with_speech()
     people, frames = len(set(manifest.column("identity")[heard])), int(manifest.column("frames")[heard].sum())
+    unseen = f"{UNSEEN:.0%} of the people unseen" if args.folds is None else "each part unseen in turn"
     return (
-        f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; {args.seeds} "
-        f"splits with {UNSEEN:.0%} of the people unseen; settings of {args.configs}, identity_loss=0"
+        f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; "
+        f"{len(splits_of(args))} splits with {unseen}; settings of {args.configs}, "
+        f"{' '.join(['identity_loss=0', *args.settings])}"
     )
 
 
@@ -215,19 +274,6 @@ def provenance(scorings: list[Scoring]) -> dict[str, Any]:
         "digests": {out: report["digests"] for out, report in reports.items()},
         "ridge": {out: report.get("ridge") for out, report in reports.items()},
     }
-
-
-def table(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines of Markdown."""
-    lines = ["| | people | " + " | ".join(f"{words} | of each seed" for words in METRICS.values()) + " |"]
-    lines.append("|---" * (2 + 2 * len(METRICS)) + "|")
-    for row, entries in rows.items():
-        cells = []
-        for metric in METRICS:
-            cells += [intervals.shown(entries[metric]), ", ".join(f"{mean:.2f}" for mean in entries[metric]["seeds"])]
-        first = next(iter(entries.values()))
-        lines.append(f"| {row} | {first['n']}/{first['total']} | {' | '.join(cells)} |")
-    return lines
 
 
 if __name__ == "__main__":

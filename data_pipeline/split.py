@@ -31,6 +31,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--val", type=float, default=0.1, help="share of people (default 0.1)")
     parser.add_argument("--unseen", type=float, default=0.2, help="share of people (default 0.2)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--fold",
+        type=fold,
+        metavar="K/N",
+        help="the K-th of N equal parts of the people is unseen, in the place of --unseen: over K = 1 to N everybody is "
+        "once (cross-validation)",
+    )
     parser.add_argument("--everyone", choices=SPLITS, help="all people into this split, as a corpus that is held out")
     parser.add_argument("--force", action="store_true", help="replace another split; results then differ")
     return parser
@@ -40,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = {"val": args.val, "unseen": args.unseen, "seed": args.seed}
     if args.everyone:
         settings = {"everyone": args.everyone}
-    elif not (args.val > 0 and args.unseen > 0 and args.val + args.unseen < 1):
+    elif args.fold:
+        args.unseen = 1 / args.fold[1]
+        settings = {"val": args.val, "fold": "/".join(map(str, args.fold)), "seed": args.seed}
+    if not args.everyone and not (args.val > 0 and args.unseen > 0 and args.val + args.unseen < 1):
         raise command.UserError("--val and --unseen are shares above 0 that leave some people for train")
     stored = manifest_update.stored(args.shards)
     if stored is None:
@@ -69,6 +79,14 @@ def run(args: argparse.Namespace) -> int:
     return command.EXIT_DONE
 
 
+def fold(text: str) -> tuple[int, int]:
+    """`K/N` as numbers: part K, from 1, of N. Raises ArgumentTypeError."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) and int(parts) > 1):
+        raise argparse.ArgumentTypeError(f"write K/N, part K from 1 to N of N parts, 2 or more, as 1/3, not '{text}'")
+    return int(number), int(parts)
+
+
 def _assign_all(
     table: pa.Table, group_of: Mapping[str, str], args: argparse.Namespace, earlier: Mapping[str, str]
 ) -> dict[str, str]:
@@ -83,11 +101,11 @@ def _assign_all(
     everyone = set(group_of.values())
     silent = everyone - {group_of[name] for name, speech in zip(table["identity"].to_pylist(), speech_n) if speech}
     if not silent or len(everyone - silent) < len(SPLITS):
-        return assign(everyone, args.val, args.unseen, args.seed, earlier)
+        return assign(everyone, args.val, args.unseen, args.seed, earlier, fold=args.fold)
     split_of: dict[str, str] = {}
     for names, least in ((everyone - silent, 1), (silent, 0)):
         known = {name: split for name, split in earlier.items() if name in names}
-        split_of |= assign(names, args.val, args.unseen, args.seed, known, least)
+        split_of |= assign(names, args.val, args.unseen, args.seed, known, least, args.fold)
     return split_of
 
 
@@ -113,13 +131,20 @@ def groups(people_and_sources: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def assign(
-    names: Iterable[str], val: float, unseen: float, seed: int, earlier: Mapping[str, str] | None = None, least: int = 1
+    names: Iterable[str],
+    val: float,
+    unseen: float,
+    seed: int,
+    earlier: Mapping[str, str] | None = None,
+    least: int = 1,
+    fold: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Split of every group; `val` and `unseen` are shares of groups, at least one group (`least`) in each split.
 
     Groups are drawn in the order of a digest of (seed, name), so the answer depends on neither the order of
-    rows nor the machine. Groups in `earlier` keep their split; the others fill up the shares.
-    Raises UserError for fewer than 3 groups, where each split must have one.
+    rows nor the machine. Groups in `earlier` keep their split; the others fill up the shares. With `fold`, (K, N), the
+    unseen are the K-th of N parts of that order, whatever their share.
+    Raises UserError for fewer than 3 groups, where each split must have one, and for fewer than 2 outside a part.
     """
     earlier = dict(earlier or {})
     order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest())
@@ -128,6 +153,11 @@ def assign(
             f"{len(order)} independent people cannot make train, val and unseen; extract videos of at least 3"
         )
     wanted = {"val": max(least, round(val * len(order))), "unseen": max(least, round(unseen * len(order)))}
+    if fold is not None:
+        order, wanted["unseen"] = _part_first(order, *fold)
+        wanted["val"] = min(wanted["val"], len(order) - wanted["unseen"] - least)
+        if wanted["val"] < least or wanted["unseen"] < least:
+            raise command.UserError(f"{len(order)} independent people are too few for {fold[1]} parts")
     while sum(wanted.values()) > len(order) - least:
         wanted[max(wanted, key=lambda name: wanted[name])] -= 1
     free = [name for name in order if name not in earlier]
@@ -138,6 +168,12 @@ def assign(
         free = free[short:]
     split_of.update(dict.fromkeys(free, "train"))
     return split_of
+
+
+def _part_first(order: list[str], number: int, parts: int) -> tuple[list[str], int]:
+    """The order, turned so that it begins with part `number` of `parts` that differ by one at most; the part's size."""
+    start, stop = ((k * len(order)) // parts for k in (number - 1, number))
+    return order[start:] + order[:start], stop - start
 
 
 def _earlier(identities: list[str], splits: list[str], group_of: dict[str, str]) -> dict[str, str]:

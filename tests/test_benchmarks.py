@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import heads, media, real_people, robustness, train
+from benchmarks import heads, media, people_rows, real_people, robustness, train
+from benchmarks.people_rows import RowClip
 from data_pipeline.synthetic.movement import FRONTAL
 from data_pipeline.synthetic.paint import projection
 from eval import score_file
@@ -101,30 +102,80 @@ def test_files_of_one_person_come_into_one_folder(tmp_path):
         real_people.by_person(videos, people, tmp_path / "out")
 
 
-def test_people_are_averaged_over_seeds_before_they_are_counted(tmp_path):
-    """Ann is unseen in both seeds, with two clips in the first; a mean over (seed, person) would be another."""
-    correlation = {0: [("ann", 0.2), ("ann", 0.4), ("bob", 0.6)], 1: [("ann", 0.9), ("cem", None)]}
+def row_clips(method: str, correlations: dict[str, list[tuple[str, float | None]]], tmp_path) -> dict:
+    """What `clips_of_rows` reads back of a scoring in each split: (person, opening correlation of a clip)."""
     scorings = []
-    for seed, clips in correlation.items():
+    for split, clips in correlations.items():
         scores = []
         for number, (person, value) in enumerate(clips):
             metrics = {} if value is None else {name: {"opening_correlation": value, "lmd_px": 1.0} for name in METHODS}
+            metrics.get(method, {}).update(opening_correlation=0.0)
             reason = "no_source" if value is None else None
-            scores.append(ClipScore(f"{person}-{seed}-{number}", person, metrics, reason=reason))
-        scorings.append(real_people.Scoring("60 steps", seed, tmp_path / str(seed)))
+            scores.append(ClipScore(f"{person}-{split}-{number}", person, metrics, reason=reason))
+        scorings.append(real_people.Scoring("60 steps", split, tmp_path / split))
         score_file.write_whole(scorings[-1].out, {}, scores)
-    rows = real_people.results(scorings)
+    clips, people = real_people.clips_of_rows(scorings)
+    assert people == 3
+    return clips
+
+
+def test_people_are_averaged_over_splits_before_they_are_counted(tmp_path):
+    """Ann is unseen in both splits, with two clips in the first; a mean over (split, person) would be another."""
+    correlations = {"one": [("ann", 0.2), ("ann", 0.4), ("bob", 0.6)], "two": [("ann", 0.9), ("cem", None)]}
+    clips = row_clips("ridge", correlations, tmp_path)
+    rows = {row: people_rows.entries(of_row, 3) for row, of_row in clips.items()}
     entry = rows["motion, 60 steps"]["opening_correlation"]
     assert entry["mean"] == pytest.approx((0.5 + 0.6) / 2)
     assert (entry["n"], entry["total"], entry["clips"]) == (2, 3, 4)
-    assert entry["seeds"] == pytest.approx([0.45, 0.9])
+    assert entry["splits"] == pytest.approx([0.45, 0.9])
     assert set(rows) == {
         "motion, 60 steps",
         "motion, 60 steps, another clip's speech",
         "ridge regression",
         "frozen mouth",
     }
-    assert len({line.count("|") for line in real_people.table(rows)}) == 1
+    assert len({line.count("|") for line in people_rows.table(rows)}) == 1
+    assert real_people.pairs_of(rows) == [("motion, 60 steps", "ridge regression")]
+    apart = people_rows.differences(clips["motion, 60 steps"], clips["ridge regression"])
+    assert apart["opening_correlation"]["mean"] == pytest.approx(0.55)
+    assert apart["opening_correlation"]["ci95"] == pytest.approx([-0.0853, 1.1853], abs=1e-3)  # t(0.975, 1) s / sqrt(2)
+    assert (apart["opening_correlation"]["p"], apart["opening_correlation"]["n"]) == (0.5, 2)
+    assert len({line.count("|") for line in people_rows.table_of_differences({"a - b": apart})}) == 1
+
+
+def test_the_gain_of_people_is_in_their_rows():
+    """Written amplitudes of half the logarithm: a slope of a half, whoever speaks in which split."""
+    clips = [
+        RowClip("s", f"k{n}", f"p{n}", {"opening_correlation": 0.1 * n}, {"log_amplitude": n}, {"log_amplitude": n / 2})
+        for n in range(6)
+    ]
+    rows = {"m": people_rows.entries(clips, 6), "few": people_rows.entries(clips[:2], 6)}
+    assert rows["m"]["gain_recovered"]["mean"] == pytest.approx(0.5)
+    lines = people_rows.table(rows)
+    assert lines[2].startswith("| m | 6/6 | 0.250 [")
+    assert lines[2].endswith("| 0.500 [0.500, 0.500] |")
+    assert lines[3].endswith("| not told |")
+
+
+def test_splits_of_real_people_by_seed_and_by_part():
+    def asked(*more: str) -> list[real_people.Split]:
+        return real_people.splits_of(real_people.arguments().parse_args(["videos", "out", *more]))
+
+    assert [split.name for split in asked("--seeds", "2")] == ["seed-0", "seed-1"]
+    parts = asked("--seeds", "1", "--folds", "3")
+    assert [split.name for split in parts] == ["seed-0-part-1", "seed-0-part-2", "seed-0-part-3"]
+    assert parts[1].options() == ("--val", "0.1", "--fold", "2/3", "--seed", "0", "--force")
+    for wrong, words in ((("--seeds", "0"), "1 or more"), (("--tune-drawn", "3"), "--drawn")):
+        with pytest.raises(UserError, match=words):
+            asked(*wrong)
+
+
+def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate():
+    typed = ["videos", "out", "--drawn", "runs/demo", "--tune-drawn", "40", "--steps", "60", "--settings", "a=1"]
+    made = real_people.models(real_people.arguments().parse_args(typed))
+    assert made["60 steps"] == ["a=1", "steps=60"]
+    tuned = made["drawn, then 40 steps"]
+    assert tuned == ["a=1", "steps=40", "init_from=runs/demo/motion/model", "optimizer.lr=0.0002"]
 
 
 @pytest.mark.full
@@ -136,13 +187,13 @@ def test_models_of_every_split_are_trained_and_scored_and_typed_again_nothing_is
     videos, out = tmp_path / "videos", tmp_path / "out"
     size = ("--identities", "6", "--clips-per-identity", "2", "--seed", "0", "--seconds", "2")
     command("-m", "data_pipeline", "demo", str(videos), *size, check=True)
-    typed = ("-m", "benchmarks.real_people", str(videos), str(out), "--seeds", "2", "--steps", "1", "2")
+    typed = ("-m", "benchmarks.real_people", str(videos), str(out), "--seeds", "1", "--folds", "2", "--steps", "1", "2")
     first = command(*typed, check=True)
     kept = json.loads((out / "results.json").read_text())
-    assert {entry["seed"] for entry in kept["scorings"]} == {0, 1}
+    assert {entry["split"] for entry in kept["scorings"]} == {"seed-0-part-1", "seed-0-part-2"}
     for row in ("motion, 1 steps", "motion, 2 steps", "ridge regression", "frozen mouth"):
         assert f"| {row} |" in first.stdout
-        assert len(kept["rows"][row]["lmd_px"]["seeds"]) == 2
+        assert len(kept["rows"][row]["lmd_px"]["splits"]) == 2
     again = command(*typed, check=True)
     assert "[1/" not in again.stdout
     assert first.stdout.endswith(again.stdout)

@@ -72,6 +72,17 @@ def test_every_split_has_its_share(count, val, unseen, seed):
         assert abs(sizes["unseen"] - max(1, unseen * count)) <= 1
 
 
+@pytest.mark.parametrize(("count", "parts"), [(12, 3), (13, 3), (5, 2)])
+def test_every_person_is_unseen_in_one_part(count, parts):
+    names = [f"p{n}" for n in range(count)]
+    found = [split.assign(names, 0.1, 0.2, 0, fold=(number, parts)) for number in range(1, parts + 1)]
+    unseen = [{name for name, place in of_part.items() if place == "unseen"} for of_part in found]
+    assert sorted(name for part in unseen for name in part) == sorted(names)
+    assert all(set(of_part.values()) == set(SPLITS) for of_part in found)
+    with pytest.raises(UserError, match="3 independent people are too few for 4 parts"):
+        split.assign(names[:3], 0.1, 0.2, 0, fold=(1, 4))
+
+
 @settings(max_examples=100, deadline=None)
 @given(clips=CLIPS, late=CLIPS, seed=st.integers(0, 3))
 def test_invariant_3_no_group_is_in_two_splits_and_nobody_moves(clips, late, seed):
@@ -119,6 +130,22 @@ def test_the_command_splits_once(tmp_path, capsys):
     assert run(folder, "--force") == 0
     assert Manifest.load(folder).digest == made.digest
     assert "train" in capsys.readouterr().out
+
+
+def test_the_parts_of_a_split_are_typed_one_by_one(tmp_path, capsys):
+    folder, unseen = folder_of(tmp_path, *people(10)), []
+    for number in (1, 2, 3):
+        assert run(folder, "--fold", f"{number}/3", "--force") == 0
+        made = Manifest.load(folder)
+        assert made.header["split"] == {"val": 0.1, "fold": f"{number}/3", "seed": 0}
+        unseen += made.rows("unseen").tolist()
+    assert sorted(unseen) == list(range(10))
+    with pytest.raises(UserError, match=r"already split by --val 0\.1 --fold 3/3"):
+        run(folder, "--fold", "1/3")
+    for wrong in ("0/3", "4/3", "1/1", "3"):
+        with pytest.raises(SystemExit):
+            run(folder, "--fold", wrong)
+    assert "write K/N" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("column", ["has_audio", "speaks"])

@@ -1,0 +1,141 @@
+"""The dose curve: how well a motion model does on unseen people, by how many people it was trained on.
+
+People are drawn, one clip each; a model is trained on the first 8, 16, ... of them, each for the same number of steps
+with the settings of configs/demo (without identity encoder), and `eval motion` scores each on the same unseen people.
+Differences of one dose from the next are paired over people. One training each: other seeds say how much of a
+difference is chance. By landmarks alone: nothing is painted. Stopped anywhere, the same command continues; people and
+doses may be added to --people later. Writes OUT/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import harness, people_rows
+from data_pipeline.shards.manifest import Manifest
+from eval import score_file
+from launch import pipeline
+from launch.pipeline import Step
+from mytalk import atomic, command
+from mytalk.command import UserError
+
+TRAINED, WATCHED = "dose", "dose-val"  # corpora: whom models are trained on, and whom validation watches
+WATCHED_PEOPLE = 4
+SOURCE_FRAMES = 40  # of people's only clips, so that most of these is scored
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    example = "python -m benchmarks.dose runs/dose --unseen data/bench/new-people --people 8 16 32 64 128"
+    parser = command.parser("python -m benchmarks.dose", __doc__, example)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of all results")
+    parser.add_argument(
+        "--unseen", type=Path, required=True, metavar="SHARDS", help="shards whose split `unseen` is scored"
+    )
+    parser.add_argument(
+        "--people", type=int, nargs="+", default=[8, 16, 32, 64, 128], metavar="N", help="(default: 8 16 32 64 128)"
+    )
+    parser.add_argument("--drawn", type=int, default=136, metavar="N", help="people drawn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each person (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of each training (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
+    parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
+    parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of the trainings")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not done, then print the curve."""
+    doses = sorted(set(args.people))
+    if not 1 <= doses[0] <= doses[-1] <= args.drawn < 1000:
+        raise UserError(f"--people must be from 1 to the {args.drawn} of --drawn, which must be below 1000")
+    args.out.mkdir(parents=True, exist_ok=True)
+    steps = data(args)
+    code = pipeline.run_steps(steps, args.out)
+    for dose in doses if code == command.EXIT_DONE else []:
+        steps += steps_of(args, dose)
+    code = code or pipeline.run_steps(steps, args.out, restart=True)
+    if code != command.EXIT_DONE:
+        return code
+    scores = {dose: score_file.read(scored(args, dose) / score_file.WHOLE)[1] for dose in doses}
+    total = len({score.person for score in scores[doses[0]]})
+    clips = {f"{dose} people": people_rows.clips_of(scores[dose], "mytalk") for dose in doses}
+    rows = {row: people_rows.entries(of_row, total) for row, of_row in clips.items()}
+    found = {
+        f"{more} - {less}": people_rows.differences(clips[more], clips[less]) for less, more in itertools.pairwise(rows)
+    }
+    conditions = conditions_in_words(args)
+    atomic.write_json(args.out / "results.json", {"conditions": conditions, "rows": rows, "differences": found})
+    print(f"\n{conditions}\n")
+    print("\n".join([*people_rows.table(rows), "", *people_rows.table_of_differences(found)]))
+    return command.EXIT_DONE
+
+
+def data(args: argparse.Namespace) -> list[Step]:
+    """Draw the people, extract them, and join whom models are trained on with whom validation watches."""
+    steps = []
+    for corpus, people, split, seed in (
+        (WATCHED, WATCHED_PEOPLE, "val", args.seed + 1000),
+        (TRAINED, args.drawn, "train", args.seed),
+    ):
+        videos, shards = args.out / corpus, args.out / f"{corpus}-shards"
+        size = ("--identities", str(people), "--clips-per-identity", "1", "--seconds", str(args.seconds))
+        draw = ("data_pipeline", "demo", str(videos), *size, "--seed", str(seed), "--no-broken")
+        extract = ("data_pipeline", "extract", str(videos), str(shards), "--corpus", corpus, "--layout", "drawn")
+        manifest = shards / "manifest.json"
+        steps += [
+            Step(f"draw {corpus}", draw, videos / "corpus.json"),
+            Step(f"extract {corpus}", extract, manifest, (videos,)),
+            Step(f"split {corpus}", ("data_pipeline", "split", str(shards), "--everyone", split), manifest),
+        ]
+    shards = args.out / "shards"
+    sources = [str(args.out / f"{corpus}-shards") for corpus in (WATCHED, TRAINED)]
+    return [*steps, Step("index", ("data_pipeline", "index", str(shards), *sources), shards / "manifest.json")]
+
+
+def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
+    """Train on the first `dose` people, and score."""
+    run = args.out / f"motion-{dose}"
+    # The best step of validation would be another one in every dose.
+    shards, own = args.out / "shards", ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}"]
+    own += [f"where={first_people(shards, dose)}", f"seed={args.seed}", *args.settings]
+    training = pipeline.training("motion", args.configs, shards, run, own)
+    score = ("eval", "motion", "--shards", str(args.unseen), "--model", str(run / "model"))
+    more = ("--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed))
+    return [
+        replace(training, name=f"train {dose} people"),
+        Step(f"score {dose} people", (*score, *more, "--force"), scored(args, dose) / "report.json"),
+    ]
+
+
+def first_people(shards: Path, dose: int) -> str:
+    """The filter of training clips that keeps the first `dose` people who teach speech. Raises UserError for too few.
+
+    Drawn people are numbered, and a larger dose has everybody of a smaller one.
+    """
+    manifest = Manifest.load(shards)
+    names = sorted({str(name) for name in manifest.column("identity")[manifest.rows("train", with_speech=True)]})
+    if len(names) < dose:
+        raise UserError(f"{len(names)} people of {shards} teach speech, fewer than {dose}; raise --drawn in a new OUT")
+    return f'identity <= "{names[dose - 1]}"'
+
+
+def scored(args: argparse.Namespace, dose: int) -> Path:
+    """The folder of a dose's scores."""
+    return args.out / f"score-{dose}"
+
+
+def conditions_in_words(args: argparse.Namespace) -> str:
+    """What was measured on."""
+    settings = " ".join([f"steps={args.steps}", f"seed={args.seed}", *args.settings])
+    return (
+        f"drawn people, one clip of {args.seconds:g} s each, who are trained on; {args.unseen}: who are scored; "
+        f"settings of {args.configs}, without identity encoder, {settings}"
+    )
+
+
+if __name__ == "__main__":
+    harness.end("python -m benchmarks.dose", lambda: run(arguments().parse_args()))

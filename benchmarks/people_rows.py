@@ -1,0 +1,116 @@
+"""Rows of a table over people, from scores of clips: means with intervals, the gain recovered, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eval.compare import paired
+from eval.metrics import PEOPLE_METRICS
+from eval.metrics.metric import Miss
+from eval.metrics.people import TRUTH, PersonClip
+from eval.score_file import ClipScore
+from mytalk import intervals
+
+METRICS = {
+    "opening_correlation": "opening correlation",
+    "amplitude_ratio": "amplitude ratio",
+    "lmd_px": "lip distance, px at 256",
+}
+GAIN, GAIN_IN_WORDS = "gain_recovered", "gain recovered"
+
+
+@dataclass(frozen=True)
+class RowClip:
+    """One clip as one row has it: metrics, and the traits of the true mouth and of the row's (eval/metrics/people.py).
+
+    `split` says which division of the people it was scored in.
+    """
+
+    split: str
+    key: str
+    person: str
+    metrics: dict[str, float]
+    truth: dict[str, float] = field(default_factory=dict)
+    row: dict[str, float] = field(default_factory=dict)
+
+
+def clips_of(scores: Iterable[ClipScore], method: str, split: str = "") -> list[RowClip]:
+    """The clips of a report that were scored, as the row `method` has them."""
+    return [
+        RowClip(split, s.key, s.person, s.methods[method], s.traits.get(TRUTH, {}), s.traits.get(method, {}))
+        for s in scores
+        if s.reason is None
+    ]
+
+
+def entries(clips: Sequence[RowClip], total: int) -> dict[str, dict[str, Any]]:
+    """Metric -> entry of a report over the people of all splits, of `total`, with the mean of each split (`splits`).
+
+    The gain is missing where it cannot be told: with fewer than five people, or people who do not differ.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for metric in METRICS:
+        values = [(clip.split, clip.person, clip.metrics[metric]) for clip in clips if metric in clip.metrics]
+        if not values:
+            continue
+        of_splits: dict[str, list[tuple[str, float]]] = {}
+        for split, person, value in values:
+            of_splits.setdefault(split, []).append((person, value))
+        entry = intervals.over_people([(person, value) for _, person, value in values], total)
+        made[metric] = {**entry, "splits": [_mean(of_split) for of_split in of_splits.values()]}
+    try:
+        told = [PersonClip(clip.person, clip.truth, clip.row) for clip in clips]
+        made[GAIN] = PEOPLE_METRICS[GAIN].compute(told, total)
+    except Miss:
+        pass
+    return made
+
+
+def differences(ones: Sequence[RowClip], others: Sequence[RowClip]) -> dict[str, dict[str, Any]]:
+    """Metric -> first minus second on the clips that both have: mean over people, interval, p of a permutation test."""
+    other_of = {(clip.split, clip.key): clip for clip in others}
+    pairs = [(clip, other_of[place]) for clip in ones if (place := (clip.split, clip.key)) in other_of]
+    made = {}
+    for metric in METRICS:
+        values = [
+            (one.person, one.metrics[metric] - other.metrics[metric])
+            for one, other in pairs
+            if metric in one.metrics and metric in other.metrics
+        ]
+        if values:
+            by_person = list(intervals.person_means(values).values())
+            mean, ci95 = intervals.mean_and_ci95(by_person)
+            made[metric] = {"mean": mean, "ci95": ci95, "p": paired.p_value(by_person), "n": len(by_person)}
+    return made
+
+
+def table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: a line for each row, its people, and every metric."""
+    columns = {**METRICS, GAIN: GAIN_IN_WORDS}
+    first = next(iter(METRICS))
+    names = [words + (" | of each split" if metric == first else "") for metric, words in columns.items()]
+    lines = [f"| | people | {' | '.join(names)} |", "|---" * (3 + len(columns)) + "|"]
+    for row, made in rows.items():
+        cells = []
+        for metric in columns:
+            cells.append(intervals.shown(made[metric]) if metric in made else "not told")
+            if metric == first:
+                cells.append(", ".join(f"{mean:.2f}" for mean in made[metric]["splits"]))
+        lines.append(f"| {row} | {made[first]['n']}/{made[first]['total']} | {' | '.join(cells)} |")
+    return lines
+
+
+def table_of_differences(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of Markdown: a line for each pair of rows."""
+    lines = [f"| difference | people | {' | '.join(METRICS.values())} |", "|---" * (2 + len(METRICS)) + "|"]
+    for pair, made in found.items():
+        cells = [f"{intervals.shown(made[m])}, p {made[m]['p']:.3f}" if m in made else "not told" for m in METRICS]
+        lines.append(f"| {pair} | {max((entry['n'] for entry in made.values()), default=0)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(values: Iterable[tuple[str, float]]) -> float:
+    means = intervals.person_means(values)
+    return sum(means.values()) / len(means)
