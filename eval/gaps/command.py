@@ -31,6 +31,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="folders of finished reports")
     parser.add_argument("--out", type=Path, required=True, help="folder of the gaps")
     parser.add_argument("--row", default="mytalk", help="the report's row that is compared (default: %(default)s)")
+    parser.add_argument(
+        "--reference", metavar="GROUP", help="the group that gaps are from (default: people seen, else the first)"
+    )
     return parser
 
 
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.row not in first["methods"]:
         raise UserError(f"{args.reports[0]} has no row '{args.row}'; there are: {', '.join(first['methods'])}")
     scored = [_scored(folder, report) for folder, report in reports.items()]
-    made = _made(groups.grouped(scored), args.row, first)
+    made = _made(groups.grouped(scored), args.row, first, args.reference)
     atomic.write_bytes(args.out / MARKDOWN, markdown(made).encode())
     atomic.write_json(args.out / NAME, made)
     print(markdown(made), end="")
@@ -74,13 +77,15 @@ def _refuse_others(first: dict[str, Any], report: dict[str, Any], one: Path, oth
         )
 
 
-def _made(by_group: dict[str, list], row: str, report: dict[str, Any]) -> dict[str, Any]:
-    """What gaps.json holds; the reference is the first group: people seen, where they are."""
+def _made(by_group: dict[str, list], row: str, report: dict[str, Any], reference: str | None = None) -> dict[str, Any]:
+    """What gaps.json holds; the reference is, unless named, the first group: people seen, where they are."""
     if len(by_group) < 2:
         raise UserError(
             f"there is one group, {', '.join(by_group)}, and no gap; name reports of other splits or corpora"
         )
-    reference = next(iter(by_group))
+    reference = reference or next(iter(by_group))
+    if reference not in by_group:
+        raise UserError(f"there is no group '{reference}'; there are: {', '.join(by_group)}")
     measured = [name for name in report["protocol"]["metrics"] if name not in report.get("refused", {})]
     metrics = {name: report["protocol"]["metrics"][name] for name in measured}
     table = {

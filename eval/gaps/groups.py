@@ -6,19 +6,25 @@ d +- t(0.975, f) sqrt(s1^2 / n1 + s2^2 / n2), with Welch and Satterthwaite's deg
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.metrics import PEOPLE_METRICS
+from eval.metrics.metric import Miss
+from eval.report import build
 from eval.score_file import ClipScore
 from mytalk import intervals
 from mytalk.command import UserError
 
+# A slope over a group's people, who are scored clips: without a gap. Success is of all clips, and not among them.
+OVER_PEOPLE = [name for name, metric in PEOPLE_METRICS.items() if metric.group == "people"]
 SEEN, UNSEEN, OTHER = "seen people", "unseen people", "unseen corpus"
 METHOD = (
     "each group: mean over a person's clips, then over people, with Student's interval; a gap: group minus reference, "
-    "Welch's 95 % t interval over people, who are others in every group"
+    "Welch's 95 % t interval over people, who are others in every group; what is a slope over people has no gap"
 )
 
 
@@ -79,9 +85,13 @@ def entries(groups: Mapping[str, list[ClipScore]], row: str, metric: str) -> dic
     """Every group's entry of one metric of one row, as a report has them; without groups that lack it."""
     made = {}
     for name, clips in groups.items():
+        people = len({clip.person for clip in clips})
         pairs = [(c.person, c.methods[row][metric]) for c in clips if metric in c.methods.get(row, {})]
         if pairs:
-            made[name] = intervals.over_people(pairs, len({clip.person for clip in clips}))
+            made[name] = intervals.over_people(pairs, people)
+        elif metric in OVER_PEOPLE:
+            with contextlib.suppress(Miss):  # too few people, or people who do not differ
+                made[name] = PEOPLE_METRICS[metric].compute(build.clips_of(row, clips), people)
     return made
 
 

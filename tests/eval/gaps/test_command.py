@@ -35,7 +35,14 @@ def test_gaps_of_two_reports(reports, tmp_path, capsys) -> None:
     means = {name: entry["mean"] for name, entry in found["groups"].items()}
     assert found["gaps"]["unseen people"]["mean"] == pytest.approx(means["unseen people"] - means["seen people"])
     assert "unseen people (4 people)" in (tmp_path / gaps.MARKDOWN).read_text()
+    assert made["reference"] == "seen people"
+    named = ("gaps", reports["train"], reports["unseen"], "--out", tmp_path / "named", "--reference")
+    assert typed(*named, "unseen people") == 0
+    turned = json.loads((tmp_path / "named" / gaps.NAME).read_text())["table"]["lmd_px"]["gaps"]["seen people"]
+    assert turned["mean"] == pytest.approx(-found["gaps"]["unseen people"]["mean"])
     capsys.readouterr()
+    assert typed(*named, "strangers") == 1
+    assert "no group 'strangers'; there are: seen people, unseen people" in capsys.readouterr().err
     assert typed("gaps", reports["unseen"], "--out", tmp_path / "alone", "--row", "ridge") in (0, 1)
     assert typed("gaps", reports["train"], tmp_path / "nowhere", "--out", tmp_path / "x") == 1
     assert "holds no finished report" in capsys.readouterr().err

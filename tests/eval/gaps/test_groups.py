@@ -49,3 +49,16 @@ def test_a_gap_is_welchs_over_people_and_not_over_clips() -> None:
     assert groups.gap(twice, [clip("b/1", 1.0)], "mytalk", "m")["ci95"] is None
     assert groups.gap(twice, [], "mytalk", "m") is None
     assert groups.welch([1.0, 1.0], [3.0, 3.0]) == [-2.0, -2.0]
+
+
+def test_the_gain_of_a_group_is_the_slope_over_its_people() -> None:
+    def told(number: int) -> ClipScore:
+        traits = {"truth": {"log_amplitude": float(number)}, "mytalk": {"log_amplitude": number / 4}}
+        return ClipScore(f"k{number}", f"p{number}", methods={"mytalk": {"m": 1.0}}, traits=traits)
+
+    people = {"many": [told(number) for number in range(6)], "few": [told(9)]}
+    made = groups.entries(people, "mytalk", "gain_recovered")
+    assert list(made) == ["many"]
+    assert made["many"]["mean"] == pytest.approx(0.25)
+    assert groups.gap(people["many"], people["few"], "mytalk", "gain_recovered") is None
+    assert groups.entries(people, "mytalk", "success_rate") == {}
