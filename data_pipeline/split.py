@@ -35,8 +35,8 @@ def arguments() -> argparse.ArgumentParser:
         "--fold",
         type=fold,
         metavar="K/N",
-        help="the K-th of N equal parts of the people is unseen, in the place of --unseen: over K = 1 to N everybody is "
-        "once (cross-validation)",
+        help="the K-th of N equal parts of the people is unseen, whatever --unseen: over K = 1 to N everybody "
+        "is unseen once (cross-validation)",
     )
     parser.add_argument("--everyone", choices=SPLITS, help="all people into this split, as a corpus that is held out")
     parser.add_argument("--force", action="store_true", help="replace another split; results then differ")
