@@ -134,7 +134,7 @@ ROOMS = {
     "eval.compare": {"eval.metrics", "eval.report", "eval.score_file"},
     "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
     "launch.follow": set[str](),
-    "eval.gaps": {"eval.report", "eval.score_file"},
+    "eval.gaps": {"eval.metrics", "eval.report", "eval.score_file"},
     "eval.cheats": {
         *("eval.judges", "eval.metrics", "eval.options", "eval.parallel", "eval.rows", "eval.score_file", "eval.tasks"),
     },
