@@ -24,8 +24,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks import harness, people_rows
-from benchmarks.people_rows import RowClip
+from benchmarks import harness
+from benchmarks.people import rows as people_rows
+from benchmarks.people.rows import RowClip
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.tasks import Settings

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import heads, media, people_rows, real_people, robustness, train
-from benchmarks.people_rows import RowClip
+from benchmarks import heads, media, real_people, robustness, train
+from benchmarks.people import rows as people_rows
+from benchmarks.people.rows import RowClip
 from data_pipeline.synthetic.movement import FRONTAL
 from data_pipeline.synthetic.paint import projection
 from eval import score_file

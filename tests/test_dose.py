@@ -1,4 +1,4 @@
-"""benchmarks.dose: whom each model is trained on, and the curve from the scores."""
+"""benchmarks.people.dose: whom each model is trained on, and the curve from the scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import dose
+from benchmarks.people import dose
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.score_file import ClipScore

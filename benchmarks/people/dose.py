@@ -14,7 +14,8 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import harness, people_rows
+from benchmarks import harness
+from benchmarks.people import rows as people_rows
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from launch import pipeline
@@ -29,8 +30,8 @@ SOURCE_FRAMES = 40  # of people's only clips, so that most of these is scored
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    example = "python -m benchmarks.dose runs/dose --unseen data/bench/new-people --people 8 16 32 64 128"
-    parser = command.parser("python -m benchmarks.dose", __doc__, example)
+    example = "python -m benchmarks.people.dose runs/dose --unseen data/bench/new-people --people 8 16 32 64 128"
+    parser = command.parser("python -m benchmarks.people.dose", __doc__, example)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of all results")
     parser.add_argument(
         "--unseen", type=Path, required=True, metavar="SHARDS", help="shards whose split `unseen` is scored"
@@ -138,4 +139,4 @@ def conditions_in_words(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    harness.end("python -m benchmarks.dose", lambda: run(arguments().parse_args()))
+    harness.end("python -m benchmarks.people.dose", lambda: run(arguments().parse_args()))

@@ -1,0 +1,1 @@
+"""Benchmarks of models whose rows are over people."""
