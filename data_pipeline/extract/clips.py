@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.extract.rules import labels
 from data_pipeline.extract.rules import speech as speech_rules
 from data_pipeline.extract.rules.picture import Verdict
 from data_pipeline.extract.rules.rules import TOO_SHORT, UPSIDE_DOWN, Rules, verdict
@@ -84,6 +85,8 @@ def judge(span: Span, key: str, sound: Sound, rules: Rules) -> Judged:
     crop_23 = crop.canonical(landmarks_TN3, CROP_PX)
     if (upside_down := float(np.mean([seen.upside_down for seen in span.seen_T]))) > 0.5:
         return Judged(span, {}, Verdict(UPSIDE_DOWN, upside_down, 0.5), None, crop_23)
+    if other := labels.verdict([seen.labelled for seen in span.seen_T]):
+        return Judged(span, {}, other, None, crop_23)
     audio_S = sound.samples(span.start, span.stop)
     crops = _crops(span, crop_23)
     clip_data = ClipData(

@@ -19,6 +19,7 @@ from data_pipeline.extract import hearing, process, transnet
 from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.listing import names, sources, walk
+from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
@@ -64,14 +65,28 @@ def arguments() -> argparse.ArgumentParser:
         "--layout",
         choices=sorted(layouts.LAYOUTS),
         default="folder",
-        help="how VIDEOS lies on disk; hdtf, lrs3 and drawn read people, time ranges and facts from the corpus's own "
-        "files (default: a folder for each person)",
+        help="how VIDEOS lies on disk; all but folder read people, parts, faces and facts from the corpus's own files "
+        "(default: a folder for each person)",
     )
     parser.add_argument(
         "--identity",
         choices=("first", "parent"),
         help="which folder names the person, where videos lie deeper than one: the first below VIDEOS "
         "(VoxCeleb2, MEAD) or the one that holds the video (LRS3)",
+    )
+    parser.add_argument(
+        "--pattern",
+        metavar="PATTERN",
+        help="for --layout folder: where the person's name stands in the path, such as '{person}/{language}/**' "
+        "(other words become facts; docs/data.md)",
+    )
+    parser.add_argument(
+        "--audio",
+        metavar="PATTERN",
+        help="for --layout folder: where a video's sound lies, such as 'sound/{path}.wav' or '{person}/{stem}.m4a'",
+    )
+    parser.add_argument(
+        "--licence", metavar="TEXT", help="the fact `licence` of all clips (default: what the layout knows)"
     )
     parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
     parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
@@ -125,11 +140,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _videos(args: argparse.Namespace, found: walk.Found) -> Iterator[Video]:
-    """The videos of the corpus by its layout."""
-    paths = list(found.bytes_of)
+    """The videos of the corpus by its layout, with the licence."""
+    tree = Tree(args.videos, found)
     if args.layout == "folder":
-        return folder.videos(args.videos, paths, args.identity)
-    return layouts.load(args.layout)(args.videos, paths)
+        videos = folder.videos(tree, args.identity, args.pattern, args.audio)
+    else:
+        videos = layouts.load(args.layout)(tree)
+    licence = args.licence or layouts.licence(args.layout)
+    for video in videos:
+        facts = {layouts.LICENCE: licence, **video.facts} if licence else video.facts
+        yield dataclasses.replace(video, facts=facts)
 
 
 def _skipped(found: walk.Found, missing: list[str], listed: list[sources.Source]) -> dict[str, str]:
@@ -138,12 +158,15 @@ def _skipped(found: walk.Found, missing: list[str], listed: list[sources.Source]
     skipped = {**unlisted, **dict.fromkeys(missing, walk.MISSING), **found.skipped}
     for source in listed:
         skipped.pop(source.path, None)
+        if source.audio in skipped:
+            skipped[source.audio] = walk.SOUND
     return skipped
 
 
 def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, Any]:
     """What must stay the same in every run into one folder."""
     named = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
+    named |= {name: value for name in ("pattern", "audio", "licence") if (value := getattr(args, name)) is not None}
     return {**config.flat(config.to_dict(rules)), "crop_px": CROP_PX, **named, "layout": args.layout}
 
 
@@ -381,6 +404,9 @@ def _rules(args: argparse.Namespace) -> Rules:
         raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
     if not (args.idle_seconds > 0 and args.source_seconds > 0):
         raise command.UserError("--idle-seconds and --source-seconds must be above 0")
-    if args.identity and args.layout != "folder":
-        raise command.UserError(f"--layout {args.layout} names the people itself; leave --identity out")
+    for name in ("identity", "pattern", "audio"):
+        if getattr(args, name) and args.layout != "folder":
+            raise command.UserError(f"--layout {args.layout} names people and sound itself; leave --{name} out")
+    if args.identity and args.pattern:
+        raise command.UserError("--pattern names the person; leave --identity out")
     return config.load(Rules, args.config, args.rules)

@@ -86,7 +86,8 @@ def _attempt(
     """What a source gives, or why it gives nothing. Raises as `write_shard` does."""
     try:
         path = source.file(task.videos)
-        return Pass(source, task.corpus, task.rules, tools, task.out, thumbnails).run(path, tick)
+        audio = source.audio_file(task.videos)
+        return Pass(source, task.corpus, task.rules, tools, task.out, thumbnails).run(path, tick, audio)
     except media.MediaError as error:
         return Failure(error.reason, _message(error, task, source))
     except (ImportError, MemoryError, OutputError, UserError):

@@ -26,7 +26,8 @@ class Seen:
     """One face in one picture.
 
     `box_3`: centre x, y and side in px. `hand`: 1 where a hand covers the mouth, else 0; NaN where nobody looked.
-    `faces`: how many are in the picture. `main`: alone, or by far the largest.
+    `faces`: how many are in the picture. `main`: alone, or by far the largest, or the one that a corpus's labels mean.
+    `labelled`: whether they mean this one; None: they say nothing.
     """
 
     landmarks_N3: np.ndarray
@@ -36,6 +37,7 @@ class Seen:
     hand: float
     faces: int
     main: bool
+    labelled: bool | None = None
 
 
 @dataclass(frozen=True)

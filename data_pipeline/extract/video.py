@@ -19,9 +19,11 @@ import numpy as np
 
 from data_pipeline.extract import pictures, transnet
 from data_pipeline.extract.clips import Sound, judge
+from data_pipeline.extract.corpora.layouts import FaceBox
 from data_pipeline.extract.listing.sources import Source, digest_of, key_of
 from data_pipeline.extract.patches import cut_out, shrinking
 from data_pipeline.extract.pictures import Picture
+from data_pipeline.extract.rules import labels
 from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.shots import with_cuts
 from data_pipeline.extract.spans import Runs, Seen, Span
@@ -32,7 +34,7 @@ from data_pipeline.shards.writer import Clip
 from mytalk import media
 from mytalk.digest import sha256_of
 from mytalk.face.detector import Detector
-from mytalk.face.landmarks import CROP_PX, SAMPLE_HZ
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.face.shots import face_boxes
 from mytalk.face.track import Face, Tracker
 from mytalk.speech.activity import EnergyRule, SpeechDetector
@@ -132,6 +134,8 @@ class Pass:
 
     def __init__(self, source: Source, corpus: str, rules: Rules, tools: Tools, folder: Path, thumbnails: Thumbnails):
         self.source, self.corpus, self.rules, self.tools = source, corpus, rules, tools
+        self.ranges_s: list[list[float]] = []
+        self.faces: tuple[FaceBox, ...] = ()  # what the corpus says, in seconds
         self.folder, self.thumbnails = folder, thumbnails
         self.runs = Runs(rules.least_frames, rules.most_frames)
         self.tracker = Tracker(tools.detector, rules.most_faces, rules.min_face_px / 2)
@@ -139,15 +143,20 @@ class Pass:
         self.cut = False  # a shot has begun since the tracker last saw a picture
         self.looked_at = -HAND_EVERY  # frame of the last look for hands
 
-    def run(self, path: Path, tick: Callable[[int], None] = lambda n: None) -> Extracted:
+    def run(self, path: Path, tick: Callable[[int], None] = lambda n: None, audio: Path | None = None) -> Extracted:
         """Extract the file; `tick(n)` says that n more frames are taken, `tick(0)` that it is at work.
 
-        A file that breaks off is taken as far as it decodes. Raises MediaError where nothing does, OSError.
+        `audio`: where its sound lies, if that is another file. A file that breaks off is taken as far as it decodes.
+        Raises MediaError where nothing does, OSError.
         """
         works = functools.partial(tick, 0)
         header, sha256 = media.probe(path), sha256_of(path, works)
+        self.ranges_s, self.faces = self.source.times_s(header.fps)
         done = Extracted(self.source, self.corpus, Spool(self.folder), header, sha256)
-        self.sound = hear(path, done.notes, self.tools.speech, works)
+        if audio is not None and not audio.is_file():
+            done.notes.say(f"its sound {self.source.audio} is missing: that of the video itself is taken")
+            audio = None
+        self.sound = hear(audio or path, done.notes, self.tools.speech, works)
         behind = None
         for picture, cut in self._pictures(path, done.notes, tick):
             starts = cut or picture.first != behind
@@ -167,7 +176,7 @@ class Pass:
 
     def _pictures(self, path: Path, notes: media.Notes, tick: Callable[[int], None]) -> Iterator[tuple[Picture, bool]]:
         """Each picture, and whether it begins a shot."""
-        ranges_s = self.source.ranges_s
+        ranges_s = self.ranges_s
         if self.tools.shots is None:
             yield from with_cuts(pictures.read(path, ranges_s, notes, tick), self.rules.least_frames)
             return
@@ -199,11 +208,14 @@ class Pass:
         if look:
             self.looked_at = picture.first
         centres_F2, sides_F = face_boxes(np.stack([face.landmarks_N3 for face in faces.values()]))
+        height, width = picture.frame_HW3.shape[:2]
+        meant = labels.labelled(self.faces, picture.first / FRAME_HZ, (width, height), centres_F2, sides_F)
         seen = {}
         for at, (track, face) in enumerate(faces.items()):
             box_3 = np.array([*centres_F2[at], sides_F[at]])
             patch = cut_out(picture.frame_HW3, box_3, self._shrink(track, picture.first, box_3))
             others = np.delete(sides_F, at)
+            largest = not len(others) or sides_F[at] ** 2 >= MAIN * others.max() ** 2
             seen[track] = Seen(
                 face.landmarks_N3,
                 box_3,
@@ -211,7 +223,8 @@ class Pass:
                 face.upside_down,
                 self._hand(patch.rgb(), patch.placed(face.landmarks_N3)) if look else np.nan,
                 len(faces),
-                not len(others) or sides_F[at] ** 2 >= MAIN * others.max() ** 2,
+                largest if meant is None else meant == {at},  # two at once may be two people
+                None if meant is None else at in meant,
             )
         return seen
 

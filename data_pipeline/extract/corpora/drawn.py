@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
-from data_pipeline.extract.corpora import folder as by_folder
+from data_pipeline.extract.corpora import folder
 from data_pipeline.extract.corpora.layouts import Video
+from data_pipeline.extract.listing.tree import Tree
 from mytalk.command import UserError
 
 TRUTH = "truth.jsonl"
 BILABIALS = frozenset("pbm")  # the first character of espeak-ng's mnemonics
 
 
-def videos(folder: Path, paths: list[str]) -> Iterator[Video]:
+def videos(tree: Tree) -> Iterator[Video]:
     """Every video; one that the truth does not name has no times. Raises UserError without a truth."""
-    spoken = _spoken(folder / TRUTH)
-    for path in paths:
-        yield Video(path, by_folder.person(path, None), facts={"bilabials": spoken.get(path, "")})
+    spoken = _spoken(tree)
+    for path in tree.paths:
+        yield Video(path, folder.person(path, None), facts={"bilabials": spoken.get(path, "")})
 
 
-def _spoken(path: Path) -> dict[str, str]:
+def _spoken(tree: Tree) -> dict[str, str]:
     """Video -> the times of its bilabials. Raises UserError for a file that is missing or no truth."""
+    path = f"{tree}/{TRUTH}"
+    if not tree.has(TRUTH):
+        raise UserError(f"{path} is missing; name a folder that `data_pipeline demo` wrote, or another --layout")
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in tree.text(TRUTH).splitlines()]
         return {row["path"]: _times(row.get("phonemes", [])) for row in rows}
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing; name a folder that `data_pipeline demo` wrote, or another --layout"
-        ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is no truth of drawn people; draw them again into another folder") from None
 

@@ -6,9 +6,11 @@ and appends videos that are new, in shards of their own.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -16,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.extract.corpora.layouts import Fact, Video
+from data_pipeline.extract.corpora.layouts import FaceBox, Fact, Video
 from data_pipeline.extract.listing import names
 from data_pipeline.shards.manifest import SCHEMA
 from mytalk import atomic
@@ -31,7 +33,9 @@ OWN_FACTS = {*SCHEMA.names, "duplicate_group"}
 class Source:
     """A video file: path relative to the corpus (with /, as text: names.py), size when listed, who is in it, its shard.
 
-    `ranges_s`: [start, stop] in seconds of the parts to use, none: all. `facts`: what the corpus says of its clips.
+    `ranges_s`: [start, stop] in seconds of the parts to use, `ranges_frames` the same in frames of its own rate, none:
+    all. `facts`: what the corpus says of its clips. `audio`: where its sound lies, "": in the video. `faces`: the
+    fields of a FaceBox each.
     """
 
     path: str
@@ -40,14 +44,34 @@ class Source:
     shard: int
     ranges_s: list[list[float]] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)
+    ranges_frames: list[list[float]] = field(default_factory=list)
+    audio: str = ""
+    faces: list[dict[str, Any]] = field(default_factory=list)
+
+    def times_s(self, fps: float) -> tuple[list[list[float]], tuple[FaceBox, ...]]:
+        """The parts to use and the faces, in seconds of a video of that rate."""
+        faces = [FaceBox(**face) for face in self.faces]
+        if not self.ranges_frames:
+            return self.ranges_s, tuple(faces)
+        ranges_s = [[start / fps, stop / fps] for start, stop in self.ranges_frames]
+        in_seconds = (
+            dataclasses.replace(face, start=face.start / fps, stop=None if face.stop is None else face.stop / fps)
+            for face in faces
+        )
+        return ranges_s, tuple(in_seconds)
+
+    def audio_file(self, videos: Path) -> Path | None:
+        """Where its sound lies, if that is another file."""
+        return videos / names.to_path(self.audio) if self.audio else None
 
     def file(self, videos: Path) -> Path:
         """Where it lies."""
         return videos / names.to_path(self.path)
 
     def row(self) -> dict[str, Any]:
-        """As sources.json holds it: without ranges and facts where there are none."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("ranges_s", "facts")}
+        """As sources.json holds it: without what the corpus does not say of it."""
+        optional = ("ranges_s", "facts", "ranges_frames", "audio", "faces")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 
 def key_of(corpus: str, path: str, start_frame: int, track: int = 0) -> str:
@@ -89,8 +113,7 @@ def listed(
     for number, video in enumerate(there):
         shard = first_shard + number // settings["sources_per_shard"]
         identity = f"{settings['corpus']}/{video.person}"
-        ranges_s = _united(video)
-        sources.append(Source(video.path, bytes_of[video.path], identity, shard, ranges_s, dict(video.facts)))
+        sources.append(_source(video, bytes_of[video.path], identity, shard))
     if not sources:
         raise UserError(f"no video of layout {settings['layout']} in {folder}; is another --layout meant?")
     _refuse_wrong(sources)
@@ -101,17 +124,30 @@ def listed(
     return sources, missing
 
 
-def _united(video: Video) -> list[list[float]]:
-    """The time ranges of a video in order, those that touch as one. Raises UserError for an empty or negative one."""
-    ranges_s: list[list[float]] = []
-    for start_s, stop_s in sorted(video.ranges_s):
-        if not 0 <= start_s < stop_s:
-            raise UserError(f"{video.path}: a time range from {start_s} to {stop_s} s is empty; correct its label")
-        if ranges_s and start_s <= ranges_s[-1][1]:
-            ranges_s[-1][1] = max(ranges_s[-1][1], stop_s)
+def _source(video: Video, size: int, identity: str, shard: int) -> Source:
+    """The row of a video. Raises UserError for labels that cannot be."""
+    if video.ranges_s and video.ranges_frames:
+        raise UserError(f"{video.path}: its layout gives time ranges in seconds and in frames; give one of them")
+    for face in video.faces:
+        numbers = (face.x, face.y, face.width, face.height, face.start, face.stop or 0.0)
+        if not all(map(math.isfinite, numbers)) or min(face.width, face.height) < 0 or face.unit not in ("share", "px"):
+            raise UserError(f"{video.path}: {face} is no place of a face; correct its label")
+    ranges_s, ranges_frames = (_united(video.path, ranges) for ranges in (video.ranges_s, video.ranges_frames))
+    faces = [asdict(face) for face in video.faces]
+    return Source(video.path, size, identity, shard, ranges_s, dict(video.facts), ranges_frames, video.audio, faces)
+
+
+def _united(path: str, ranges: Iterable[tuple[float, float]]) -> list[list[float]]:
+    """The parts of a video in order, those that touch as one. Raises UserError for an empty or negative one."""
+    united: list[list[float]] = []
+    for start, stop in sorted(ranges):
+        if not 0 <= start < stop < math.inf:
+            raise UserError(f"{path}: a time range from {start} to {stop} is empty; correct its label")
+        if united and start <= united[-1][1]:
+            united[-1][1] = max(united[-1][1], stop)
         else:
-            ranges_s.append([start_s, stop_s])
-    return ranges_s
+            united.append([start, stop])
+    return united
 
 
 def _refuse_wrong(sources: list[Source]) -> None:

@@ -27,6 +27,7 @@ MISSING = "missing"  # a link that leads nowhere or round in a circle, or what a
 NOT_A_FILE = "not_a_file"  # a pipe, a socket, a device
 NOT_READABLE = "not_readable"
 OUTPUT = "output"  # the folder of the shards
+SOUND = "sound"  # of a video that lies beside it
 SUFFIX = "suffix"  # not in SUFFIXES
 UNFINISHED = "unfinished"  # a temporary file of ours
 UNLISTED = "unlisted"  # the corpus's layout does not name it

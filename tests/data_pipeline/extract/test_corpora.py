@@ -10,7 +10,8 @@ import pytest
 
 from data_pipeline.extract.corpora import drawn
 from data_pipeline.extract.corpora.layouts import LAYOUTS, Video
-from data_pipeline.extract.listing import sources
+from data_pipeline.extract.listing import sources, walk
+from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval.rows import inputs
@@ -140,4 +141,4 @@ def test_a_truth_of_drawn_people_that_cannot_be_read_is_refused(tmp_path, text, 
     if text is not None:
         (tmp_path / "truth.jsonl").write_text(text)
     with pytest.raises(UserError, match=says):
-        list(drawn.videos(tmp_path, ["p000/c00.mp4"]))
+        list(drawn.videos(Tree(tmp_path, walk.walk(tmp_path))))

@@ -12,6 +12,8 @@ import pytest
 
 from data_pipeline.__main__ import COMMANDS
 from data_pipeline.extract.corpora import drawn
+from data_pipeline.extract.listing import walk
+from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.synthetic.heldout import axes, clip, command, recording
 from data_pipeline.synthetic.heldout.axes import CORPORA, Axes
 from data_pipeline.synthetic.person import ACCENTS, HIGH_VOICES, LOW_VOICES
@@ -106,7 +108,7 @@ def test_the_command_draws_a_part_and_its_truth_is_frozen(tmp_path: Path, capsys
     )
     for line in lines:
         path = line["path"].removeprefix(f"{line['corpus']}/")
-        (video,) = drawn.videos(tmp_path / line["corpus"], [path])
+        (video,) = drawn.videos(Tree(tmp_path / line["corpus"], walk.walk(tmp_path / line["corpus"])))
         times = [time for time in str(video.facts["bilabials"]).split(" ") if time]
         spoken = [f"{start:.3f}-{stop:.3f}" for symbol, start, stop in line["phonemes"] if symbol[0] in "pbm"]
         assert times == spoken, "extract --layout drawn reads it"
