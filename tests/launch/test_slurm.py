@@ -1,15 +1,13 @@
-"""`python -m launch slurm`: its script run by bash among stand-ins of Slurm, and by a real one if there is one."""
+"""`python -m launch slurm`: its script run by bash among stand-ins of Slurm. A real one: slurm/test_two_nodes.py."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -407,46 +405,3 @@ def test_help_has_an_example(command):
     shown = command("-m", "launch", "slurm", "--help")
     assert shown.returncode == 0
     assert "python -m launch slurm --nodes 2 --gpus-per-node 8" in shown.stdout
-
-
-def no_slurm() -> str:
-    """Why there is no real Slurm to try; empty if there is one."""
-    if not shutil.which("sinfo") or not shutil.which("sbatch"):
-        return "no Slurm on this machine"
-    try:
-        answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return "sinfo hangs: no Slurm controller answers"
-    return "" if answer.returncode == 0 and answer.stdout.strip() else "sinfo fails: no Slurm controller answers"
-
-
-def test_on_a_real_slurm_usr1_writes_a_checkpoint_and_requeues(talker_shards, tmp_path, command):
-    """Two ranks on one node, so that it runs on any cluster whose nodes see this machine's disk."""
-    if reason := no_slurm():
-        pytest.skip(reason)
-
-    def ask(*typed: str) -> str:
-        return subprocess.run(typed, capture_output=True, text=True, check=True, timeout=20).stdout
-
-    def until(true, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not true() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        return true()
-
-    run, metrics = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
-    training = ["train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={run}", "steps=4000"]
-    rare = ["validate_every=4000", "checkpoint_every=4000"]
-    typed = ["--nodes", "1", "--gpus-per-node", "0", "--ranks-per-node", "2", "--sbatch", "overcommit"]
-    done = command("-m", "launch", "slurm", *typed, "--log", str(tmp_path), "--", *training, *rare, check=True)
-    number = done.stdout.split()[1].rstrip(":")
-    log = tmp_path / f"slurm-{number}.out"
-    try:
-        assert until(lambda: metrics.exists() and metrics.read_text().count("\n") > 2, 90), done.stdout
-        ask("scancel", "--signal=USR1", number)
-        assert until(lambda: "Restarts=1" in ask("scontrol", "show", "job", number), 60), log.read_text()
-        steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
-        assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{steps[-1]:06}"]
-        assert f"requeueing job {number}, which continues" in log.read_text()
-    finally:
-        ask("scancel", number)

@@ -1,0 +1,65 @@
+"""`python -m launch slurm` on a real Slurm of two nodes. Skipped by name where Slurm is not installed."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+import numpy as np
+import pytest
+
+from launch.follow.folder import status
+from tests.helpers.training import TINY, curve, logged
+from tests.helpers.two_nodes import TwoNodes
+
+TWO = ["--nodes", "2", "--gpus-per-node", "0"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    with TwoNodes(tmp_path_factory.mktemp("slurm")) as started:
+        yield started
+
+
+def submitted(slurm: TwoNodes, command, *typed: str) -> str:
+    """Submit; the job's number."""
+    done = command("-m", "launch", "slurm", *typed, env=slurm.environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[1].rstrip(":")
+
+
+@pytest.mark.full
+def test_preempted_twice_and_requeued_it_is_as_if_nothing_had_been(slurm, talker_shards, tmp_path, command):
+    """Gate: told by USR1 once, as before its time is up, and preempted by another job once; keys and losses are equal.
+
+    Slurm would wait for two minutes before each restart; it is told not to.
+    """
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", "steps=120", "log_every=1"]
+    words += ["validate_every=120", "checkpoint_every=120"]
+    number = submitted(slurm, command, *TWO, "--log", str(tmp_path), "--", *words, f"run={run}")
+    log = tmp_path / f"slurm-{number}.out"
+
+    def runs_again(times: int) -> bool:
+        if slurm.state(number) == "PENDING":
+            with contextlib.suppress(subprocess.CalledProcessError):  # while it is still leaving the nodes
+                slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+        return slurm.state(number) == "RUNNING" and f"Restarts={times}" in slurm.ask("scontrol", "show", "job", number)
+
+    def restarted(times: int, at_step: int, disturb: list[str]) -> None:
+        assert slurm.until(lambda: logged(run, at_step), 90), log.read_text()
+        slurm.ask(*disturb)
+        assert slurm.until(lambda: runs_again(times), 120), log.read_text()
+
+    try:
+        restarted(1, 5, ["scancel", "--signal=USR1", number])
+        urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap", "sleep 2"]
+        restarted(2, len(curve(run)) + 20, urgent)
+        assert slurm.until(lambda: slurm.state(number) == "COMPLETED", 120), log.read_text()
+    finally:
+        slurm.ask("scancel", number)
+    command("-m", "launch", "local", "--processes", "2", "--", *words, f"run={alone}", check=True)
+    np.testing.assert_array_equal(curve(run, "keys"), curve(alone, "keys"))
+    np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-4)
+    found = status(run)
+    assert (found.state, found.world_size, found.starts) == ("finished", 2, 3)
