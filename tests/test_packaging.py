@@ -127,7 +127,8 @@ ROOMS = {
     "mytalk.media": {*PLUMBING, "mytalk.face"},
     "mytalk.networks": {*PLUMBING, "mytalk.face"},
     "mytalk.speech": {*PLUMBING, "mytalk.face"},
-    "mytalk.dub": {*PLUMBING, "mytalk.face", "mytalk.media", "mytalk.networks"},
+    "mytalk.control": {*PLUMBING, "mytalk.face", "mytalk.speech"},
+    "mytalk.dub": {*PLUMBING, "mytalk.control", "mytalk.face", "mytalk.media", "mytalk.networks"},
     "eval.metrics": set[str](),  # judges are handed to it
     "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
@@ -289,7 +290,7 @@ for name in sys.argv[2].split(","):
         ),
         pytest.param("mediapipe,cv2,espeakng_loader", "eval.motion", id="scoring landmarks needs no detector"),
         pytest.param(
-            "torch,deepspeed,mediapipe,cv2", "mytalk.dub.command", id="dub refuses a path before it loads anything"
+            "torch,deepspeed,mediapipe,cv2", "mytalk.dub.commands.dub", id="dub refuses a path before it loads anything"
         ),
         pytest.param(
             "torch,deepspeed,mediapipe,cv2,espeakng_loader,av,decord,numpy",

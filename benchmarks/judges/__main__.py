@@ -22,11 +22,11 @@ from data_pipeline.shards.manifest import Manifest
 from eval.judges import load, speech
 from eval.judges.perception import PerceptionJudge
 from eval.judges.person import PersonJudge
-from eval.judges.phones import PhoneJudge
 from eval.metrics import frechet, perception, person
 from mytalk import command, media
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 from mytalk.media.writing import DUB_CODEC
+from mytalk.speech.phones import PhoneDecoder
 
 FRAMES = 2  # of a clip's first second that perception sees
 NEAR_S = 0.05  # a heard bilabial whose middle lies this near to the drawn one's span has found it
@@ -142,7 +142,7 @@ def of_perception(judge: PerceptionJudge, manifest: Manifest, most: int) -> list
     return lines
 
 
-def of_phones(judge: PhoneJudge, drawn: Path) -> list[str]:
+def of_phones(judge: PhoneDecoder, drawn: Path) -> list[str]:
     """The bilabials of a drawn corpus that are heard: recall, precision and how far their middles are off."""
     told = heard = matched = right = 0
     off_s: list[float] = []

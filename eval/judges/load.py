@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
-from eval.judges import arcface, perception, person, phones, public_syncnet, speech
+from eval.judges import arcface, perception, person, public_syncnet, speech
 from mytalk.command import UserError
+from mytalk.speech import phones
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
     "person": Judge(person.WEIGHTS, person.PACKAGES, lambda files, device: person.PersonJudge(files)),
     "arcface": Judge(arcface.WEIGHTS, arcface.PACKAGES, lambda files, device: arcface.ArcFaceJudge(files)),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
-    "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneJudge(files)),
+    "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneDecoder(files)),
     "lse": Judge(public_syncnet.WEIGHTS, public_syncnet.PACKAGES, public_syncnet.PublicSyncNet),
     "speech": Judge(speech.WEIGHTS, speech.PACKAGES, lambda files, device: speech.load(files)),
 }

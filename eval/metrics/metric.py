@@ -133,8 +133,8 @@ class PerceptionJudge(Protocol):
         """The features of each crop, (K, D)."""
 
 
-class PhoneJudge(Protocol):
-    """A decoder of phones (eval/judges/phones.py)."""
+class PhoneDecoder(Protocol):
+    """A decoder of phones (mytalk/speech/phones.py)."""
 
     def bilabials_s(self, audio_S: np.ndarray) -> list[tuple[float, float]]:
         """When a p, b or m is spoken in a sound at 16 kHz: (start, stop) in s."""
@@ -160,7 +160,7 @@ class Evaluators:
     person: PersonJudge | None = None
     arcface: PersonJudge | None = None
     perception: PerceptionJudge | None = None
-    phones: PhoneJudge | None = None
+    phones: PhoneDecoder | None = None
     speech: SpeechDetector | None = None
     lse: LipSyncJudge | None = None
     judged_frames: int | None = 5

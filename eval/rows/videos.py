@@ -144,8 +144,8 @@ def write(
     faces, models = _first_pass(video, bench.detector), bench.models
     own_S, other_S = inputs.audio_S, inputs.other_audio_S
     generated = {
-        "mytalk": (dubbing.write_motion(faces, own_S, models, source, seed, steps), own_S),
-        "shuffled_audio": (dubbing.write_motion(faces, other_S, models, source, seed, steps), other_S),
+        "mytalk": (dubbing.write_motion(faces, own_S, models.motion, source, seed, steps), own_S),
+        "shuffled_audio": (dubbing.write_motion(faces, other_S, models.motion, source, seed, steps), other_S),
         "frozen_mouth": ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], own_S),
     }
     if bench.fitted is not None:

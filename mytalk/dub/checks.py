@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mytalk import atomic, media
@@ -19,31 +19,39 @@ FIXES = {
 }
 
 
-def check(video: Path, speech: Path, out: Path, reference: Path | None = None, sheet: Path | None = None) -> None:
+def check(
+    video: Path,
+    speech: Path,
+    out: Path,
+    references: Sequence[Path] = (),
+    sheet: Path | None = None,
+    suffix: str = ".mp4",
+) -> None:
     """Look at all paths and headers, and at the first picture. Nothing is written.
 
     Raises UserError for what cannot be dubbed, OSError for the machine's errors.
     """
-    check_paths(video, speech, out, reference)
+    check_paths(video, speech, out, references, suffix)
     if sheet is not None and (sheet.suffix.lower() != ".png" or sheet.is_dir()):
         raise UserError(f"--sheet {sheet} is to be a picture; name it {sheet.with_suffix('.png').name}")
     with as_user_errors():
         media.audio_hz(speech)
-        for shown in [video] if reference is None else [video, reference]:
+        for shown in [video, *references]:
             _check_pictures(shown)
     _check_folder(out, video)
 
 
-def check_paths(video: Path, speech: Path, out: Path, reference: Path | None = None) -> None:
+def check_paths(video: Path, speech: Path, out: Path, references: Sequence[Path] = (), suffix: str = ".mp4") -> None:
     """Raise UserError where OUT cannot be written: no mp4, a long name, one of the files read, a file for a folder."""
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file in it")
     if len(os.fsencode(out.name)) > atomic.LONGEST_NAME_BYTES:
         raise UserError(f"{out} has a name of more than {atomic.LONGEST_NAME_BYTES} bytes; name a shorter OUT")
-    if out.suffix.lower() != ".mp4":
-        raise UserError(f"{out} does not end in .mp4, the format of the result; name it {out.with_suffix('.mp4').name}")
-    for read in (video, speech, reference):
-        if read is not None and _same_file(out, read):
+    if out.suffix.lower() != suffix:
+        fix = out.with_suffix(suffix).name
+        raise UserError(f"{out} does not end in {suffix}, the format of the result; name it {fix}")
+    for read in (video, speech, *references):
+        if _same_file(out, read):
             raise UserError(f"{out} is read and cannot be written as well; name another OUT")
     for folder in out.absolute().parents:
         if folder.exists() and not folder.is_dir():

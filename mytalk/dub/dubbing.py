@@ -10,7 +10,7 @@ S audio samples, 3 = (x, y, z) in px of the span's crop, 2 = (x, y) in the head'
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,24 +19,30 @@ import numpy as np
 
 from mytalk import media
 from mytalk.command import UserError
+from mytalk.control import motion_file
+from mytalk.control.control import Control
+from mytalk.control.promises import Promises, mouth_of
 from mytalk.dub import contact_sheet
 from mytalk.dub.checks import as_user_errors, check
 from mytalk.dub.faces import Choice, Face, chosen_of, joined
-from mytalk.dub.first_pass import FirstPass, follow_faces, frame_rate, of_face
-from mytalk.dub.person import PersonReference, person_reference
+from mytalk.dub.first_pass import FaceSpan, FirstPass, follow_faces, frame_rate, of_face
+from mytalk.dub.person import PersonReference, Sources, person_reference
 from mytalk.dub.retiming import at_25_hz, at_source_rate, cut_or_pad, frames_at_25_hz, speech_of_span
 from mytalk.dub.tracks import Followed
-from mytalk.face.landmarks import SAMPLE_HZ, without_mouth
+from mytalk.face import crop
+from mytalk.face.landmarks import NOISED, SAMPLE_HZ, without_mouth
 from mytalk.progress import Progress
 
 if TYPE_CHECKING:
     from mytalk.face.detector import Detector
     from mytalk.networks.appearance import Generator
-    from mytalk.networks.motion import MotionModel
+    from mytalk.networks.motion import MotionModel, SourceStretch
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 MARK = {"comment": f"The speech and the mouth movement in this video are synthetic, made with MyTalk. {SOURCE_TYPE}"}
 MAIN_FACE = Choice()
+AS_WRITTEN = Control()
+ITSELF = Sources()
 DEFAULT_AUDIO_HZ = 48_000  # of the result, where AAC does not have the rate of the speech
 SHOWN_ALONE = "the person's way of speaking is taken from the picture alone"
 UNKNOWN_SILENCE = (
@@ -76,11 +82,12 @@ def dub(
     out: Path,
     models: Models,
     detector: Detector,
-    reference: Path | None = None,
+    sources: Sources = ITSELF,
     seed: int = 0,
     steps: int = 30,
     face: Choice = MAIN_FACE,
     sheet: Path | None = None,
+    control: Control = AS_WRITTEN,
 ) -> list[FirstPass]:
     """Write `out`: `video` with the person of `face` speaking the words of `speech`. Returns what was dubbed of each.
 
@@ -88,46 +95,70 @@ def dub(
     Shows progress. Raises UserError for whatever is wrong with the files, OSError for the machine's errors; then
     `out` is not touched.
     """
-    check(video, speech, out, reference, sheet)
-    if reference is not None and face.kind == "all":
-        raise UserError("--reference shows one person and --face all means several; leave one of them out")
+    check(video, speech, out, sources.paths(), sheet)
     with as_user_errors():
-        heard = media.Notes()
-        speech_S = media.read_audio(speech, notes=heard, whole=True)
-        _say(speech, heard)
-        speech_hz = media.audio_hz(speech)
-        found = _chosen_faces(video, detector, face, sheet, out)
-        _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
-        shown = None if reference is None else _reference_faces(reference, detector)
-        own_S = _own_audio(video if reference is None else reference, models.motion.knows_silent_sources)
-        dubs = []
-        progress = Progress("generate the motion", _windows(found, models.motion.window_frames), "windows")
-        for one in found:
-            person = person_reference(shown or one, own_S)
-            dubs.append(Dub(one, write_motion(one, speech_S, models, person, seed, steps, progress.step), person))
-        progress.finish()
-        progress = Progress("paint", found[0].frames, "frames")
+        dubs = generated(video, speech, out, models.motion, detector, sources, seed, steps, face, sheet, control)
+        first, speech_hz = dubs[0].faces, media.audio_hz(speech)
+        progress = Progress("paint", first.frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
         output_CS, layout = media.read_channels(speech, rate, media.Notes())
         render_all(dubs, models, output_CS, out, progress.step, rate, layout)
         progress.finish()
-    return found
+    return [dub.faces for dub in dubs]
+
+
+def generated(
+    video: Path,
+    speech: Path,
+    out: Path,
+    model: MotionModel,
+    detector: Detector,
+    sources: Sources,
+    seed: int,
+    steps: int,
+    face: Choice,
+    sheet: Path | None,
+    control: Control,
+) -> list[Dub]:
+    """All of `dub` before anything is painted: faces, and the motion written for each. Raises MediaError too."""
+    if sources.paths() and face.kind == "all":
+        raise UserError("a reference shows one person and --face all means several; leave one of them out")
+    heard = media.Notes()
+    speech_S = media.read_audio(speech, notes=heard, whole=True)
+    _say(speech, heard)
+    found = _chosen_faces(video, detector, face, sheet, out)
+    _check_keyframes(control, found)
+    _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
+    shown = {path: _reference_faces(path, detector) for path in sources.paths()}
+    own_S = _own_audio(sources.motion or video, model.knows_silent_sources)
+    dubs = []
+    progress = Progress("generate the motion", _windows(found, model.window_frames), "windows")
+    for one in found:
+        speaking, looking = ((one if path is None else shown[path]) for path in (sources.motion, sources.appearance))
+        person = person_reference(speaking, own_S)
+        if looking is not speaking:
+            looks = person_reference(looking, np.zeros(0, np.float32))
+            person = replace(person, frames_RHW3=looks.frames_RHW3, frame_landmarks_RN3=looks.frame_landmarks_RN3)
+        dubs.append(Dub(one, write_motion(one, speech_S, model, person, seed, steps, progress.step, control), person))
+    progress.finish()
+    return dubs
 
 
 def write_motion(
     faces: FirstPass,
     speech_S: np.ndarray,
-    models: Models,
+    model: MotionModel,
     person: PersonReference,
     seed: int,
     steps: int,
     on_window: Callable[[], None] = lambda: None,
+    control: Control = AS_WRITTEN,
 ) -> list[np.ndarray]:
     """Landmarks with the lower face generated from speech (16 kHz), one (F, 478, 3) float32 array a span.
 
     The model works at 25 Hz and gets the clip without its lower face. Its motion is resampled to the times of the
     frames in the head's frame, where the head stands still, so the head moves as it did. At 25 fps this is
-    `long_form.generate`.
+    `long_form.generate`. What `control` promises holds in every frame of the video.
     """
     from mytalk.dub import long_form
     from mytalk.networks.motion import SourceStretch
@@ -138,11 +169,53 @@ def write_motion(
     for span in faces.spans:
         clip_TN3 = without_mouth(at_25_hz(span, faces.fps))
         span_speech_S = speech_of_span(span, faces.fps, speech_S)
-        generated_TN3 = long_form.generate(models.motion, clip_TN3, source, span_speech_S, seed, steps, on_window)
+        at_25, at_source = _promises(control, span, faces.fps, source, len(clip_TN3))
+        generated_TN3 = long_form.generate(
+            model, clip_TN3, source, span_speech_S, seed, steps, on_window, control.amplitude, at_25
+        )
         lower_TK2 = long_form.lower_face(generated_TN3, head)
         lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN3), faces.fps)
+        if at_source is not None:
+            lower_FK2 = at_source.hold(lower_FK2)
         landmarks.append(long_form.with_lower_face(span.landmarks_FN3, lower_FK2, head))
     return landmarks
+
+
+def _promises(
+    control: Control, span: FaceSpan, fps: Fraction, source: SourceStretch, frames_at_25: int
+) -> tuple[Promises | None, Promises | None]:
+    """Those of a span's frames at 25 Hz and of its own."""
+    from mytalk.dub import long_form
+
+    if not control.promises_something:
+        return None, None
+    head = long_form.person_head(source.landmarks_UN3)
+    mouth = mouth_of(long_form.lower_face(source.landmarks_UN3, head))
+    frame_M, keyframes_MK2 = np.zeros(0, np.int64), np.zeros((0, len(NOISED), 2))
+    if control.keyframes is not None:
+        edited = control.keyframes.inside(span.start, span.stop)
+        frame_M = edited.frames_M - span.start
+        posed_MN3 = span.landmarks_FN3[frame_M].copy()  # a keyframe's head is the frame's
+        posed_MN3[:, NOISED] = crop.apply_each(edited.landmarks_MN3, span.crops_F23[frame_M])[:, NOISED]
+        keyframes_MK2 = long_form.lower_face(posed_MN3, head)
+    wanted = (frame_M, keyframes_MK2)
+    return (
+        control.promises_at_25_hz(mouth, span.start, frames_at_25, fps, *wanted),
+        control.promises(mouth, span.start, len(span.landmarks_FN3), fps, *wanted),
+    )
+
+
+def _check_keyframes(control: Control, found: list[FirstPass]) -> None:
+    """Raise UserError for keyframes where nothing is dubbed."""
+    if control.keyframes is None:
+        return
+    if len(found) > 1:
+        raise UserError("--keyframes are of one face; choose it with --face")
+    there = {frame for span in found[0].spans for frame in range(span.start, span.stop)}
+    lost = [frame for frame in control.keyframes.frames_M.tolist() if frame not in there]
+    if lost:
+        raise UserError(f"--keyframes: in frame {lost[0]} no face is dubbed ({len(lost)} such); take it out")
+    motion_file.check_rate(control.keyframes, found[0].fps)
 
 
 def render(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mytalk.control.promises import Promises
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import motion
@@ -41,17 +42,24 @@ def generate(
     seed: int,
     steps: int,
     on_window: Callable[[], None] = lambda: None,
+    amplitude: float = 1.0,
+    promises: Promises | None = None,
 ) -> np.ndarray:
     """`motion.generate` for a clip of any length: (T, 478, 3) float32, crop px.
 
     A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
-    trained on. They are joined by a linear cross-fade in the head's frame, where the head stands still.
+    trained on. They start from the same noise where they overlap, and are joined by a linear cross-fade in the head's
+    frame, where the head stands still. `promises` are those of the clip's frames.
     """
     parts = []
     for start, stop in windows(len(landmarks_TN3), model.window_frames):
         speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         clip_TN3 = landmarks_TN3[start:stop]
-        parts.append((start, motion.generate(model, clip_TN3, source, speech_S, seed, steps)))
+        hold = None if promises is None else promises.part(start, stop).hold
+        window_TN3 = motion.generate(
+            model, clip_TN3, source, speech_S, seed, steps, first_frame=start, amplitude=amplitude, hold=hold
+        )
+        parts.append((start, window_TN3))
         on_window()
     head = person_head(source.landmarks_UN3)
     joined_TK2 = np.zeros((0, len(NOISED), 2))

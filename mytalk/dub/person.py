@@ -7,6 +7,7 @@ Shape suffixes: U frames of the stretch at 25 Hz, R references, N landmarks (478
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,18 @@ from mytalk.face.landmarks import FRAME_HZ, SAMPLES_PER_FRAME
 
 STRETCH_FRAMES = 75  # of the stretch that shows the person's way of moving: as long as in training
 REFERENCES = 25  # pictures of the mouth, as IP_LAP takes at inference
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Videos that show the person: how they speak, and how they look. None: the dubbed video itself."""
+
+    motion: Path | None = None
+    appearance: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Each once."""
+        return list(dict.fromkeys(path for path in (self.motion, self.appearance) if path is not None))
 
 
 @dataclass(frozen=True)

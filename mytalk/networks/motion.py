@@ -12,6 +12,7 @@ frames, M condition tokens, D features, S audio samples, 2 = (x, y) in the head'
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not state it
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 UPPER_FACES = ("pose", "landmarks")
+NOISE_BLOCK = 64  # frames whose start noise is drawn at once
+Hold = Callable[[np.ndarray], np.ndarray]  # lower faces (T, K, 2), px in the head's frame, moved onto what is promised
 
 
 @dataclass
@@ -331,15 +334,21 @@ def generate(
     seed: int,
     steps: int = 30,
     extractor: IdentityEncoder | None = None,
+    first_frame: int = 0,
+    amplitude: float = 1.0,
+    hold: Hold | None = None,
 ) -> np.ndarray:
     """Landmarks of a clip with its lower face generated from speech: (T, 478, 3) float32, crop px.
 
     Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
-    The start noise is drawn from `seed`. `extractor` is used instead of the model's own identity encoder, which a
-    model in training does not hold. Raises ValueError for audio of another length.
+    The start noise is that of `seed` and of the frames from `first_frame` on. `extractor` is used instead of the
+    model's own identity encoder, which a model in training does not hold. Raises ValueError for audio of another
+    length.
 
     With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
+    `amplitude` multiplies the motion, what the face differs by from the person's mean. With `hold` each step's
+    estimate of the clean motion is moved onto what is promised (mytalk/dub/promises.py), so the result holds it too.
     """
     frames = len(landmarks_TN3)
     audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
@@ -357,7 +366,7 @@ def generate(
     identity_BMD, identity_mask_BM = model.encode_identity(
         prepared.source_BUF, prepared.shape_BF, source_mask_BU, batch_of_one(source_audio_S), known_BUD
     )
-    noise_TK2 = np.random.default_rng(seed).standard_normal((frames, len(NOISED), 2), dtype=np.float32)
+    scale = amplitude if model.deviation_K2 is None else amplitude * model.deviation_K2
 
     def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         given = (identity_BMD, identity_mask_BM)
@@ -367,10 +376,28 @@ def generate(
         unheard_BTK2 = model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, torch.zeros_like(speech_BTD), *given)
         return unheard_BTK2 + model.guidance * (heard_BTK2 - unheard_BTK2)
 
-    motion_BTK2 = diffusion.sample(denoise, batch_of_one(noise_TK2), steps, model.config.times)
-    if model.deviation_K2 is not None:
-        motion_BTK2 = motion_BTK2 * model.deviation_K2
+    def held(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        motion_BTK2 = denoise(x_BTK2, t_B)
+        if hold is None:
+            return motion_BTK2
+        lower_TK2 = (motion_BTK2 * scale * model.config.unit_px + prepared.mean_BK2[:, None])[0].double()
+        moved_BTK2 = torch.from_numpy(hold(lower_TK2.cpu().numpy())).to(lower_TK2)[None] - prepared.mean_BK2[:, None]
+        return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
+
+    noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames))
+    motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, model.config.times) * scale
     return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
+
+
+def start_noise(seed: int, first_frame: int, frames: int) -> np.ndarray:
+    """Normal noise that belongs to each frame of a video, whatever window asks for it: (T, K, 2) float32."""
+    first, last = first_frame // NOISE_BLOCK, (first_frame + frames - 1) // NOISE_BLOCK
+    size = (NOISE_BLOCK, len(NOISED), 2)
+    blocks = [
+        np.random.default_rng((seed, block)).standard_normal(size, dtype=np.float32) for block in range(first, last + 1)
+    ]
+    start = first_frame - first * NOISE_BLOCK
+    return np.concatenate(blocks)[start : start + frames]
 
 
 def _checked_audio(audio_S: np.ndarray, frames: int) -> np.ndarray:

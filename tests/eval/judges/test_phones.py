@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.judges import load
-from eval.judges.phones import Phone, PhoneJudge, bilabials
+from mytalk.speech.phones import Phone, PhoneDecoder, bilabials
 
 
 def test_lips_close_for_p_b_and_m_alone() -> None:
@@ -15,7 +15,7 @@ def test_lips_close_for_p_b_and_m_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def judge() -> PhoneJudge:
+def judge() -> PhoneDecoder:
     if "phones" in load.missing():
         pytest.skip("pocketsphinx is not installed")
     return load.load(["phones"])["phones"]

@@ -28,13 +28,17 @@ import torch
 from mytalk import media
 from mytalk.__main__ import COMMANDS
 from mytalk.command import EXIT_INTERRUPTED, UserError, main
-from mytalk.dub import command as dub_command
+from mytalk.control import motion_file
+from mytalk.control.control import Control
+from mytalk.control.motion_file import Keyframes
+from mytalk.control.promises import mouth_of
 from mytalk.dub import compositing, dubbing, first_pass, long_form
+from mytalk.dub.commands import dub as dub_command
 from mytalk.dub.faces import Choice
-from mytalk.dub.person import PersonReference, person_reference
+from mytalk.dub.person import PersonReference, Sources, person_reference
 from mytalk.dub.tracks import Followed, Track
 from mytalk.face import crop, region
-from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME, without_mouth
+from mytalk.face.landmarks import COUNT, NOISED, SAMPLE_HZ, SAMPLES_PER_FRAME, without_mouth
 from mytalk.face.smooth import smooth
 from mytalk.face.track import FaceTrack
 from mytalk.networks import motion
@@ -305,7 +309,7 @@ def test_a_reference_is_what_the_models_see_of_the_person(tmp_path, models, monk
     seen = []
     monkeypatch.setattr(dubbing, "write_motion", lambda found, s, m, source, *_: seen.append(source) or own(found))
     seer = Seer(swaying(40))
-    dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4", models, seer, reference)
+    dubbing.dub(video, wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4", models, seer, Sources(reference, reference))
     assert len(seen[0].landmarks_UN3) == 40
     assert len(seen[0].audio_S) == 40 * SAMPLES_PER_FRAME
 
@@ -444,7 +448,7 @@ def a_source(frames: int = 30) -> PersonReference:
 def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
     found, source = studied(60, 25, start=10), a_source()
     speech = np.random.default_rng(4).uniform(-0.5, 0.5, 70 * SAMPLES_PER_FRAME).astype(np.float32)
-    (got,) = dubbing.write_motion(found, speech, models, source, seed=3, steps=4)
+    (got,) = dubbing.write_motion(found, speech, models.motion, source, seed=3, steps=4)
     clip = found.spans[0].landmarks_FN3
     own_speech = speech[10 * SAMPLES_PER_FRAME :]
     stretch = motion.SourceStretch(source.landmarks_UN3, source.audio_S)
@@ -456,7 +460,7 @@ def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
 def test_the_model_never_sees_the_mouth_that_is_replaced(models, monkeypatch):
     seen = []
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: seen.append(clip) or clip)
-    dubbing.write_motion(studied(40, 25), np.zeros(0, np.float32), models, a_source(), 0, 2)
+    dubbing.write_motion(studied(40, 25), np.zeros(0, np.float32), models.motion, a_source(), 0, 2)
     assert (seen[0][:, NOISED] == 0).all()
 
 
@@ -476,7 +480,7 @@ def test_a_tracker_stays_exact_at_every_rate(models, monkeypatch, fps):
     monkeypatch.setattr(motion, "generate", tracked)
     frames = round(0.9 * fps)
     found = studied(frames, fps, start)
-    (got,) = dubbing.write_motion(found, sound, models, a_source(), 0, 2)
+    (got,) = dubbing.write_motion(found, sound, models.motion, a_source(), 0, 2)
     (span,) = found.spans
     assert np.array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN3, NOISED, axis=1))
     np.testing.assert_allclose(
@@ -491,8 +495,72 @@ def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
     span = first_pass.FaceSpan(0, 60, np.repeat(np.eye(3)[None, :2], len(heads), 0), heads)
     found = first_pass.FirstPass(Path("none"), Fraction(60), 256, 256, 60, [span])
     monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
-    (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models, a_source(), 0, 2)
+    (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models.motion, a_source(), 0, 2)
     np.testing.assert_allclose(got[..., :2], heads[..., :2], atol=1e-2)
+
+
+@pytest.mark.parametrize("fps", [24, 25, NTSC, 50])
+def test_promises_hold_in_the_landmarks_that_are_written(models, fps):
+    """Closed lips within 0.1 px of their limit, a mouth still within 0.01 px, keyframes within 0.01 px, at any rate."""
+    frames, source = round(3 * fps), a_source()
+    found = studied(frames, fps, start=10)
+    (span,) = found.spans
+    speech = np.random.default_rng(4).uniform(-0.5, 0.5, 5 * SAMPLE_HZ).astype(np.float32)
+    begin_s = float(10 / Fraction(fps))
+    closed_s, still_s = (begin_s + 0.5, begin_s + 0.6), (begin_s + 1.0, begin_s + 1.5)
+    edited = span.landmarks_FN3[[frames - 9, frames - 3]].copy()
+    edited[:, NOISED, 1] += 4
+    control = Control(1.3, [closed_s], [still_s], Keyframes(np.array([frames + 1, frames + 7]), edited, float(fps)))
+    (got,) = dubbing.write_motion(found, speech, models.motion, source, 3, 4, control=control)
+    head = long_form.person_head(source.landmarks_UN3)
+    lower = long_form.lower_face(got, head)
+    mouth = mouth_of(long_form.lower_face(source.landmarks_UN3, head))
+    first, last = (round(moment_s * float(fps)) - 10 for moment_s in closed_s)
+    assert mouth.opening(lower[first : last + 1]).max() < mouth.closed_px + 0.1
+    first, last = (round(moment_s * float(fps)) - 10 for moment_s in still_s)
+    assert np.ptp(lower[first : last + 1], axis=0).max() < 0.01
+    np.testing.assert_allclose(got[[frames - 9, frames - 3]][:, NOISED, :2], edited[:, NOISED, :2], atol=0.01)
+    np.testing.assert_array_equal(np.delete(got, NOISED, axis=1), np.delete(span.landmarks_FN3, NOISED, axis=1))
+
+
+def test_promises_hold_over_the_edges_of_windows(models, monkeypatch):
+    monkeypatch.setattr(models.motion, "window_frames", 40)
+    found, source = studied(100, 25), a_source()
+    control = Control(still_s=[(0.4, 3.6)], closed_s=[(0.2, 0.2), (3.8, 3.9)])
+    (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models.motion, source, 3, 4, control=control)
+    head = long_form.person_head(source.landmarks_UN3)
+    lower = long_form.lower_face(got, head)
+    assert np.ptp(lower[10:91], axis=0).max() < 0.01
+    mouth = mouth_of(long_form.lower_face(source.landmarks_UN3, head))
+    assert mouth.opening(lower[[5, 95, 96, 97]]).max() < mouth.closed_px + 0.1
+
+
+def test_amplitude_multiplies_what_differs_from_the_persons_mean(models):
+    found, source = studied(40, 25), a_source()
+    speech = np.random.default_rng(4).uniform(-0.5, 0.5, 40 * SAMPLES_PER_FRAME).astype(np.float32)
+    head = long_form.person_head(source.landmarks_UN3)
+    mean_K2 = long_form.lower_face(source.landmarks_UN3, head).mean(0)
+    half, whole = (
+        long_form.lower_face(
+            dubbing.write_motion(found, speech, models.motion, source, 3, 4, control=Control(amplitude))[0], head
+        )
+        for amplitude in (0.5, 1.0)
+    )
+    np.testing.assert_allclose(half - mean_K2, (whole - mean_K2) / 2, atol=1e-3)
+
+
+def test_keyframes_must_be_of_frames_that_are_dubbed_at_their_rate(tmp_path, models):
+    video, speech, out = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
+    for frame, fps, said in (
+        (11, 25.0, None),
+        (12, 25.0, "in frame 12 no face is dubbed"),
+        (11, 30.0, "of other times"),
+    ):
+        control = Control(keyframes=Keyframes(np.array([frame]), swaying(1), fps))
+        if said is None:
+            dubbing.dub(video, speech, tmp_path / "fits.mp4", models, Seer(swaying(12)), steps=1, control=control)
+        else:
+            refused(said, out, video, speech, out, models, Seer(swaying(12)), control=control)
 
 
 def _with_mouth_of(face: np.ndarray, clip: np.ndarray) -> np.ndarray:
@@ -605,7 +673,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path, models):
     refused("cut.mp4: .*; copy the file again", out, cut, speech, out, models, seer)
     refused("is read and cannot be written", out, video, speech, video, models, seer)
     refused("is read and cannot be written", out, video, video, tmp_path / "sub" / ".." / "v.mp4", models, seer)
-    refused("is read and cannot be written", out, video, speech, mute, models, seer, mute)
+    refused("is read and cannot be written", out, video, speech, mute, models, seer, Sources(motion=mute))
     (tmp_path / "linked.mp4").hardlink_to(video)
     refused("is read and cannot be written", out, video, speech, tmp_path / "linked.mp4", models, seer)
     refused("does not end in .mp4.* name it o.mp4", out, video, speech, tmp_path / "o.avi", models, seer)
@@ -621,7 +689,7 @@ def test_what_cannot_be_done_is_refused_before_any_face_is_looked_for(tmp_path, 
     video, speech, out = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
     nobody: Seer = None  # type: ignore[assignment]
     refused("--sheet .*: is to be|name it a.png", out, video, speech, out, models, nobody, sheet=tmp_path / "a.jpg")
-    refused("leave one of them out", out, video, speech, out, models, nobody, video, face=Choice("all"))
+    refused("leave one of them out", out, video, speech, out, models, nobody, Sources(video, video), face=Choice("all"))
     text = tmp_path / "text.wav"
     text.write_bytes(b"not a sound" * 99)
     refused("text.wav: .*; copy the file again", out, video, text, out, models, nobody)
@@ -753,6 +821,27 @@ def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_pa
 
 
 @drawn_person
+def test_motion_is_written_as_a_file_edited_and_held(person, models_on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
+    first, second, overlay = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "a.mp4"
+    files = [str(person), str(person), "--motion", str(models_on_disk / "motion"), "--steps", "1"]
+    assert main("mytalk", "", COMMANDS, ["motion", *files, "-o", str(first), "--overlay", str(overlay)]) == 0
+    written = motion_file.read(first)
+    assert written.frames_M.tolist() == list(range(60))
+    before, after = (np.stack(list(media.read_frames(path, 30))).astype(float) for path in (person, overlay))
+    x, y = written.landmarks_MN3[30, 13, :2].round().astype(int)
+    assert np.abs(before - after)[30, y - 2 : y + 3, x - 2 : x + 3].max() > 60
+    assert "synthetic" in media.read_tags(overlay)["comment"]
+    edited = written.landmarks_MN3[[20, 30]]
+    edited[:, NOISED, 1] += 5
+    motion_file.write(tmp_path / "edited.npz", Keyframes(np.array([20, 30]), edited, 30.0))
+    more = ["--keyframes", str(tmp_path / "edited.npz"), "--still", "--close-lips", "phones", "--amplitude", "0.9"]
+    assert main("mytalk", "", COMMANDS, ["motion", *files, "-o", str(second), *more]) == 0
+    held = motion_file.read(second).landmarks_MN3
+    np.testing.assert_allclose(held[[20, 30]][:, NOISED, :2], edited[:, NOISED, :2], atol=0.05)
+
+
+@drawn_person
 def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
     swapped = shutil.copytree(models_on_disk, tmp_path / "models")
@@ -764,6 +853,10 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
         (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
         (("--steps", "0"), "steps must be 1 or more"),
         (("--guidance", "-1"), "must be 0 or more"),
+        (("--amplitude", "0"), "must be above 0"),
+        (("--close-lips", str(config)), "are to be numbers of seconds"),
+        (("--keyframes", str(config)), "is no motion file"),
+        (("--reference", "a", "--motion-source", "b", "--appearance-source", "c"), "leave one of the three out"),
         (("--reference", str(out)), "is read and cannot be written"),
     ):
         code = main("mytalk", "", COMMANDS, typed(person, out, swapped, *more)[2:])
@@ -791,7 +884,7 @@ def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk
 
 def test_help_is_quick_and_has_an_example(tmp_path):
     """Nothing heavy is imported for it."""
-    heavy = "import sys; from mytalk.dub.command import arguments; arguments().format_help(); print(*sys.modules)"
+    heavy = "import sys; from mytalk.dub.commands.dub import arguments; arguments().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "mediapipe", "cv2"} & set(done.stdout.split())
     assert "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4" in dub_command.arguments().format_help()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mytalk import config
 from mytalk.command import UserError
+from mytalk.dub import long_form
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, NOISED, RIGID, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, motion
@@ -210,6 +211,31 @@ def test_generate_is_a_function_of_its_seed_and_of_the_speech(model, clip):
     assert np.abs(heard - own).max() > 1e-3
     with pytest.raises(ValueError, match="20 frames need 12800 samples"):
         motion.generate(model, landmarks, source, audio[:-1], seed=3)
+
+
+def test_start_noise_belongs_to_the_frame_whatever_window_asks_for_it():
+    whole = motion.start_noise(5, 0, 300)
+    for start, stop in ((0, 1), (63, 65), (100, 300)):
+        np.testing.assert_array_equal(motion.start_noise(5, start, stop - start), whole[start:stop])
+    assert abs(whole.mean()) < 0.01
+    assert abs(whole.std() - 1) < 0.01
+    assert not np.array_equal(motion.start_noise(6, 0, 300), whole)
+
+
+def test_what_is_held_in_every_step_holds_in_the_result(model, clip):
+    """Px of the head's frame, whatever the amplitude; the frames beside it are generated to fit."""
+    landmarks, source, audio = clip
+
+    def hold(lower_TK2):
+        lower_TK2[7] = 3.0
+        return lower_TK2
+
+    got = motion.generate(model, landmarks, source, audio, 3, steps=4, amplitude=0.5, hold=hold)
+    head = long_form.person_head(source.landmarks_UN3)
+    np.testing.assert_allclose(long_form.lower_face(got, head)[7], 3.0, atol=1e-2)
+    free = motion.generate(model, landmarks, source, audio, 3, steps=4, amplitude=0.5)
+    moved_T = np.abs(got - free)[:, NOISED].max((1, 2))
+    assert (moved_T > 0).all(), "attention carries it to the other frames"
 
 
 def test_a_saved_model_loads_as_it_was(model, tmp_path, clip):

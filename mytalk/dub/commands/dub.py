@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mytalk import command
 from mytalk.command import UserError
-from mytalk.dub import faces
-from mytalk.dub.checks import check
+from mytalk.dub.checks import as_user_errors, check
+from mytalk.dub.commands import options
 from mytalk.dub.dubbing import dub, load_models
+from mytalk.dub.person import Sources
 from mytalk.face import detector
 from mytalk.progress import clock
 
@@ -26,42 +27,19 @@ def arguments() -> argparse.ArgumentParser:
         "python -m mytalk dub actor.mp4 speech.wav -o dubbed.mp4 --motion runs/demo/motion/model "
         "--appearance runs/demo/appearance/model",
     )
-    parser.add_argument("video", type=Path, metavar="VIDEO", help="a video that shows a person's face")
-    parser.add_argument("speech", type=Path, metavar="SPEECH", help="any sound or video file with the speech")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the mp4 to write or replace")
-    parser.add_argument("--motion", type=Path, required=True, metavar="FOLDER", help="model of train motion")
     parser.add_argument("--appearance", type=Path, required=True, metavar="FOLDER", help="model of train appearance")
     parser.add_argument(
         "--reference",
         type=Path,
         metavar="VIDEO2",
-        help="a video of the person that shows how they speak and look (default: VIDEO itself)",
+        help="a video that shows how the person speaks and looks (default: VIDEO); for one of the two name "
+        "--motion-source or --appearance-source",
     )
     parser.add_argument(
-        "--face",
-        type=faces.choice,
-        default=faces.Choice(),
-        metavar="FACE",
-        help="which of several faces is dubbed: largest; track:N, the number of the contact sheet (track:N,M where it "
-        "shows one person twice); X,Y,W,H, the face whose middle is in this box of px; all: every face speaks the same "
-        "words, each in its own way (default: the main face; where another is as large, a contact sheet is written and "
-        "nothing is dubbed)",
+        "--appearance-source", type=Path, metavar="VIDEO2", help="a video that shows how the person looks"
     )
-    parser.add_argument(
-        "--sheet", type=Path, metavar="PNG", help="write the contact sheet of all faces there (default: OUT.faces.png)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="another seed gives other mouth movements (default: %(default)s)"
-    )
-    parser.add_argument("--steps", type=int, default=30, help="steps of the sampler (default: %(default)s)")
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        default=1.0,
-        metavar="W",
-        help="above 1 the mouth follows the speech more strongly; for models trained with speech_dropout (default: 1)",
-    )
-    detector.add_option(parser)
+    options.add(parser)
     return parser
 
 
@@ -76,29 +54,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
-    if args.steps < 1 or args.seed < 0:
-        raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
-    if not 0 <= args.guidance < float("inf"):
-        raise UserError(f"--guidance {args.guidance} must be 0 or more")
-    check(args.video, args.speech, args.out, args.reference, args.sheet)  # before the slow imports
+    options.check(args)
+    sources = _sources(args)
+    check(args.video, args.speech, args.out, sources.paths(), args.sheet)  # before the slow imports
+    with as_user_errors():
+        control = options.control(args)
     import torch
 
     models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
-    if args.guidance != 1 and not models.motion.knows_no_speech:
-        raise UserError(f"--guidance: {args.motion} was trained without speech_dropout; leave the option out")
-    models.motion.guidance = args.guidance
-    face_detector = detector.load(args.detector)
+    options.guide(models.motion, args)
     found = dub(
         args.video,
         args.speech,
         args.out,
         models,
-        face_detector,
-        args.reference,
+        detector.load(args.detector),
+        sources,
         args.seed,
         args.steps,
         args.face,
         args.sheet,
+        control,
     )
     spans = [span for one in found for span in one.spans]
     dubbed = len({frame for span in spans for frame in range(span.start, span.stop)})
@@ -108,3 +84,10 @@ def _run(args: argparse.Namespace) -> int:
         f"marked as synthetic in its metadata; took {took}"
     )
     return command.EXIT_DONE
+
+
+def _sources(args: argparse.Namespace) -> Sources:
+    """--reference is both of the others. Raises UserError where both are typed too."""
+    if args.reference is not None and args.motion_source is not None and args.appearance_source is not None:
+        raise UserError("--reference is --motion-source and --appearance-source in one; leave one of the three out")
+    return Sources(args.motion_source or args.reference, args.appearance_source or args.reference)

@@ -1,4 +1,4 @@
-"""The judge of phones: which English sounds are spoken when, by pocketsphinx's all-phone decoder.
+"""Which English sounds are spoken when, by pocketsphinx's all-phone decoder: a judge, and what closes lips in `dub`.
 
 It knows no words; a phone language model says which sound follows which. It was trained on people, in English, so on
 drawn voices and other languages its times are indicative at most (docs/benchmark.md has how far they are off). Shape
@@ -35,7 +35,7 @@ class Phone:
     stop_s: float
 
 
-class PhoneJudge:
+class PhoneDecoder:
     """Decodes one sound at a time; each begins anew, so that what was heard before changes nothing."""
 
     def __init__(self, files: Mapping[str, Path]):
@@ -44,6 +44,14 @@ class PhoneJudge:
 
         self._decoder: Any = pocketsphinx.Decoder
         self._models = {"hmm": str(files[ACOUSTIC]), "allphone": str(files[ORDER]), "lm": None, "loglevel": "FATAL"}
+
+    @classmethod
+    def of_package(cls) -> PhoneDecoder:
+        """With the models that the installed package brings. Raises ModuleNotFoundError without pocketsphinx."""
+        import pocketsphinx
+
+        folder = Path(pocketsphinx.get_model_path()) / "en-us"
+        return cls({ACOUSTIC: folder / "en-us", ORDER: folder / "en-us-phone.lm.bin"})
 
     def phones(self, audio_S: np.ndarray) -> list[Phone]:
         """The sounds of a file from its begin, pauses and noises left out; none of a sound shorter than 0.1 s."""
