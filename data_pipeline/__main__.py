@@ -17,6 +17,7 @@ COMMANDS = {
     ),
     "index": ("data_pipeline.index.command", "a manifest over tars that others made, and over folders of ours, merged"),
     "column": ("data_pipeline.columns.command", "add features of every clip to the shards, in tars of their own"),
+    "verify": ("data_pipeline.verify.command", "whether shards are what their manifest says; damage is named"),
     "split": ("data_pipeline.split", "assign people to train, val and unseen"),
     "stats": ("data_pipeline.stats.command", "what shards hold and what was lost on the way: a table, and a page"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),

@@ -51,9 +51,31 @@ def widened(offset: int, size: int, tar_bytes: int) -> tuple[int, int]:
 
 def first_damaged(data: bytes, start: int, sums_B: np.ndarray) -> int | None:
     """The first block whose bytes are not what was written, None where all are. `data` begins at block `start`."""
+    return next(iter(damaged(data, start, sums_B)), None)
+
+
+def damaged(data: bytes, start: int, sums_B: np.ndarray) -> list[int]:
+    """All blocks whose bytes are not what was written. `data` begins with a block, at byte `start` of the tar."""
     whole, first = memoryview(data), start // BLOCK_BYTES
     found = [crc32(whole[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES)]
     stated = sums_B[first : first + len(found)].tolist()
     if found == stated:
-        return None
-    return first + next(place for place, (sum_, own) in enumerate(zip(found, stated)) if sum_ != own)
+        return []
+    return [first + place for place, (sum_, own) in enumerate(zip(found, stated)) if sum_ != own]
+
+
+def flipped_byte(block: bytes, stated: int) -> int | None:
+    """Where in a block the one byte lies by whose change its checksum is `stated` no more; None where more changed.
+
+    A CRC is linear: the difference of two sums is that of the changed bytes alone. So all 255 changes of each byte are
+    compared, from the last on: a byte further from the end has run through one more step of zeros.
+    """
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1).astype(np.uint32)
+    difference, state = np.uint32(crc32(block) ^ int(stated)), table
+    for place in reversed(range(len(block))):
+        if (state[1:] == difference).any():
+            return place
+        state = (state >> np.uint32(8)) ^ table[state & np.uint32(255)]
+    return None
