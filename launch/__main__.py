@@ -8,7 +8,10 @@ COMMANDS = {
     "pipeline": ("launch.pipeline", "from a folder of videos to a report: shards, four trained networks, scores"),
     "demo": ("launch.demo", "the pipeline on people that are drawn first"),
     "local": ("launch.local", "a command in several processes on this machine, usually one for each GPU"),
-    "slurm": ("launch.slurm", "a command on several machines of a Slurm cluster: the script, submitted or printed"),
+    "slurm": (
+        "launch.slurm.command",
+        "a command on several machines of a Slurm cluster: the script, submitted or printed",
+    ),
     "ssh": ("launch.hosts.ssh", "a command on several machines that ssh reaches: checked, started, watched, shrunk"),
     "kubernetes": ("launch.clusters.kubernetes", "a command on Kubernetes: a JobSet, or Kubeflow's TrainJob"),
     "skypilot": ("launch.clusters.skypilot", "a command on rented machines, by SkyPilot"),

@@ -11,17 +11,22 @@ from mytalk.command import UserError
 FOLDERS = ("train", "eval")
 
 
-def check_words(words: Sequence[str]) -> None:
+def check_words(words: Sequence[str], folders: Sequence[str] = FOLDERS) -> None:
     """UserError unless the words after -- name something that can be started."""
     if not words:
         raise UserError("nothing to start; name it after --, such as: -- train motion --config FILE")
-    if words[0] not in FOLDERS:
-        raise UserError(f"cannot start '{words[0]}'; the first word after -- must be {' or '.join(FOLDERS)}")
+    if words[0] not in folders:
+        raise UserError(f"cannot start '{words[0]}'; the first word after -- must be {' or '.join(folders)}")
 
 
 def is_training(words: Sequence[str]) -> bool:
     """Whether these words train, and so can be told to write a checkpoint and to continue later."""
     return words[0] == "train"
+
+
+def is_eval(words: Sequence[str]) -> bool:
+    """Whether these words score, which any signal may end."""
+    return words[0] == "eval"
 
 
 def at_least(least: int, **options: int | None) -> None:

@@ -143,6 +143,7 @@ ROOMS = {
     "launch.clusters": {"launch.words"},
     "launch.drill": {"launch.words"},
     "launch.preflight": {"launch.hosts.probe", "launch.local", "launch.words"},
+    "launch.slurm": {"launch.clusters.facts", "launch.follow.attend", "launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,
     "train.run_folder": {"train.config", "train.recipe", "train.engine"},

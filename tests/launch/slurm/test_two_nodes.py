@@ -23,7 +23,7 @@ def slurm(tmp_path_factory):
 
 def submitted(slurm: TwoNodes, command, *typed: str) -> str:
     """Submit; the job's number."""
-    done = command("-m", "launch", "slurm", *typed, env=slurm.environment)
+    done = command("-m", "launch", "slurm", "--detach", *typed, env=slurm.environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[1].rstrip(":")
 
@@ -63,3 +63,23 @@ def test_preempted_twice_and_requeued_it_is_as_if_nothing_had_been(slurm, talker
     np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-4)
     found = status(run)
     assert (found.state, found.world_size, found.starts) == ("finished", 2, 3)
+
+
+@pytest.mark.full
+def test_an_array_starts_the_same_command_and_is_followed_to_its_end(slurm, talker_shards, tmp_path, command):
+    words = ["--", "data_pipeline", "plan", str(talker_shards), "--recipe", "motion"]
+    done = command("-m", "launch", "slurm", "--array", "3", "--log", str(tmp_path), *words, env=slurm.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.endswith("3 COMPLETED\n")
+    logs = [path.read_text() for path in sorted(tmp_path.glob("slurm-*_[0-2].out"))]
+    assert len(logs) == 3
+    assert logs[0] == logs[1] == logs[2] != ""
+
+
+@pytest.mark.full
+def test_a_jobs_log_is_followed_and_its_exit_code_is_handed_on(slurm, tmp_path, command):
+    words = ["--", "train", "motion", "no_such_key=1", f"run={tmp_path / 'run'}"]
+    done = command("-m", "launch", "slurm", *TWO, "--log", str(tmp_path), *words, env=slurm.environment)
+    assert done.returncode == 1
+    assert "no setting 'no_such_key'" in done.stdout or "no_such_key" in done.stdout
+    assert "FAILED, exit code 1:0" in done.stderr
