@@ -13,8 +13,8 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -c constrain
 demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub people they never saw; the same command continues
 	$(RUN) -m launch demo
 
-test: lint  ## lint, types and every test but the largest
-	$(RUN) -m pytest
+test: lint  ## lint, types and every test but the largest; a process for each core
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-full: lint  ## the largest tests as well: some fifty minutes, and gigabytes of disk
 	$(RUN) -m pytest -m "" --hypothesis-profile explore
