@@ -35,6 +35,9 @@ def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -
         action="store_true",
         help="train nothing; say what it takes: batch, epochs, parameters, operations, memory by ZeRO stage, weights",
     )
+    parser.add_argument(
+        "--show-config", action="store_true", help="train nothing; print every setting as it would be, as YAML"
+    )
     parser.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: as N processes would (1)")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON, one line")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
@@ -45,10 +48,13 @@ def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -
 def start(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argparse.Namespace) -> int:
     """What every recipe's command does: nothing if the model is there, else join the ranks and train.
 
-    With --dry-run in `args` it says what training takes, and writes nothing.
+    With --dry-run or --show-config in `args` it says what training takes, or its settings, and writes nothing.
 
     Raises UserError where the model that is there was trained with other settings or data.
     """
+    if args.show_config:
+        print(resume.resolved(config), end="")
+        return EXIT_DONE
     if args.dry_run:
         return only_said(config, make_recipe, args)
     run = Path(config.run)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from launch.clusters.facts import Cluster, cluster_of
-from launch.words import at_least, check_words
+from launch.follow.folder import status
+from launch.words import at_least, check_words, run_folder
 from mytalk import command
 from mytalk.command import UserError
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # RFC 1123, and room for what JobSet adds to it
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
-GRACE_S = 300  # from TERM to KILL: time for a step and a checkpoint
+GRACE_S = 300  # from TERM to KILL, where no run has been measured: time for a step and a checkpoint
+LEAST_GRACE_S, SLOWER = 30, 3.0  # a measured step and checkpoint may take so many times as long
 RESTARTS = 3
 
 
@@ -33,6 +37,7 @@ class ClusterJob:
     image: str
     words: tuple[str, ...]
     cluster: Cluster
+    config: str = ""  # every setting of a training, as YAML; empty where it is not known here
 
     def command(self, python: str = "python", *options: str) -> list[str]:
         """What each node runs; its place comes from the environment."""
@@ -49,7 +54,13 @@ def options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--image", help="container image; docker/ has how to make it")
     parser.add_argument("--name", help="name of the job (default: such as train-motion)")
     parser.add_argument("--restarts", type=int, default=RESTARTS, metavar="N", help=f"of crashes ({RESTARTS})")
-    parser.add_argument("--grace-s", type=int, default=GRACE_S, metavar="S", help=f"from TERM to KILL ({GRACE_S})")
+    parser.add_argument(
+        "--grace-s",
+        type=int,
+        metavar="S",
+        help="from TERM to KILL (default: three times what a step and a checkpoint have taken in the run folder, if it "
+        f"is seen here; else {GRACE_S})",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be submitted")
     parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
     return parser
@@ -72,18 +83,44 @@ def job_of(args: argparse.Namespace, in_container: bool = True) -> ClusterJob:
     if gpus and args.ranks_per_node not in (None, gpus):
         raise UserError("with GPUs there is one process for each; leave --ranks-per-node out")
     processes = gpus or args.ranks_per_node or 1
-    name = args.name or "-".join(args.words[:2])
-    if not LABEL.fullmatch(name):
-        raise UserError(f"--name must be small letters, digits and -, at most 40, not {name!r}")
+    name = named(args.name or "-".join(args.words[:2]))
     image = args.image or cluster.image
     if (in_container or image) and not IMAGE.fullmatch(image):
         raise UserError(f"--image must name a container image, not {image!r}")
     printable(args.words)
     return ClusterJob(
-        *(name, args.nodes, processes, gpus, cpus * processes, args.restarts, args.grace_s, image),
+        *(
+            name,
+            args.nodes,
+            processes,
+            gpus,
+            cpus * processes,
+            args.restarts,
+            args.grace_s or grace_s(args.words),
+            image,
+        ),
         words=tuple(args.words),
         cluster=cluster,
     )
+
+
+def named(name: str) -> str:
+    """A name that a job can have. Raises UserError for another."""
+    if not LABEL.fullmatch(name):
+        raise UserError(f"--name must be small letters, digits and -, at most 40, not {name!r}")
+    return name
+
+
+def grace_s(words: Sequence[str]) -> int:
+    """Seconds from TERM to KILL: enough for a step and a checkpoint as the run folder has them, else the default."""
+    run = run_folder(words)
+    try:
+        measured = status(run) if run is not None else None
+    except UserError:  # no run folder that is seen from here
+        measured = None
+    if measured is None or measured.step_s is None or measured.checkpoint_written_s is None:
+        return GRACE_S
+    return max(LEAST_GRACE_S, math.ceil(SLOWER * (measured.step_s + measured.checkpoint_written_s)))
 
 
 def printable(words: list[str]) -> None:

@@ -8,18 +8,18 @@ JobSet for good; anything else, such as 137, restarts all a limited number of ti
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 from typing import Any
 
-from launch.clusters.job import ClusterJob, as_yaml, job_of, parser_of
-from launch.words import settings_of
+from launch.clusters.facts import cluster_of
+from launch.clusters.job import ClusterJob, as_yaml, job_of, named, parser_of
+from launch.clusters.kubectl import KINDS, PROGRAM, Kubectl
+from launch.words import is_training, settings_of
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, EXIT_USAGE, UserError
 
-PROGRAM = "python -m launch kubernetes"
-KINDS = {"jobset": "jobset", "trainjob": "trainjob,trainingruntime"}  # and what is deleted to stop one
 CONTAINER = "node"  # the name that Kubeflow Trainer gives to the container that trains
 PORT = 29500
 CONFIG = "/etc/mytalk"  # where the ConfigMap lies in the container
@@ -40,16 +40,41 @@ def arguments() -> argparse.ArgumentParser:
         "shards=/data/mine run=/runs/mine",
     )
     parser.add_argument("--kind", choices=tuple(KINDS), default="jobset", help="what is submitted (jobset)")
+    parser.add_argument("--detach", action="store_true", help="submit, and do not follow the logs")
+    parser.add_argument("--follow", metavar="NAME", help="the logs and the state of a job that was submitted before")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print or submit the job; UserError for what cannot be submitted."""
-    job = job_of(args)
+    """Print the job, or submit and follow it; UserError for what cannot be submitted."""
+    if args.follow is not None:
+        if args.words:
+            raise UserError("--follow is of a job that was submitted before; leave the words out")
+        kubectl = Kubectl(cluster_of(args.cluster).namespace, named(args.follow), args.kind, args.cluster)
+        return kubectl.follow(new=False)
+    job = resolved(job_of(args))
     if args.dry_run:
         sys.stdout.write(as_yaml(documents(job, args.kind)))
         return EXIT_DONE
-    return submit(job, args.kind)
+    kubectl = Kubectl(job.cluster.namespace, job.name, args.kind, args.cluster)
+    print("\n".join(kubectl.submit(documents(job, args.kind))), flush=True)
+    return EXIT_DONE if args.detach else kubectl.follow()
+
+
+def resolved(job: ClusterJob) -> ClusterJob:
+    """The job with every setting of its training. UserError for settings that training would refuse."""
+    if not is_training(job.words):
+        return job
+    done = subprocess.run(
+        [sys.executable, "-m", *job.words, "--show-config"], capture_output=True, text=True, check=False
+    )
+    if done.returncode == EXIT_DONE:
+        return dataclasses.replace(job, config=done.stdout)
+    line = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if "is missing; install it with" not in line:
+        raise UserError(line.partition("error: ")[2] or line)
+    print(f"the ConfigMap holds only what was typed: {line.partition('error: ')[2]}", file=sys.stderr)
+    return job
 
 
 def documents(job: ClusterJob, kind: str) -> list[dict[str, Any]]:
@@ -66,9 +91,10 @@ def metadata(job: ClusterJob, name: str = "") -> dict[str, Any]:
 
 
 def config_map(job: ClusterJob) -> dict[str, Any]:
-    """The settings as they were when the job was submitted: the config file's and those that were typed."""
-    settings = json.dumps(settings_of(job.words), indent=2, default=str)
-    data = {"settings.json": settings, "words.json": json.dumps(job.words)}
+    """Every setting as it was when the job was submitted; where they are not known here, those that were typed."""
+    typed = json.dumps(settings_of(job.words), indent=2, default=str)
+    data = {"config.yaml": job.config} if job.config else {"settings.json": typed}
+    data["words.json"] = json.dumps(job.words)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(job), "data": data}
 
 
@@ -206,35 +232,3 @@ def train_job(job: ClusterJob) -> dict[str, Any]:
     reference = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": job.name}
     kind = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob"}
     return {**kind, "metadata": metadata(job), "spec": {"runtimeRef": reference, "trainer": trainer}}
-
-
-def submit(job: ClusterJob, kind: str) -> int:
-    """Give it to kubectl; print how to follow and stop it. UserError where a job of that name is there."""
-    where = f"-n {job.cluster.namespace}"
-    stop = f"kubectl {where} delete {KINDS[kind]} {job.name}"
-    # `apply` of the same job does nothing where it has ended, and its pods cannot be changed where it runs.
-    if kubectl(job, "get", kind, job.name, "--ignore-not-found", "-o", "name"):
-        raise UserError(f"{kind} {job.name} is there already, under way or ended; delete it first: {stop}")
-    *before, last = documents(job, kind)
-    said = [
-        kubectl(job, verb, "-f", "-", document=as_yaml(made)) for verb, made in (("apply", before), ("create", [last]))
-    ]
-    pods = f"jobset.sigs.k8s.io/jobset-name={job.name}"
-    print("\n".join(said))
-    print(f"follow:    kubectl {where} logs -f -l {pods} --max-log-requests {job.nodes}")
-    print(f"state:     kubectl {where} get {kind} {job.name}")
-    print(f"stop:      {stop}   (writes a checkpoint; submit it again to continue)")
-    return EXIT_DONE
-
-
-def kubectl(job: ClusterJob, *words: str, document: str = "") -> str:
-    """What kubectl says in the job's namespace. UserError where it refuses."""
-    program = shutil.which("kubectl")
-    if program is None:
-        raise UserError("there is no kubectl here; install it, or print the job with --dry-run")
-    typed = [program, "-n", job.cluster.namespace, *words]
-    done = subprocess.run(typed, input=document.encode(), capture_output=True, check=False)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"kubectl did not take the job: {lines[-1]}")
-    return done.stdout.decode(errors="replace").strip()

@@ -24,6 +24,7 @@ from mytalk.command import EVENTS, EXIT_DONE, EXIT_RUN_AGAIN, UserError, began
 
 CHECKPOINT = re.compile(r"step-(\d{6,})")
 RECENT_STEPS = 100  # over which rates are taken
+RECENT_CHECKPOINTS = 10
 SILENT_S, SILENT_FLUSHES = 120.0, 3.0  # without a new line for so long, and so many times as long as lines take
 TAIL_BYTES = 1 << 20  # of metrics.jsonl
 # What files that are not as training leaves them raise: no such key, no number, no mapping, no right to read.
@@ -47,6 +48,7 @@ class Status:
     validation: dict[str, float] = field(default_factory=dict)
     checkpoint: int | None = None  # step of the newest
     checkpoint_age_s: float | None = None
+    checkpoint_written_s: float | None = None  # the longest of the last that were written
     eta_s: float | None = None
     skipped_steps: int = 0
     damaged_clips: int = 0
@@ -81,6 +83,8 @@ def _read(run: Path) -> Status:
         if match and (folder / "checkpoint.json").is_file() and int(match[1]) >= (found.checkpoint or 0):
             found.checkpoint = int(match[1])
             found.checkpoint_age_s = max(0.0, time.time() - (folder / "checkpoint.json").stat().st_mtime)
+    written = [event["written_s"] for event in events if event["event"] == "checkpoint"]
+    found.checkpoint_written_s = max(written[-RECENT_CHECKPOINTS:], default=None)
     _history(found, events)
     _state(found, run, events, config)
     if found.state in ("running", "silent") and found.step_s is not None:

@@ -64,6 +64,8 @@ def as_text(found: Status) -> list[str]:
     rows["checkpoint"] = "none"
     if found.checkpoint is not None:
         rows["checkpoint"] = f"after step {found.checkpoint}, {clock(found.checkpoint_age_s or 0)} old"
+        if found.checkpoint_written_s is not None:
+            rows["checkpoint"] += f"; one takes {found.checkpoint_written_s:.3g} s to be written"
     if found.eta_s is not None:
         rows["time left"] = clock(found.eta_s)
     troubles = {"skipped steps": found.skipped_steps, "damaged clips": found.damaged_clips, "warnings": found.warnings}

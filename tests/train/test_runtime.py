@@ -273,6 +273,10 @@ def test_a_slow_disk_delays_but_loses_nothing(harmed):
     waits = [line["checkpoint"]["wait_s"] for line in lines(run, "checkpoint")]
     assert waits[0] < 0.1
     assert sum(waits[1:]) > 1
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    written = [event for event in events if event["event"] == "checkpoint"]
+    assert [event["step"] for event in written] == saved(run)
+    assert sum(event["written_s"] for event in written) > sum(waits), "also what training did not wait for"
     ours, theirs = everything(run, 3), everything(harmed / "whole", 3)
     for name, values in theirs.items():
         np.testing.assert_array_equal(ours[name], values, err_msg=f"{name}: later steps do not show through")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mytalk.command import UserError, one_line
+from mytalk.command import UserError, note, one_line
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.run_folder import checkpoint
@@ -122,7 +122,8 @@ class AsyncSaver:
         self.log.warn(self.step, f"{words}; training goes on, the next is due in {self.config.checkpoint_every} steps")
 
     def _write(self) -> None:
-        """A rank's thread."""
+        """A rank's thread. Rank 0 notes in the run folder how long it took until the checkpoint had its name."""
+        began = time.perf_counter()
         ranks, folder = self.ranks, checkpoint.temporary(self.run, self.step, self.token)
         try:
             checkpoint.write_rank(self.copy, folder, ranks.rank, ranks.world_size, self._tick)
@@ -133,6 +134,7 @@ class AsyncSaver:
                     return
                 self.log.sync()  # before a checkpoint says that these steps are done
                 checkpoint.commit(self.run, self.step, self.facts, ranks.world_size, self.token)
+                note(self.run, "checkpoint", step=self.step, written_s=round(time.perf_counter() - began, 3))
                 self._tick()
             self.failure = ""
         except OSError as error:

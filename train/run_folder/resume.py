@@ -166,8 +166,8 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
     if ranks.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         atomic.sweep(run / "checkpoints")
-        shown = dataclasses.replace(config, shards=without_secrets(config.shards))
-        atomic.write_bytes(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(shown)).encode())
+        shown = without_credentials(config)
+        atomic.write_bytes(run / "config.yaml", resolved(config).encode())
         difference = configs.difference(shown, type(config)())
         atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
         atomic.write_json(run / "deepspeed.json", deepspeed_engine.engine_config(config, batching))
@@ -181,6 +181,16 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
         print(f"{recipe.name}: {planned(recipe.examples.selection, config)}", flush=True)
     again = validates_again(config, start) or start.step >= config.steps  # killed before the export
     return RunLog(run, start.step, config.steps, config.log_every, writes=ranks.rank == 0, validates=again)
+
+
+def without_credentials(config: LoopConfig) -> LoopConfig:
+    """Settings that may be shown: an address of shards may hold a password."""
+    return dataclasses.replace(config, shards=without_secrets(config.shards))
+
+
+def resolved(config: LoopConfig) -> str:
+    """Every setting as YAML, without credentials."""
+    return OmegaConf.to_yaml(OmegaConf.structured(without_credentials(config)))
 
 
 def validates_again(config: LoopConfig, start: Start) -> bool:

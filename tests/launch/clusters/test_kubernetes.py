@@ -6,15 +6,17 @@ import json
 import os
 import re
 import subprocess
+from functools import partial
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch.clusters import kubernetes
+from launch.clusters import kubectl, kubernetes
 from launch.clusters.facts import Cluster
-from launch.clusters.job import ClusterJob, as_yaml, job_of
+from launch.clusters.job import GRACE_S, ClusterJob, as_yaml, grace_s, job_of
+from launch.clusters.kubectl import KINDS, Kubectl
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 
@@ -46,7 +48,7 @@ def expanded(word: str, known: dict[str, str]) -> str:
 
 @settings(max_examples=20)
 @given(words=WORDS, variables=VARIABLES)
-@pytest.mark.parametrize("kind", kubernetes.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_word_and_value_arrives_unchanged(kind, words, variables):
     made = job(words=("train", *words), cluster=Cluster(environment=variables))
     documents = list(yaml.safe_load_all(as_yaml(kubernetes.documents(made, kind))))
@@ -98,7 +100,7 @@ def test_custom_kinds_are_valid_for_their_own_types():
 
 
 def test_both_kinds_hold_the_same_pod_and_place_comes_from_one_of_them():
-    direct, runtime = (pod_of(kubernetes.documents(job(), kind)[1]) for kind in kubernetes.KINDS)
+    direct, runtime = (pod_of(kubernetes.documents(job(), kind)[1]) for kind in KINDS)
     told = [{one["name"] for one in pod["containers"][0]["env"]} for pod in (direct, runtime)]
     place = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NODE_RANK"}
     assert told[0] - told[1] == place
@@ -179,7 +181,7 @@ def test_what_cannot_be_submitted_is_refused_in_one_line(typed, said):
 
 
 def test_the_dry_run_of_the_example_cluster(command):
-    done = command("-m", "launch", "kubernetes", "--cluster", "lab", "--dry-run", "--", "train", "motion", "a=b c")
+    done = command("-m", "launch", "kubernetes", "--cluster", "lab", "--dry-run", "--", "eval", "motion", "a=b c")
     assert done.returncode == 0, done.stderr
     assert [document["kind"] for document in yaml.safe_load_all(done.stdout)] == ["ConfigMap", "JobSet"]
     refused = command(
@@ -219,28 +221,99 @@ def cluster(tmp_path, monkeypatch):
         ("trainjob", ["ConfigMap", "TrainingRuntime"], "trainjob,trainingruntime"),
     ],
 )
-def test_a_job_that_is_there_is_not_submitted_again_until_it_is_deleted(cluster, capsys, kind, before, deleted):
-    made = kubernetes.documents(job(), kind)
-    assert kubernetes.submit(job(), kind) == 0
+def test_a_job_that_is_there_is_not_submitted_again_until_it_is_deleted(cluster, kind, before, deleted):
+    made, there = kubernetes.documents(job(), kind), Kubectl("lips", "train-motion", kind)
+    said = there.submit(made)
     assert [one["kind"] for one in yaml.safe_load_all((cluster / "applied").read_text())] == before
     assert list(yaml.safe_load_all((cluster / "created").read_text())) == made[-1:]
-    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("stop:"))
+    told = next(line for line in said if line.startswith("stop:"))
     stop = told.removeprefix("stop:").partition("(")[0].split()
     assert stop == ["kubectl", "-n", "lips", "delete", deleted, "train-motion"]
     typed = (cluster / "typed").read_text()
     with pytest.raises(UserError, match=f"delete it first: {' '.join(stop)}$"):
-        kubernetes.submit(job(), kind)
+        there.submit(made)
     after = (cluster / "typed").read_text().removeprefix(typed)
     assert after.startswith("-n lips get ")
     assert after.count("\n") == 1, "nothing of the job that is there was changed"
     subprocess.run(stop, check=True)
-    assert kubernetes.submit(job(), kind) == 0
+    assert there.submit(made)[-1] == told
 
 
 def test_what_kubectl_refuses_is_one_line(cluster):
     (cluster / "kubectl").write_text("#!/bin/bash\necho warning >&2; echo 'error: no such kind' >&2; exit 1\n")
-    with pytest.raises(UserError, match=r"^kubectl did not take the job: error: no such kind$"):
-        kubernetes.submit(job(), "jobset")
+    with pytest.raises(UserError, match=r"^kubectl: error: no such kind$"):
+        Kubectl("lips", "train-motion", "jobset").submit(kubernetes.documents(job(), "jobset"))
+
+
+FOLLOWED = """#!/bin/bash
+shift 2
+case $1 in
+  get) head -n 1 {there}/states; [ "$(wc -l < {there}/states)" -gt 1 ] && sed -i 1d {there}/states; true ;;
+  logs) echo "$@" >> {there}/logs; echo "[pod/x] start $(wc -l < {there}/logs)" ;;
+esac
+"""
+WAITS, RUNS = {}, {"replicatedJobsStatus": [{"active": 4, "ready": 4}]}
+DONE = {"conditions": [{"type": "Completed", "status": "True", "message": "jobset completed"}]}
+FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "exit code 1"}], "restarts": 1}
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "said"),
+    [
+        ([WAITS, RUNS, {**RUNS, "restarts": 1}, DONE], 0, ["waiting", "running", "running, restarted 1 times", "Comp"]),
+        ([RUNS, FAILED], 1, ["running", "Failed exit code 1"]),
+    ],
+)
+def test_the_logs_of_all_pods_and_the_state_are_followed(cluster, monkeypatch, capfd, states, code, said):
+    """Pods that a restart makes are looked for anew, from then on."""
+    (cluster / "kubectl").write_text(FOLLOWED.format(there=cluster))
+    (cluster / "states").write_text("".join(json.dumps({"status": one}) + "\n" for one in [*states, states[-1]]))
+    monkeypatch.setattr(kubectl, "attend", partial(kubectl.attend, poll_s=0.01, ask_s=0.2))
+    monkeypatch.setattr(kubectl, "LOOK_S", 0.05)
+    assert Kubectl("lips", "x", "jobset").follow() == code
+    out, err = capfd.readouterr()
+    assert [line.partition(": ")[2][: len(one)] for line, one in zip(err.splitlines(), said, strict=True)] == said
+    looks = (cluster / "logs").read_text().splitlines()
+    assert len(looks) > 1
+    assert "--tail=-1" in looks[0]
+    assert all("--since-time=20" in look for look in looks[1:])
+    assert out.splitlines()[:2] == ["[pod/x] start 1", "[pod/x] start 2"]
+
+
+def test_a_job_that_is_gone_is_one_line(cluster):
+    (cluster / "kubectl").write_text("#!/bin/bash\necho 'Error from server (NotFound): x' >&2; exit 1\n")
+    with pytest.raises(UserError, match="jobset x is not there; it was deleted, or never submitted"):
+        Kubectl("lips", "x", "jobset").state()
+
+
+def test_the_config_map_holds_every_setting_as_it_would_be(command):
+    """Also those that no word names; a setting that training refuses is refused here, before anything is submitted."""
+    typed = ["-m", "launch", "kubernetes", "--cluster", "lab", "--dry-run", "--", "train", "motion"]
+    done = command(*typed, "global_batch=64", "optimizer.lr=1e-4")
+    assert done.returncode == 0, done.stderr
+    data = next(yaml.safe_load_all(done.stdout))["data"]
+    config = yaml.safe_load(data["config.yaml"])
+    assert (config["global_batch"], float(config["optimizer"]["lr"])) == (64, 1e-4)
+    assert {"zero_stage", "ema_decay", "seed"} <= config.keys()
+    refused = command(*typed, "globl_batch=64")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert "did you mean 'global_batch'" in refused.stderr
+
+
+def test_time_to_end_comes_from_what_the_run_has_taken(tmp_path):
+    """Three times a step and a checkpoint; the default where the run folder is not seen or has no checkpoint yet."""
+    words = ["train", "motion", f"run={tmp_path}"]
+    assert grace_s(words) == GRACE_S
+    (tmp_path / "config.yaml").write_text("steps: 9\nglobal_batch: 8\n")
+    step = {"keys": 1, "seconds": 20.0, "wait_s": 0.0}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": n, **step}) + "\n" for n in (1, 2, 3)))
+    assert grace_s(words) == GRACE_S
+    written = [{"event": "checkpoint", "time": 1.0, "step": 2, "written_s": seconds} for seconds in (30.0, 5.0)]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in written))
+    assert grace_s(words) == 3 * (20 + 30)
+    args = kubernetes.arguments().parse_args(["--image", "a", "--", *words])
+    assert pod_of(kubernetes.jobset(job_of(args)))["terminationGracePeriodSeconds"] == 150
 
 
 @pytest.mark.parametrize("name", ["train", "extract"])

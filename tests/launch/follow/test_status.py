@@ -44,7 +44,10 @@ def test_rates_wait_checkpoint_and_time_left(tmp_path):
     (run / "checkpoints" / "step-000040").mkdir()  # not whole
     (run / "checkpoints" / ".tmp-step-000050").mkdir()
     begun(run)
+    for seconds in (9.0, 2.0, *[1.5] * 9):
+        note(run, "checkpoint", step=30, written_s=seconds)
     found = status(run)
+    assert found.checkpoint_written_s == 2.0, "the longest of the last ten"
     assert (found.state, found.step, found.steps, found.world_size) == ("running", 40, 100, 2)
     assert found.step_s == pytest.approx(0.5)
     assert found.examples_per_s == pytest.approx(16)
