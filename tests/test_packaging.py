@@ -140,9 +140,11 @@ ROOMS = {
     "eval.cheats": {
         *("eval.judges", "eval.metrics", "eval.options", "eval.parallel", "eval.rows", "eval.score_file", "eval.tasks"),
     },
-    "launch.clusters": {"launch.words"},
+    "launch.clusters": {"launch.follow", "launch.words"},
     "launch.drill": {"launch.words"},
-    "launch.preflight": {"launch.hosts.probe", "launch.local", "launch.words"},
+    "launch.preflight": {
+        *("launch.clusters.facts", "launch.follow", "launch.hosts", "launch.local", "launch.slurm", "launch.words"),
+    },
     "launch.slurm": {"launch.clusters.facts", "launch.follow.attend", "launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,

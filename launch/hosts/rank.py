@@ -17,6 +17,7 @@ from mytalk.command import ERROR_FILE, EXIT_RUN_AGAIN
 
 WORDS = "MYTALK_WORDS"
 FOLDER = "MYTALK_NODE_FOLDER"  # of the node's agent: process ids and error files of its ranks
+HOST = "MYTALK_HOST"  # as the hostfile names it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from launch.clusters.facts import Cluster, cluster_of
 from launch.follow.restart import Ended, Policy, keep_running, next_world_size
-from launch.hosts import connection, hostfile
+from launch.hosts import connection, hostfile, rank
 from launch.hosts.connection import NO_CONNECTION, Node, Ssh
 from launch.hosts.hostfile import Host
 from launch.words import at_least, check_words, global_batch, is_training, run_folder
@@ -102,7 +102,7 @@ class Launch:
             "id": run_id,
             "address": self.ssh.address(host.name),
             "grace_s": max(1, round(self.grace_s)),
-            "environment": self.cluster.variables(),
+            "environment": {**self.cluster.variables(), rank.HOST: host.name},
         }
 
     def start(self, size: int) -> Ended:

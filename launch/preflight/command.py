@@ -7,13 +7,11 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from launch.local import start_once
-from launch.preflight.verdicts import BAD, OK, Verdict, verdicts
-from launch.words import at_least, check_words, is_training, settings_of
+from launch.preflight import where
+from launch.preflight.verdicts import BAD, OK, Verdict, machines, verdicts
+from launch.words import check_words, is_training, settings_of
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
 
@@ -24,40 +22,38 @@ def arguments() -> argparse.ArgumentParser:
     """The command line of `python -m launch preflight`."""
     parser = command.parser(
         PROGRAM,
-        "Before a training: its settings, its arithmetic at this world size (train --dry-run), then on this machine "
-        "code, clocks, memory, /dev/shm, disk, open files, slow ranks, and how fast it reads, computes and adds up. "
-        "Names the bottleneck and the examples a second to expect at most. Exit code 0 if nothing is BAD.",
+        "Before a training: its settings, its arithmetic at this world size (train --dry-run), then on this machine, "
+        "on those of --hostfile or on --nodes of Slurm: code, clocks, memory, /dev/shm, disk, open files, slow ranks, "
+        "and how fast they read, compute and add up. Names the bottleneck and the examples a second to expect at most. "
+        "Exit code 0 if nothing is BAD.",
         f"{PROGRAM} --processes 8 -- train motion --config configs/paper/motion.yaml shards=data/mine run=runs/mine",
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many would be started (1)")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many would be started (1, or all slots)")
+    where.options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, one line")
     parser.add_argument("words", nargs="*", metavar="-- train RECIPE ...", help="the training")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, and print a table with verdicts."""
+    """Measure, and print a table with verdicts, and one of the machines."""
     check_words(args.words)
-    at_least(1, processes=args.processes)
     if not is_training(args.words):
         raise UserError("preflight is for train; the first word after -- must be train")
-    planned = dry_run(args.words, args.processes)
+    there = where.place(args)
+    planned = dry_run(args.words, there.size)
     rows = [Verdict("settings", OK, f"{planned['recipe']}, {' x '.join(map(str, planned['batch']))} examples a step")]
-    for name, where in planned["weights"].items():
-        rows.append(Verdict(f"weights {name}", BAD if where.startswith("MISSING") else OK, where or "none"))
-    shards = Path(str(settings_of(args.words).get("shards", "data/shards")).strip("'\""))
-    with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-        out = Path(folder) / "measured.json"
-        ended = start_once(["launch.preflight.measure", str(shards), str(out)], args.processes)
-        if ended.code != EXIT_DONE:
-            raise UserError(f"measuring failed: {ended.reason or ended.code}")
-        ranks = json.loads(out.read_text())
+    for name, path in planned["weights"].items():
+        rows.append(Verdict(f"weights {name}", BAD if path.startswith("MISSING") else OK, path or "none"))
+    shards = str(settings_of(args.words).get("shards", "data/shards")).strip("'\"")
+    ranks = where.measured(there, shards, args.words)
     rows += verdicts(ranks, planned, read_per_example(args.words, planned))
     if args.json:
         print(json.dumps({"verdicts": [dataclasses.asdict(row) for row in rows], "planned": planned, "ranks": ranks}))
     else:
         width = max(len(row.what) for row in rows)
         print("\n".join(f"{row.what:<{width}}  {row.verdict:<4}  {row.found}" for row in rows))
+        print("\n" + "\n".join(machines(ranks)))
     return EXIT_NOT_DONE if any(row.verdict == BAD for row in rows) else EXIT_DONE
 
 

@@ -102,6 +102,23 @@ def slow_ranks(ranks: Sequence[dict[str, Any]]) -> Verdict:
     return Verdict("slow ranks", WARN if named else OK, "; ".join(named) or "none")
 
 
+def machines(ranks: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of what each machine is and measured: the least of its ranks."""
+    rows = [("machine", "ranks", "code", "memory", "/dev/shm", "disk", "reads/s", "FLOP/s", "all-reduce/s")]
+    first = {one["rank"]: one["host"] for one in ranks}
+    for host in dict.fromkeys(first[rank] for rank in sorted(first)):
+        own = [one for one in ranks if one["host"] == host]
+
+        def least(key: str, own: Sequence[dict[str, Any]] = own) -> float:
+            return min(one[key] or 0 for one in own)
+
+        sizes = [gb(least(key)) for key in ("memory_bytes", "shm_bytes", "disk_bytes", "read_bytes_per_s")]
+        flops = f"{least('flops_per_s') / 1e9:.3g} G"
+        rows.append((host, str(len(own)), own[0]["code"], *sizes, flops, gb(least("reduce_bytes_per_s"))))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
 def gb(count: float) -> str:
     """Bytes in words."""
     return f"{count / 1e9:.3g} GB"

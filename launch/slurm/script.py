@@ -90,6 +90,19 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
     )
 
 
+def in_allocation(job: SlurmJob, words: Sequence[str]) -> list[str]:
+    """The srun that runs `python -m WORDS` in every rank, in a job of its own that it waits for."""
+    asked = {"time": job.time, "partition": job.partition, "account": job.account, "job-name": job.name}
+    asked |= {"nodes": str(job.nodes), "ntasks-per-node": str(job.ranks_per_node)}
+    asked |= {"gpus-per-node": str(job.gpus_per_node)} if job.gpus_per_node else {}
+    asked |= {"cpus-per-task": str(job.cpus_per_rank)} if job.cpus_per_rank else {}
+    place = PLACE.format(first_port=PORTS.start, ports=len(PORTS), ranks_per_node=job.ranks_per_node)
+    variables = "".join(f"export {name}={quoted(value)}\n" for name, value in job.variables)
+    rank = f'{place}\nexport OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{job.cpus_per_rank or 1}}}"\n{variables}{RANK}'
+    options = [f"--{key}={value}" for key, value in asked.items() if value]
+    return ["srun", "--kill-on-bad-exit=1", *options, "/bin/bash", "-c", rank, "rank", job.python, "-m", *words]
+
+
 def directives(job: SlurmJob, words: Sequence[str]) -> list[tuple[str, str | int | None]]:
     """The options of sbatch; None of one that has no value."""
     array = f"0-{job.elements - 1}" + (f"%{job.at_once}" if job.at_once else "")

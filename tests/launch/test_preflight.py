@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from launch.preflight.verdicts import BAD, OK, WARN, expected, verdicts
+from launch.preflight import command
+from launch.preflight.verdicts import BAD, OK, WARN, expected, machines, verdicts
+from mytalk.command import UserError
 from tests.helpers.training import TINY
 
 PLANNED = {
@@ -77,3 +79,28 @@ def test_this_machine_is_looked_at(talker_shards, tmp_path, command):
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "global_batch 8 cannot be shared by 3 processes" in refused.stderr
+
+
+def test_every_machine_is_a_row_of_the_slowest_of_its_ranks():
+    rows = machines([rank(0), rank(1, flops_per_s=3e9), rank(2), rank(3)])
+    assert [row.split()[:3] for row in rows] == [["machine", "ranks", "code"], ["n0", "2", "a"], ["n1", "2", "a"]]
+    assert "  3 G  " in rows[1]
+    assert "  1e+04 G  " in rows[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--nodes 2 --hostfile x", "leave --hostfile and --processes out"),
+        ("--nodes 2", "how many GPUs"),
+        ("--nodes 0 --gpus-per-node 0", "--nodes must be at least 1"),
+        ("--processes 0", "--processes must be at least 1"),
+        ("--hostfile nowhere", "nowhere cannot be read as a hostfile"),
+        ("--cluster {plain}", "names no hostfile; add --hostfile FILE, or --nodes N"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(tmp_path, typed, said):
+    (tmp_path / "c.yaml").write_text("partition: x\n")
+    words = typed.format(plain=tmp_path / "c.yaml").split()
+    with pytest.raises(UserError, match=said):
+        command.run(command.arguments().parse_args([*words, "--", "train", "motion"]))

@@ -239,3 +239,16 @@ def test_told_to_stop_all_hosts_write_a_checkpoint_and_75_comes_out(hosts, talke
     said = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 75, said
     assert status(run).state == "stopped"
+
+
+@pytest.mark.full
+def test_every_host_is_looked_at_before_a_training(hosts, talker_shards, tmp_path, command):
+    """The all-reduce goes through the hosts' own interfaces."""
+    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    where = launching(hosts, tmp_path)[3:-4]
+    done = command("-m", "launch", "preflight", *where, "--", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout.partition("\n\n")[2].splitlines()
+    assert [row.split()[0] for row in table] == ["machine", "one", "two"]
+    assert "on 2 hosts" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts"], "nothing is left behind"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from launch.follow.folder import status
 from tests.helpers.training import TINY, curve, logged
-from tests.helpers.two_nodes import TwoNodes
+from tests.helpers.two_nodes import NODES, TwoNodes
 
 TWO = ["--nodes", "2", "--gpus-per-node", "0"]
 
@@ -83,3 +84,14 @@ def test_a_jobs_log_is_followed_and_its_exit_code_is_handed_on(slurm, tmp_path, 
     assert done.returncode == 1
     assert "no setting 'no_such_key'" in done.stdout or "no_such_key" in done.stdout
     assert "FAILED, exit code 1:0" in done.stderr
+
+
+@pytest.mark.full
+def test_every_node_is_looked_at_before_a_training(slurm, talker_shards, tmp_path, command):
+    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", f"run={tmp_path / 'run'}"]
+    done = command("-m", "launch", "preflight", *TWO, "--json", "--", *words, env=slurm.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ranks = json.loads(done.stdout)["ranks"]
+    assert [one["host"] for one in ranks] == list(NODES)
+    assert all(one["reduce_bytes_per_s"] > 0 for one in ranks)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"

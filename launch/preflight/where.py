@@ -1,0 +1,152 @@
+"""Where a preflight measures: on this machine, on hosts that ssh reaches, or on nodes that Slurm gives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.clusters.facts import cluster_of
+from launch.follow.restart import Ended
+from launch.hosts import hostfile
+from launch.hosts.connection import Ssh
+from launch.hosts.ssh import Launch
+from launch.local import start_once
+from launch.slurm.job import SlurmJob, from_cluster, named, refuse_numbers
+from launch.slurm.script import in_allocation
+from launch.words import at_least, run_folder
+from mytalk.command import EXIT_DONE, UserError
+
+GRACE_S = 30.0
+SLURM_TIME = "00:15:00"  # most of it is waiting for the others
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The options that name other machines."""
+    parser.add_argument(
+        "--cluster", metavar="NAME", help="facts of your machines: configs/clusters/NAME.yaml, or a file"
+    )
+    parser.add_argument("--hostfile", type=Path, metavar="FILE", help="by ssh: a line `NAME slots=N` for each machine")
+    parser.add_argument("--ssh-config", metavar="FILE", help="by ssh: configuration instead of yours")
+    parser.add_argument("--nodes", type=int, metavar="N", help="by Slurm: how many machines")
+    parser.add_argument("--gpus-per-node", type=int, metavar="G", help="by Slurm: as of `launch slurm`")
+    parser.add_argument("--ranks-per-node", type=int, metavar="R", help="by Slurm: processes on each without GPUs (1)")
+    parser.add_argument("--cpus-per-rank", type=int, metavar="K", help="by Slurm: CPUs of each process")
+    parser.add_argument("--partition", metavar="NAME", help="by Slurm")
+    parser.add_argument("--account", metavar="NAME", help="by Slurm")
+
+
+class Here:
+    """This machine."""
+
+    def __init__(self, processes: int):
+        at_least(1, processes=processes)
+        self.size = processes
+
+    def run(self, words: Sequence[str], *_: str) -> Ended:
+        """Run a module in every process."""
+        return start_once(list(words), self.size)
+
+
+class ByHosts:
+    """Hosts of a hostfile."""
+
+    def __init__(self, args: argparse.Namespace, file: Path):
+        at_least(1, processes=args.processes)
+        self.cluster, self.hosts = cluster_of(args.cluster), hostfile.read(file)
+        self.size = args.processes or sum(host.slots for host in self.hosts)
+        if self.size > sum(host.slots for host in self.hosts):
+            raise UserError(f"--processes {self.size} are more than the slots of {file}")
+        self.ssh = Ssh(self.cluster.folder or os.getcwd(), self.cluster.python or sys.executable, args.ssh_config)
+
+    def run(self, words: Sequence[str]) -> Ended:
+        """Run a module in every process, after a look at every host."""
+        return Launch(self.ssh, list(words), self.cluster, GRACE_S, self.hosts).start(self.size)
+
+
+class BySlurm:
+    """Nodes that srun asks for, and waits for."""
+
+    def __init__(self, args: argparse.Namespace):
+        cluster = cluster_of(args.cluster)
+        args.array = args.time = None
+        from_cluster(args, cluster)
+        args.signal_s, args.time = 1, None
+        refuse_numbers(args)
+        ranks = args.gpus_per_node or args.ranks_per_node or 1
+        self.size = args.nodes * ranks
+        self.job = SlurmJob(
+            name="preflight",
+            nodes=args.nodes,
+            ranks_per_node=ranks,
+            gpus_per_node=args.gpus_per_node,
+            signal_s=1,
+            folder=os.getcwd(),
+            log=".",
+            python=cluster.python or sys.executable,
+            cpus_per_rank=args.cpus_per_rank,
+            time=SLURM_TIME,
+            partition=named("--partition", args.partition),
+            account=named("--account", args.account),
+            variables=tuple(cluster.variables().items()),
+        )
+
+    def run(self, words: Sequence[str]) -> Ended:
+        """Run a module in every process of a job of its own."""
+        if shutil.which("srun") is None:
+            raise UserError("there is no srun here; go to a login node of the cluster")
+        done = subprocess.run(in_allocation(self.job, words), stdout=sys.stderr, check=False)  # it says why it waits
+        return Ended(done.returncode, reason=f"srun ended with exit code {done.returncode}")
+
+
+def place(args: argparse.Namespace) -> Here | ByHosts | BySlurm:
+    """Where the command line says. UserError for a description that names no place, or two."""
+    if args.nodes is not None:
+        if args.hostfile is not None or args.processes is not None:
+            raise UserError("--nodes is of Slurm; leave --hostfile and --processes out")
+        return BySlurm(args)
+    file = args.hostfile or Path(cluster_of(args.cluster).hostfile)
+    if file.name:
+        return ByHosts(args, file)
+    if args.cluster is not None:
+        raise UserError(f"--cluster {args.cluster} names no hostfile; add --hostfile FILE, or --nodes N for Slurm")
+    return Here(1 if args.processes is None else args.processes)
+
+
+def measured(there: Here | ByHosts | BySlurm, shards: str, words: Sequence[str]) -> list[dict[str, Any]]:
+    """What every rank has found. UserError where it cannot be measured.
+
+    On other machines what they found comes back through the folder of the run, which all of them must share.
+    """
+    if isinstance(there, Here):
+        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
+            return found_in(there, shards, Path(folder) / "measured.json")
+    run = run_folder(words)
+    assert run is not None, "preflight is of a training"
+    out = run.absolute().parent / f".preflight-{secrets.token_hex(4)}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return found_in(there, shards, out)
+    finally:
+        out.unlink(missing_ok=True)
+
+
+def found_in(there: Here | ByHosts | BySlurm, shards: str, out: Path) -> list[dict[str, Any]]:
+    """Measure, by way of a file."""
+    ended = there.run(["launch.preflight.measure", os.path.abspath(shards), str(out)])
+    if ended.code != EXIT_DONE:
+        raise UserError(f"measuring failed: {ended.reason or ended.code}")
+    try:
+        return json.loads(out.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"the first machine has written {out}, which is not there: run=... must lie on a disk that all share"
+        ) from None
