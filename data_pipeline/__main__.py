@@ -17,6 +17,7 @@ COMMANDS = {
     ),
     "index": ("data_pipeline.index.command", "a manifest over tars that others made, and over folders of ours, merged"),
     "column": ("data_pipeline.columns.command", "add features of every clip to the shards, in tars of their own"),
+    "annotate": ("data_pipeline.annotate.command", "measure facts of clips later: sync, speech, copies, people"),
     "verify": ("data_pipeline.verify.command", "whether shards are what their manifest says; damage is named"),
     "split": ("data_pipeline.split", "assign people to train, val and unseen"),
     "stats": ("data_pipeline.stats.command", "what shards hold and what was lost on the way: a table, and a page"),

@@ -114,6 +114,10 @@ ROOMS = {
         *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.weights"),
     },
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
+    "data_pipeline.annotate": {
+        *("data_pipeline.extract.hearing", "data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"),
+        "data_pipeline.weights",
+    },
     "data_pipeline.verify": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),

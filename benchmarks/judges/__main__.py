@@ -21,11 +21,11 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load, speech
 from eval.judges.perception import PerceptionJudge
-from eval.judges.person import PersonJudge
 from eval.metrics import frechet, perception, person
 from mytalk import command, media
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 from mytalk.media.writing import DUB_CODEC
+from mytalk.networks.recogniser import FaceRecogniser
 from mytalk.speech.phones import PhoneDecoder
 
 FRAMES = 2  # of a clip's first second that perception sees
@@ -52,7 +52,7 @@ def clips(manifest: Manifest, most: int | None = None) -> Iterator[Clip]:
         yield Clip(str(manifest.at(row, "identity")), frames_THW3, reader.read_landmarks(manifest, row, 0, count))
 
 
-def of_person(judge: PersonJudge, manifest: Manifest) -> list[str]:
+def of_person(judge: FaceRecogniser, manifest: Manifest) -> list[str]:
     """Distances and cosines: quantiles within clips, between clips of a person, between people; and the AUC."""
     halves: list[tuple[str, np.ndarray, np.ndarray]] = []
     for clip in clips(manifest):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
-from eval.judges import arcface, perception, person, public_syncnet, speech
+from eval.judges import arcface, perception, public_syncnet, speech
 from mytalk.command import UserError
+from mytalk.networks import recogniser
 from mytalk.speech import phones
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Judge:
 
 
 JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
-    "person": Judge(person.WEIGHTS, person.PACKAGES, lambda files, device: person.PersonJudge(files)),
+    "person": Judge(recogniser.WEIGHTS, recogniser.PACKAGES, lambda files, device: recogniser.FaceRecogniser(files)),
     "arcface": Judge(arcface.WEIGHTS, arcface.PACKAGES, lambda files, device: arcface.ArcFaceJudge(files)),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
     "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneDecoder(files)),

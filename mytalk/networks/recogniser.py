@@ -1,4 +1,4 @@
-"""The judge of the person: dlib's face ResNet, an embedding of 128 numbers that no training of ours has seen.
+"""A face recogniser that no training of ours has seen: dlib's ResNet, an embedding of 128 numbers (extra [judges]).
 
 The box of dlib's 5-point predictor comes from our landmarks, so that no second detector looks for faces; the picture is
 then turned and scaled by those five points, as the network was trained. Two embeddings of one person are nearer than
@@ -23,7 +23,7 @@ EMBEDDING = 128
 SIDE, DOWN = 0.9, 0.01  # of the height of the oval: the side of the box, and how far below its middle it is centred
 
 
-class PersonJudge:
+class FaceRecogniser:
     """Embeds the face of a picture. One thread; about 0.1 s a picture on a free core."""
 
     def __init__(self, files: Mapping[str, Path]):

@@ -1,0 +1,164 @@
+"""`python -m data_pipeline annotate`: add columns of measured facts to the manifest of existing shards."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_pipeline import pool
+from data_pipeline.annotate import annotation
+from data_pipeline.annotate.annotation import DAMAGED, Annotation, Options, PartTask
+from data_pipeline.pool import Failure
+from data_pipeline.shards import manifest_update
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.manifest_update import set_column
+from mytalk import atomic, command
+from mytalk.machine import cores, sole_user
+from mytalk.progress import Progress
+
+# Name that is typed -> module, see annotation.Annotation.
+ANNOTATIONS = {
+    "sync": "data_pipeline.annotate.sync",  # the A/V offset, by a SyncNet of ours
+    "speech": "data_pipeline.annotate.speech",  # share of speech, loudness of speech and noise
+    "people": "data_pipeline.annotate.people",  # who is the same person, by face
+}
+HEADER = "annotations"  # in manifest.json: name -> columns, what made them, its digest
+IDLE_S = 600.0
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of `python -m data_pipeline annotate`."""
+    parser = command.parser(
+        "python -m data_pipeline annotate",
+        "Measure facts of every clip and add them to the manifest as columns; shards are never rewritten. With each\n"
+        "column manifest.json says what made it, with digests. sync: by how many frames the sound is late, which\n"
+        "reading corrects where it is sure. speech: share of speech, levels of speech and noise. Stopped at any\n"
+        "moment, the same command continues; for shards added later, type it again.",
+        "python -m data_pipeline annotate data/mine sync speech --syncnet runs/syncnet/model",
+    )
+    parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
+    parser.add_argument("names", nargs="+", choices=tuple(ANNOTATIONS), metavar="COLUMN", help=", ".join(ANNOTATIONS))
+    parser.add_argument("--syncnet", default="", metavar="FOLDER", help="model that measures sync")
+    parser.add_argument("--replace", action="store_true", help="replace columns that came with the shards")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Annotate, one name after the other, and print what was found."""
+    if args.workers < 0:
+        raise command.UserError("--workers must be at least 0")
+    options = Options(args.syncnet)
+    for name in dict.fromkeys(args.names):
+        for line in annotate(args.shards, name, options, args.workers, args.replace):
+            print(line, flush=True)
+    return command.EXIT_DONE
+
+
+def annotate(folder: Path, name: str, options: Options, workers: int, replace: bool = False) -> list[str]:
+    """Add the columns of an annotation for every shard that lacks them; returns lines of what was found.
+
+    Raises UserError where what it needs is not there, or a column of its came with the shards; OSError.
+    """
+    module = annotation.load(ANNOTATIONS[name])
+    with sole_user(folder, "annotate"):
+        atomic.sweep(folder)
+        atomic.sweep(annotation.part_path(folder, name, 0).parent)
+        stored = manifest_update.stored(folder)
+        torn = stored is not None and not stored.consistent
+        manifest = Manifest(folder, stored.header, stored.table) if stored and torn else Manifest.load(folder)
+        if not (torn or replace):
+            _refuse_given(manifest, name, module)
+        made_by = module.made_by(options)
+        tasks = _tasks(manifest, name, options, annotation.digest_of(made_by))
+        pending = [task for task in tasks if not annotation.finished(manifest, task)]
+        if pending and torn:
+            Manifest.load(folder)  # raises: another command wrote half of it
+        _measure(manifest, name, pending, workers)
+        return _enter(manifest, name, module, made_by, [task.shard for task in tasks])
+
+
+def _refuse_given(manifest: Manifest, name: str, module: Annotation) -> None:
+    """UserError where a column of this name came with the shards, as a corpus's own facts do."""
+    ours = manifest.header.get(HEADER, {}).get(name, {}).get("columns", [])
+    for column in module.COLUMNS:
+        if column not in ours and manifest.has(column) and any(manifest.column(column) == manifest.column(column)):
+            raise command.UserError(
+                f"{manifest.folder}: column '{column}' came with the shards; leave {name} out, or add --replace"
+            )
+
+
+def _tasks(manifest: Manifest, name: str, options: Options, made_by: str) -> list[PartTask]:
+    shard_n = manifest.column("shard")
+    first = np.flatnonzero(np.diff(shard_n, prepend=-1))
+    ranges = zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)])
+    folder, module = Path(manifest.folder), ANNOTATIONS[name]
+    return [
+        PartTask(folder, manifest.digest, name, module, shard, start, stop, options, made_by)
+        for shard, start, stop in ranges
+    ]
+
+
+def _measure(manifest: Manifest, name: str, tasks: list[PartTask], workers: int) -> None:
+    """Write the parts of these shards."""
+    if not tasks:
+        return
+    todo, damaged = sum(task.stop - task.start for task in tasks), 0
+    progress = Progress(name, len(manifest), "clips", done=len(manifest) - todo)
+
+    def on_done(task: PartTask, count: int) -> None:
+        nonlocal damaged
+        damaged += count
+
+    def on_failed(task: PartTask, item: int, failure: Failure) -> None:
+        progress.say(f"shard {task.shard}, clip {item}: {failure.cause}: {failure.message}")
+
+    hooks = pool.Hooks[PartTask](
+        on_done, lambda task, item, n: progress.step(n, f"{damaged} damaged" if damaged else ""), on_failed, _condemned
+    )
+    pool.run(tasks, annotation.write_part, workers, hooks, pool.TimeLimits(idle_s=IDLE_S))
+    progress.finish()
+
+
+def _condemned(task: PartTask, item: int, failure: Failure) -> PartTask:
+    return dataclasses.replace(task, condemned=(*task.condemned, (item, f"{failure.cause}: {failure.message}")))
+
+
+def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str, Any], shards: list[int]) -> list[str]:
+    """Write the manifest with the columns; returns lines of what was found. Raises UserError where it changed."""
+    folder = Path(manifest.folder)
+    own = annotation.parts(folder, name, shards, ["key", *module.COLUMNS, DAMAGED])
+    kept = annotation.parts(folder, name, shards, list(module.KEPT))
+    for column in module.KEPT:
+        own = own.append_column(column, kept[column])
+    stored = manifest_update.stored(folder)
+    if stored is None or stored.header["table"]["sha256"] != manifest.header["table"]["sha256"]:
+        raise command.UserError(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
+    table, header, _ = stored
+    assert table["key"].equals(own["key"].cast(table["key"].type)), "parts are of the manifest's clips, in its order"
+    joined = module.join(manifest, own, made_by)
+    before = table
+    for column, kind in module.COLUMNS.items():
+        values = joined.columns.get(column, own[column])
+        table = set_column(table, column, values.cast(kind))
+    entry = {"columns": [*module.COLUMNS], "made_by": made_by, "digest": annotation.digest_of(made_by)}
+    header = {**header, HEADER: {**header.get(HEADER, {}), name: entry}}
+    if (before, stored.header, True) != (table, header, stored.consistent):
+        manifest_update.save(folder, table.combine_chunks(), header)
+    return [*joined.lines, *_summary(name, own)]
+
+
+def _summary(name: str, parts: pa.Table) -> list[str]:
+    """What was annotated, and of what clips it could not be measured."""
+    lost = Counter(reason.partition(":")[0] for reason in parts[DAMAGED].to_pylist() if reason)
+    if lost:
+        counted = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+        print(f"{lost.total()} clips could not be measured and have no {name}: {counted}", file=sys.stderr)
+    return [f"{name:<8} {len(parts) - lost.total()} of {len(parts)} clips"]

@@ -1,0 +1,139 @@
+"""Annotating adds columns, leaves shards and the order of runs alone, and continues where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipeline.annotate import annotation, command, speech
+from data_pipeline.annotate.annotation import Options
+from data_pipeline.examples.windows import SourcedWindows
+from data_pipeline.sample.windows import SamplingConfig, WindowConfig
+from data_pipeline.shards import checksums, manifest_update
+from data_pipeline.shards.manifest import Manifest
+from mytalk.command import UserError
+from tests.helpers.manifests import place_of
+
+
+@pytest.fixture
+def shards(talker_shards, tmp_path) -> Path:
+    return shutil.copytree(talker_shards, tmp_path / "shards")
+
+
+def annotate(folder: Path, name: str = "speech", **options) -> list[str]:
+    return command.annotate(folder, name, Options(**options), workers=0)
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_columns_are_added_and_shards_and_order_stay(shards, command):
+    before, tars = Manifest.load(shards), {path: path.read_bytes() for path in shards.glob("*.tar")}
+    digest = SourcedWindows(before, SamplingConfig(), WindowConfig(12, 24, 10)).selection.digest
+    done = command("-m", "data_pipeline", "annotate", str(shards), "speech", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "speech   16 of 16 clips" in done.stdout
+    made = Manifest.load(shards)
+    assert {path: path.read_bytes() for path in shards.glob("*.tar")} == tars
+    assert made.names == [*before.names, *speech.COLUMNS]
+    assert made.column("speech_share").max() <= 1
+    assert (made.column("noise_level_db") < 0).all()
+    entry = made.header["annotations"]["speech"]
+    assert entry["columns"] == [*speech.COLUMNS]
+    assert entry["digest"] == annotation.digest_of(entry["made_by"])
+    assert SourcedWindows(made, SamplingConfig(), WindowConfig(12, 24, 10)).selection.digest == digest
+    again = stamps(shards)
+    annotate(shards)
+    changed = {name for name, stamp in stamps(shards).items() if again.get(name) != stamp}
+    assert changed <= {"annotate.lock"}
+
+
+def test_only_shards_without_a_part_of_the_same_kind_are_measured(shards, monkeypatch):
+    annotate(shards)
+    digest, parts = Manifest.load(shards).digest, shards / "annotations" / "speech"
+    before = stamps(parts)
+    (parts / "000002.parquet").unlink()
+    (parts / "000003.parquet").write_bytes(b"PAR1 half of a part")
+    annotate(shards)
+    after = stamps(parts)
+    assert {name for name in before if after[name] != before[name]} == {"000002.parquet", "000003.parquet"}
+    assert Manifest.load(shards).digest == digest
+    monkeypatch.setattr(speech, "QUIET_SHARE", 0.2)
+    annotate(shards)
+    assert not {*stamps(parts).items()} & {*after.items()}
+    assert Manifest.load(shards).header["annotations"]["speech"]["made_by"]["quiet_share"] == 0.2
+
+
+def test_killed_between_table_and_header_the_same_command_mends_it(shards):
+    header = (shards / "manifest.json").read_bytes()
+    annotate(shards)
+    digest = Manifest.load(shards).digest
+    (shards / "manifest.json").write_bytes(header)
+    with pytest.raises(UserError, match="not of one write"):
+        Manifest.load(shards)
+    annotate(shards)
+    assert Manifest.load(shards).digest == digest
+    (shards / "manifest.json").write_bytes(header)
+    shutil.rmtree(shards / "annotations")
+    with pytest.raises(UserError, match="not of one write"):
+        annotate(shards)
+
+
+def test_a_damaged_clip_has_no_value_and_a_reason(shards, capsys):
+    made = Manifest.load(shards)
+    path, offset, size = place_of(made, 3, "audio")
+    data = bytearray(path.read_bytes())
+    data[offset + size // 2] ^= 1
+    path.write_bytes(data)
+    annotate(shards)
+    values = Manifest.load(shards).table["speech_share"].to_pylist()
+    lost = [row for row, value in enumerate(values) if value is None]
+    assert 3 in lost
+    assert "could not be measured and have no speech: " in capsys.readouterr().err
+    part = pq.read_table(shards / "annotations" / "speech" / "000001.parquet")
+    assert part["damaged"][0].as_py().startswith("checksum: ")
+    checksums.write(path, path.with_suffix(".crc"))  # the tar is whole again, by its header's digest it is the same
+    (shards / "annotations" / "speech" / "000001.parquet").unlink()
+    annotate(shards)
+    assert None not in Manifest.load(shards).table["speech_share"].to_pylist()
+
+
+def test_a_column_that_came_with_the_shards_is_refused_until_it_is_replaced(shards):
+    made = Manifest.load(shards)
+    given = pa.array([0.25] * len(made), pa.float64())
+    manifest_update.save(shards, made.table.append_column("speech_share", given), made.header)
+    with pytest.raises(UserError, match=r"'speech_share' came with the shards; .*--replace"):
+        annotate(shards)
+    command.annotate(shards, "speech", Options(), 0, replace=True)
+    assert Manifest.load(shards).types["speech_share"] == pa.float32()
+
+
+def test_a_manifest_that_changed_meanwhile_is_not_overwritten(shards, monkeypatch):
+    real = annotation.parts
+
+    def meanwhile(*given):
+        made = Manifest.load(shards)
+        manifest_update.save(shards, made.table.append_column("x", pa.array([1] * len(made))), made.header)
+        return real(*given)
+
+    monkeypatch.setattr(annotation, "parts", meanwhile)
+    with pytest.raises(UserError, match="rewritten meanwhile"):
+        annotate(shards)
+    monkeypatch.undo()
+    annotate(shards)
+    assert {"x", "speech_share"} <= {*Manifest.load(shards).names}
+
+
+def test_what_is_typed_wrongly_is_refused(shards, capsys):
+    with pytest.raises(UserError, match="--syncnet FOLDER"):
+        annotate(shards, "sync")
+    with pytest.raises(SystemExit):
+        command.arguments().parse_args([str(shards), "loudness"])
+    assert "invalid choice" in capsys.readouterr().err
+    assert json.loads((shards / "manifest.json").read_text()).get("annotations") is None
