@@ -65,6 +65,9 @@ class LoopConfig(Settings):
     steps: int = setting(100_000, "length of the run", unit="steps", at_least=1)
     global_batch: int = setting(32, "examples per optimizer step, over all processes", unit="examples", at_least=1)
     max_micro_batch: int = setting(32, "the most examples that fit one process at once", unit="examples", at_least=1)
+    batch_by_length: bool = setting(
+        False, "whether a step's examples are dealt to micro-batches by length, so that less of them is padding"
+    )
     seed: int = setting(0, "of weights, examples and noise")
     init_from: str = setting("", "a model, checkpoint or run folder whose fitting weights a new run starts with")
     precision: str = setting("fp32", "of forward and backward; weights and moments are always fp32", choices=PRECISIONS)
@@ -80,6 +83,7 @@ class LoopConfig(Settings):
         choices=(0, 1, 2, 3),
     )
     offload_optimizer: bool = setting(False, "moments and the optimizer's step in the machine's memory; ZeRO 1 to 3")
+    overlap_comm: bool = setting(False, "gradients are exchanged while the backward pass goes on; ZeRO 1 to 3")
     ema_decay: float = setting(0.999, "of the averaged weights, which are validated and exported", at_least=0, below=1)
     max_skipped_steps: int = setting(
         10, f"non-finite steps of the last {RECENT_STEPS}; one more stops the run", at_least=0, below=RECENT_STEPS
@@ -114,6 +118,8 @@ class LoopConfig(Settings):
         super().__post_init__()
         if self.offload_optimizer and not self.zero_stage:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.overlap_comm and not self.zero_stage:
+            raise ValueError("overlap_comm needs zero_stage 1, 2 or 3")
         if self.patience and not self.keep_best:
             raise ValueError("patience needs keep_best, the score that it counts by")
         if self.keep_best and self.validation_split in (self.train_split, SCORED_SPLIT):

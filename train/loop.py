@@ -74,7 +74,8 @@ def prepare(recipe: Recipe, config: LoopConfig, ranks: Ranks) -> Run:
     if start.checkpoint:
         state.restore(start.checkpoint)
     sizes = config.global_batch, batching.micro_batch, ranks.rank, ranks.world_size
-    slots = loader.SlotStream(recipe.examples, *sizes, start.step, config.steps)
+    length_of = recipe.examples.windows.length if config.batch_by_length else None
+    slots = loader.SlotStream(recipe.examples, *sizes, start.step, config.steps, length_of)
     batches = loader.load(slots, config.workers, pin=ranks.device.type == "cuda")
     clips, slots_done = recipe.examples.selection.clips, start.step * config.global_batch
     bad_examples = BadExampleLog(folder, clips, config.bad_share, slots_done, writes, bool(start.accepted))

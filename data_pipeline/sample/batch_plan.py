@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,15 +38,28 @@ def divide(global_batch: int, max_micro_batch: int, world_size: int) -> Batching
 
 
 def micro_batches(
-    global_batch: int, micro_batch: int, rank: int, world_size: int, start_step: int, stop_step: int
+    global_batch: int,
+    micro_batch: int,
+    rank: int,
+    world_size: int,
+    start_step: int,
+    stop_step: int,
+    length_of: Callable[[int], int] | None = None,
 ) -> Iterator[list[int]]:
-    """Slots of each micro-batch of a rank, in order. Every step covers its global batch exactly once."""
+    """Slots of each micro-batch of a rank, in order. Every step covers its global batch exactly once.
+
+    With `length_of`, a slot's length, the slots of a step are dealt by length, the longest first: those of a
+    micro-batch, and of the micro-batches that the ranks compute at one time, are about as long. Ties go by number.
+    """
     per_round = micro_batch * world_size
     assert global_batch % per_round == 0, "`divide` gives a micro-batch that divides"
     for step in range(start_step, stop_step):
-        for first in range(step * global_batch, (step + 1) * global_batch, per_round):
-            start = first + rank * micro_batch
-            yield list(range(start, start + micro_batch))
+        slots = list(range(step * global_batch, (step + 1) * global_batch))
+        if length_of is not None:
+            length = {slot: length_of(slot) for slot in slots}
+            slots.sort(key=lambda slot: -length[slot])
+        for first in range(rank * micro_batch, global_batch, per_round):
+            yield slots[first : first + micro_batch]
 
 
 def shared_once(costs_n: Sequence[float] | np.ndarray, world_size: int) -> list[np.ndarray]:

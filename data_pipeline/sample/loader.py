@@ -39,13 +39,20 @@ class SlotStream(IterableDataset):
     world_size: int
     start_step: int
     stop_step: int
+    length_of: Callable[[int], int] | None = None  # of a slot: micro-batches are dealt by it
     packs: bool = False  # batches are packed for the way from a worker; `load` unpacks them
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
         slots_of_batches = micro_batches(
-            self.global_batch, self.micro_batch, self.rank, self.world_size, self.start_step, self.stop_step
+            self.global_batch,
+            self.micro_batch,
+            self.rank,
+            self.world_size,
+            self.start_step,
+            self.stop_step,
+            self.length_of,
         )
         for index, slots in enumerate(slots_of_batches):
             if index % every == first:

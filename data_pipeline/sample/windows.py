@@ -158,6 +158,11 @@ class Windows:
         start, stop = draw(self.random(slot, self.purpose), last - first, self.shortest, self.longest)
         return Example(Window(row, first + start, first + stop))
 
+    def length(self, slot: int) -> int:
+        """Frames of the window that a slot shows."""
+        window = self.example(slot).window
+        return window.stop - window.start
+
     def requests(self, example: Example) -> list[ReadRequest]:
         """What is read for an example: its members, then those of its source."""
         windows = [window for window in example if window is not None]

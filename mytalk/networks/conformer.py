@@ -7,6 +7,7 @@ attention, masked convolution.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -80,12 +81,19 @@ class Attention(nn.Module):
 def rotate(x_BHTd: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding (RoFormer): pairs of features turned by frame number times frequency."""
     frames, half = x_BHTd.shape[-2], x_BHTd.shape[-1] // 2
-    pairs = torch.arange(half, device=x_BHTd.device, dtype=torch.float32)
-    frequency = torch.exp(pairs * (-math.log(10_000.0) / half))
-    angle_Td = torch.arange(frames, device=x_BHTd.device, dtype=torch.float32)[:, None] * frequency
-    cos, sin = angle_Td.cos().to(x_BHTd.dtype), angle_Td.sin().to(x_BHTd.dtype)
+    cos, sin = _turns(frames, half, x_BHTd.device, x_BHTd.dtype)
     a, b = x_BHTd[..., :half], x_BHTd[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+@functools.lru_cache(maxsize=16)
+def _turns(frames: int, half: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of every frame's angles, (T, d / 2) each; the same in every layer, and no layer changes them."""
+    with torch.inference_mode(False), torch.no_grad():
+        pairs = torch.arange(half, device=device, dtype=torch.float32)
+        frequency = torch.exp(pairs * (-math.log(10_000.0) / half))
+        angle_Td = torch.arange(frames, device=device, dtype=torch.float32)[:, None] * frequency
+        return angle_Td.cos().to(dtype), angle_Td.sin().to(dtype)
 
 
 class Convolution(nn.Module):

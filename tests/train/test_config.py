@@ -39,6 +39,7 @@ def test_learning_rates_in_closed_form():
         (lambda: OptimizerConfig(lr=0), "lr must be above 0"),
         (lambda: LoopConfig(precision="fp8"), "fp32, bf16 or fp16"),
         (lambda: LoopConfig(offload_optimizer=True), "offload_optimizer needs zero_stage"),
+        (lambda: LoopConfig(overlap_comm=True), "overlap_comm needs zero_stage"),
         (lambda: LoopConfig(failed_checkpoint="pray"), "failed_checkpoint must be go_on or stop"),
         (lambda: LoopConfig(loss_scale=0.5), r"loss_scale must lie in \[1, 2\^24\]"),
         (lambda: LoopConfig(watchdog_s=-1), "watchdog_s must be 0 or more"),

@@ -50,6 +50,8 @@ def matrix() -> dict[str, list[Leg]]:
             runs[f"{recipe}-w{world_size}z{stage}"] = [leg]
         bf16 = ("precision=bf16", f"zero_stage={2 if recipe == 'motion' else 1}", f"steps={SHORT}")
         runs[f"{recipe}-bf16"] = [Leg(1, recipe, bf16)]
+    dealt = ("batch_by_length=true", "overlap_comm=true", "zero_stage=2", "max_micro_batch=2", f"steps={SHORT}")
+    runs["motion-by-length"] = [Leg(1, "motion", dealt)]
     for world_size, stage, micro in ((1, 0, 8), *DROPPED):
         settings = (f"zero_stage={stage}", f"max_micro_batch={micro}", f"steps={SHORT}", "workers=0", "dropout=0.2")
         runs[f"dropout-w{world_size}z{stage}"] = [Leg(WORLD_SIZES.index(world_size), "motion", settings)]
@@ -101,6 +103,15 @@ def test_invariant_2_same_curve_at_any_world_size_and_stage(runs, recipe, world_
         loss, norm = f"loss/{player}", f"grad_norm/{player}"
         np.testing.assert_allclose(curve(run, loss), curve(reference, loss)[:SHORT], rtol=1e-4)
         np.testing.assert_allclose(curve(run, norm), curve(reference, norm)[:SHORT], rtol=1e-3)
+
+
+@pytest.mark.trains("motion-golden", "motion-by-length")
+def test_invariant_2_holds_by_length_and_with_overlapped_communication(runs):
+    """Other examples meet in a micro-batch; the step's, and so its loss and gradient, are the same."""
+    run, reference = runs / "motion-by-length", runs / "motion-golden"
+    np.testing.assert_array_equal(curve(run, "keys"), curve(reference, "keys")[:SHORT])
+    np.testing.assert_allclose(curve(run), curve(reference)[:SHORT], rtol=1e-4)
+    np.testing.assert_allclose(curve(run, "grad_norm/motion"), curve(reference, "grad_norm/motion")[:SHORT], rtol=1e-3)
 
 
 @pytest.mark.parametrize(("world_size", "stage"), [soon(*each[:2], when=each == DROPPED[0]) for each in DROPPED])

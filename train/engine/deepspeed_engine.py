@@ -95,7 +95,7 @@ def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
             "stage": config.zero_stage,
-            "overlap_comm": False,
+            "overlap_comm": config.overlap_comm,
             "contiguous_gradients": True,
         },
     }

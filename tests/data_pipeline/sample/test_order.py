@@ -178,13 +178,26 @@ def test_slot_random_streams_are_independent_of_their_neighbours():
 # Sharing slots among ranks
 
 
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000), st.integers(0, 4))
+def length_of(slot: int) -> int:
+    """Of 24 to 250 frames, as if drawn."""
+    return 24 + (slot * 7919) % 227
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 1000),
+    st.integers(0, 4),
+    st.sampled_from([None, length_of]),
+)
 @settings(max_examples=100, deadline=None)
-def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulation, start, steps):
+def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulation, start, steps, dealt_by):
     """Over all ranks every slot of every step comes once, in its own step, micro-batches all of one size."""
     global_batch = world_size * micro * accumulation
     per_rank = [
-        list(micro_batches(global_batch, micro, rank, world_size, start, start + steps)) for rank in range(world_size)
+        list(micro_batches(global_batch, micro, rank, world_size, start, start + steps, dealt_by))
+        for rank in range(world_size)
     ]
     for step in range(steps):
         held = []
@@ -195,6 +208,19 @@ def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulat
         first = (start + step) * global_batch
         assert sorted(held) == list(range(first, first + global_batch))
     assert all(len(rounds) == steps * accumulation for rounds in per_rank)
+
+
+def padded_share(micro: int, world_size: int, dealt_by=None) -> float:
+    """Of the frames that all ranks compute at a time, the share that only fills up to the longest of all."""
+    rounds = zip(*(micro_batches(256, micro, rank, world_size, 0, 50, dealt_by) for rank in range(world_size)))
+    lengths = [[length_of(slot) for slots in at_a_time for slot in slots] for at_a_time in rounds]
+    return 1 - sum(map(sum, lengths)) / sum(max(each) * len(each) for each in lengths)
+
+
+def test_dealt_by_length_a_step_is_hardly_padded_nor_waits_for_a_rank():
+    for micro, world_size in ((4, 1), (32, 1), (4, 8)):
+        assert padded_share(micro, world_size) > 0.3
+        assert padded_share(micro, world_size, length_of) < 0.1
 
 
 @given(st.integers(0, 20), st.integers(0, 20))
@@ -278,6 +304,19 @@ def test_workers_keep_the_order_of_micro_batches(examples, workers):
     own = loader.SlotStream(examples, GLOBAL_BATCH, 2, 1, 2, 0, 3)
     expected = list(micro_batches(GLOBAL_BATCH, 2, 1, 2, 0, 3))
     assert [batch.slots_B.tolist() for batch in loader.load(own, workers)] == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_dealt_by_length_has_the_same_examples(examples, alone, workers):
+    """The window that a slot shows is as long as `length` says, and whoever shares a micro-batch with it, the same."""
+    seen = {}
+    for rank in range(2):
+        own = loader.SlotStream(examples, GLOBAL_BATCH, 2, rank, 2, 0, 4, examples.windows.length)
+        for batch in loader.load(own, workers):
+            lengths = batch.mask_BT.sum(1).int().tolist()
+            assert lengths == [examples.windows.length(slot) for slot in batch.slots_B.tolist()]
+            seen |= dict(zip(batch.slots_B.tolist(), batch.keys_B))
+    assert sorted(seen) == sorted(alone)
 
 
 @pytest.mark.parametrize("start", [1, 3, 4])
