@@ -52,5 +52,5 @@ $(VENV)/.demo: setup.cfg constraints.txt | $(VENV)/.made
 	@echo $$(( $$(date +%s) - $$(cat $(VENV)/.started) )) > $@
 
 $(VENV)/.test: setup.cfg constraints.txt | $(VENV)/.made
-	$(INSTALL) -e '.[train,landmarks,judges,demo,remote,test]'
+	$(INSTALL) -e '.[train,landmarks,judges,demo,remote,ray,test]'
 	@touch $@

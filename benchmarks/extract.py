@@ -23,11 +23,11 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import Row
-from data_pipeline.extract.command import tools
 from data_pipeline.extract.listing.sources import Source
 from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.thumbnails import Thumbnails
 from data_pipeline.extract.video import Pass
+from data_pipeline.extract.work.tasks import tools
 from mytalk import command, media
 from mytalk.face import detector
 from mytalk.face.detector import Region, region_of

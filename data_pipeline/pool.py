@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,7 @@ from mytalk.command import RunAgain, UserError
 TICK_EVERY_S = 0.2
 LOOK_EVERY_S = 1.0  # at the clocks of the workers
 END_S = 5.0  # a worker has so long to end by SIGTERM
-WORKER_DIED, OUT_OF_MEMORY, TIMEOUT = "worker_died", "out_of_memory", "timeout"
+WORKER_DIED, OUT_OF_MEMORY, TIMEOUT, BUG = "worker_died", "out_of_memory", "timeout", "bug"
 # Read by numerical libraries when they are loaded, that is in the new process.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -65,17 +65,19 @@ class Hooks(Generic[Task]):
 
     `on_done(task, result)`. `on_tick(task, item, n)` as the worker says it. `on_failed(task, item, failure)` at each
     failure; what it raises ends the run. `condemn(task, item, failure)` gives the task without an item that failed for
-    good; without it such a failure ends the run with UserError.
+    good; without it such a failure ends the run with UserError. `set_aside(task, failure)` takes a task that ran into a
+    bug of ours twice, the failure's message is the traceback; without it the first time ends the run with WorkerCrash.
     """
 
     on_done: Callable[[Task, Any], None]
     on_tick: Callable[[Task, int, int], None] = lambda task, item, n: None
     on_failed: Callable[[Task, int, Failure], None] = lambda task, item, failure: None
     condemn: Callable[[Task, int, Failure], Task] | None = None
+    set_aside: Callable[[Task, Failure], None] | None = None
 
 
-def run(tasks: Sequence[Task], work: Work, workers: int, hooks: Hooks[Task], limits: TimeLimits | None = None) -> None:
-    """Do `work` on every task in `workers` processes.
+def run(tasks: Iterable[Task], work: Work, workers: int, hooks: Hooks[Task], limits: TimeLimits | None = None) -> None:
+    """Do `work` on every task in `workers` processes. A task is taken from `tasks` when a worker is free to do it.
 
     `work` says through `tick(item, n)` which item of its task it is at, and that n more units are done. An item that
     is over the time limits is condemned at once and its worker replaced. A task whose worker dies, has no memory left
@@ -89,23 +91,30 @@ def run(tasks: Sequence[Task], work: Work, workers: int, hooks: Hooks[Task], lim
     again: list[Task] = []
 
     def later(task: Task, item: int | None, failure: Failure) -> Task | None:
-        if item is not None:
+        if failure.cause == BUG and hooks.set_aside is None:
+            raise WorkerCrash(failure.message)
+        if item is not None and failure.cause != BUG:
             hooks.on_failed(task, item, failure)
             if failure.cause == TIMEOUT:
                 return _condemned(hooks, task, item, failure)
         again.append(task)
         return None
 
-    def at_once(task: Task, item: int | None, failure: Failure) -> Task:
+    def at_once(task: Task, item: int | None, failure: Failure) -> Task | None:
+        if failure.cause == BUG and hooks.set_aside is None:
+            raise WorkerCrash(failure.message)
+        if failure.cause == BUG and hooks.set_aside is not None:
+            hooks.set_aside(task, failure)
+            return None
         if item is None:
             raise RunAgain("a worker process died or hung before it began; is the machine out of memory?")
         hooks.on_failed(task, item, failure)
         return _condemned(hooks, task, item, failure)
 
     drive = _drive_here if workers == 0 else _drive
-    drive(list(tasks), work, workers, hooks, limits or TimeLimits(), later)
+    drive(_Queue(iter(tasks)), work, workers, hooks, limits or TimeLimits(), later)
     for task in again:
-        drive([task], work, min(workers, 1), hooks, limits or TimeLimits(), at_once)
+        drive(_Queue(iter([task])), work, min(workers, 1), hooks, limits or TimeLimits(), at_once)
 
 
 def _condemned(hooks: Hooks[Task], task: Task, item: int, failure: Failure) -> Task:
@@ -116,6 +125,22 @@ def _condemned(hooks: Hooks[Task], task: Task, item: int, failure: Failure) -> T
 
 # What becomes of a task whose item failed: the task to do next in its place, or None.
 OnFailure = Callable[[Any, "int | None", Failure], Any]
+
+
+class _Queue:
+    """Tasks as they are asked for, those that were put back first."""
+
+    def __init__(self, tasks: Iterator[Any]):
+        self.tasks, self.returned = tasks, list[Any]()
+
+    def take(self) -> Any:
+        """The next task; None: there is no more."""
+        return self.returned.pop() if self.returned else next(self.tasks, None)
+
+    def put_back(self, task: Any) -> None:
+        """Do this one next; None: nothing."""
+        if task is not None:
+            self.returned.append(task)
 
 
 class Worker:
@@ -165,10 +190,10 @@ class Worker:
         self.pipe.close()
 
 
-def _drive_here(tasks, work, workers, hooks: Hooks, limits, on_failure: OnFailure) -> None:
-    waiting, item = list(reversed(tasks)), None
-    while waiting:
-        task, item = waiting.pop(), None
+def _drive_here(queue: _Queue, work, workers, hooks: Hooks, limits, on_failure: OnFailure) -> None:
+    item: int | None
+    while (task := queue.take()) is not None:
+        item = None
 
         def tick(at: int, n: int, task=task) -> None:
             nonlocal item
@@ -178,50 +203,55 @@ def _drive_here(tasks, work, workers, hooks: Hooks, limits, on_failure: OnFailur
         try:
             result = work(task, tick)
         except (MemoryError, ItemFailed) as error:
-            put_back = on_failure(task, item, _failure(error))
-            waiting += [] if put_back is None else [put_back]
+            queue.put_back(on_failure(task, item, _failure(error)))
+        except (OSError, ImportError, UserError):
+            raise
+        except Exception as error:
+            if hooks.set_aside is None:
+                raise
+            queue.put_back(on_failure(task, item, Failure(BUG, "".join(traceback.format_exception(error)))))
         else:
             hooks.on_done(task, result)
 
 
-def _drive(tasks, work, workers, hooks: Hooks, limits: TimeLimits, on_failure: OnFailure) -> None:
-    waiting = list(reversed(tasks))
+def _drive(queue: _Queue, work, workers, hooks: Hooks, limits: TimeLimits, on_failure: OnFailure) -> None:
     busy: list[Worker] = []
     looked_at = time.monotonic()
     try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
+        while True:
+            while len(busy) < workers and (task := queue.take()) is not None:
                 busy.append(Worker(work))
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead: _listen hears of it
-                    busy[-1].give(waiting.pop())
+                    busy[-1].give(task)
+            if not busy:
+                return
             for pipe in wait([worker.pipe for worker in busy], LOOK_EVERY_S):
                 worker = next(w for w in busy if w.pipe is pipe)
                 if failure := _listen(worker, hooks):
-                    put_back = on_failure(worker.task, worker.item, failure)
-                    waiting += [] if put_back is None else [put_back]
+                    queue.put_back(on_failure(worker.task, worker.item, failure))
                     worker.task = None
                 if worker.task is None:
-                    _next(worker, busy, waiting)
+                    _next(worker, busy, queue)
             now = time.monotonic()
             passed_s, looked_at = min(now - looked_at, 2 * LOOK_EVERY_S), now  # more: the job was stopped for a while
             for worker in list(busy):
                 if failure := worker.overdue(passed_s, limits):
                     busy.remove(worker)
                     worker.end()
-                    put_back = on_failure(worker.task, worker.item, failure)
-                    waiting += [] if put_back is None else [put_back]
+                    queue.put_back(on_failure(worker.task, worker.item, failure))
     finally:
         for worker in busy:
             worker.end()
 
 
-def _next(worker: Worker, busy: list[Worker], waiting: list[Any]) -> None:
+def _next(worker: Worker, busy: list[Worker], queue: _Queue) -> None:
     """Give a worker its next task; one that is dead or out of work leaves."""
-    if waiting and worker.process.is_alive():
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ends at this moment: see the next line
-            worker.give(waiting[-1])
-            waiting.pop()
+    if worker.process.is_alive() and (task := queue.take()) is not None:
+        try:
+            worker.give(task)
             return
+        except (BrokenPipeError, ConnectionResetError):  # it ended at this moment
+            queue.put_back(task)
     busy.remove(worker)
     worker.end()
 
@@ -241,7 +271,7 @@ def _listen(worker: Worker, hooks: Hooks) -> Failure | None:
     elif kind == "error":
         raise value
     elif kind == "bug":
-        raise WorkerCrash(value)
+        return Failure(BUG, value)
     else:
         hooks.on_done(worker.task, value)
         worker.task = None

@@ -6,14 +6,25 @@ import contextlib
 import json
 import os
 import shutil
+import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+
+def _boot() -> str:
+    """Which start of the machine this is; "" where it does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    return ""
+
+
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; readers never look at these
+MACHINE = format(zlib.crc32(f"{socket.gethostname()} {_boot()}".encode()), "08x")  # machines share folders, and pids
 LONGEST_NAME_BYTES = 255 - len(
-    f"{TEMPORARY}4194304-"
-)  # of a file to be written: file systems keep 255, with prefix and pid
+    f"{TEMPORARY}{MACHINE}-4194304-"
+)  # of a file to be written: file systems keep 255, with prefix, machine and pid
 
 
 @contextlib.contextmanager
@@ -24,7 +35,7 @@ def file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{MACHINE}-{os.getpid()}-{path.name}")
     try:
         with open(temporary, mode) as handle:
             yield handle

@@ -57,6 +57,7 @@ EXTRA_OF_MODULE = {
     "aiohttp": "remote",
     "fsspec": "remote",
     "s3fs": "remote",
+    "ray": "ray",
     "mediapipe": "landmarks",
     "cv2": "landmarks",
     "scenedetect": "landmarks",

@@ -111,7 +111,8 @@ ROOMS = {
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
     "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.extract": {
-        *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.weights"),
+        *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.tasks"),
+        "data_pipeline.weights",
     },
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
     "data_pipeline.annotate": {
@@ -127,6 +128,7 @@ ROOMS = {
         "data_pipeline.shards",
         "data_pipeline.storage",
     },
+    "data_pipeline.tasks": {"data_pipeline.pool"},
     "data_pipeline.synthetic": {"data_pipeline.pool"},
     "mytalk.face": PLUMBING,
     "mytalk.media": {*PLUMBING, "mytalk.face"},

@@ -23,7 +23,7 @@ from data_pipeline.extract import command as extract
 from data_pipeline.extract import hearing, video
 from data_pipeline.extract.pictures import Picture
 from data_pipeline.shards import throughput
-from mytalk import atomic, command
+from mytalk import atomic, command, faults
 from mytalk.face import crop, mediapipe_hands, mediapipe_mesh, pose
 from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import COUNT, RIGID
@@ -150,7 +150,8 @@ def _child(videos, out, options, kill_at, count, said) -> None:
         """Nothing in the output is written under its final name: a kill at any byte finds no torn file."""
         if name == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR):
             path = Path(args[0])
-            if out in path.parents and not path.name.startswith((atomic.TEMPORARY, "extract.lock")):
+            elsewhere = out not in path.parents or out / "tasks" in path.parents or path.name == faults.ERRORS_FILE
+            if not (elsewhere or path.name.startswith(atomic.TEMPORARY)):
                 print(f"written in place: {path}", file=sys.stderr)
                 os._exit(99)
 
@@ -160,11 +161,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     counted(os, "fsync")
     counted(StubDetector, "landmarks")
     counted(webdataset.writer.TarWriter, "write")
-    mediapipe_mesh.version = lambda: "stub"
-    video.with_cuts = no_cuts
-    mediapipe_hands.Hands = StubHands  # type: ignore[assignment, misc]
-    hearing.speech_detector = EnergyRule
-    mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]
+    install()
     args = extract.arguments().parse_args([str(videos), str(out), "--workers", "0", *options])
     code = command.guarded("extract", lambda: extract.run(args), debug=False)
     if count is not None:
@@ -172,7 +169,16 @@ def _child(videos, out, options, kill_at, count, said) -> None:
     os._exit(code)
 
 
+def install() -> None:
+    """Put the stubs in place of what finds faces, hands, cuts and speech, in this process."""
+    mediapipe_mesh.version = lambda: "stub"
+    video.with_cuts = no_cuts
+    mediapipe_hands.Hands = StubHands  # type: ignore[assignment, misc]
+    hearing.speech_detector = EnergyRule
+    mediapipe_mesh.FaceDetector = StubDetector  # type: ignore[assignment, misc]
+
+
 def files(out: Path) -> dict[str, bytes]:
-    """Every file of a folder by relative path, but for the lock and how long the runs took."""
+    """Every file of a folder by relative path, but for how long the runs took."""
     found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    return {name: data for name, data in found.items() if name not in ("extract.lock", throughput.FILE)}
+    return {name: data for name, data in found.items() if name != throughput.FILE}

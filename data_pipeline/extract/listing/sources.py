@@ -132,6 +132,8 @@ def _source(video: Video, size: int, identity: str, shard: int) -> Source:
         numbers = (face.x, face.y, face.width, face.height, face.start, face.stop or 0.0)
         if not all(map(math.isfinite, numbers)) or min(face.width, face.height) < 0 or face.unit not in ("share", "px"):
             raise UserError(f"{video.path}: {face} is no place of a face; correct its label")
+    if video.audio and "://" not in video.audio and (video.audio.startswith("/") or ".." in video.audio.split("/")):
+        raise UserError(f"{video.path}: its sound {video.audio} lies outside of the corpus; bring it inside")
     ranges_s, ranges_frames = (_united(video.path, ranges) for ranges in (video.ranges_s, video.ranges_frames))
     faces = [asdict(face) for face in video.faces]
     return Source(video.path, size, identity, shard, ranges_s, dict(video.facts), ranges_frames, video.audio, faces)
