@@ -36,7 +36,7 @@ from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
 
-VAL, UNSEEN = 0.1, 0.33  # shares of people
+VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best step
 RIDGE = "ridge regression"
 DRAWN, TUNED = "drawn", "drawn, then {} steps"
 SLOWER = 5  # times, the learning rate of a model that goes on

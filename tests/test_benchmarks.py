@@ -165,7 +165,7 @@ def test_splits_of_real_people_by_seed_and_by_part():
     assert [split.name for split in asked("--seeds", "2")] == ["seed-0", "seed-1"]
     parts = asked("--seeds", "1", "--folds", "3")
     assert [split.name for split in parts] == ["seed-0-part-1", "seed-0-part-2", "seed-0-part-3"]
-    assert parts[1].options() == ("--val", "0.1", "--fold", "2/3", "--seed", "0", "--force")
+    assert parts[1].options() == ("--val", "0.15", "--fold", "2/3", "--seed", "0", "--force")
     for wrong, words in ((("--seeds", "0"), "1 or more"), (("--tune-drawn", "3"), "--drawn")):
         with pytest.raises(UserError, match=words):
             asked(*wrong)
