@@ -42,6 +42,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--drawn", type=int, default=136, metavar="N", help="people drawn (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each person (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=400, help="of each training (default: %(default)s)")
+    parser.add_argument(
+        "--sampler-steps", type=int, default=5, help="of the diffusion, in scores (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
     parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of the trainings")
@@ -106,6 +109,7 @@ def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
     training = pipeline.training("motion", args.configs, shards, run, own)
     score = ("eval", "motion", "--shards", str(args.unseen), "--model", str(run / "model"))
     more = ("--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed))
+    more += ("--steps", str(args.sampler_steps))
     return [
         replace(training, name=f"train {dose} people"),
         Step(f"score {dose} people", (*score, *more, "--force"), scored(args, dose) / "report.json"),
@@ -134,7 +138,8 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     settings = " ".join([f"steps={args.steps}", f"seed={args.seed}", *args.settings])
     return (
         f"drawn people, one clip of {args.seconds:g} s each, who are trained on; {args.unseen}: who are scored; "
-        f"settings of {args.configs}, without identity encoder, {settings}"
+        f"settings of {args.configs}, without identity encoder, {settings}; sampled in "
+        f"{args.sampler_steps} steps"
     )
 
 
