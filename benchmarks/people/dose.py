@@ -108,8 +108,8 @@ def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
     own += [f"where={first_people(shards, dose)}", f"seed={args.seed}", *args.settings]
     training = pipeline.training("motion", args.configs, shards, run, own)
     score = ("eval", "motion", "--shards", str(args.unseen), "--model", str(run / "model"))
-    more = ("--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed))
-    more += ("--steps", str(args.sampler_steps))
+    more = ["--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed)]
+    more += ["--steps", str(args.sampler_steps)]
     return [
         replace(training, name=f"train {dose} people"),
         Step(f"score {dose} people", (*score, *more, "--force"), scored(args, dose) / "report.json"),
