@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import heads, media, real_people, robustness, train
+from benchmarks.people import promises
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip
 from data_pipeline.synthetic.movement import FRONTAL
@@ -250,3 +251,25 @@ def test_speech_recorded_otherwise_is_told_against_clean(talker_shards, tmp_path
     assert away["clean"] == 0
     assert away["-12 dB"] < 1e-3
     assert min(away["noise, 10 dB"], away["silent source"]) > 1e-3
+
+
+def test_promises_are_told_against_what_is_written_without(talker_shards, tmp_path, capsys, monkeypatch):
+    """Lips promised closed at the true times close at all of them, and a mouth promised still is still."""
+    from mytalk.networks import motion
+    from tests.helpers.motion_batches import shaken
+
+    monkeypatch.setattr(promises, "read_bilabials", lambda manifest, window: ((0.2, 0.28), (1.0, 1.08)))
+    monkeypatch.setattr(promises.times, "bilabials", lambda audio_S: [(0.6, 0.68)])
+    monkeypatch.setattr(promises.times, "silences", lambda audio_S, until_s: [(0.3, 0.5)])
+    sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1)
+    motion.save_model(shaken(motion.MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
+    out = tmp_path / "promises.json"
+    typed = ["--shards", str(talker_shards), "--model", str(tmp_path / "model"), "--out", str(out), "--steps", "1"]
+    assert promises.run(promises.arguments().parse_args([*typed, "--clips-per-person", "1"])) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 5 + 2 + 4
+    rows = json.loads(out.read_text())["rows"]
+    assert rows[promises.TRUE]["closure_recall"]["mean"] == 1.0
+    assert rows[promises.WRITTEN]["closure_recall"]["mean"] < 1.0
+    still = [rows[name]["moves_in_silence_px"]["mean"] for name in (promises.STILL, promises.BOTH, promises.WRITTEN)]
+    assert max(still[:2]) < 0.05 < still[2]

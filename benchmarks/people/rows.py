@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +45,13 @@ def clips_of(scores: Iterable[ClipScore], method: str, split: str = "") -> list[
     ]
 
 
-def entries(clips: Sequence[RowClip], total: int) -> dict[str, dict[str, Any]]:
+def entries(clips: Sequence[RowClip], total: int, metrics: Mapping[str, str] = METRICS) -> dict[str, dict[str, Any]]:
     """Metric -> entry of a report over the people of all splits, of `total`, with the mean of each split (`splits`).
 
     The gain is missing where it cannot be told: with fewer than five people, or people who do not differ.
     """
     made: dict[str, dict[str, Any]] = {}
-    for metric in METRICS:
+    for metric in metrics:
         values = [(clip.split, clip.person, clip.metrics[metric]) for clip in clips if metric in clip.metrics]
         if not values:
             continue
@@ -68,12 +68,14 @@ def entries(clips: Sequence[RowClip], total: int) -> dict[str, dict[str, Any]]:
     return made
 
 
-def differences(ones: Sequence[RowClip], others: Sequence[RowClip]) -> dict[str, dict[str, Any]]:
+def differences(
+    ones: Sequence[RowClip], others: Sequence[RowClip], metrics: Mapping[str, str] = METRICS
+) -> dict[str, dict[str, Any]]:
     """Metric -> first minus second on the clips that both have: mean over people, interval, p of a permutation test."""
     other_of = {(clip.split, clip.key): clip for clip in others}
     pairs = [(clip, other_of[place]) for clip in ones if (place := (clip.split, clip.key)) in other_of]
     made = {}
-    for metric in METRICS:
+    for metric in metrics:
         values = [
             (one.person, one.metrics[metric] - other.metrics[metric])
             for one, other in pairs
@@ -86,10 +88,10 @@ def differences(ones: Sequence[RowClip], others: Sequence[RowClip]) -> dict[str,
     return made
 
 
-def table(rows: dict[str, dict[str, Any]]) -> list[str]:
+def table(rows: dict[str, dict[str, Any]], metrics: Mapping[str, str] = METRICS) -> list[str]:
     """Lines of Markdown: a line for each row, its people, and every metric."""
-    columns = {**METRICS, GAIN: GAIN_IN_WORDS}
-    first = next(iter(METRICS))
+    columns = {**metrics, GAIN: GAIN_IN_WORDS}
+    first = next(iter(metrics))
     names = [words + (" | of each split" if metric == first else "") for metric, words in columns.items()]
     lines = [f"| | people | {' | '.join(names)} |", "|---" * (3 + len(columns)) + "|"]
     for row, made in rows.items():
@@ -102,11 +104,11 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def table_of_differences(found: dict[str, dict[str, Any]]) -> list[str]:
+def table_of_differences(found: dict[str, dict[str, Any]], metrics: Mapping[str, str] = METRICS) -> list[str]:
     """Lines of Markdown: a line for each pair of rows."""
-    lines = [f"| difference | people | {' | '.join(METRICS.values())} |", "|---" * (2 + len(METRICS)) + "|"]
+    lines = [f"| difference | people | {' | '.join(metrics.values())} |", "|---" * (2 + len(metrics)) + "|"]
     for pair, made in found.items():
-        cells = [f"{intervals.shown(made[m])}, p {made[m]['p']:.3f}" if m in made else "not told" for m in METRICS]
+        cells = [f"{intervals.shown(made[m])}, p {made[m]['p']:.3f}" if m in made else "not told" for m in metrics]
         lines.append(f"| {pair} | {max((entry['n'] for entry in made.values()), default=0)} | {' | '.join(cells)} |")
     return lines
 
