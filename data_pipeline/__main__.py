@@ -19,7 +19,7 @@ COMMANDS = {
     "column": ("data_pipeline.columns.command", "add features of every clip to the shards, in tars of their own"),
     "annotate": ("data_pipeline.annotate.command", "measure facts of clips later: sync, speech, copies, people"),
     "verify": ("data_pipeline.verify.command", "whether shards are what their manifest says; damage is named"),
-    "split": ("data_pipeline.split", "assign people to train, val and unseen"),
+    "split": ("data_pipeline.split.command", "assign people to train, val and unseen"),
     "stats": ("data_pipeline.stats.command", "what shards hold and what was lost on the way: a table, and a page"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),
     "show": ("data_pipeline.show", "a clip as one picture, or a source video with its tracks and verdicts drawn in"),

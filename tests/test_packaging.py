@@ -119,6 +119,7 @@ ROOMS = {
         *("data_pipeline.extract.hearing", "data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"),
         "data_pipeline.weights",
     },
+    "data_pipeline.split": {"data_pipeline.shards"},
     "data_pipeline.verify": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),

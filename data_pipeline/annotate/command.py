@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import pool
-from data_pipeline.annotate import annotation
+from data_pipeline.annotate import annotation, duplicates, people
 from data_pipeline.annotate.annotation import DAMAGED, Annotation, Options, PartTask
 from data_pipeline.pool import Failure
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.manifest_update import set_column
 from mytalk import atomic, command
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
@@ -27,9 +26,12 @@ from mytalk.progress import Progress
 ANNOTATIONS = {
     "sync": "data_pipeline.annotate.sync",  # the A/V offset, by a SyncNet of ours
     "speech": "data_pipeline.annotate.speech",  # share of speech, loudness of speech and noise
+    "quality": "data_pipeline.annotate.quality",  # sharpness, and what a codec left as it was
     "people": "data_pipeline.annotate.people",  # who is the same person, by face
+    "duplicates": "data_pipeline.annotate.duplicates",  # which clips are copies of one recording
 }
 HEADER = "annotations"  # in manifest.json: name -> columns, what made them, its digest
+JOINS = (duplicates.COPIES, people.PERSON)  # columns that `split` keeps together
 IDLE_S = 600.0
 
 
@@ -39,9 +41,10 @@ def arguments() -> argparse.ArgumentParser:
         "python -m data_pipeline annotate",
         "Measure facts of every clip and add them to the manifest as columns; shards are never rewritten. With each\n"
         "column manifest.json says what made it, with digests. sync: by how many frames the sound is late, which\n"
-        "reading corrects where it is sure. speech: share of speech, levels of speech and noise. Stopped at any\n"
-        "moment, the same command continues; for shards added later, type it again.",
-        "python -m data_pipeline annotate data/mine sync speech --syncnet runs/syncnet/model",
+        "reading corrects where it is sure. speech: share of speech, levels of speech and noise. quality: sharpness,\n"
+        "compression. duplicates: copies of one recording. people: who is the same person. Stopped at any moment, the\n"
+        "same command continues; for shards added later, type it again.",
+        "python -m data_pipeline annotate data/mine sync speech duplicates people --syncnet runs/syncnet/model",
     )
     parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
     parser.add_argument("names", nargs="+", choices=tuple(ANNOTATIONS), metavar="COLUMN", help=", ".join(ANNOTATIONS))
@@ -71,9 +74,9 @@ def annotate(folder: Path, name: str, options: Options, workers: int, replace: b
     with sole_user(folder, "annotate"):
         atomic.sweep(folder)
         atomic.sweep(annotation.part_path(folder, name, 0).parent)
-        stored = manifest_update.stored(folder)
-        torn = stored is not None and not stored.consistent
-        manifest = Manifest(folder, stored.header, stored.table) if stored and torn else Manifest.load(folder)
+        opened = manifest_update.opened(folder)
+        torn = opened is not None and not opened[1]
+        manifest = opened[0] if opened and torn else Manifest.load(folder)
         if not (torn or replace):
             _refuse_given(manifest, name, module)
         made_by = module.made_by(options)
@@ -134,25 +137,62 @@ def _condemned(task: PartTask, item: int, failure: Failure) -> PartTask:
 def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str, Any], shards: list[int]) -> list[str]:
     """Write the manifest with the columns; returns lines of what was found. Raises UserError where it changed."""
     folder = Path(manifest.folder)
-    own = annotation.parts(folder, name, shards, ["key", *module.COLUMNS, DAMAGED])
-    kept = annotation.parts(folder, name, shards, list(module.KEPT))
-    for column in module.KEPT:
-        own = own.append_column(column, kept[column])
-    stored = manifest_update.stored(folder)
-    if stored is None or stored.header["table"]["sha256"] != manifest.header["table"]["sha256"]:
+    own = annotation.parts(folder, name, shards, ["key", *module.COLUMNS, *module.KEPT, DAMAGED])
+    opened = manifest_update.opened(folder)
+    if opened is None or opened[0].header["table"]["sha256"] != manifest.header["table"]["sha256"]:
         raise command.UserError(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
-    table, header, _ = stored
-    assert table["key"].equals(own["key"].cast(table["key"].type)), "parts are of the manifest's clips, in its order"
+    stored, consistent = opened
     joined = module.join(manifest, own, made_by)
-    before = table
-    for column, kind in module.COLUMNS.items():
-        values = joined.columns.get(column, own[column])
-        table = set_column(table, column, values.cast(kind))
+    columns = {column: joined.columns.get(column, own[column]).cast(kind) for column, kind in module.COLUMNS.items()}
     entry = {"columns": [*module.COLUMNS], "made_by": made_by, "digest": annotation.digest_of(made_by)}
-    header = {**header, HEADER: {**header.get(HEADER, {}), name: entry}}
-    if (before, stored.header, True) != (table, header, stored.consistent):
-        manifest_update.save(folder, table.combine_chunks(), header)
-    return [*joined.lines, *_summary(name, own)]
+    header = {**stored.header, HEADER: {**stored.header.get(HEADER, {}), name: entry}}
+    header, leaks = _without_leaks(stored, header, columns)
+    same = all(stored.has(column) and _column(stored, column).equals(_chunked(columns[column])) for column in columns)
+    if not (consistent and same and header == stored.header):
+        manifest_update.rewrite(stored, columns, header)
+    return [*joined.lines, *leaks, *_summary(name, own)]
+
+
+def _column(manifest: Manifest, name: str) -> pa.ChunkedArray:
+    """A column of the table, plain."""
+    pieces = [batch[name] for batch in manifest.batches([name])]
+    return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks])
+
+
+def _chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
+
+def _without_leaks(
+    manifest: Manifest, header: dict[str, Any], columns: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The header, and lines, where a group of a new column lies in two splits: the split then joins it no more.
+
+    So the column can be written, and the next `split` asks for --force.
+    """
+    lines = []
+    for name in (name for name in columns if name in JOINS):
+        split_n, _ = manifest.codes("split")
+        code = pa.chunked_array(_chunked(columns[name]).chunks).combine_chunks().dictionary_encode()
+        there_n = code.is_valid().to_numpy(zero_copy_only=False) & (split_n != _unassigned(manifest))
+        pairs = np.unique(np.stack([code.indices.fill_null(0).to_numpy()[there_n], split_n[there_n]]), axis=1)
+        leaking = int((np.bincount(pairs[0]) > 1).sum()) if pairs.size else 0
+        if leaking:
+            split = dict(header.get("split") or {})
+            if kept := [other for other in split.pop("joined", []) if other != name]:
+                split["joined"] = kept
+            header = {**header, "split": split} if "split" in header else header
+            lines.append(
+                f"split    {leaking} groups of {name} lie in two splits; assign people again with: python -m "
+                f"data_pipeline split {manifest.folder} --force"
+            )
+    return header, lines
+
+
+def _unassigned(manifest: Manifest) -> int:
+    """The code of clips without a split; -1 where all have one."""
+    names = manifest.codes("split")[1]
+    return names.index("") if "" in names else -1
 
 
 def _summary(name: str, parts: pa.Table) -> list[str]:

@@ -35,7 +35,7 @@ from mytalk.command import UserError
 
 FORMAT = 3  # 3: landmarks have a depth, 478 x 3
 TABLE, HEADER = "manifest.parquet", "manifest.json"
-SPLITS = ("train", "val", "unseen")
+SPLITS = ("train", "val", "unseen", "held_out")  # the last: whole corpora, out of domain
 GROUP_ROWS = 4096  # of the table; what is read to find one clip's bytes
 BATCH_GROUPS = 16  # row groups that are read at once where all rows are wanted
 RENAMES_S = 0.5
@@ -380,6 +380,11 @@ class _Positioned(io.RawIOBase):
         super().close()
 
 
+def open_file(path: str | Path) -> IO[bytes]:
+    """A table's file, open for the processes of this machine."""
+    return _Positioned(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # type: ignore[return-value]
+
+
 def open_table(store: Store) -> tuple[IO[bytes], str]:
     """The table's file, open, and its SHA-256. A remote one is brought to a temporary file that has no name.
 
@@ -451,8 +456,12 @@ def _make_one(store: Store, name: str) -> str:
 
 
 def refuse_leaks(manifest: Manifest, folder: str | Path) -> None:
-    """No identity, no identical source and no duplicate group is in two splits (invariant 3)."""
-    for name in ("identity", "source_sha256", "duplicate_group"):
+    """No identity, no identical source and no group of what a split joins is in two splits (invariant 3).
+
+    `duplicate_group` holds all that was joined; what a later annotation would join, only where the header says so.
+    """
+    joined = (manifest.header.get("split") or {}).get("joined", [])
+    for name in ("identity", "source_sha256", "duplicate_group", *joined):
         if not manifest.has(name):
             continue
         pairs = np.concatenate([_pairs(batch[name], batch["split"]) for batch in manifest.batches([name, "split"])])

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from data_pipeline.shards.manifest import FORMAT, HEADER, PLACES, SCHEMA, TABLE,
 from data_pipeline.storage.store import Store
 from mytalk import atomic
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 
 
 class Stored(NamedTuple):
@@ -50,9 +52,53 @@ def stored(folder: Path) -> Stored | None:
     return Stored(table, header, digest == header["table"]["sha256"])
 
 
+def opened(folder: Path) -> tuple[Manifest, bool] | None:
+    """The manifest as it lies in a folder, of which nothing is read yet, and whether its two files are of one write."""
+    store = Store(folder)
+    try:
+        header = manifest.read_header(store)
+        table, digest = manifest.open_table(store)
+        return Manifest(folder, header, opened=table), digest == header["table"]["sha256"]
+    except (UserError, pa.ArrowInvalid):
+        return None
+
+
+def rewrite(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray], header: dict[str, Any]) -> None:
+    """Write the manifest with these whole columns set, some thousand rows at a time; of the table little is in memory.
+
+    Raises UserError for a leaking split; then nothing is written.
+    """
+    folder = Path(made.folder)
+    with atomic.file(folder / TABLE) as handle:
+        writer, row = None, 0
+        for batch in made.batches(made.names):
+            batch = _plain(batch)
+            for name, values in columns.items():
+                batch = set_column(batch, name, values.slice(row, len(batch)))
+            row += len(batch)
+            if writer is None:
+                writer = pq.ParquetWriter(handle, batch.schema, write_statistics=False)
+            writer.write_table(batch, row_group_size=manifest.GROUP_ROWS)
+        assert writer is not None, "a manifest has clips"
+        writer.close()
+        handle.flush()
+        written = Manifest(folder, header, opened=manifest.open_file(handle.name))
+        manifest.refuse_leaks(written, folder)
+        table = {"sha256": sha256_of(handle.name), "bytes": os.path.getsize(handle.name), "rows": row}
+    atomic.write_json(folder / HEADER, {**header, "format": FORMAT, "table": table})
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table without dictionaries, which a reader chooses, and without metadata."""
+    for name, kind in zip(table.schema.names, table.schema.types):
+        if pa.types.is_dictionary(kind):
+            table = set_column(table, name, table[name].cast(kind.value_type))
+    return table.replace_schema_metadata(None)
+
+
 def save(folder: Path, table: pa.Table, header: dict[str, Any]) -> Manifest:
     """Write table and header; returns them as the new manifest. Raises UserError for a leaking split."""
-    manifest.refuse_leaks(Manifest(folder, {}, table), folder)
+    manifest.refuse_leaks(Manifest(folder, header, table), folder)
     target = io.BytesIO()
     pq.write_table(table, target, row_group_size=manifest.GROUP_ROWS, write_statistics=False)
     data = target.getvalue()

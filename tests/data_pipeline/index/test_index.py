@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 from webdataset.writer import ShardWriter, TarWriter
 
-from data_pipeline import split
 from data_pipeline.columns import column, mel
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
@@ -39,6 +38,7 @@ from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
+from data_pipeline.split import command as split
 from mytalk.command import UserError
 from mytalk.networks.appearance import AppearanceConfig
 from mytalk.networks.speech_features import log_mel

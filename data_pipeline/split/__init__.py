@@ -1,0 +1,1 @@
+"""Who goes into which split: people with all that they share, dealt by shares, lists and held-out corpora."""
