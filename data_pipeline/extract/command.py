@@ -17,8 +17,10 @@ from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.listing import names, sources, walk
 from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.extract.rules.rules import Rules
-from data_pipeline.extract.work import close, protocol, tasks
+from data_pipeline.extract.work import close, protocol, publish, tasks
 from data_pipeline.extract.work.tasks import Job
+from data_pipeline.storage.inputs import is_remote
+from data_pipeline.storage.store import without_secrets
 from data_pipeline.tasks.board import LEASE_S, leaving_on_term
 from mytalk import command, config
 from mytalk.face import detector
@@ -37,7 +39,9 @@ def arguments() -> argparse.ArgumentParser:
         "several terminals or machines that share SHARDS, or as a Slurm array, the commands divide the work.",
         "python -m data_pipeline extract videos/hdtf data/hdtf --corpus hdtf min_seconds=2 min_face_px=96",
     )
-    parser.add_argument("videos", type=Path, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
+    parser.add_argument(
+        "videos", type=place, help="folder of videos: VIDEOS/PERSON/*.mp4, or flat; or its URL (s3, http with a table)"
+    )
     parser.add_argument("out", type=Path, help="folder of the shards")
     parser.add_argument(
         "rules",
@@ -84,6 +88,19 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="of the Ray cluster (default: one is started on this machine)")
     parser.add_argument(
+        "--to",
+        default="",
+        metavar="URL",
+        help="send each shard there (s3) when it is made, and the tables at the end; OUT keeps the tables alone",
+    )
+    parser.add_argument(
+        "--scratch-gb",
+        type=float,
+        default=8.0,
+        metavar="GB",
+        help="of remote videos, the most that lie in OUT at a time (default: %(default)s)",
+    )
+    parser.add_argument(
         "--lease-seconds",
         type=float,
         default=LEASE_S,
@@ -119,32 +136,47 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     rules = _rules(args)
     out: Path = args.out
-    corpus = names.to_text(args.corpus or args.videos.resolve().name)
-    if not args.videos.is_dir():
-        raise command.UserError(f"no folder {args.videos}; name a folder of videos")
-    found = walk.walk(args.videos, output=out.resolve())
-    if not found.bytes_of and not (out / sources.FILE).exists():
+    corpus, found = _found(args, out)
+    if not found.bytes_of and not found.unlisted and args.layout != "table" and not (out / sources.FILE).exists():
         suffixes = " ".join(sorted(walk.SUFFIXES))
         raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}, or in no suffix")
     out.mkdir(parents=True, exist_ok=True)
     limits = pool.TimeLimits(args.idle_seconds, args.source_seconds)
     job = Job(args.videos, out, corpus, rules, args.detector, args.shots, args.workers, limits, args.runner, args.ray)
+    job = dataclasses.replace(job, scratch_bytes=int(args.scratch_gb * 1e9), to=args.to)
     with leaving_on_term(), tasks.board_of(out, args.lease_seconds) as board:
         with board.alone("list"):
             protocol.refuse_other_format(out)
             settings, videos = _settings(args, corpus, rules), _videos(args, found)
-            listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of)
-            shards = tasks.pending(board, out, listed)
+            listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of, found.unlisted)
+            shards = tasks.pending(board, out, listed, bool(args.to))
         outcome = tasks.extract(job, board, shards, listed, found)
         with board.alone("close"):
             close.add_run(out, outcome.frames, started, max(args.workers, 1))
             closed = board.closed() if shards else None
             if closed is None:
                 closed = {"code": close.close(out, listed, found, _skipped(found, missing, listed), outcome.aside)}
+                if args.to:
+                    publish.send_tables(out, args.to)
                 board.close(closed)
             else:
                 print(f"closed   by another worker; python -m data_pipeline stats {shlex.quote(str(out))}")
         return int(closed["code"])
+
+
+def place(text: str) -> Path | str:
+    """A folder, or a URL."""
+    return text if is_remote(text) else Path(text)
+
+
+def _found(args: argparse.Namespace, out: Path) -> tuple[str, walk.Found]:
+    """The name of the corpus, and its files."""
+    if isinstance(args.videos, str):
+        name = without_secrets(args.videos).rstrip("/").rpartition("/")[2]
+        return args.corpus or name or "corpus", walk.walk_url(args.videos)
+    if not args.videos.is_dir():
+        raise command.UserError(f"no folder {args.videos}; name a folder of videos")
+    return names.to_text(args.corpus or args.videos.resolve().name), walk.walk(args.videos, output=out.resolve())
 
 
 def _videos(args: argparse.Namespace, found: walk.Found) -> Iterator[Video]:
@@ -174,7 +206,7 @@ def _skipped(found: walk.Found, missing: list[str], listed: list[sources.Source]
 def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, Any]:
     """What must stay the same in every run into one folder."""
     named = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
-    named |= {name: getattr(args, name) for name in ("pattern", "audio", "licence")}
+    named |= {name: getattr(args, name) for name in ("pattern", "audio", "licence")} | {"to": args.to or None}
     return {**config.flat(config.to_dict(rules)), "crop_px": CROP_PX, **named, "layout": args.layout}
 
 

@@ -67,6 +67,7 @@ class Extracted:
     """What a pass over a source gave. `spans` are lines of the ledger, the clips wait in `spool`."""
 
     source: Source
+    path: Path
     corpus: str
     spool: Spool
     header: media.Probe
@@ -152,7 +153,7 @@ class Pass:
         works = functools.partial(tick, 0)
         header, sha256 = media.probe(path), sha256_of(path, works)
         self.ranges_s, self.faces = self.source.times_s(header.fps)
-        done = Extracted(self.source, self.corpus, Spool(self.folder), header, sha256)
+        done = Extracted(self.source, path, self.corpus, Spool(self.folder), header, sha256)
         if audio is not None and not audio.is_file():
             done.notes.say(f"its sound {self.source.audio} is missing: that of the video itself is taken")
             audio = None

@@ -107,6 +107,41 @@ class Store:
             return self._again(where, lambda: self._remote_size(where))
         return self._again(where, lambda: os.stat(where).st_size)
 
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Name and size in bytes of every file below a remote root, sorted."""
+        system = self._system(_protocol(self.root))
+        root = system._strip_protocol(self.root).rstrip("/")
+
+        def listed() -> dict[str, dict[str, Any]]:
+            system.invalidate_cache()
+            try:
+                return system.find(root, detail=True)
+            except Exception as error:
+                raise _meaning(error, self.root) from None
+
+        for path, facts in sorted(self._again(self.root, listed).items()):
+            yield path.removeprefix(f"{root}/"), int(facts["size"])
+
+    def put(self, path: str | Path, name: str) -> None:
+        """Copy a local file to the remote root, where it appears whole; the same again changes nothing."""
+        where, size = self._where(name), os.stat(path).st_size
+        system = self._system(_protocol(where))
+
+        def copied() -> None:
+            try:
+                system.put_file(str(path), system._strip_protocol(where))
+                system.invalidate_cache()
+            except NotImplementedError:
+                raise UserError(f"{without_secrets(where)}: nothing can be written there; name an s3:// URL") from None
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                raise _meaning(error, where) from None
+            if self._remote_size(where) != size:
+                raise OSError(f"{size} bytes were sent and {self._remote_size(where)} are there")
+
+        self._again(where, copied)
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name. Raises Unreachable."""
         try:

@@ -151,7 +151,7 @@ def _child(videos, out, options, kill_at, count, said) -> None:
         if name == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR):
             path = Path(args[0])
             elsewhere = out not in path.parents or out / "tasks" in path.parents or path.name == faults.ERRORS_FILE
-            if not (elsewhere or path.name.startswith(atomic.TEMPORARY)):
+            if not (elsewhere or any(part.startswith(atomic.TEMPORARY) for part in path.parts)):
                 print(f"written in place: {path}", file=sys.stderr)
                 os._exit(99)
 

@@ -21,6 +21,9 @@ from typing import Any
 from data_pipeline.extract.corpora.layouts import FaceBox, Fact, Video
 from data_pipeline.extract.listing import names
 from data_pipeline.shards.manifest import SCHEMA
+from data_pipeline.storage import inputs
+from data_pipeline.storage.inputs import Files
+from data_pipeline.storage.store import without_secrets
 from mytalk import atomic
 from mytalk.command import UserError
 
@@ -60,13 +63,17 @@ class Source:
         )
         return ranges_s, tuple(in_seconds)
 
-    def audio_file(self, videos: Path) -> Path | None:
-        """Where its sound lies, if that is another file."""
-        return videos / names.to_path(self.audio) if self.audio else None
+    def files(self, videos: Path | str) -> Files:
+        """Where it lies, and its sound, if that is another file."""
+        paths = [self.path, self.audio] if self.audio else [self.path]
+        if inputs.is_remote(videos):
+            return [(str(videos), path) for path in paths]
+        return [("", path) if inputs.is_remote(path) else (str(videos), names.to_path(path)) for path in paths]
 
-    def file(self, videos: Path) -> Path:
-        """Where it lies."""
-        return videos / names.to_path(self.path)
+    def shown(self, videos: Path | str) -> str:
+        """Where it lies, as messages of what reads it may name it."""
+        root, name = self.files(videos)[0]
+        return without_secrets(name if inputs.is_remote(name) else f"{root}/{name}")
 
     def row(self) -> dict[str, Any]:
         """As sources.json holds it: without what the corpus does not say of it."""
@@ -89,12 +96,18 @@ def digest_of(corpus: str, path: str) -> str:
 
 
 def listed(
-    folder: Path, out: Path, settings: dict[str, Any], videos: Iterable[Video], bytes_of: dict[str, int]
+    folder: Path | str,
+    out: Path,
+    settings: dict[str, Any],
+    videos: Iterable[Video],
+    bytes_of: dict[str, int],
+    unlisted: bool = False,
 ) -> tuple[list[Source], list[str]]:
     """The frozen list with the `videos` that are new appended, saved in `out`; `bytes_of` is the size of every file.
 
-    And the paths of videos without a file, which join once they are there. Raises UserError where `out` was made with
-    other settings, for wrong videos, and where the list is empty.
+    And the paths of videos without a file, which join once they are there. `unlisted`: nobody can say what there is, as
+    of a web server; then, and of URLs, what the layout names is taken to be there, of unknown size (0). Raises
+    UserError where `out` was made with other settings, for wrong videos, and where the list is empty.
     """
     saved = _load(out) or {"format": FORMAT, "settings": settings, "sources": []}
     for name, value in settings.items():
@@ -104,8 +117,10 @@ def listed(
     sources = [Source(**row) for row in saved["sources"]]
     known = {source.path for source in sources}
     fresh = [video for video in sorted(videos, key=lambda video: video.path) if video.path not in known]
-    there = [video for video in fresh if video.path in bytes_of]
-    missing = [video.path for video in fresh if video.path not in bytes_of]
+    there, missing = [], []
+    for video in fresh:
+        known_to_be = video.path in bytes_of or unlisted or inputs.is_remote(video.path)
+        there.append(video) if known_to_be else missing.append(video.path)
     if missing:
         counted = f"{len(missing)} videos of the corpus's lists are missing in {folder}"
         print(f"{counted}, the first is {missing[0]}", file=sys.stderr)
@@ -113,7 +128,7 @@ def listed(
     for number, video in enumerate(there):
         shard = first_shard + number // settings["sources_per_shard"]
         identity = f"{settings['corpus']}/{video.person}"
-        sources.append(_source(video, bytes_of[video.path], identity, shard))
+        sources.append(_source(video, bytes_of.get(video.path, 0), identity, shard))
     if not sources:
         raise UserError(f"no video of layout {settings['layout']} in {folder}; is another --layout meant?")
     _refuse_wrong(sources)
@@ -132,6 +147,12 @@ def _source(video: Video, size: int, identity: str, shard: int) -> Source:
         numbers = (face.x, face.y, face.width, face.height, face.start, face.stop or 0.0)
         if not all(map(math.isfinite, numbers)) or min(face.width, face.height) < 0 or face.unit not in ("share", "px"):
             raise UserError(f"{video.path}: {face} is no place of a face; correct its label")
+    for place in filter(inputs.is_remote, (video.path, video.audio)):
+        if without_secrets(place) != place:
+            raise UserError(
+                f"{without_secrets(place)}: a URL with a query, user or password would stand in every ledger; name a "
+                "plain one, credentials come from the environment"
+            )
     if video.audio and "://" not in video.audio and (video.audio.startswith("/") or ".." in video.audio.split("/")):
         raise UserError(f"{video.path}: its sound {video.audio} lies outside of the corpus; bring it inside")
     ranges_s, ranges_frames = (_united(video.path, ranges) for ranges in (video.ranges_s, video.ranges_frames))

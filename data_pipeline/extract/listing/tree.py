@@ -16,6 +16,8 @@ from typing import Any
 
 from data_pipeline.extract.listing import names
 from data_pipeline.extract.listing.walk import Found
+from data_pipeline.storage.inputs import is_remote
+from data_pipeline.storage.store import Store
 from mytalk.command import UserError
 
 
@@ -35,6 +37,8 @@ class Tree:
 
     def has(self, path: str) -> bool:
         """Whether there is a file of that path, a video or another."""
+        if self.found.unlisted:
+            return Store(self.root).exists(path)
         return path in self.found.bytes_of or path in self.found.skipped
 
     def named(self, pattern: str) -> list[str]:
@@ -63,4 +67,4 @@ class Tree:
             raise UserError(f"{self.root}/{path} is not JSON; fetch it again") from None
 
     def _bytes(self, path: str) -> bytes:
-        return (Path(self.root) / names.to_path(path)).read_bytes()
+        return Store(self.root).whole(path if is_remote(self.root) else names.to_path(path))

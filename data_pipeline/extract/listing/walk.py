@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.extract.listing import names
+from data_pipeline.storage.store import Store
 from mytalk import atomic
 
 # Of files that are tried. A file without a suffix is tried too; what a file really is, its content says.
@@ -39,6 +40,7 @@ class Found:
 
     bytes_of: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unlisted: bool = False  # nobody can say what there is, as of a web server
 
 
 @dataclass(frozen=True, order=True)
@@ -84,6 +86,27 @@ def walk(videos: Path, output: Path | None = None) -> Found:
             else:
                 found.skipped[_relative(path, videos)] = file
     _keep_each_once(files, found)
+    return found
+
+
+def walk_url(url: str) -> Found:
+    """The files below a URL, by the rules of `walk`. What no server lists is `unlisted`.
+
+    Raises OSError where it cannot be reached, UserError for an unknown protocol.
+    """
+    if url.startswith(("http://", "https://")):
+        return Found(unlisted=True)
+    found = Found()
+    for name, size in Store(url).files():
+        path = Path(name)
+        if any(part.startswith(".") for part in path.parts):
+            found.skipped[name] = UNFINISHED if path.name.startswith(atomic.TEMPORARY) else HIDDEN
+        elif path.suffix and path.suffix.lower() not in SUFFIXES:
+            found.skipped[name] = SUFFIX
+        elif size == 0:
+            found.skipped[name] = EMPTY
+        else:
+            found.bytes_of[name] = size
     return found
 
 

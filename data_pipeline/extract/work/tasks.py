@@ -37,7 +37,7 @@ POOL, RAY = RUNNERS = ("pool", "ray")
 class Job:
     """What an extraction is told. `workers`: processes of this machine, with Ray tasks at once (0: its CPUs)."""
 
-    videos: Path
+    videos: Path | str
     out: Path
     corpus: str
     rules: Rules
@@ -47,6 +47,8 @@ class Job:
     limits: pool.TimeLimits
     runner: str = POOL
     address: str | None = None  # of a Ray cluster
+    scratch_bytes: int = 8 << 30  # of remote videos on the local disk, in all
+    to: str = ""  # where the tars go
 
 
 @dataclass
@@ -70,11 +72,11 @@ def board_of(out: Path, lease_s: float) -> Board:
     return Board(out / FOLDER, lambda shard: layout.part_path(out, shard).exists(), all_done, lease_s)
 
 
-def pending(board: Board, out: Path, listed: list[sources.Source]) -> list[int]:
+def pending(board: Board, out: Path, listed: list[sources.Source], sent: bool = False) -> list[int]:
     """Shards that are to be made. To be called alone (`board.alone`).
 
     Where nobody is at work it cleans up first: what killed workers left, and parts whose tars are lost. Where nothing
-    is left but tasks that were set aside, they are tried again.
+    is left but tasks that were set aside, they are tried again. `sent`: tars lie elsewhere.
     """
     shards = sorted({source.shard for source in listed})
     idle = board.idle()
@@ -83,7 +85,7 @@ def pending(board: Board, out: Path, listed: list[sources.Source]) -> list[int]:
             atomic.sweep(folder)
         for shard in shards:
             path = layout.part_path(out, shard)
-            if path.exists() and manifest_update.finished_part(out, path, shard) is None:
+            if not sent and path.exists() and manifest_update.finished_part(out, path, shard) is None:
                 path.unlink()
     left = [shard for shard in shards if not layout.part_path(out, shard).exists()]
     if left:
@@ -101,7 +103,9 @@ def extract(job: Job, board: Board, shards: list[int], listed: list[sources.Sour
             members[source.shard].append(source)
     if not shards:
         return Outcome()
-    if not any(source.path in found.bytes_of for group in members.values() for source in group):
+    if not found.unlisted and not any(
+        source.path in found.bytes_of or not source.bytes for group in members.values() for source in group
+    ):
         raise command.UserError(
             f"none of the listed videos that are left is in {job.videos}; is that the folder, and is it mounted?"
         )
@@ -111,6 +115,7 @@ def extract(job: Job, board: Board, shards: list[int], listed: list[sources.Sour
     def task_of(shard: int) -> ShardTask:
         group = tuple(members[shard])
         task = ShardTask(job.videos, job.out, shard, group, job.corpus, job.rules, job.detector, job.shots)
+        task = dataclasses.replace(task, scratch_bytes=job.scratch_bytes // max(job.workers, 1), to=job.to)
         return _without_the_gone(task, found)
 
     def on_done(task: ShardTask, part: dict[str, Any]) -> None:
@@ -164,6 +169,8 @@ def _without_the_gone(task: ShardTask, found: walk.Found) -> ShardTask:
     """The task without the sources that have vanished or changed since they were listed."""
     for position, source in enumerate(task.sources):
         size = found.bytes_of.get(source.path)
+        if source.bytes == 0:  # unknown: nobody can list it
+            continue
         if size is None:
             task = condemned(task, position, Failure(walk.MISSING, "no longer there"))
         elif size != source.bytes:

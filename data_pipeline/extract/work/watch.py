@@ -13,6 +13,7 @@ from data_pipeline.extract.listing import sources
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.pool import Failure
 from data_pipeline.shards import ledger as ledgers
+from data_pipeline.storage.store import Store
 from data_pipeline.tasks.board import Board
 from mytalk import command
 from mytalk.face.landmarks import FRAME_HZ
@@ -30,7 +31,7 @@ class Watch:
     """
 
     def __init__(
-        self, videos: Path, listed: list[sources.Source], board: Board, members: dict[int, list[sources.Source]]
+        self, videos: Path | str, listed: list[sources.Source], board: Board, members: dict[int, list[sources.Source]]
     ):
         self.videos, self.listed, self.board, self.members = videos, listed, board, members
         todo = sum(map(len, members.values()))
@@ -105,7 +106,7 @@ class Watch:
         if self.failed_in_a_row < MOST_IN_A_ROW:
             return
         samples = self.listed[:: max(len(self.listed) // SAMPLES, 1)]
-        if not any(_readable(source.file(self.videos)) for source in samples):
+        if not any(_readable(source, self.videos) for source in samples):
             raise command.RunAgain(
                 f"the last {self.failed_in_a_row} videos could not be read and {self.videos} seems to be gone; "
                 "mount it and type the same command again"
@@ -113,10 +114,10 @@ class Watch:
         self.failed_in_a_row = 0
 
 
-def _readable(path: Path) -> bool:
+def _readable(source: sources.Source, videos: Path | str) -> bool:
     """Whether a file's first byte can be read."""
+    root, name = source.files(videos)[0]
     try:
-        with open(path, "rb") as handle:
-            return bool(handle.read(1))
+        return bool(Store(root, tries=1).read([(name, 0, 1)])[0])
     except OSError:
         return False
