@@ -15,6 +15,7 @@ COMMANDS = {
         "data_pipeline.extract.command",
         "videos to shards of landmarks, audio and crops, with a manifest",
     ),
+    "build": ("data_pipeline.build", "all of it from one YAML: extract every corpus, merge, annotate, split, verify"),
     "index": ("data_pipeline.index.command", "a manifest over tars that others made, and over folders of ours, merged"),
     "column": ("data_pipeline.columns.command", "add features of every clip to the shards, in tars of their own"),
     "annotate": ("data_pipeline.annotate.command", "measure facts of clips later: sync, speech, copies, people"),

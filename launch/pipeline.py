@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mytalk import atomic, command
+from mytalk import atomic, command, config
 from mytalk.command import ERROR_FILE, EXIT_DONE, EXIT_INTERRUPTED, UserError
 from mytalk.progress import clock
 
@@ -80,7 +80,12 @@ def arguments() -> argparse.ArgumentParser:
         f"is one of {', '.join(RECIPES)}.",
         "python -m launch pipeline videos/mine runs/mine steps=400 motion.steps=2000 motion.model.width=256",
     )
-    parser.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of videos: VIDEOS/PERSON/*.mp4, or flat")
+    parser.add_argument(
+        "videos",
+        type=Path,
+        metavar="VIDEOS",
+        help="folder of videos: VIDEOS/PERSON/*.mp4, or flat; or the YAML of several corpora (data_pipeline build)",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of all results")
     parser.add_argument("--corpus", metavar="NAME", help="name of the corpus (default: the name of VIDEOS)")
     parser.add_argument(
@@ -116,8 +121,10 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Run the steps that are not done, then print the table of times and where to look."""
-    if not args.videos.is_dir():
-        raise UserError(f"no folder {args.videos}; name a folder of videos")
+    if is_config(args.videos) and (named := extract_options(args)):
+        raise UserError(f"{args.videos} says how its corpora lie; leave {named[0]} out")
+    if not (args.videos.is_dir() or is_config(args.videos)):
+        raise UserError(f"no folder {args.videos}; name a folder of videos, or the YAML of corpora")
     if args.out.resolve().is_relative_to(args.videos.resolve()):
         raise UserError(f"{args.out} lies inside {args.videos}, so dubbed videos would be extracted; name another OUT")
     return run_all(chain(args, args.videos, extract_options(args)), args, args.videos)
@@ -137,14 +144,37 @@ def chain(args: argparse.Namespace, videos: Path, extract_options: tuple[str, ..
     for recipe in RECIPES:
         if not (configs / f"{recipe}.yaml").is_file():
             raise UserError(f"no {configs}/{recipe}.yaml; type the command in the folder of the checkout")
-    shards = args.out / "shards"
-    extract = ("data_pipeline", "extract", str(videos), str(shards), *extract_options)
     return [
-        Step("extract", extract, shards / "manifest.json", (videos,)),
-        Step("split", ("data_pipeline", "split", str(shards)), shards / "manifest.json"),
+        *extraction(videos, args.out / "shards", extract_options),
         *trainings(args.out, configs, settings_of(args.settings), args.processes or 1),
         benchmark(args.out, args.processes or BENCHMARK_PROCESSES),
     ]
+
+
+def is_config(videos: Path) -> bool:
+    """Whether this is the YAML of a build."""
+    return videos.suffix in (".yaml", ".yml") and videos.is_file()
+
+
+def extraction(videos: Path, shards: Path, extract_options: Sequence[str] = ()) -> list[Step]:
+    """From a folder of videos, or the corpora of a YAML, to split shards."""
+    manifest = shards / "manifest.json"
+    if is_config(videos):
+        words = ("data_pipeline", "build", str(videos), f"out={shards}")
+        return [Step("build", words, manifest, (videos, *folders_of(videos)))]
+    extract = ("data_pipeline", "extract", str(videos), str(shards), *extract_options)
+    split = ("data_pipeline", "split", str(shards))
+    return [Step("extract", extract, manifest, (videos,)), Step("split", split, manifest)]
+
+
+def folders_of(build: Path) -> list[Path]:
+    """The folders of videos that a build reads, so that new videos in them are noticed; URLs are left out."""
+    try:
+        corpora = config.read_yaml(build).get("corpora", [])
+        named = [Path(corpus["videos"]) for corpus in corpora]
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{build}: no list of corpora with videos; configs/corpora has examples") from None
+    return [folder for folder in named if folder.is_dir()]
 
 
 def trainings(out: Path, configs: Path, settings: dict[str, list[str]], processes: int) -> list[Step]:

@@ -28,13 +28,7 @@ def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()
     """
     config = OmegaConf.structured(schema)
     if file is not None:
-        try:
-            given = OmegaConf.load(file)
-        except FileNotFoundError:
-            raise UserError(f"no config file {file}; those that ship are in configs/") from None
-        except Exception as error:  # the YAML reader's own errors share no base class
-            raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-        config = _merge(schema, config, OmegaConf.to_container(given), str(file))
+        config = _merge(schema, config, read_yaml(file), str(file))
     for item in overrides:
         if "=" not in item or item.startswith("-"):
             raise UserError(f"'{item}' is not an override; write key=value, for example steps=100")
@@ -47,6 +41,16 @@ def load(schema: type[T], file: str | Path | None, overrides: Sequence[str] = ()
         return OmegaConf.to_object(config)  # type: ignore[return-value]
     except (ValueError, OmegaConfBaseException) as error:
         raise UserError(f"config: {_first_line(error)}") from None
+
+
+def read_yaml(file: str | Path) -> Any:
+    """What a YAML file holds, as plain dicts and lists. Raises UserError where it is missing or none."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file))
+    except FileNotFoundError:
+        raise UserError(f"no config file {file}; those that ship are in configs/") from None
+    except Exception as error:  # the YAML reader's own errors share no base class
+        raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -133,6 +133,20 @@ def test_the_demo_draws_and_then_types_what_the_pipeline_types(tmp_path, command
     assert not (tmp_path / "budget.json").exists(), "nothing is run"
 
 
+def test_a_yaml_of_corpora_is_built_in_place_of_a_folder(tmp_path, command):
+    videos, build = tmp_path / "videos", tmp_path / "two.yaml"
+    videos.mkdir()
+    build.write_text(f"out: elsewhere\ncorpora: [{{name: a, videos: {videos}}}, {{name: b, videos: 's3://b/c'}}]\n")
+    lines = command("-m", "launch", "pipeline", str(build), str(tmp_path / "out"), "--dry-run", check=True).stdout
+    assert lines.splitlines()[0] == f"python -m data_pipeline build {build} out={tmp_path / 'out/shards'}"
+    assert "extract" not in lines
+    (step,) = pipeline.extraction(build, tmp_path / "out/shards")
+    assert step.reads == (build, videos), "new videos are noticed"
+    done = command("-m", "launch", "pipeline", str(build), str(tmp_path / "out"), "--layout", "hdtf", "--dry-run")
+    assert done.returncode == 1
+    assert "leave --layout out" in done.stderr
+
+
 def options(videos: Path, out: Path, *more: str) -> argparse.Namespace:
     """What `launch pipeline VIDEOS OUT ...` is told."""
     return pipeline.arguments().parse_args([str(videos), str(out), *more])

@@ -10,9 +10,8 @@ import pytest
 
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.storage import inputs
+from data_pipeline.storage import inputs, store
 from data_pipeline.storage.inputs import Ahead, TooLarge
-from data_pipeline.storage.store import Store
 from tests.helpers import stub_extract
 from tests.helpers.faulty_http import FaultyServer
 from tests.helpers.s3 import bucket
@@ -50,13 +49,8 @@ def made(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Stores that lose no time between tries, and pieces of a few kB."""
-    real = Store.__init__
-
-    def fast(self, root, cache=None, tries=5, wait_s=0.005, timeout_s=5.0, options=None):
-        real(self, root, cache, tries, wait_s, timeout_s, options)
-
-    monkeypatch.setattr(Store, "__init__", fast)
+    """No time is lost between tries, and pieces have a few kB."""
+    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(inputs, "PIECE_BYTES", 10_000)
 
 
