@@ -148,10 +148,11 @@ ROOMS = {
         *("eval.judges", "eval.metrics", "eval.options", "eval.parallel", "eval.rows", "eval.score_file", "eval.tasks"),
     },
     "launch.clusters": {"launch.follow", "launch.words"},
-    "launch.drill": {"launch.words"},
+    "launch.drill": {"launch.clusters.facts", "launch.hosts", "launch.words"},
     "launch.preflight": {
         *("launch.clusters.facts", "launch.follow", "launch.hosts", "launch.local", "launch.slurm", "launch.words"),
     },
+    "launch.processes": {"launch.follow.restart"},
     "launch.slurm": {"launch.clusters.facts", "launch.follow.attend", "launch.words"},
     "launch.hosts": {"launch.clusters.facts", "launch.follow", "launch.words"},
     "train.engine": ENGINE,

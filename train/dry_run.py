@@ -2,7 +2,8 @@
 
 Nothing is read but the manifest, and no GPU is used: clips are blank, and the other ranks are pretended (torch's
 process group "fake", whose messages go nowhere). Memory is what a step of this rank really takes on a CPU, counted by
-torch's allocator, so it needs as much here; floating-point operations are counted while the losses are computed.
+torch's allocator, with the copies that gloo makes of messages, so it needs as much here; floating-point operations are
+counted while the losses are computed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -33,6 +34,8 @@ from train.run_folder.checkpoint import HostCopy
 STAGES = (0, 1, 2, 3)
 LOOKED_AT = 256  # slots, of which the longest are taken for memory
 NEAR = 6  # world sizes that are named
+# Messages that gloo copies whole while they are under way, and which argument that is. At ZeRO 3 this is the most.
+COPIED_BY_GLOO = {"reduce_scatter_tensor": (1, "input"), "all_gather_into_tensor": (0, "output_tensor")}
 
 
 def report(config: LoopConfig, recipe: Recipe, world_size: int) -> dict[str, Any]:
@@ -89,16 +92,13 @@ def memory(config: LoopConfig, recipe: Recipe, batching: Batching) -> dict[str, 
     """By ZeRO stage: the most bytes of tensors of a rank, and how many of these are the checkpoint's copy."""
     lengths = {slot: frames(recipe, slot) for slot in range(max(LOOKED_AT, batching.micro_batch))}
     longest = sorted(sorted(lengths, key=lambda slot: -lengths[slot])[: batching.micro_batch])
-    ranks = pretended(batching.world_size)
-    try:
-        found = {}
+    found = {}
+    with copying_as_gloo(), pretended(batching.world_size) as ranks:
         for stage in STAGES:
             staged = copy.copy(config)
             staged.zero_stage, staged.offload_optimizer = stage, config.offload_optimizer and stage > 0
             found[str(stage)] = measured(partial(one_step, staged, recipe, batching, ranks, longest))
-        return found
-    finally:
-        leave()
+    return found
 
 
 def frames(recipe: Recipe, slot: int) -> int:
@@ -107,14 +107,41 @@ def frames(recipe: Recipe, slot: int) -> int:
     return sum((request.stop or 0) - request.start for request in windows.requests(windows.example(slot)))
 
 
-def pretended(world_size: int) -> Ranks:
+@contextlib.contextmanager
+def pretended(world_size: int) -> Iterator[Ranks]:
     """The first of so many ranks, of which the others do not exist: what they would send is not there."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
     dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
     deepspeed_engine.join("fake", timedelta(seconds=60))
-    return Ranks(0, world_size, torch.device("cpu"))
+    try:
+        yield Ranks(0, world_size, torch.device("cpu"))
+    finally:
+        leave()
+
+
+@contextlib.contextmanager
+def copying_as_gloo() -> Iterator[None]:
+    """While messages are pretended: as much memory is taken for each as gloo takes. Begun before DeepSpeed looks."""
+
+    def with_copy(send: Callable[..., Any], at: int, name: str) -> Callable[..., Any]:
+        def sent(*args: Any, **more: Any) -> Any:
+            copied = torch.empty_like(args[at] if len(args) > at else more[name])
+            work = send(*args, **more)
+            del copied
+            return work
+
+        return sent
+
+    before = {name: getattr(dist, name) for name in COPIED_BY_GLOO}
+    for name, (at, argument) in COPIED_BY_GLOO.items():
+        setattr(dist, name, with_copy(before[name], at, argument))
+    try:
+        yield
+    finally:
+        for name, send in before.items():
+            setattr(dist, name, send)
 
 
 def one_step(config: LoopConfig, recipe: Recipe, batching: Batching, ranks: Ranks, slots: list[int]) -> int:
@@ -173,7 +200,7 @@ def as_text(found: dict[str, Any]) -> list[str]:
     for stage, bytes_of in found["memory_bytes"].items():
         chosen = "  <- zero_stage" if int(stage) == found["zero_stage"] else ""
         device, host = (bytes_of["peak"] - bytes_of["host"]) / 1e6, bytes_of["host"] / 1e6
-        least = "at least " if stage == "3" else ""  # gathered weights are held longer by real messages
+        least = "at least " if stage == "3" else ""  # real messages hold gathered weights for longer, now and then
         lines.append(f"  ZeRO {stage}: {least}{device:,.0f} MB, and {host:,.0f} MB on the host for checkpoints{chosen}")
     for name, what in found["weights"].items():
         lines.append(f"weights: {name}={what or 'none'}")

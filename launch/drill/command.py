@@ -1,4 +1,4 @@
-"""`python -m launch drill`: prove on this machine that a training survives what clusters do to it.
+"""`python -m launch drill`: prove, here or on your machines, that a training survives what clusters do to it.
 
 A small training runs once undisturbed. Then it runs again for each fault, is disturbed and continued; the examples of
 every step and every loss must be those of the undisturbed run.
@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.drill import faults
+from launch.drill import faults, places
 from launch.drill.faults import FAULTS, Fault, Options
 from launch.drill.trial import RTOL, Difference, NotTried, Trial, difference, environment
 from launch.words import at_least, check_words, global_batch, is_training
@@ -28,6 +28,7 @@ PROGRAM = "python -m launch drill"
 CONFIG = "configs/drill.yaml"
 PEOPLE, CLIPS, SECONDS = 6, 2, 2.0  # that are drawn where no shards are named
 MARKER = ".mytalk-drill"  # in the folder of a drill, which clears folders such as `storage` in it
+Place = places.Here | places.ByHosts
 EVERY_STEP = ("checkpoint_every=1", "log_every=1", "keep_last=3", "failed_checkpoint=go_on")
 
 
@@ -45,8 +46,9 @@ def arguments() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("runs/drill"), help="folder of the runs, new or a drill's (runs/drill)"
     )
     parser.add_argument("--only", metavar="NAME,...", help="these faults alone")
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="of the training (2)")
-    parser.add_argument("--steps", type=int, default=16, metavar="N", help="of the training (16)")
+    parser.add_argument("--processes", type=int, metavar="N", help="of the training (2, or all slots)")
+    places.options(parser)
+    parser.add_argument("--steps", type=int, metavar="N", help="of the training (16, by ssh 200)")
     parser.add_argument("--watchdog-s", type=float, default=30.0, metavar="S", help="a hung rank is ended after (30)")
     parser.add_argument("--storage-gone-s", type=float, default=60.0, metavar="S", help="storage is gone for (60)")
     parser.add_argument("--limit-s", type=float, default=900.0, metavar="S", help="the most that one start takes (900)")
@@ -70,12 +72,11 @@ class Result:
 
 def run(args: argparse.Namespace) -> int:
     """Drill; 0 only if every fault was tried and left no trace."""
-    names = args.only.split(",") if args.only else list(FAULTS)
-    for name in names:
-        if name not in FAULTS:
-            raise UserError(f"no fault '{name}'; there are: {', '.join(FAULTS)}")
-    at_least(2, processes=args.processes)
+    there = places.place(args)
+    names = chosen(args.only, there)
+    at_least(2, processes=there.processes)
     at_least(8, steps=args.steps)
+    steps = there.steps if args.steps is None else args.steps
     if args.words:
         check_words(args.words)
         if not is_training(args.words):
@@ -83,14 +84,27 @@ def run(args: argparse.Namespace) -> int:
         if any(word.startswith(("run=", "steps=")) for word in args.words):
             raise UserError("leave run=... and steps=... out; --out and --steps set them")
     batch = global_batch(args.words or ["train", "motion", "--config", CONFIG])
-    if batch % args.processes:
-        raise UserError(f"global_batch {batch} cannot be shared by {args.processes} processes")
+    if batch % there.processes:
+        raise UserError(f"global_batch {batch} cannot be shared by {there.processes} processes")
     claim(args.out)
     words = list(args.words) or drawn(args.out)
-    words += [*EVERY_STEP, f"steps={args.steps}", f"validate_every={args.steps}"]
-    results = drill(names, words, args)
+    words += [*EVERY_STEP, f"steps={steps}", f"validate_every={steps}"]
+    results = drill(names, words, args, there)
     print(json.dumps([dataclasses.asdict(one) for one in results]) if args.json else "\n".join(table(results)))
     return EXIT_DONE if all(one.holds for one in results) else EXIT_NOT_DONE
+
+
+def chosen(only: str | None, there: Place) -> list[str]:
+    """The faults to bring about. UserError for one that there is not, or not there; by default those are left out."""
+    names = only.split(",") if only else list(FAULTS)
+    for name in names:
+        if name not in FAULTS:
+            raise UserError(f"no fault '{name}'; there are: {', '.join(FAULTS)}")
+        if name in there.left_out:
+            if only:
+                raise UserError(f"'{name}' cannot be drilled there: {there.left_out[name]}")
+            print(f"{name}: left out: {there.left_out[name]}", file=sys.stderr, flush=True)
+    return [name for name in names if name not in there.left_out]
 
 
 def claim(out: Path) -> None:
@@ -118,7 +132,7 @@ def drawn(out: Path) -> list[str]:
     return ["train", "motion", "--config", CONFIG, f"shards={shards}"]
 
 
-def drill(names: list[str], words: list[str], args: argparse.Namespace) -> list[Result]:
+def drill(names: list[str], words: list[str], args: argparse.Namespace, there: Place) -> list[Result]:
     """The undisturbed runs, then each fault."""
     options = Options(args.watchdog_s, args.storage_gone_s)
     known: dict[bool, tuple[list[str], dict[int, dict]]] = {}
@@ -128,27 +142,29 @@ def drill(names: list[str], words: list[str], args: argparse.Namespace) -> list[
         print(f"{name}: {(fault.bring.__doc__ or '').partition(':')[0]}", file=sys.stderr, flush=True)
         try:
             if fault.torn not in known:
-                known[fault.torn] = undisturbed(words, fault.torn, args)
+                known[fault.torn] = undisturbed(words, fault.torn, args, there)
             typed, truth = known[fault.torn]
-            results.append(of(name, fault, fresh(typed, args.out / name, args), truth, options, began))
+            results.append(of(name, fault, fresh(typed, args.out / name, args, there), truth, options, began))
         except NotTried as why:
             results.append(Result(name, False, f"NOT TRIED: {why}", time.monotonic() - began))
     return results
 
 
-def fresh(words: list[str], run: Path, args: argparse.Namespace) -> Trial:
+def fresh(words: list[str], run: Path, args: argparse.Namespace, there: Place) -> Trial:
     """A training that has not begun."""
     shutil.rmtree(run, ignore_errors=True)
-    trial = Trial(list(words), run, args.processes, args.limit_s)
+    trial = Trial(list(words), run, there, args.limit_s)
     trial.log.unlink(missing_ok=True)
     return trial
 
 
-def undisturbed(words: list[str], torn: bool, args: argparse.Namespace) -> tuple[list[str], dict[int, dict]]:
+def undisturbed(
+    words: list[str], torn: bool, args: argparse.Namespace, there: Place
+) -> tuple[list[str], dict[int, dict]]:
     """The run that nothing befalls: its words, and its steps."""
     if torn:
         words = [*words, f"shards={faults.torn_shards(words, args.out)}", "bad_share=1.0"]
-    trial = fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args)
+    trial = fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args, there)
     code = trial.wait(trial.start())
     if code != EXIT_DONE:
         raise UserError(f"the undisturbed training ended with exit code {code}; see {trial.log}")

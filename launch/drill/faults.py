@@ -6,7 +6,6 @@ They raise NotTried where the fault could not be brought about.
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import time
@@ -56,7 +55,7 @@ def rank(trial: Trial, _: Options) -> str:
     """KILL of one rank, as for want of memory; the launcher starts all again."""
     process = trial.start("--restarts", "2")
     trial.under_way(process)
-    os.kill(trial.ranks(process)[-1], signal.SIGKILL)
+    trial.hit_last(signal.SIGKILL)
     trial.finish(trial.wait(process))
     return "a rank was killed, all were started again"
 
@@ -66,10 +65,9 @@ def write(trial: Trial, _: Options) -> str:
     process = trial.start()
     trial.under_way(process)
     trial.until(trial.writing, process, "a checkpoint was being written")
-    ranks = trial.ranks(process)
     os.killpg(process.pid, signal.SIGKILL)
     trial.wait(process)
-    while any(Path(f"/proc/{one}").exists() for one in ranks):  # the kernel kills them with their launcher
+    while trial.ranks():  # they are killed with their launcher
         time.sleep(0.01)
     trial.finish(1)
     return "all were killed in the middle of a checkpoint, continued from the one before"
@@ -84,14 +82,9 @@ def disk(trial: Trial, __: Options) -> str:
     """A disk that is full for a while (no file of the ranks may grow): training goes on, and saves when it can."""
     process = trial.start()
     trial.under_way(process)
-    ranks = trial.ranks(process)
-    limits = {one: resource.prlimit(one, resource.RLIMIT_FSIZE) for one in ranks}
-    for one, (_, hard) in limits.items():
-        resource.prlimit(one, resource.RLIMIT_FSIZE, (1, hard))
+    trial.place.act(trial.run, "full")
     trial.until(lambda: trial.said("could not be written"), process, "a checkpoint could not be written")
-    for one, limit in limits.items():
-        if Path(f"/proc/{one}").exists():
-            resource.prlimit(one, resource.RLIMIT_FSIZE, limit)
+    trial.place.act(trial.run, "room")
     trial.finish(trial.wait(process))
     return "a checkpoint could not be written, training went on, later ones could"
 
@@ -101,7 +94,7 @@ def hung(trial: Trial, options: Options) -> str:
     more = (f"watchdog_s={options.watchdog_s}",)
     process = trial.start("--restarts", "2", more=more)
     trial.under_way(process)
-    os.kill(trial.ranks(process)[-1], signal.SIGSTOP)
+    trial.hit_last(signal.SIGSTOP)
     trial.finish(trial.wait(process), more=more)
     return f"no progress for {options.watchdog_s:g} s, all were ended and started again"
 
@@ -110,11 +103,11 @@ def node(trial: Trial, _: Options) -> str:
     """A place that is gone for good: training goes on without it, at the next world size that divides."""
     process = trial.start("--restarts", "2", "--min-processes", "1")
     trial.under_way(process)
-    os.kill(trial.ranks(process)[-1], signal.SIGKILL)
+    trial.hit_last(signal.SIGKILL)
     trial.finish(trial.wait(process))
-    if not trial.said(f"processes instead of {trial.processes}"):
+    if not trial.said(f"processes instead of {trial.place.processes}"):
         raise NotTried(f"it did not shrink; see {trial.log}")
-    return f"went on with fewer than {trial.processes} processes"
+    return f"went on with fewer than {trial.place.processes} processes"
 
 
 def storage(trial: Trial, options: Options) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.drill.places import ByHosts, Here
 from mytalk.command import EVENTS, EXIT_DONE
 
 POLL_S = 0.005
@@ -28,7 +30,7 @@ class Trial:
 
     words: list[str]
     run: Path
-    processes: int
+    place: Here | ByHosts
     limit_s: float  # for what must come
     log: Path = field(init=False)
 
@@ -36,8 +38,8 @@ class Trial:
         self.log = self.run.with_suffix(".log")
 
     def start(self, *options: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
-        """Start it by `launch local`; what it says goes to the log."""
-        launch = ["-m", "launch", "local", "--processes", str(self.processes), "--grace-s", "5", *options, "--"]
+        """Start it by the launcher of its place; what it says goes to the log."""
+        launch = ["-m", "launch", *self.place.launcher(), "--grace-s", "5", *options, "--"]
         self.run.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             return subprocess.Popen(
@@ -91,9 +93,15 @@ class Trial:
         """Whether it has printed this."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
-    def ranks(self, process: subprocess.Popen) -> list[int]:
-        """The processes of its ranks, in order."""
-        return [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    def ranks(self) -> dict[int, int]:
+        """The processes of its ranks, wherever they run."""
+        return self.place.act(self.run, "list")
+
+    def hit_last(self, number: signal.Signals) -> None:
+        """Send a signal to its last rank. Raises NotTried where that is gone."""
+        last = self.place.processes - 1
+        if last not in self.place.act(self.run, number.name, last):
+            raise NotTried(f"rank {last} was not there any more; give more --steps")
 
     def starts(self) -> int:
         """How often training has begun."""

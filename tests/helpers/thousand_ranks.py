@@ -62,7 +62,10 @@ def shares(folder: Path, ranks: int, parameters: int) -> dict[str, float]:
         [torch.full((b - a,), float(r)) for r in range(ranks) for a, b in [share(parameters, r, ranks)]]
     )
     assert torch.equal(whole, expected), "what is read is what each rank wrote"
+    fewer = 3 * ranks // 4
     return {
+        "opened_by_a_rank": opened(final, parameters, ranks),
+        "opened_by_one_of_fewer": opened(final, parameters, fewer),
         "files": len(list(final.iterdir())),
         "largest_share_bytes": max(sizes),
         "bytes": sum(sizes),
@@ -70,6 +73,18 @@ def shares(folder: Path, ranks: int, parameters: int) -> dict[str, float]:
         "commit_s": named - written,
         "load_s": read - named,
     }
+
+
+def opened(folder: Path, parameters: int, ranks: int) -> int:
+    """The most files that a rank of so many opens for its share of the moments and the EMA (the first opens all)."""
+    most = 0
+    for rank in range(0, ranks, max(1, ranks // 16)):
+        held = checkpoint.index(folder, rank, ranks)
+        files = len(held.unopened)
+        for kind in checkpoint.KINDS[1:]:
+            held.stretch("net", kind, "w", *share(parameters, rank, ranks))
+        most = max(most, files - len(held.unopened))
+    return most
 
 
 def main(folder: str, ranks: str = "1024", parameters: str = "25000000") -> None:

@@ -21,8 +21,8 @@ from tests.helpers.dying_rank import AGAIN, LATE_S, OWN
 
 TINY = str(ROOT / "tests" / "helpers" / "tiny_motion.yaml")
 START = """
-import sys; from launch import local
-local.SETTLE_S = 2 * {late_s}
+import sys; from launch import local; from launch.processes import supervisor
+supervisor.SETTLE_S = 2 * {late_s}
 sys.exit(local.start({words!r}, {processes}, grace_s={grace_s}))
 """
 

@@ -66,7 +66,7 @@ def test_every_recipe_says_what_it_takes(filmed_shards, command, recipe):
 
 @pytest.mark.full
 def test_memory_is_within_a_tenth_of_what_two_ranks_take(talker_shards, tmp_path, command):
-    """Trainings of two steps, counted by the allocator, with data, validation and checkpoints; ZeRO 3 takes more."""
+    """Trainings of two steps, counted by the allocator, with data, validation and checkpoints."""
     found = said(command, "motion", talker_shards, "--world-size", "2", *LARGER)
     out, settings = tmp_path / "measured", [f"shards={talker_shards}", *LARGER]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -82,4 +82,4 @@ def test_memory_is_within_a_tenth_of_what_two_ranks_take(talker_shards, tmp_path
     measured = json.loads(out.read_text())
     ratios = {stage: found["memory_bytes"][stage]["peak"] / measured[stage] for stage in measured}
     assert all(abs(ratios[stage] - 1) < TOLERANCE for stage in "012"), (ratios, measured)
-    assert 0.75 < ratios["3"] < 1 + TOLERANCE, "at least so much: real messages hold gathered weights longer"
+    assert 0.8 < ratios["3"] < 1 + TOLERANCE, "what real messages take differs from run to run by a tenth"

@@ -21,3 +21,5 @@ def test_every_ranks_share_of_a_checkpoint_is_an_even_part_of_it(tmp_path, ranks
     assert found["files"] == ranks + 1, "a file a rank, and checkpoint.json"
     values = 4 * len(KINDS) * (parameters // ranks + 1)
     assert values <= found["largest_share_bytes"] < values + 1024
+    assert found["opened_by_a_rank"] == 1, "its own"
+    assert found["opened_by_one_of_fewer"] <= 4

@@ -303,7 +303,8 @@ def load_moments(
 ) -> None:
     """Put moments, `stretch(kind, parameter, start, stop)`, and the t of Adam's bias correction into an engine.
 
-    At stage 0 every rank steps on every element, so each needs all of them, not just the share it saves.
+    At stage 0 every rank steps on every element, so each needs all of them, not just the share it saves: all ranks
+    ask for the same then, in the same order.
     """
     state = engine.basic_optimizer.state
     if engine.zero_optimization_stage() == 0:

@@ -82,6 +82,14 @@ class Ranks:
         dist.all_gather_object(of_ranks, own)
         return [item for items in of_ranks for item in items]
 
+    def from_first(self, own: torch.Tensor) -> torch.Tensor:
+        """What the first rank has, on the CPU; the others give a tensor of the same shape and type. All call it."""
+        if self.world_size == 1:
+            return own
+        sent = own.to(self.device)
+        dist.broadcast(sent, 0)
+        return sent.cpu()
+
     def watch(self, program: str, run: Path, limit_s: float) -> Watchdog:
         """The watchdog of this rank in a run, to be entered."""
         self.watchdog = Watchdog(program, run, self.rank, self.world_size, limit_s)

@@ -75,7 +75,12 @@ class TrainState:
             def stretch(kind: str, name: str, start: int, stop: int, player: str = player) -> torch.Tensor:
                 return resumed.stretch(player, kind, name, start, stop)
 
-            deepspeed_engine.load_moments(self.engines[player], owned, stretch, resumed.facts["adam_steps"][player])
+            def of_all(kind: str, name: str, start: int, stop: int, stretch: Any = stretch) -> torch.Tensor:
+                first = self.ranks.rank == 0  # it has opened all files already
+                return self.ranks.from_first(stretch(kind, name, start, stop) if first else torch.empty(stop - start))
+
+            moments, steps = of_all if self.config.zero_stage == 0 else stretch, resumed.facts["adam_steps"][player]
+            deepspeed_engine.load_moments(self.engines[player], owned, moments, steps)
             for piece, average in zip(owned, self.emas[player]):
                 average.copy_(stretch("ema", piece.name, piece.start, piece.stop))
         self.skipped = resumed.facts.get("skipped", 0)

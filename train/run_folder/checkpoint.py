@@ -220,23 +220,63 @@ def refuse(folder: Path, files: list[str]) -> None:
 
 @dataclass
 class Checkpoint:
-    """A checkpoint on disk, read in parts: a rank reads what it needs. All values are fp32, on CPU."""
+    """A checkpoint on disk, read in parts: a file is opened when something is needed that those before did not hold.
+
+    All values are fp32, on CPU. `near` (0 to 1) is where in the order of ranks the reader stands: a rank that goes on
+    where it was finds what it needs in one file.
+    """
 
     folder: Path
     step: int
     facts: dict[str, Any]
     shapes: dict[str, dict[str, tuple[int, ...]]]  # of every player's parameters
-    stretches: dict[str, list[tuple[int, int, Any]]] = field(repr=False)  # player/kind/parameter -> start, stop, reader
+    unopened: list[str]  # names of files, the next one last
+    stretches: dict[str, list[tuple[int, int, Any]]] = field(default_factory=dict, repr=False)
+    # player/kind/parameter -> start, stop, reader
 
     def stretch(self, player: str, kind: str, name: str, start: int, stop: int) -> torch.Tensor:
-        """Values [start, stop) of a flattened tensor."""
+        """Values [start, stop) of a flattened tensor. UserError where the files do not hold each of them once."""
         full, result = f"{player}/{kind}/{name}", torch.empty(stop - start)
-        for begins, ends, reader in self.stretches[full]:
+        while not _whole(self._within(full, start, stop), stop - start):
+            if not self.unopened:
+                raise UserError(f"{self.folder} does not hold {full} whole; remove it to resume from the one before")
+            self._open(self.unopened.pop())
+        for begins, ends, reader in self.stretches.get(full, []):
             low, high = max(start, begins), min(stop, ends)
             if low < high:
                 values = reader.get_slice(f"{full}@{begins}")[low - begins : high - begins]
                 result[low - start : high - start] = values
         return result
+
+    def _within(self, full: str, start: int, stop: int) -> list[tuple[int, int]]:
+        """The parts of [start, stop), counted from start, that open files hold."""
+        held = [(max(start, a) - start, min(stop, b) - start) for a, b, _ in self.stretches.get(full, [])]
+        return [(low, high) for low, high in held if low < high]
+
+    def _open(self, name: str) -> None:
+        """Read the header of a file. UserError where it is damaged."""
+        try:
+            reader = safe_open(self.folder / name, framework="pt")
+        except (SafetensorError, OSError):
+            refuse(self.folder, [str(self.folder / name)])
+        for key in reader.keys():  # noqa: SIM118  not a dict
+            full, _, start = key.rpartition("@")
+            (numel,) = reader.get_slice(key).get_shape()
+            self.stretches.setdefault(full, []).append((int(start), int(start) + numel, reader))
+
+    def check(self) -> Checkpoint:
+        """Open every file. UserError where a tensor is not whole."""
+        while self.unopened:
+            self._open(self.unopened.pop())
+        for player, named in self.shapes.items():
+            for kind in KINDS:
+                for name, shape in named.items():
+                    full = f"{player}/{kind}/{name}"
+                    if not _whole([(a, b) for a, b, _ in self.stretches.get(full, [])], math.prod(shape)):
+                        raise UserError(
+                            f"{self.folder} does not hold {full} whole; remove it to resume from the one before"
+                        )
+        return self
 
     def whole(self, player: str, kind: str) -> dict[str, torch.Tensor]:
         """All tensors of a kind, by the parameter's name."""
@@ -254,30 +294,17 @@ class Checkpoint:
 def load(folder: Path) -> Checkpoint:
     """A checkpoint whose files are what was written; UserError where one is not, or a tensor is not whole."""
     refuse(folder, damaged(folder))
-    return index(folder)
+    return index(folder).check()
 
 
-def index(folder: Path) -> Checkpoint:
-    """A checkpoint whose files have been checked already. UserError where a tensor is not whole."""
+def index(folder: Path, rank: int = 0, world_size: int = 1) -> Checkpoint:
+    """A checkpoint whose files have been checked already, for a rank that reads its part of it."""
     facts = read_facts(folder)
     shapes = {p: {n: tuple(shape) for n, shape in named.items()} for p, named in facts["shapes"].items()}
-    stretches: dict[str, list[tuple[int, int, Any]]] = {}
-    for name in facts["files"]:
-        try:
-            reader = safe_open(folder / name, framework="pt")
-        except (SafetensorError, OSError):
-            refuse(folder, [str(folder / name)])
-        for key in reader.keys():  # noqa: SIM118  not a dict
-            full, _, start = key.rpartition("@")
-            (numel,) = reader.get_slice(key).get_shape()
-            stretches.setdefault(full, []).append((int(start), int(start) + numel, reader))
-    for player, named in shapes.items():
-        for kind in KINDS:
-            for name, shape in named.items():
-                full = f"{player}/{kind}/{name}"
-                if not _whole([(start, stop) for start, stop, _ in stretches.get(full, [])], math.prod(shape)):
-                    raise UserError(f"{folder} does not hold {full} whole; remove it to resume from the one before")
-    return Checkpoint(folder, facts["step"], facts, shapes, stretches)
+    names = sorted(facts["files"])
+    middle = (rank + 0.5) / world_size * len(names) - 0.5
+    nearest_last = sorted(range(len(names)), key=lambda number: -abs(number - middle))
+    return Checkpoint(folder, facts["step"], facts, shapes, [names[number] for number in nearest_last])
 
 
 def _whole(stretches: list[tuple[int, int]], numel: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,33 @@ def load_weights(recipe: Recipe, config: LoopConfig, players: dict[str, Player],
             init_from.start(Path(config.init_from), modules, Path(config.run), recipe.name, ranks)
         return Start(0)
     accepted = refuse_changes(recipe, config, checkpoint.read_facts(newest)["fixed"], config.accept_changes)
-    # Every rank hashes its share of the files, and reads of all of them only what it holds.
+    # Every rank hashes its share of the files; the first opens all of them, the others those near their own.
     checkpoint.refuse(newest, ranks.gather(checkpoint.damaged(newest, ranks.rank, ranks.world_size)))
-    resumed = checkpoint.index(newest)
+    resumed = checked(newest, ranks)
     for player, one in players.items():
-        put(one.module, resumed.whole(player, "weight").items())
+        put(one.module, sent(resumed, player, "weight", ranks))
     return Start(resumed.step, resumed, accepted)
+
+
+def checked(folder: Path, ranks: Ranks) -> checkpoint.Checkpoint:
+    """A checkpoint that the first rank has found to be whole. All call it, and raise UserError where it is not."""
+    found, trouble = checkpoint.index(folder, ranks.rank, ranks.world_size), list[str]()
+    if ranks.rank == 0:
+        try:
+            found.check()
+        except UserError as error:
+            trouble = [str(error)]
+    if trouble := ranks.gather(trouble):
+        raise UserError(trouble[0])
+    return found
+
+
+def sent(held: checkpoint.Checkpoint, player: str, kind: str, ranks: Ranks) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of a kind, one after another, which the first rank reads and sends. All go through all of them."""
+    for name, shape in held.shapes[player].items():
+        size = torch.Size(shape)
+        own = held.stretch(player, kind, name, 0, size.numel()) if ranks.rank == 0 else torch.empty(size.numel())
+        yield name, ranks.from_first(own).view(size)
 
 
 def checkpoint_facts(
@@ -209,9 +231,9 @@ def put_best(config: LoopConfig, best: Best, plain: dict[str, nn.Module], ranks:
     bad = checkpoint.damaged(folder, ranks.rank, ranks.world_size) if is_there else [str(folder)]
     if bad := ranks.gather(bad):
         raise UserError(f"{bad[0]} of the best step ({best.words()}) is gone or damaged; export the last: keep_best=")
-    held = checkpoint.index(folder)
+    held = checked(folder, ranks)
     for player, module in plain.items():
-        put(module, held.whole(player, "ema").items())
+        put(module, sent(held, player, "ema", ranks))
 
 
 def export(

@@ -110,9 +110,13 @@ def test_what_was_not_tried_does_not_hold(tmp_path, monkeypatch, capsys):
         (["--", "eval", "motion"], "must be train"),
         (["--", "train", "motion", "run=x"], "leave run="),
         (["--processes", "3", "--", "train", "motion"], "cannot be shared by 3 processes"),
+        (["--hostfile", "{hosts}", "--only", "node"], "'node' cannot be drilled there: a host is lost only by"),
+        (["--hostfile", "{hosts}", "--processes", "9"], "--processes 9 are more than the 4 slots"),
     ],
 )
-def test_what_cannot_be_drilled_is_refused(typed, said):
+def test_what_cannot_be_drilled_is_refused(tmp_path, typed, said):
+    (tmp_path / "hosts").write_text("one slots=2\ntwo slots=2\n")
+    typed = [word.format(hosts=tmp_path / "hosts") for word in typed]
     with pytest.raises(UserError, match=said):
         drill.run(drill.arguments().parse_args(typed))
 

@@ -168,6 +168,21 @@ def launching(hosts: Hosts, folder: Path, *more: str) -> list[str]:
     return ["-m", "launch", "ssh", *where, "--grace-s", "10", "--alive-s", "2", *more]
 
 
+def under_way(typed_words: list[str], run: Path, steps: int) -> subprocess.Popen:
+    """A launcher whose training has logged some steps."""
+    process = subprocess.Popen(
+        [sys.executable, *typed_words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 300
+    while not logged(run, steps) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    return process
+
+
 def test_a_host_that_cannot_be_reached_or_has_no_checkout_is_one_line(hosts, tmp_path, command):
     words = ["--", "train", "motion", f"run={tmp_path / 'run'}"]
     refused = [*launching(hosts, tmp_path), *words]
@@ -187,22 +202,14 @@ def test_a_host_that_cannot_be_reached_or_has_no_checkout_is_one_line(hosts, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.full
 def test_of_two_hosts_one_dies_and_the_other_goes_on_as_if_nothing_had_been(hosts, talker_shards, tmp_path, command):
     """Gate: one process on each; a host vanishes; shrunk to one, keys and losses are those of the undisturbed run."""
     run, alone = tmp_path / "run", tmp_path / "alone"
     words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", "workers=0", "steps=30"]
     words += ["checkpoint_every=2", "validate_every=30", "log_every=1"]
     more = ["--restarts", "1", "--min-processes", "1", "--", *words, f"run={run}"]
-    process = subprocess.Popen(
-        [sys.executable, *launching(hosts, tmp_path, *more)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 300
-    while not logged(run, 4) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    process = under_way(launching(hosts, tmp_path, *more), run, 4)
     hosts.two.vanish()
     said = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 0, said
@@ -221,20 +228,10 @@ def test_of_two_hosts_one_dies_and_the_other_goes_on_as_if_nothing_had_been(host
 def test_told_to_stop_all_hosts_write_a_checkpoint_and_75_comes_out(hosts, talker_shards, tmp_path):
     """Two processes on the first host; TERM reaches both."""
     run = tmp_path / "run"
-    (tmp_path / "hosts").write_text(f"{hosts.one.name} slots=2\n")
     words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", "workers=0", "steps=9999", f"run={run}"]
     typed_words = launching(hosts, tmp_path, "--", *words, "validate_every=9999", "log_every=1")
     (tmp_path / "hosts").write_text(f"{hosts.one.name} slots=2\n")
-    process = subprocess.Popen(
-        [sys.executable, *typed_words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 300
-    while not logged(run, 2) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    process = under_way(typed_words, run, 2)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 75, said
@@ -252,3 +249,15 @@ def test_every_host_is_looked_at_before_a_training(hosts, talker_shards, tmp_pat
     assert [row.split()[0] for row in table] == ["machine", "one", "two"]
     assert "on 2 hosts" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["hosts"], "nothing is left behind"
+
+
+@pytest.mark.full
+def test_the_drill_on_two_hosts(hosts, talker_shards, tmp_path, command):
+    where = launching(hosts, tmp_path)[3:-4]
+    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}"]
+    faults = ["rank", "write"]
+    typed = ["--out", str(tmp_path / "drill"), "--only", ",".join(faults), "--steps", "60", "--json", "--", *words]
+    done = command("-m", "launch", "drill", *where, *typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout)
+    assert [(one["fault"], one["holds"], one["starts"]) for one in results] == [(fault, True, 2) for fault in faults]

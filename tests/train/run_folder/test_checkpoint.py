@@ -64,6 +64,19 @@ def test_a_checkpoint_of_three_ranks_is_read_back_whole(tmp_path):
                 assert torch.equal(read.tensors[player][kind][name], tensor), (player, kind, name)
 
 
+def test_files_are_opened_as_they_are_needed(tmp_path):
+    """Those of the reader's own place first; what they do not hold is found wherever it is."""
+    folder = write(tmp_path)
+    for rank, (start, stop) in enumerate(zip(CUTS["w"], CUTS["w"][1:])):
+        read = checkpoint.index(folder, rank, 3)
+        assert len(read.unopened) == 3
+        expected = whole()["critic"]["exp_avg"]["w"].reshape(-1)
+        assert torch.equal(read.stretch("critic", "exp_avg", "w", start, stop), expected[start:stop])
+        assert len(read.unopened) == 2
+        assert torch.equal(read.stretch("critic", "exp_avg", "w", 0, 8), expected)
+        assert read.unopened == []
+
+
 def test_fragments_are_written_as_fp32(tmp_path):
     copy = checkpoint.HostCopy([("net/weight/w@2", torch.arange(3, dtype=torch.bfloat16))])
     copy.take()

@@ -1,0 +1,49 @@
+"""What is done to the ranks of a training on the machine where they run: `python -m launch.drill.act RUN WHAT [RANK]`.
+
+WHAT is `list`, the name of a signal for the RANK, `full` (no file of theirs may grow, as on a full disk) or `room`.
+Prints {rank: process id} of those it found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+
+def ranks(run: str) -> dict[int, int]:
+    """The processes of this machine that train into a run folder, by rank; not what they themselves have started."""
+    found: dict[int, tuple[int, int]] = {}  # process id -> rank, parent
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if os.fsencode(f"run={run}") not in words or b"train" not in words:
+                continue
+            told = dict(pair.split(b"=", 1) for pair in (folder / "environ").read_bytes().split(b"\0") if b"=" in pair)
+            if b"RANK" in told:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                found[int(folder.name)] = int(told[b"RANK"]), parent
+    return {rank: pid for pid, (rank, parent) in sorted(found.items()) if parent not in found}
+
+
+def act(run: str, what: str, rank: int | None = None) -> dict[int, int]:
+    """Do it; the ranks that were found before."""
+    found = ranks(run)
+    if what in ("full", "room"):
+        for pid in found.values():
+            with contextlib.suppress(ProcessLookupError):
+                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 if what == "full" else hard, hard))
+    elif what != "list" and rank in found:
+        os.kill(found[rank], signal.Signals[what])
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(act(sys.argv[1], sys.argv[2], *(int(text) for text in sys.argv[3:4]))))
