@@ -10,13 +10,15 @@ under `torchrun -m eval benchmark ...` or `python -m launch local` the processes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import options, parallel, protocol, seen
+from eval import options, parallel, protocol, seen, stages
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
@@ -57,6 +59,9 @@ def arguments() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=DIR",
         help="another method's videos of the clips, as a row (eval clips gives the clips); may be repeated",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print the CPU seconds of each stage, and the networks' own share"
     )
     detector.add_option(parser)
     return options.add(parser)
@@ -115,6 +120,8 @@ def _benchmark_all(
         finder = detector.load(args.detector)
         others = functools.partial(given.of_clip, methods, finder) if methods else None
         bench = videos.Bench(manifest, settings, job.out, models, loaded, finder, fitted, others)
+        if clock is not None:
+            stages.watch_networks(clock, models, loaded, finder)
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
@@ -128,7 +135,10 @@ def _benchmark_all(
         page.write(job.out, report, list(scores.values()))
         check.write(job.out, report)  # last: a folder that has it is complete
 
-    parallel.run(job, scorer, finish)
+    with stages.clocked() if args.profile else contextlib.nullcontext() as clock:
+        parallel.run(job, scorer, finish)
+    if clock is not None and os.environ.get("RANK", "0") == "0":
+        print(clock.in_words())
     report = check.read(job.out)
     assert report is not None, "the first process wrote it"
     return report

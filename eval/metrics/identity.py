@@ -18,7 +18,8 @@ def identity_cosine(row: Comparison) -> float:
     """Cosine of the embeddings of the row and of the person's source stretch."""
     encoder = row.evaluators.identity
     assert encoder is not None, "without it the metric is omitted"
-    source = embedding(encoder, row.truth.source_UN3, np.ones(len(row.truth.source_UN3)))
+    source_UN3 = row.truth.source_UN3
+    source = row.truth.once(embedding, lambda: embedding(encoder, source_UN3, np.ones(len(source_UN3))))
     return float(source @ embedding(encoder, row.video.landmarks_TN3, row.video.detected_T))
 
 

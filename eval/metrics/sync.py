@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from eval.metrics.metric import NO_MOUTH, ZERO, Comparison, Metric, Miss
 
 if TYPE_CHECKING:
+    import torch
+
     from mytalk.networks.syncnet import SyncScore
 
 TOO_SHORT = "too_short_for_sync"
@@ -16,9 +18,14 @@ def sync_score(row: Comparison) -> SyncScore:
     """The row's lips against the true speech at every offset. Raises Miss for a clip shorter than the offsets reach."""
     from mytalk.networks import syncnet
 
-    assert row.evaluators.syncnet is not None, "without it the metrics of sync are omitted"
+    network, truth = row.evaluators.syncnet, row.truth
+    assert network is not None, "without it the metrics of sync are omitted"
+
+    def speech() -> torch.Tensor:
+        return truth.once(syncnet.embedded_speech, lambda: syncnet.embedded_speech(network, truth.audio_S))
+
     try:
-        return syncnet.score(row.evaluators.syncnet, row.video.landmarks_TN3, row.truth.audio_S)
+        return syncnet.score(network, row.video.landmarks_TN3, truth.audio_S, speech=speech)
     except ValueError as error:
         raise Miss(TOO_SHORT, str(error)) from error
 

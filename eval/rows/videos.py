@@ -19,10 +19,11 @@ from data_pipeline.shards.reader import ClipError
 from eval.metrics import lips, measure_videos, people
 from eval.metrics.detection import LEAST_DETECTED
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, RowFailed, Truth
-from eval.rows import features, ridge, saved
+from eval.rows import features, painted, ridge, saved
 from eval.rows.inputs import ClipInputs, read_bilabials, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
 from eval.score_file import ALL_ROWS, FLOOR, ClipScore
+from eval.stages import stage
 from eval.tasks import ScoringTask, Settings, noise_seed
 from mytalk import atomic, media
 from mytalk.command import UserError
@@ -84,17 +85,19 @@ def score(bench: Bench, task: ScoringTask) -> ClipScore:
 
 
 def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
-    inputs = read_inputs(bench.manifest, bench.settings, task)
-    assert task.source is not None, "read_inputs refuses a task without a source"
-    frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
+    with stage("read the clip"):
+        inputs = read_inputs(bench.manifest, bench.settings, task)
+        assert task.source is not None, "read_inputs refuses a task without a source"
+        frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
+        bilabials_s = read_bilabials(bench.manifest, task.scored)
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
-    bilabials_s = read_bilabials(bench.manifest, task.scored)
     truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3, bilabials_s)
     others = {} if bench.others is None else bench.others(task.key, truth, folder)  # before anything is dubbed
     try:
         files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
-        videos = _all_detected(files, bench.detector, len(frames_THW3))
+        with stage("decode, detect again"):
+            videos = _all_detected(files, bench.detector, len(frames_THW3))
     except RowFailed as error:
         raise RowFailed(error.reason, str(error), error.rows, [*others, *error.usable]) from error
     videos["shuffled_audio"] = replace(videos["shuffled_audio"], sound_S=inputs.other_audio_S)
@@ -102,9 +105,11 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     rows = {
         name: Comparison(truth.first(len(video.detected_T)), video, bench.evaluators) for name, video in videos.items()
     }
-    scores, omitted = measure_videos(rows)
-    features.save(bench.out, task.key, rows)
-    done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=people.of_rows(rows))
+    with stage("measure and judge"):
+        scores, omitted = measure_videos(rows)
+        features.save(bench.out, task.key, rows)
+        traits = people.of_rows(rows)
+    done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=traits)
     if not task.pictured:
         return done
     media.write_video(folder / f"{saved.SOURCE}.mp4", source_UHW3, FRAME_HZ, inputs.source_audio_S)
@@ -138,24 +143,27 @@ def write(
     so that it has been through the codec as often as the dubbed rows.
     """
     video = folder / "dubbed_from.mp4"
-    media.write_video(video, frames_THW3, FRAME_HZ, inputs.audio_S)
-    files = {FLOOR: folder / f"{FLOOR}.mp4"}
-    media.write_video(files[FLOOR], media.read_frames(video), FRAME_HZ, inputs.audio_S)
-    faces, models = _first_pass(video, bench.detector), bench.models
+    files, models = {FLOOR: folder / f"{FLOOR}.mp4"}, bench.models
+    with stage("write the clip twice"):
+        media.write_video(video, frames_THW3, FRAME_HZ, inputs.audio_S)
+        media.write_video(files[FLOOR], media.read_frames(video), FRAME_HZ, inputs.audio_S)
+    with stage("first pass"):
+        faces = _first_pass(video, bench.detector)
     own_S, other_S = inputs.audio_S, inputs.other_audio_S
-    generated = {
-        "mytalk": (dubbing.write_motion(faces, own_S, models.motion, source, seed, steps), own_S),
-        "shuffled_audio": (dubbing.write_motion(faces, other_S, models.motion, source, seed, steps), other_S),
-        "frozen_mouth": ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], own_S),
-    }
-    if bench.fitted is not None:
-        generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
+    with stage("generate the motion"):
+        generated = {
+            "mytalk": (dubbing.write_motion(faces, own_S, models.motion, source, seed, steps), own_S),
+            "shuffled_audio": (dubbing.write_motion(faces, other_S, models.motion, source, seed, steps), other_S),
+            "frozen_mouth": ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], own_S),
+        }
+        if bench.fitted is not None:
+            generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
     broken = [name for name, (spans, _) in generated.items() if not all(np.isfinite(span).all() for span in spans)]
     if broken:
         raise RowFailed(NOT_FINITE, f"{', '.join(broken)} wrote landmarks that are not finite", broken)
-    for name, (landmarks, speech_S) in generated.items():
-        files[name] = folder / f"{name}.mp4"
-        dubbing.render(faces, landmarks, models, source, speech_S, files[name])
+    files |= {name: folder / f"{name}.mp4" for name in generated}
+    with stage("paint and write"):
+        painted.write(faces, {files[name]: painted.Row(*row) for name, row in generated.items()}, models, source)
     video.unlink()
     return files
 

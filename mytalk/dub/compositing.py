@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,14 +64,26 @@ def _painted(
     frames: Iterator[np.ndarray], span: FaceSpan, new_FN3: np.ndarray, regions_FV2: np.ndarray, painter: Painter
 ) -> Iterator[np.ndarray]:
     """Take the span's frames, which come next, and paint them in batches."""
-    for start in range(0, len(new_FN3), BATCH_FRAMES):
+    for [frame] in painted_each(frames, span, [new_FN3], regions_FV2, painter):
+        yield frame
+
+
+def painted_each(
+    frames: Iterator[np.ndarray],
+    span: FaceSpan,
+    several: Sequence[np.ndarray],
+    regions_FV2: np.ndarray,
+    painter: Painter,
+) -> Iterator[list[np.ndarray]]:
+    """Take the span's frames, which come next, and paint each with every one of `several` landmarks (F, N, 3)."""
+    for start in range(0, len(regions_FV2), BATCH_FRAMES):
         batch = np.s_[start : start + BATCH_FRAMES]
-        batch_frames = list(itertools.islice(frames, len(new_FN3[batch])))
+        batch_frames = list(itertools.islice(frames, len(regions_FV2[batch])))
         crops_B23 = span.crops_F23[batch]
         crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
-        painted_BPP3, mask_BPP = painter.paint(crops_BPP3, new_FN3[batch], regions_FV2[batch])
-        for frame, *pasted in zip(batch_frames, painted_BPP3, mask_BPP, crops_B23, strict=True):
-            yield paste(frame, *pasted)
+        painted, mask_BPP = painter.paint_each(crops_BPP3, [one[batch] for one in several], regions_FV2[batch])
+        for place, frame in enumerate(batch_frames):
+            yield [paste(frame, one_BPP3[place], mask_BPP[place], crops_B23[place]) for one_BPP3 in painted]
 
 
 def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, crop_23: np.ndarray) -> np.ndarray:

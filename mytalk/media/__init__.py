@@ -5,7 +5,7 @@ from mytalk.media.notes import MediaError, Notes
 from mytalk.media.opening import VERSION, Probe, audio_hz, probe, read_tags
 from mytalk.media.pictures import MOST_HZ, decode_frames, measured_hz, read_frames
 from mytalk.media.sound import read_audio, read_channels
-from mytalk.media.writing import AAC_HZ, CLIP_CODEC, encode_frames, write_video
+from mytalk.media.writing import AAC_HZ, CLIP_CODEC, encode_frames, write_video, writer
 
 __all__ = [
     "AAC_HZ",
@@ -26,4 +26,5 @@ __all__ = [
     "read_frames",
     "read_tags",
     "write_video",
+    "writer",
 ]

@@ -5,9 +5,11 @@ Shape suffixes: H height, W width, 3 = RGB, C channels, S audio samples.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +52,22 @@ def write_video(
     `read_tags` reads them. `colour` is what the frames were read with (`probe`): they are converted back and tagged
     the same way, so that they look the same.
     """
+    with writer(path, fps, audio, rate, metadata, colour, layout) as add:
+        for picture in frames:
+            add(picture)
+
+
+@contextlib.contextmanager
+def writer(
+    path: str | os.PathLike,
+    fps: float | Fraction,
+    audio: np.ndarray | None = None,
+    rate: int = SAMPLE_HZ,
+    metadata: dict[str, str] | None = None,
+    colour: Colour = UNTAGGED,
+    layout: str = "mono",
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """`write_video` picture by picture, for several files that are written at a time: yields what adds the next one."""
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
         container.metadata.update(metadata or {})
@@ -63,12 +81,17 @@ def write_video(
             sound = container.add_stream("aac", rate=rate, layout=layout)
             sound.bit_rate = max(128_000, CHANNEL_BITS * len(sound.layout.channels))
         samples_CS = np.atleast_2d(np.asarray([] if audio is None else audio, np.float32))
-        sent = 0
-        for index, picture in enumerate(frames):
+        sent, places = 0, itertools.count()
+
+        def add(picture: np.ndarray) -> None:
+            nonlocal sent
+            index = next(places)
             _mux_picture(container, video, picture, index, (to_yuv, colour))
             if sound is not None:  # interleave, so that a player reads both as it goes
                 upto = min(samples_CS.shape[1], int((index + 1) / rate_fps * rate))
                 sent = _mux_audio(container, sound, samples_CS, sent, upto)
+
+        yield add
         _mux(container, video.encode(None))
         if sound is not None:
             _mux_audio(container, sound, samples_CS, sent, samples_CS.shape[1])

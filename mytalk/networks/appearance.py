@@ -15,6 +15,7 @@ W width, D features, 3 = RGB or (x, y, z), 2 = (x, y).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,10 +219,15 @@ def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: i
     seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
     base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
     reach = max(1, round(NEAR_PX * size_px / CROP_PX))
-    around = nn.AvgPool2d(2 * reach + 1, stride=1, padding=reach)
-    light_B3HW = around((base_B3HW - BLACK) * known_B1HW)
-    filled_B3HW = light_B3HW / around(known_B1HW).clamp(min=1e-6) + BLACK
+    light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
+    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=1e-6) + BLACK
     return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+
+
+def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
+    """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: along rows, then along columns."""
+    across_BDHW = F.avg_pool2d(maps_BDHW, (1, 2 * reach + 1), 1, (0, reach))
+    return F.avg_pool2d(across_BDHW, (2 * reach + 1, 1), 1, (reach, 0))
 
 
 def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
@@ -230,7 +236,8 @@ def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
     dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
     wide_B1HW = F.max_pool2d(dots_B1HW, (1, 2 * reach + 1), 1, (0, reach))
     near_B1HW = (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
-    return F.avg_pool2d(near_B1HW, 2 * ramp + 1, 1, ramp, count_include_pad=False)
+    inside_B1HW = mean_around(torch.ones_like(near_B1HW[:1]), ramp)  # beyond the border there is no pixel to count
+    return mean_around(near_B1HW, ramp) / inside_B1HW
 
 
 class Decoder(nn.Module):
@@ -301,11 +308,22 @@ class Generator(nn.Module):
         self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
     ) -> torch.Tensor:
         """`forward` with references that are encoded already; those of batch 1 are every frame's."""
+        return self.decode(landmark_image_B3HW, *self.encode_frame(lips, masked_B3HW))
+
+    def encode_frame(
+        self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What does not depend on the landmarks: the fused maps of every level, and the base picture."""
         frame = self.frame(masked_B3HW)
         finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[1:-1])]
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
-        base_B3HW = base_picture(masked_B3HW, lips[0], self.config.size_px)
+        return fused, base_picture(masked_B3HW, lips[0], self.config.size_px)
+
+    def decode(
+        self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
+    ) -> torch.Tensor:
+        """The picture of these landmarks, from what `encode_frame` gave of the frame."""
         at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
         return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
 
@@ -343,7 +361,6 @@ class Painter:
             lips_R3HW, inside_R1HW, _ = self._windows(np.asarray(references_RHW3), regions(reference_landmarks_RN3))
             self.lips = generator.encode_lips(keep_region(lips_R3HW, inside_R1HW)[None])
 
-    @torch.no_grad()
     def paint(
         self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -353,24 +370,38 @@ class Painter:
         over 20 px round it, and over 8 px towards a side of the window that lies inside the crop, so that no
         edge shows there. Where it is 0, painted is the frame bit for bit.
         """
+        [painted_BHW3], mask_BHW = self.paint_each(frames_BHW3, [landmarks_BN3], regions_BV2)
+        return painted_BHW3, mask_BHW
+
+    @torch.no_grad()
+    def paint_each(
+        self, frames_BHW3: np.ndarray, several: Sequence[np.ndarray], regions_BV2: np.ndarray
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """`paint` of the same frames with each of `several` landmarks (B, N, 3); frames are encoded once for all."""
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
-        image_B3HW = landmark_dots(self._points(landmarks_BN3[..., :2], corner_B2, config.step_px), config.shape)
-        painted_B3HW = self.generator.paint(image_B3HW, self.lips, black_out(frame_B3HW, inside_B1HW)).float()
-        if config.step_px > 1:
-            painted_B3HW = F.interpolate(painted_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+        encoded = self.generator.encode_frame(self.lips, black_out(frame_B3HW, inside_B1HW))
         soft_B1HW = soften(region_mask(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
-        window_BHW3 = ((painted_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
-        painted_BHW3, mask_BHW = frames_BHW3.copy(), np.zeros(frames_BHW3.shape[:3], np.float32)
-        for i, (x, y) in enumerate(corner_B2):
-            there = (i, slice(y, y + height), slice(x, x + width))
-            own = frames_BHW3[there].astype(np.float32)
-            painted_BHW3[there] = np.rint(blend(window_BHW3[i], own, soft_BHW1[i])).clip(0, 255)
-            mask_BHW[there] = soft_BHW1[i, ..., 0]
-        return painted_BHW3, mask_BHW
+        there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(corner_B2)]
+        mask_BHW = np.zeros(frames_BHW3.shape[:3], np.float32)
+        for place, soft_HW1 in zip(there, soft_BHW1):
+            mask_BHW[place] = soft_HW1[..., 0]
+        painted = []
+        for landmarks_BN3 in several:
+            points = self._points(np.asarray(landmarks_BN3)[..., :2], corner_B2, config.step_px)
+            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), *encoded).float()
+            if config.step_px > 1:
+                window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+            window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+            painted_BHW3 = frames_BHW3.copy()
+            for place, window_HW3, soft_HW1 in zip(there, window_BHW3, soft_BHW1):
+                own = frames_BHW3[place].astype(np.float32)
+                painted_BHW3[place] = np.rint(blend(window_HW3, own, soft_HW1)).clip(0, 255)
+            painted.append(painted_BHW3)
+        return painted, mask_BHW
 
     def _windows(self, frames_BHW3: np.ndarray, region_BV2: np.ndarray):
         """Windows (B, 3, H, W), their regions' masks (B, 1, H, W), and their corners in the crop (B, 2)."""

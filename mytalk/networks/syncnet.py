@@ -11,6 +11,7 @@ S audio samples (640 T), O offsets, 2 = (x, y), 3 = (x, y, z).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,24 @@ class SyncScore:
 
 
 @torch.no_grad()
+def embedded_speech(model: SyncNet, audio_S: np.ndarray) -> torch.Tensor:
+    """A speech's embeddings, (W, D), for mouths that are scored against it one after another."""
+    return model.speech(torch.from_numpy(np.asarray(audio_S, np.float32))[None].to(next(model.parameters())))[0]
+
+
+@torch.no_grad()
 def distances(
-    model: SyncNet, landmarks_TN3: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+    model: SyncNet,
+    landmarks_TN3: np.ndarray,
+    audio_S: np.ndarray,
+    reach_frames: int = REACH_FRAMES,
+    speech: Callable[[], torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Mean distance of mouth and speech at every offset up to `reach_frames` either way: (2 reach_frames + 1,).
 
     At offset o the mouth window that begins at frame i meets the speech window that begins at i - o. Only windows
-    where both exist count; `syncnet_python` pads the ends with zeros instead. Raises ValueError for a clip with
+    where both exist count; `syncnet_python` pads the ends with zeros instead. `speech` gives `embedded_speech` of the
+    audio, where that is kept. Raises ValueError for a clip with
     too few windows, or with speech of another length.
     """
     frames = len(landmarks_TN3)
@@ -141,8 +153,8 @@ def distances(
         raise ValueError(f"{frames} frames are too few for offsets up to {reach_frames}: {least} are needed")
     weight = next(model.parameters())
     landmarks_BTN3 = torch.from_numpy(np.asarray(landmarks_TN3, np.float32))[None].to(weight)
-    audio_BS = torch.from_numpy(np.asarray(audio_S, np.float32))[None].to(weight)
-    mouth_WD, speech_WD = model.mouth(landmarks_BTN3)[0], model.speech(audio_BS)[0]
+    mouth_WD = model.mouth(landmarks_BTN3)[0]
+    speech_WD = embedded_speech(model, audio_S) if speech is None else speech()
     means = []
     for offset in range(-reach_frames, reach_frames + 1):
         before, after = max(0, offset), max(0, -offset)
@@ -153,13 +165,17 @@ def distances(
 
 
 def score(
-    model: SyncNet, landmarks_TN3: np.ndarray, audio_S: np.ndarray, reach_frames: int = REACH_FRAMES
+    model: SyncNet,
+    landmarks_TN3: np.ndarray,
+    audio_S: np.ndarray,
+    reach_frames: int = REACH_FRAMES,
+    speech: Callable[[], torch.Tensor] | None = None,
 ) -> SyncScore:
-    """The score of a clip: landmarks (T, 478, 3) in crop px, speech (T * 640,). Raises as `distances` does.
+    """The score of a clip: landmarks (T, 478, 3) in crop px, speech (T * 640,). `speech`, raises: as `distances`.
 
     A positive offset means that the speech is that many frames ahead of the mouth (the sign of `syncnet_python`).
     """
-    of_offset_O = distances(model, landmarks_TN3, audio_S, reach_frames)
+    of_offset_O = distances(model, landmarks_TN3, audio_S, reach_frames, speech)
     best = int(of_offset_O.argmin())
     return SyncScore(
         distance=float(of_offset_O[best]),

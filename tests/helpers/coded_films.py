@@ -60,14 +60,17 @@ class Writer:
         self.shown.append(references_RHW3)
         self.calls = 0
 
-    def paint(self, frames_BHW3, landmarks_BN2, regions_BV2):
+    def paint_each(self, frames_BHW3, several, regions_BV2):
+        mask = np.zeros(frames_BHW3.shape[:3], np.float32)
+        mask[:, 90:230, 50:210] = 1
+        return [self.paint(landmarks_BN2) for landmarks_BN2 in several], mask
+
+    def paint(self, landmarks_BN2):
         painted = coded(landmarks_BN2)
         if self.calls in self.dark:
             painted[:] = 0
         self.calls += 1
-        mask = np.zeros(frames_BHW3.shape[:3], np.float32)
-        mask[:, 90:230, 50:210] = 1
-        return painted, mask
+        return painted
 
 
 def write_models(folder: Path) -> dict[str, Path]:

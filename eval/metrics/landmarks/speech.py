@@ -16,7 +16,11 @@ RANGE_DB = 50.0  # what is softer than the loudest frame by more counts as that
 
 
 def speech_T(row: Comparison) -> np.ndarray:
-    """In which frames of the clip its true sound is speech, (T,) bool."""
+    """In which frames of the clip its true sound is speech, (T,) bool; heard once for all rows."""
+    return row.truth.once(speech_T, lambda: _heard(row))
+
+
+def _heard(row: Comparison) -> np.ndarray:
     detector = row.evaluators.speech or EnergyRule()
     return detector.speech_T(row.truth.audio_S)[: len(row.truth.landmarks_TN3)] >= SPEECH
 

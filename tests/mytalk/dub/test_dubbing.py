@@ -112,10 +112,11 @@ class Inverter:
         assert references_RHW3.shape == (len(reference_landmarks_RN2), 256, 256, 3)
         assert references_RHW3.dtype == np.uint8
 
-    def paint(self, frames_BHW3, new_landmarks_BN2, regions_BV2):
+    def paint_each(self, frames_BHW3, several, regions_BV2):
         assert frames_BHW3.dtype == np.uint8
+        [new_landmarks_BN2] = several
         self.calls.append((frames_BHW3, new_landmarks_BN2, regions_BV2))
-        return 255 - frames_BHW3, np.stack([disc()] * len(frames_BHW3))
+        return [255 - frames_BHW3], np.stack([disc()] * len(frames_BHW3))
 
 
 @pytest.fixture(autouse=True)
@@ -753,9 +754,9 @@ def test_a_failed_run_leaves_the_old_result_and_no_temporary(tmp_path, models, m
         Inverter.calls.append(())
         if len(Inverter.calls) == 2:
             raise RuntimeError("no memory")
-        return frames_BHW3, np.zeros(frames_BHW3.shape[:3], np.float32)
+        return [frames_BHW3], np.zeros(frames_BHW3.shape[:3], np.float32)
 
-    monkeypatch.setattr(Inverter, "paint", fails)
+    monkeypatch.setattr(Inverter, "paint_each", fails)
     with pytest.raises(RuntimeError):
         dubbing.dub(video, speech, out, models, Seer(swaying(40)), steps=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "s.wav", "v.mp4"]
