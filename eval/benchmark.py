@@ -13,12 +13,13 @@ import argparse
 import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import options, parallel, protocol, seen, stages
+from eval import faces, options, parallel, protocol, seen, stages
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
@@ -60,6 +61,25 @@ def arguments() -> argparse.ArgumentParser:
         metavar="NAME=DIR",
         help="another method's videos of the clips, as a row (eval clips gives the clips); may be repeated",
     )
+    parser.add_argument("--protocol", choices=pairs.PROTOCOLS, default=pairs.SAME_AUDIO, help="(default: %(default)s)")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="CSV",
+        help="with cross-audio, who says what, as `eval clips --protocol cross-audio` writes it (default: the same "
+        "list, made here)",
+    )
+    parser.add_argument(
+        "--trained-shards", metavar="FOLDER", help="shards that the models were trained on (default: those scored)"
+    )
+    parser.add_argument(
+        "--same-face",
+        type=options.distance_or_off,
+        default=faces.SAME,
+        metavar="L2|off",
+        help="refuse to score people whose face is nearer to one in training, by dlib's embedding (default: "
+        "%(default)s)",
+    )
     parser.add_argument(
         "--profile", action="store_true", help="print the CPU seconds of each stage, and the networks' own share"
     )
@@ -76,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
     folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
     whom = seen.refuse(manifest, settings.split, tasks, folders)
     named = {f"{name}_": (name, folder) for name, folder in folders.items()}
+    cross_audio = args.protocol == pairs.CROSS_AUDIO
+    if args.pairs and not cross_audio:
+        raise UserError("--pairs says who is dubbed with whose speech; type --protocol cross-audio with it")
     digests = protocol.digests(manifest, settings, named)
     used = [name for name in judges.JUDGES if name not in no_judge]
     kind = protocol.videos(digests, args.detector, judges.sources(used), args.judge_frames)
@@ -83,10 +106,14 @@ def run(args: argparse.Namespace) -> int:
     methods = pairs.methods_of(args.method, names, {*kind.rows, *TAKEN})
     if methods:
         kind = protocol.with_methods(kind, methods)
-    provenance = {
-        "protocol": protocol.block(kind, manifest, settings, tasks, whom),
-        "digests": {**digests, **judges.digests(used), **pairs.method_digests(methods, names)},
-    }
+    digests |= {**judges.digests(used), **pairs.method_digests(methods, names)}
+    speeches = pairs.speeches(args.pairs, names) if args.pairs else None
+    if cross_audio:
+        kind = protocol.cross_audio(kind, by_csv=speeches is not None)
+        digests.pop(ridge.NAME, None)
+    if speeches is not None:
+        digests["pairs"] = pairs.speech_digest(speeches)
+    provenance = {"protocol": protocol.block(kind, manifest, settings, tasks, whom), "digests": digests}
     if provenance["protocol"]["crop_px"] != [CROP_PX]:
         raise UserError(f"{args.shards}: the benchmark dubs crops of {CROP_PX} px; extract again with that size")
     job = parallel.ScoringJob(
@@ -94,8 +121,24 @@ def run(args: argparse.Namespace) -> int:
     )
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None or not (args.out / page.NAME).is_file():
-        report = _benchmark_all(job, manifest, settings, folders, args, no_judge, methods)
+        report = _benchmark_all(job, manifest, settings, folders, args, no_judge, methods, speeches)
     return options.conclude(report, args, check.NAME, page.NAME)
+
+
+def _faces(args: argparse.Namespace, manifest: Manifest, tasks: Sequence[Any], no_judge: dict[str, str]) -> str:
+    """Whether faces of training are among those scored, in words; printed. Raises UserError for such a face."""
+    if os.environ.get("RANK", "0") != "0":
+        return ""  # the first process looks, and writes the report
+    if args.same_face is None or args.split == faces.TRAINED_ON:
+        words = "not checked: turned off" if args.same_face is None else "not checked: seen people are scored"
+    elif "person" in no_judge:
+        words = f"not checked: {no_judge['person']}"
+    else:
+        trained = manifest if args.trained_shards is None else Manifest.load(args.trained_shards)
+        judge = judges.load(["person"])["person"]
+        words = faces.check(manifest, tasks, trained, judge, args.same_face)
+    print(f"faces of training people: {words}")
+    return words
 
 
 def _benchmark_all(
@@ -106,9 +149,13 @@ def _benchmark_all(
     args: argparse.Namespace,
     no_judge: dict[str, str],
     methods: dict[str, dict[str, Path]],
+    speeches: dict[str, Path] | None,
 ) -> dict[str, Any]:
-    refused = evaluators.refused(folders, no_judge)
-    fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
+    all_refused = evaluators.refused(folders, no_judge)
+    refused = {name: why for name, why in all_refused.items() if name in job.provenance["protocol"]["metrics"]}
+    fitted = ridge.fit(manifest) if ridge.NAME in job.provenance["protocol"]["methods"] else None
+    cross_audio = args.protocol == pairs.CROSS_AUDIO
+    same_face = _faces(args, manifest, job.tasks, no_judge)
 
     def scorer(device) -> parallel.Scorer:
         from eval.rows import given, videos
@@ -116,16 +163,16 @@ def _benchmark_all(
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
-        loaded = evaluators.load(folders, refused, device, judged, args.judge_frames)
+        loaded = evaluators.load(folders, all_refused, device, judged, args.judge_frames)
         finder = detector.load(args.detector)
         others = functools.partial(given.of_clip, methods, finder) if methods else None
-        bench = videos.Bench(manifest, settings, job.out, models, loaded, finder, fitted, others)
+        bench = videos.Bench(manifest, settings, job.out, models, loaded, finder, fitted, others, cross_audio, speeches)
         if clock is not None:
             stages.watch_networks(clock, models, loaded, finder)
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
-        environment["date"] = datetime.now(timezone.utc).date().isoformat()
+        environment |= {"date": datetime.now(timezone.utc).date().isoformat(), "same_face": same_face}
         facts = None if fitted is None else fitted.facts
         scored = [key for key, clip in scores.items() if clip.reason is None]
         rows = job.provenance["protocol"]["methods"]

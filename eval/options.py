@@ -61,6 +61,16 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else count(text)
 
 
+def distance_or_off(text: str) -> float | None:
+    """An option's distance, above 0; None for `off`."""
+    if text == "off":
+        return None
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0 or off, not {text}")
+    return number
+
+
 def count(text: str) -> int:
     """An option's count, 1 or more. Raises ArgumentTypeError."""
     number = int(text)

@@ -17,6 +17,7 @@ from eval.metrics import LANDMARK_METRICS, PEOPLE_METRICS, VIDEO_METRICS
 from eval.metrics.metric import NO_MOUTH, Evaluators, Metric
 from eval.report import check
 from eval.rows import ridge
+from eval.score_file import FLOOR
 from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings
 from mytalk import intervals
 from mytalk.command import UserError
@@ -99,6 +100,32 @@ def videos(
     return Kind("dubbed video, same audio", ROWS, metrics, facts)
 
 
+def cross_audio(kind: Kind, by_csv: bool) -> Kind:
+    """A benchmark in which every row but the real video says another clip's speech."""
+    from eval.rows.videos import CROSS_ROWS as rows
+    from eval.rows.videos import ROWS as same
+
+    facts = {
+        "pairing": "a CSV, as eval clips writes it" if by_csv else "the list that eval clips writes for this seed",
+        "truth": "none of the mouth",
+        **({"inputs": [*kind.facts.get("inputs", check.INPUTS), "pairs"]} if by_csv else {}),
+        RIDGE_LEFT_OUT: "what it is compared by needs a true mouth, of which cross audio has none",
+    }
+    rows = {**rows, **{name: words for name, words in kind.rows.items() if name not in same}}
+    metrics = _of_cross_audio(kind.metrics, tuple(name for name in rows if name != FLOOR))
+    return Kind("dubbed video, cross audio", rows, metrics, kind.facts | facts)
+
+
+def _of_cross_audio(metrics: Mapping[str, Metric], dubbed: tuple[str, ...]) -> dict[str, Metric]:
+    """Those that need no true mouth; those of the original mouth are of all `dubbed` rows."""
+    stated = {}
+    for name, metric in metrics.items():
+        if metric.applies(cross_audio=True):
+            said = metric.definition.replace(TRUE_SPEECH, SAID_SPEECH)
+            stated[name] = replace(metric, definition=said, rows=None if metric.rows is None else dubbed)
+    return stated
+
+
 def with_methods(kind: Kind, names: Collection[str]) -> Kind:
     """A benchmark with the rows of methods of others, given as videos."""
     from eval.rows import given, pairs
@@ -130,9 +157,7 @@ def given(
     detector_module = module_of(detector)
     metrics = {name: metric for name, metric in VIDEO_METRICS.items() if metric.applies(cross_audio)}
     if cross_audio:
-        for name, metric in metrics.items():
-            said = metric.definition.replace(TRUE_SPEECH, SAID_SPEECH)
-            metrics[name] = replace(metric, definition=said, rows=None if metric.rows is None else (method,))
+        metrics = _of_cross_audio(metrics, (method,))
     facts: dict[str, Any] = {
         "inputs": ["predictions", "real_videos", "pairs"],
         "models": {name: MODELS[name] for name in ("syncnet", "identity") if f"{name}_weights" in digests},
@@ -194,7 +219,7 @@ def block(
     `trained_on`: of every model, whether it has seen the people scored (eval/seen.py).
     """
     rows = [task.scored.row for task in tasks]
-    no_ridge = ridge.left_out(manifest, settings)
+    no_ridge = kind.facts.get(RIDGE_LEFT_OUT) or ridge.left_out(manifest, settings)
     return {
         "name": kind.name,
         **asdict(settings),

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipeline.page.html import render
 from eval.compare import reports
-from eval.report import text
+from eval.report import check, text
 from eval.score_file import FLOOR
 from mytalk import atomic, command
 from mytalk.command import EXIT_DONE, UserError
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page."""
     if args.out.is_dir():
         raise UserError(f"{args.out} is a folder; name the page, as {args.out / 'board.html'}")
-    tables = board([(folder, reports.report_of(folder)) for folder in dict.fromkeys(args.folders)])
+    tables = board([(folder, check.finished(folder)) for folder in dict.fromkeys(args.folders)])
     atomic.write_bytes(args.out, html(tables).encode())
     for table in tables:
         print(f"{table['name']}: {len(table['rows'])} rows, {len(table['metrics'])} metrics")

@@ -29,14 +29,6 @@ class Method:
     clips: dict[str, ClipScore]
 
 
-def report_of(folder: Path) -> dict[str, Any]:
-    """The report in a folder. Raises UserError where there is none."""
-    report = check.read(folder)
-    if report is None:
-        raise UserError(f"no {check.NAME} in {folder}; name the folder of a finished score, benchmark or motion")
-    return report
-
-
 def methods(words: list[str]) -> list[Method]:
     """The methods that are typed as FOLDER or FOLDER=METHOD. Raises UserError."""
     chosen = [_method(word) for word in words]
@@ -87,7 +79,7 @@ def _method(word: str) -> Method:
     if not folder.exists() and "=" in word:
         typed, _, row = word.rpartition("=")
         folder = Path(typed)
-    report = report_of(folder)
+    report = check.finished(folder)
     rows = [name for name in report["methods"] if name != FLOOR]
     if not row:
         if OURS not in rows and len(rows) != 1:

@@ -1,7 +1,8 @@
 """`python -m eval gaps`: the headline of a benchmark: people seen in training, unseen people, unseen corpora.
 
 Takes folders that `eval benchmark` (or `eval motion`) wrote with the same models: one of `--split train`, one of
-`--split unseen`, and any number of others, such as the held-out corpora. Writes OUT/gaps.json and OUT/gaps.md.
+`--split unseen`, and any number of others, such as the held-out corpora. Writes OUT/gaps.json, OUT/gaps.md and
+OUT/gaps.html (one file, opens anywhere).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import score_file
-from eval.gaps import groups
+from eval.gaps import groups, page
 from eval.gaps.groups import Scored
 from eval.report import check
 from mytalk import atomic, command
@@ -39,26 +40,22 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Read the reports, print and write the gaps."""
-    reports = {folder: _report(folder) for folder in args.reports}
+    reports = {folder: check.finished(folder) for folder in args.reports}
     first = reports[args.reports[0]]
     for folder, report in reports.items():
         _refuse_others(first, report, args.reports[0], folder)
     if args.row not in first["methods"]:
         raise UserError(f"{args.reports[0]} has no row '{args.row}'; there are: {', '.join(first['methods'])}")
     scored = [_scored(folder, report) for folder, report in reports.items()]
-    made = _made(groups.grouped(scored), args.row, first, args.reference)
+    by_group = groups.grouped(scored)
+    made = _made(by_group, args.row, first, args.reference)
+    atomic.write_bytes(args.out / page.NAME, page.html(made, by_group).encode())
     atomic.write_bytes(args.out / MARKDOWN, markdown(made).encode())
     atomic.write_json(args.out / NAME, made)
     print(markdown(made), end="")
     print(args.out / NAME)
+    print(args.out / page.NAME)
     return EXIT_DONE
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    report = check.read(folder)
-    if report is None:
-        raise UserError(f"{folder} holds no finished report; make one with: python -m eval benchmark")
-    return report
 
 
 def _scored(folder: Path, report: dict[str, Any]) -> Scored:

@@ -51,8 +51,12 @@ Moments = list[tuple["torch.Tensor", "torch.Tensor"]]  # of each chunk of frames
 
 def moments(frames_THW3: np.ndarray, box: Box) -> Moments:
     """What SSIM asks of one side alone."""
-    cuts = (_cut(frames_THW3[start : start + CHUNK_FRAMES], box) for start in range(0, len(frames_THW3), CHUNK_FRAMES))
-    return [(_blurred(cut), _blurred(cut * cut)) for cut in cuts]
+    starts = range(0, len(frames_THW3), CHUNK_FRAMES)
+    return [_own_moments(_padded(frames_THW3[start : start + CHUNK_FRAMES], box)) for start in starts]
+
+
+def _own_moments(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return _blurred(a), _blurred(a * a)
 
 
 def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box, of_truth: Moments | None = None) -> float:
@@ -65,9 +69,9 @@ def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box, of_truth: Mo
     chunks = []
     for chunk, start in enumerate(range(0, len(truth_THW3), CHUNK_FRAMES)):
         here = np.s_[start : start + CHUNK_FRAMES]
-        a, b = _cut(truth_THW3[here], box), _cut(result_THW3[here], box)
-        mean_a, aa = (_blurred(a), _blurred(a * a)) if of_truth is None else of_truth[chunk]
-        mean_b, bb, ab = (_blurred(moment) for moment in (b, b * b, a * b))
+        a, b = _padded(truth_THW3[here], box), _padded(result_THW3[here], box)
+        mean_a, aa = _own_moments(a) if of_truth is None else of_truth[chunk]
+        (mean_b, bb), ab = _own_moments(b), _blurred(a * b)
         product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
         covariance, variances = ab - product, aa + bb - squares
         each = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
@@ -75,16 +79,22 @@ def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box, of_truth: Mo
     return float(torch.cat(chunks).double().mean())
 
 
-def _blurred(pictures_T3HW: torch.Tensor) -> torch.Tensor:
-    """Each picture's weighted mean round every pixel: the Gaussian along rows, then along columns."""
+def _padded(frames_THW3: np.ndarray, box: Box) -> torch.Tensor:
+    """The box of every frame, its borders reflected as far as the window reaches."""
+    import torch
+
+    reach = WINDOW_PX // 2
+    return torch.nn.functional.pad(_cut(frames_THW3, box), (reach, reach, reach, reach), mode="reflect")
+
+
+def _blurred(padded_T3HW: torch.Tensor) -> torch.Tensor:
+    """Each picture's weighted mean round every pixel inside: the Gaussian along rows, then along columns."""
     import torch
 
     at = torch.arange(WINDOW_PX, dtype=torch.float64) - WINDOW_PX // 2
     bell = torch.exp(-(at**2) / (2 * SIGMA_PX**2))
-    weight_3111 = (bell / bell.sum()).to(pictures_T3HW.dtype).expand(3, 1, 1, -1)
-    reach = WINDOW_PX // 2
-    padded = torch.nn.functional.pad(pictures_T3HW, (reach, reach, reach, reach), mode="reflect")
-    across = torch.nn.functional.conv2d(padded, weight_3111, groups=3)
+    weight_3111 = (bell / bell.sum()).to(padded_T3HW.dtype).expand(3, 1, 1, -1)
+    across = torch.nn.functional.conv2d(padded_T3HW, weight_3111, groups=3)
     return torch.nn.functional.conv2d(across, weight_3111.transpose(-1, -2), groups=3)
 
 

@@ -58,6 +58,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     return report
 
 
+def finished(folder: Path) -> dict[str, Any]:
+    """The report of a folder. Raises UserError where there is none."""
+    report = read(folder)
+    if report is None:
+        raise UserError(f"no {NAME} in {folder}; name the folder of a finished score, benchmark or motion")
+    return report
+
+
 def provenance(report: dict[str, Any]) -> dict[str, Any]:
     """How a report's numbers were measured, and from what."""
     return {"protocol": report["protocol"], "digests": report["digests"]}

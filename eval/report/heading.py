@@ -35,6 +35,7 @@ def heading(report: dict[str, Any]) -> dict[str, str]:
         f"{covered['clips']['scored']} clips{text.of_corpora(protocol)}",
         "made": ", ".join(filter(None, [date, seed])),
         "summary": summary(report),
+        "cross_audio": protocol["name"] if "split" in protocol and protocol["name"].endswith("cross audio") else "",
     }
     if "split" not in protocol:
         return words

@@ -30,6 +30,7 @@ ROLES = {
     FLOOR: "the clip itself: the floor of codec and detector",
     OURS: "dubbed with its own speech",
     "shuffled_audio": "dubbed with another clip\N{RIGHT SINGLE QUOTATION MARK}s speech",
+    "silent_audio": "dubbed with silence",
     "frozen_mouth": "its mean mouth, painted",
     "ridge": "a ridge regression on its own speech, painted",
 }
@@ -157,7 +158,12 @@ def _people(pictured: list[PicturedClip]) -> list[dict[str, Any]]:
                 "score": score,
                 "moments": len(clip.moments),
                 "strips": [
-                    {"row": name, "name": STRIP_NAMES.get(name, name), "jpeg": data_uri("image/jpeg", jpeg)}
+                    {
+                        "row": name,
+                        "name": STRIP_NAMES.get(name, name),
+                        "jpeg": data_uri("image/jpeg", jpeg),
+                        "lips": Markup(clip.overlays.get(name, "")),
+                    }
                     for name, jpeg in clip.strips.items()
                 ],
                 "curves": Markup(plots.curves(label, score.openings_px, clip.moments)),

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval.rows.saved import SOURCE, VIDEOS, name_of
+from eval.rows.saved import LIPS, SOURCE, VIDEOS, name_of, read_lips
 from eval.score_file import FLOOR, OURS, ClipScore
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.dub import dubbing
-from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME
 
 TRUTH, RESULT = FLOOR, OURS
 STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
@@ -43,6 +43,7 @@ class PicturedClip:
     mp4: bytes
     poster: bytes  # a frame of the video, before it plays (JPEG)
     beside: list[str]  # the rows in the video, from left to right
+    overlays: dict[str, str]  # row -> SVG of the lips that were detected in the strip's frames
 
 
 def pictured_clips(out: Path, scores: Iterable[ClipScore]) -> list[PicturedClip]:
@@ -53,7 +54,7 @@ def pictured_clips(out: Path, scores: Iterable[ClipScore]) -> list[PicturedClip]
         if score.openings_px and folder.is_dir():
             try:
                 clips.append(_pictured(folder, score))
-            except (media.MediaError, FileNotFoundError) as error:
+            except (media.MediaError, FileNotFoundError, ValueError) as error:
                 raise UserError(
                     f"{folder} is damaged ({error}); remove it and type the same command again: the page then goes "
                     "without it"
@@ -76,6 +77,18 @@ def strip(frames_THW3: np.ndarray, picked: list[int]) -> bytes:
         tile = Image.fromarray(frames_THW3[index]).crop((edge, edge, edge + TILE_PX, edge + TILE_PX))
         picture.paste(tile, (place * (TILE_PX + GAP_PX), 0))
     return _jpeg(picture)
+
+
+def overlay(lips_TM2: np.ndarray, picked: list[int]) -> str:
+    """The contours of the lips in the tiles of `strip`, as SVG of its size."""
+    edge, outer = (CROP_PX - TILE_PX) / 2, len(OUTER_LIP)
+    parts = []
+    for place, index in enumerate(picked):
+        points_M2 = lips_TM2[index] - edge + np.array([place * (TILE_PX + GAP_PX), 0])
+        for contour in (points_M2[:outer], points_M2[outer:]):
+            parts.append(f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in contour)}"/>')
+    width = (TILE_PX + GAP_PX) * len(picked) - GAP_PX
+    return f'<svg class="overlay" viewBox="0 0 {width} {TILE_PX}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
 def side_by_side(*pictures_HW3: np.ndarray) -> np.ndarray:
@@ -107,6 +120,9 @@ def _pictured(folder: Path, score: ClipScore) -> PicturedClip:
     places = {name: [min(place, len(row_THW3) - 1) for place in picked] for name, row_THW3 in frames.items()}
     if SOURCE in frames:
         places[SOURCE] = np.linspace(0, len(frames[SOURCE]) - 1, len(picked)).round().astype(int).tolist()
+    lips = {name: at_TM2 for name, at_TM2 in read_lips(folder).items() if name in frames}
+    if short := [name for name, at_TM2 in lips.items() if len(at_TM2) <= max(places[name])]:
+        raise ValueError(f"{LIPS} has too few frames of {short[0]}")
     speech_S = media.read_audio(folder / f"{beside[-1] if len(beside) == 2 else TRUTH}.mp4")
     return PicturedClip(
         score,
@@ -115,6 +131,7 @@ def _pictured(folder: Path, score: ClipScore) -> PicturedClip:
         side_by_side_mp4([frames[name] for name in beside], speech_S),
         _jpeg(Image.fromarray(side_by_side(*(frames[name][places[name][0]] for name in beside)))),
         beside,
+        {name: overlay(at_TM2, places[name]) for name, at_TM2 in lips.items()},
     )
 
 

@@ -5,7 +5,7 @@ In SVG, colours come from the page's style sheet: an element of class `of-ROW` h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -18,7 +18,7 @@ from mytalk import plot
 from mytalk.face.landmarks import FRAME_HZ
 
 WIDTH, LINE, TOP, AXIS = 340, 24, 6, 26  # of an interval panel; TOP above the rows, AXIS below
-NAMES = 108  # for the rows' names at the left
+NAMES, LONG_NAMES = 108, 200  # for the rows' names at the left; for those of groups
 CURVE_WIDTH, CURVE_HEIGHT = 600, 190
 CURVE_LEFT, CURVE_BOTTOM, CURVE_TOP = 34, 26, 8
 COMPARED = ("mytalk", "shuffled_audio")  # rows whose curves are shown with the truth's
@@ -34,16 +34,29 @@ CURVES = {
 }
 
 
-def intervals(label: str, rows: list[tuple[str, dict[str, Any], list[float]]]) -> str:
-    """A panel of one metric: a line a row of (name, entry of the report, people's means). `label` is read aloud."""
+def intervals(
+    label: str,
+    rows: list[tuple[str, dict[str, Any], list[float]]],
+    classes: Mapping[str, str] | None = None,
+    names: int = NAMES,
+    at: float | None = None,
+) -> str:
+    """A panel of one metric: a line a row of (name, entry of the report, people's means). `label` is read aloud.
+
+    `classes`: of-CLASS instead of of-NAME; `names`: px for the names; `at`: a value that is marked by a line.
+    """
     values = [v for _, entry, people in rows for v in (entry["mean"], *(entry["ci95"] or ()), *people)]
-    x = plot.rounded_axis(min(values), max(values), 4, NAMES, WIDTH - 14)
+    values += [] if at is None else [at]
+    width = WIDTH + names - NAMES
+    x = plot.rounded_axis(min(values), max(values), 4, names, width - 14)
     bottom = TOP + LINE * len(rows)
     parts = [
         f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{bottom}"/>'
         f"{tick_label(at, bottom + 16, 'middle', tick)}"
         for at, tick in x.ticks()
     ]
+    if at is not None:
+        parts.append(f'<line class="at" x1="{x.px(at):.1f}" x2="{x.px(at):.1f}" y1="{TOP}" y2="{bottom}"/>')
     for index, (name, entry, people) in enumerate(rows):
         y = TOP + LINE * (index + 0.5)
         marks = [f'<circle class="person" cx="{x.px(v):.1f}" cy="{y:.1f}" r="2.6"/>' for v in people]
@@ -52,8 +65,8 @@ def intervals(label: str, rows: list[tuple[str, dict[str, Any], list[float]]]) -
             marks.append(f'<line class="interval" x1="{a:.1f}" x2="{b:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         marks.append(f'<circle class="mean" cx="{x.px(entry["mean"]):.1f}" cy="{y:.1f}" r="4.4"/>')
         title = f'<text class="name" x="0" y="{y + 4:.1f}">{escape(name)}</text>'
-        parts.append(f'<g class="of-{escape(name)}">{title}{"".join(marks)}</g>')
-    return drawing(WIDTH, bottom + AXIS, label, parts)
+        parts.append(f'<g class="of-{escape((classes or {}).get(name, name))}">{title}{"".join(marks)}</g>')
+    return drawing(width, bottom + AXIS, label, parts)
 
 
 def curves(label: str, openings_px: dict[str, list[float]], marks: Iterable[int] = ()) -> str:

@@ -156,6 +156,7 @@ def _score(bench: Bench, pair: Pair, folder: Path) -> ClipScore:
     done = ClipScore(pair.key, pair.person, methods=scores, notes=notes, omitted=omitted, traits=traits)
     if not pair.pictured:
         return done
+    saved.write_lips(folder, {name: video.landmarks_TN3 for name, video in videos.items()})
     saved.save(folder, bench.out, pair.key)
     return replace(done, openings_px=curves(truth, videos))
 

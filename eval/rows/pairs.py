@@ -91,6 +91,24 @@ def by_csv(file: Path, pred: Path, real: Path) -> list[Pair]:
     return _pictured(sorted(pairs, key=lambda pair: pair.key))
 
 
+def speeches(file: Path, names: Collection[str]) -> dict[str, Path]:
+    """The speech of each clip of these names, by a CSV as `eval clips --protocol cross-audio` writes it.
+
+    Raises UserError where a clip has no line in it, or a line no file of speech.
+    """
+    of = {_stem(row["pred"]): file.parent / row["speech"] for _, row in _lines(file) if row.get("speech")}
+    for name in names:
+        if name not in of or not of[name].is_file():
+            what = f"no file {to_text(of[name])}" if name in of else f"no line with a speech for {name}.mp4"
+            raise UserError(f"{file}: {what}; eval clips --protocol cross-audio writes such a list")
+    return {name: of[name] for name in names}
+
+
+def speech_digest(speech_of: Mapping[str, Path]) -> str:
+    """SHA-256 of which clip says what."""
+    return _whole((name, sha256_of(path)) for name, path in sorted(speech_of.items()))
+
+
 def method_name(name: str, taken: Collection[str]) -> str:
     """A method's name as it was typed. Raises UserError for one that is no name, or is taken."""
     if not NAME.fullmatch(name) or name in taken:

@@ -7,7 +7,7 @@ H height, W width, 3 = RGB, or (x, y, z) in px.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from mytalk.command import UserError
 from mytalk.dub import dubbing
 from mytalk.dub.first_pass import FirstPass, find_face_spans
 from mytalk.dub.person import PersonReference
-from mytalk.dub.retiming import speech_of_span
+from mytalk.dub.retiming import cut_or_pad, speech_of_span
 from mytalk.face.landmarks import FRAME_HZ, without_mouth
 from mytalk.face.smooth import smooth
 from mytalk.face.track import find_faces
@@ -44,13 +44,22 @@ NO_FACE, NOT_WHOLE = "no_face", "face_not_throughout"
 LOST, OTHER_LENGTH = "face_lost", "other_length"
 REFERENCES = 25  # pictures of the person from the source window, as many as `dub` takes
 CURVES = ("mytalk", "shuffled_audio")
+SILENT = "silent_audio"
+FROZEN = "the clip with its mean lower face in the head's frame, moved with the head, painted by the same generator"
 ROWS = {  # by definition, as the protocol states them
     FLOOR: "the clip's own frames, written and read twice as a dubbed row is: what codec and detector cost",
     "mytalk": "the clip dubbed with its own speech",
     "shuffled_audio": f"the clip dubbed by {SHUFFLED}",
-    "frozen_mouth": "the clip with its mean lower face in the head's frame, moved with the head, painted by the same "
-    "generator",
+    SILENT: "the clip dubbed with silence, by the same model, noise and head: what the mouth does without any sound",
+    "frozen_mouth": FROZEN,
     ridge.NAME: f"the clip dubbed with its own speech, by {ridge.DEFINITION}; painted by the same generator",
+}
+CROSS_ROWS = {  # of the protocol cross-audio
+    FLOOR: f"{ROWS[FLOOR]}; with its own speech",
+    "mytalk": "the clip dubbed with the speech of its pair: another clip's (of another person where there is one), cut "
+    "or repeated to length",
+    SILENT: f"{ROWS[SILENT]}; its sync is measured against the speech of the pair",
+    "frozen_mouth": f"{FROZEN}; with the speech of the pair",
 }
 
 
@@ -59,7 +68,8 @@ class Bench:
     """All that scores a clip: where it is read, where its videos are saved, models, evaluators, detector.
 
     Without a `fitted` ridge regression its row is missing. `others`: the rows of other methods, from a clip's key, its
-    truth and the folder of its files (`given.of_clip`).
+    truth and the folder of its files (`given.of_clip`). `cross_audio`: every row but the real video says the speech of
+    another clip, or what `speeches` has for the clip's name (`saved.name_of`).
     """
 
     manifest: Manifest
@@ -70,6 +80,8 @@ class Bench:
     detector: Detector
     fitted: Ridge | None = None
     others: Callable[[str, Truth, Path], dict[str, DetectedVideo]] | None = None
+    cross_audio: bool = False
+    speeches: Mapping[str, Path] | None = None
 
 
 def score(bench: Bench, task: ScoringTask) -> ClipScore:
@@ -90,29 +102,38 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
         assert task.source is not None, "read_inputs refuses a task without a source"
         frames_THW3, source_UHW3 = read_frames(bench.manifest, task.scored), read_frames(bench.manifest, task.source)
         bilabials_s = read_bilabials(bench.manifest, task.scored)
+        if bench.speeches is not None:
+            speech_S = media.read_audio(bench.speeches[saved.name_of(task.key)])
+            inputs = replace(inputs, other_audio_S=cut_or_pad(speech_S, len(inputs.audio_S)))
     source = source_of(inputs, source_UHW3)
     seed, steps = noise_seed(bench.settings, task.key), bench.settings.sampler_steps
     truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3, bilabials_s)
-    others = {} if bench.others is None else bench.others(task.key, truth, folder)  # before anything is dubbed
+    own_S, other_S = inputs.audio_S, inputs.other_audio_S
+    said = replace(truth, audio_S=other_S, original_S=own_S, bilabials_s=None) if bench.cross_audio else truth
+    others = {} if bench.others is None else bench.others(task.key, said, folder)  # before anything is dubbed
     try:
         files = write(folder, frames_THW3, inputs, source, bench, seed, steps)
         with stage("decode, detect again"):
             videos = _all_detected(files, bench.detector, len(frames_THW3))
     except RowFailed as error:
         raise RowFailed(error.reason, str(error), error.rows, [*others, *error.usable]) from error
-    videos["shuffled_audio"] = replace(videos["shuffled_audio"], sound_S=inputs.other_audio_S)
+    for name, sound_S in (("shuffled_audio", other_S), (SILENT, np.zeros_like(own_S))):
+        if name in videos:
+            videos[name] = replace(videos[name], sound_S=sound_S)
     videos |= others
     rows = {
-        name: Comparison(truth.first(len(video.detected_T)), video, bench.evaluators) for name, video in videos.items()
+        name: Comparison((truth if name == FLOOR else said).first(len(video.detected_T)), video, bench.evaluators)
+        for name, video in videos.items()
     }
     with stage("measure and judge"):
-        scores, omitted = measure_videos(rows)
+        scores, omitted = measure_videos(rows, bench.cross_audio)
         features.save(bench.out, task.key, rows)
-        traits = people.of_rows(rows)
+        traits = {} if bench.cross_audio else people.of_rows(rows)
     done = ClipScore(task.key, task.person, methods=scores, omitted=omitted, traits=traits)
     if not task.pictured:
         return done
     media.write_video(folder / f"{saved.SOURCE}.mp4", source_UHW3, FRAME_HZ, inputs.source_audio_S)
+    saved.write_lips(folder, {saved.SOURCE: inputs.source_UN3, **{n: v.landmarks_TN3 for n, v in videos.items()}})
     saved.save(folder, bench.out, task.key)
     return replace(done, openings_px=_curves(truth, videos))
 
@@ -150,12 +171,14 @@ def write(
     with stage("first pass"):
         faces = _first_pass(video, bench.detector)
     own_S, other_S = inputs.audio_S, inputs.other_audio_S
+    said_S = other_S if bench.cross_audio else own_S
+    heard = {"mytalk": said_S, **({} if bench.cross_audio else {"shuffled_audio": other_S}), SILENT: 0 * own_S}
     with stage("generate the motion"):
         generated = {
-            "mytalk": (dubbing.write_motion(faces, own_S, models.motion, source, seed, steps), own_S),
-            "shuffled_audio": (dubbing.write_motion(faces, other_S, models.motion, source, seed, steps), other_S),
-            "frozen_mouth": ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], own_S),
+            name: (dubbing.write_motion(faces, speech_S, models.motion, source, seed, steps), speech_S)
+            for name, speech_S in heard.items()
         }
+        generated["frozen_mouth"] = ([frozen_mouth(span.landmarks_FN3) for span in faces.spans], said_S)
         if bench.fitted is not None:
             generated[ridge.NAME] = (_by_ridge(bench.fitted, faces, own_S, source), own_S)
     broken = [name for name, (spans, _) in generated.items() if not all(np.isfinite(span).all() for span in spans)]
@@ -245,9 +268,9 @@ def _detected(name: str, path: Path, detector: Detector, frames: int) -> Detecte
 
 
 def _curves(truth: Truth, videos: dict[str, DetectedVideo]) -> dict[str, list[float]]:
-    """Openings over time of the truth and two rows, over all frames at the truth's mean head size, px."""
+    """Openings over time of the original and two rows, over all frames at the truth's mean head size, px."""
     curves = {}
-    for name in CURVES:
+    for name in filter(videos.__contains__, CURVES):
         pair = lips.aligned(truth.landmarks_TN3, videos[name].landmarks_TN3)
         curves["truth"], curves[name] = pair.openings()
     return {name: values.round(3).tolist() for name, values in curves.items()}

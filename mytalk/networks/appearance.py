@@ -230,12 +230,24 @@ def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
     return F.avg_pool2d(across_BDHW, (2 * reach + 1, 1), 1, (reach, 0))
 
 
+def any_within(marks: torch.Tensor, reach: int, axis: int) -> torch.Tensor:
+    """Whether a mark is within `reach` along an axis, by how many there are up to each place."""
+    counted, size = marks.cumsum(axis, dtype=torch.int32), marks.shape[axis]
+    places = torch.arange(size, device=marks.device)
+    upto = counted.index_select(axis, (places + reach).clamp(max=size - 1))
+    before = counted.index_select(axis, (places - reach - 1).clamp(min=0))
+    along = [-1 if other == axis else 1 for other in range(marks.dim())]
+    return upto > torch.where((places > reach).view(along), before, 0)
+
+
 def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
     """1 between the lips and close to them, falling to 0 within 28 px (at 256): (B, 1, H, W)."""
     reach, ramp = round(LIPS_PX * size_px / CROP_PX), round(NEAR_PX * size_px / CROP_PX)
     dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
-    wide_B1HW = F.max_pool2d(dots_B1HW, (1, 2 * reach + 1), 1, (0, reach))
-    near_B1HW = (F.max_pool2d(wide_B1HW, (2 * reach + 1, 1), 1, (reach, 0)) > 0).to(dots_B1HW.dtype)
+    near_B1HW = dots_B1HW > 0
+    for axis in (3, 2):
+        near_B1HW = any_within(near_B1HW, reach, axis)
+    near_B1HW = near_B1HW.to(dots_B1HW.dtype)
     inside_B1HW = mean_around(torch.ones_like(near_B1HW[:1]), ramp)  # beyond the border there is no pixel to count
     return mean_around(near_B1HW, ramp) / inside_B1HW
 

@@ -27,7 +27,8 @@ from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.machine import free_port, sole_user
 from mytalk.networks import motion, weights
 from tests.helpers import coded_films
-from tests.helpers.coded_films import benchmark, evaluator, typed
+from tests.helpers.coded_films import COMMANDS, benchmark, evaluator, typed
+from tests.helpers.pages import Parsed
 
 # What needs more than two clips of a second of each of three people, or times of sounds.
 WITHOUT_VALUE = {"mouth_leak", "mouth_leak_excess", "gain_recovered", "lag_recovered"}
@@ -43,7 +44,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert benchmark(films, models, tmp_path) == 0
     made = held(tmp_path)
     assert made["coverage"] == {"people": {"scored": 3, "total": 3}, "clips": {"scored": 6, "total": 6}, "misses": []}
-    assert set(made["methods"]) == {"ground_truth", "mytalk", "shuffled_audio", "frozen_mouth", "ridge"}
+    assert set(made["methods"]) == set(videos.ROWS)
     without = set(made["refused"])
     assert WITHOUT_VALUE <= without <= WITHOUT_VALUE | BY_SPEECH, "short clips of three people that nobody speaks in"
     measured = set(made["protocol"]["metrics"]) - without
@@ -69,7 +70,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert (tmp_path / page.NAME).stat().st_size < 8_000_000
     kept_keys = sorted(path.name for path in (tmp_path / saved.VIDEOS).iterdir())
     assert len(kept_keys) == 3, "the first clip of each person is pictured"
-    for path in (tmp_path / saved.VIDEOS / kept_keys[0]).iterdir():
+    for path in (tmp_path / saved.VIDEOS / kept_keys[0]).glob("*.mp4"):
         assert media.probe(path).audio_hz == 16_000
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["clips.jsonl", "features", "report.html", "report.json", "scoring.lock", "videos"], (
@@ -343,6 +344,47 @@ def test_videos_of_other_methods_are_rows_and_one_that_is_missing_is_theirs_to_b
     ):
         capsys.readouterr()
         assert benchmark(films, models, tmp_path / "wrong", *few, "--method", word) == 1
+        error = capsys.readouterr().err
+        assert says in error
+        assert error.count("\n") == 1
+
+
+def test_cross_audio_measures_what_needs_no_true_mouth_with_a_list_that_can_be_given(
+    films, models, tmp_path, stand_ins, capsys
+) -> None:
+    few = ("--clips-per-person", "1")
+    cross = (*few, "--protocol", "cross-audio")
+    listed = tmp_path / "clips"
+    clips = ["clips", "--shards", str(films), "--out", str(listed), *cross]
+    assert commands.main("python -m eval", "", COMMANDS, clips) == 0
+    copied = ("--method", f"copied={listed}")
+    assert benchmark(films, models, tmp_path / "out", *cross, *copied) == 0
+    made = held(tmp_path / "out")
+    assert made["protocol"]["name"] == "dubbed video, cross audio"
+    assert list(made["methods"]) == [*videos.CROSS_ROWS, "copied"]
+    stated = made["protocol"]["metrics"]
+    assert {metric["mouth"] for metric in stated.values()} == {"none", "original"}
+    assert stated["mouth_leak"]["rows"] == ["mytalk", "silent_audio", "frozen_mouth", "copied"]
+    assert "the speech that each row says" in stated["sync_confidence"]["definition"]
+    assert {"sync_confidence", "identity_cosine", "csim@dlib", "detected_share"} <= set(made["methods"]["mytalk"])
+    assert "ridge" not in made["digests"]
+    assert made["protocol"]["ridge_left_out"]
+    assert not {"gate", "ordering", "against_ridge"} & set(made)
+    shown = (tmp_path / "out" / page.NAME).read_text()
+    Parsed(shown)
+    assert "so there is no true mouth" in shown
+    assert "with its own speech (<em>" not in shown
+    assert benchmark(films, models, tmp_path / "by list", *cross, "--pairs", str(listed / "pairs.csv")) == 0
+    by_list = held(tmp_path / "by list")
+    assert len(by_list["digests"]["pairs"]) == 64
+    for row in videos.CROSS_ROWS:
+        for metric, entry in by_list["methods"][row].items():
+            assert made["methods"][row][metric]["mean"] == pytest.approx(entry["mean"], rel=1e-3, abs=1e-3), metric
+    speech = sorted((listed / "speech").iterdir())[0]
+    speech.unlink()
+    for more, says in ((cross, f"no file {speech}"), (few, "type --protocol cross-audio with it")):
+        capsys.readouterr()
+        assert benchmark(films, models, tmp_path / "no", *more, "--pairs", str(listed / "pairs.csv")) == 1
         error = capsys.readouterr().err
         assert says in error
         assert error.count("\n") == 1

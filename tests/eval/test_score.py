@@ -149,7 +149,7 @@ def test_planted_wrong_inputs_each_get_their_rule_and_coverage_adds_up(planted, 
     folders = {path.name for path in (tmp_path / saved.VIDEOS).iterdir()}
     assert folders == {saved.name_of(clip.key) for clip in scores.values() if clip.openings_px}
     kept = {path.name for path in (tmp_path / saved.VIDEOS / "c%2Felsewhere").iterdir()}
-    assert kept == {"ground_truth.mp4", "theirs.mp4"}
+    assert kept == {"ground_truth.mp4", "theirs.mp4", saved.LIPS}
 
 
 @pytest.fixture

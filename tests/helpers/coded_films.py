@@ -54,7 +54,7 @@ class Writer:
     """A painter that writes the code."""
 
     shown: ClassVar[list[np.ndarray]] = []
-    dark: ClassVar[set[int]] = set()  # calls, each of up to 16 frames, that paint no face
+    dark: ClassVar[set[int]] = set()  # batches of up to 16 frames in which no row is painted a face
 
     def __init__(self, generator, references_RHW3, reference_landmarks_RN2):
         self.shown.append(references_RHW3)
@@ -63,14 +63,11 @@ class Writer:
     def paint_each(self, frames_BHW3, several, regions_BV2):
         mask = np.zeros(frames_BHW3.shape[:3], np.float32)
         mask[:, 90:230, 50:210] = 1
-        return [self.paint(landmarks_BN2) for landmarks_BN2 in several], mask
-
-    def paint(self, landmarks_BN2):
-        painted = coded(landmarks_BN2)
+        painted = [coded(landmarks_BN2) for landmarks_BN2 in several]
         if self.calls in self.dark:
-            painted[:] = 0
+            painted = [np.zeros_like(frames) for frames in painted]
         self.calls += 1
-        return painted
+        return painted, mask
 
 
 def write_models(folder: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "img", "br", "line", "circle", "polyline"}
+VOID = {"meta", "img", "br", "input", "line", "circle", "polyline", "polygon"}
 
 
 class Parsed(HTMLParser):

@@ -19,7 +19,8 @@ FRAMES = 30
 def scores() -> list[ClipScore]:
     """Two clips of each person; the second of the last is a miss."""
     random = np.random.default_rng(0)
-    level = {"ground_truth": 0.9, "mytalk": 0.7, "shuffled_audio": 0.2, "frozen_mouth": 0.1, "ridge": 0.5}
+    level = {"ground_truth": 0.9, "mytalk": 0.7, "shuffled_audio": 0.2, "silent_audio": 0.15, "frozen_mouth": 0.1}
+    level["ridge"] = 0.5
     clip_scores = []
     for person in PEOPLE:
         for number in range(2):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from eval.__main__ import COMMANDS
 from eval.gaps import command as gaps
-from mytalk import command
+from eval.gaps import page
+from mytalk import command, intervals
 from tests.helpers import talkers
+from tests.helpers.pages import Parsed, chromium, opened
 
 
 def typed(*words: object) -> int:
@@ -36,6 +39,18 @@ def test_gaps_of_two_reports(reports, tmp_path, capsys) -> None:
     assert found["gaps"]["unseen people"]["mean"] == pytest.approx(means["unseen people"] - means["seen people"])
     assert "unseen people (4 people)" in (tmp_path / gaps.MARKDOWN).read_text()
     assert made["reference"] == "seen people"
+    shown = (tmp_path / page.NAME).read_text()
+    parsed = Parsed(shown)
+    assert not parsed.references
+    assert not re.search(r"https?:|@import|url\(", shown)
+    panels = shown.count("<figure>")
+    assert panels == len(made["table"])
+    assert shown.count('class="at"') == panels, "no gap, in the panel of each metric's gaps"
+    assert shown.count('class="of-group-0"') == panels, "the reference has no gap"
+    assert shown.count('class="of-group-1"') == 2 * panels
+    assert shown.count('class="person"') == panels * (2 + 4)
+    gap = found["gaps"]["unseen people"]
+    assert f"unseen people {intervals.shown(gap)}" in shown
     named = ("gaps", reports["train"], reports["unseen"], "--out", tmp_path / "named", "--reference")
     assert typed(*named, "unseen people") == 0
     turned = json.loads((tmp_path / "named" / gaps.NAME).read_text())["table"]["lmd_px"]["gaps"]["seen people"]
@@ -45,4 +60,16 @@ def test_gaps_of_two_reports(reports, tmp_path, capsys) -> None:
     assert "no group 'strangers'; there are: seen people, unseen people" in capsys.readouterr().err
     assert typed("gaps", reports["unseen"], "--out", tmp_path / "alone", "--row", "ridge") in (0, 1)
     assert typed("gaps", reports["train"], tmp_path / "nowhere", "--out", tmp_path / "x") == 1
-    assert "holds no finished report" in capsys.readouterr().err
+    assert "no report.json in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(chromium() is None, reason="needs chromium")
+def test_a_browser_shows_the_page_and_nothing_is_wider_than_a_phone(reports, tmp_path) -> None:
+    assert typed("gaps", reports["train"], reports["unseen"], "--out", tmp_path) == 0
+    script = """<script>addEventListener("load", () => {
+      document.body.dataset.over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    })</script>"""
+    shown = (tmp_path / page.NAME).read_text().replace("</body>", f"{script}</body>")
+    done = opened(shown, tmp_path, "--window-size=500,900")
+    assert "CONSOLE" not in done.stderr
+    assert 'data-over="0"' in done.stdout

@@ -19,7 +19,7 @@ from tests.helpers.faces import WAVE, opened
 def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monkeypatch) -> None:
     audio: list[Any] = []
 
-    def fake(model, landmarks_TN3, audio_S):
+    def fake(model, landmarks_TN3, audio_S, speech):
         audio.append(audio_S)
         return syncnet.SyncScore(distance=0.9, confidence=0.4, offset_frames=-3, windows=1)
 
@@ -88,3 +88,12 @@ def test_the_furthest_offsets_are_found_too(frames) -> None:
     wave = np.random.default_rng(1).uniform(2, 12, 80)
     heard = np.repeat(np.roll(wave, -frames) / 100, SAMPLES_PER_FRAME).astype(np.float32)
     assert syncnet.score(Hears(), opened(wave), heard).offset_frames == frames
+
+
+def test_speech_that_is_kept_for_all_rows_changes_no_score() -> None:
+    torch.manual_seed(0)
+    model = syncnet.SyncNet(SYNC).eval()
+    audio_S = np.random.default_rng(0).standard_normal(40 * SAMPLES_PER_FRAME).astype(np.float32)
+    kept = syncnet.embedded_speech(model, audio_S)
+    asked = syncnet.score(model, opened(WAVE), audio_S, speech=lambda: kept)
+    assert asked == syncnet.score(model, opened(WAVE), audio_S)

@@ -18,8 +18,10 @@ from eval.report import cases, check, heading, page
 from eval.report import pictured as pictures
 from eval.rows import saved
 from mytalk import media
+from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from tests.helpers import plain_report
+from tests.helpers.faces import opened as opened_mouths
 from tests.helpers.pages import Parsed, chromium, opened
 from tests.helpers.small_report import DIGEST, FRAMES, NASTY, built, scores
 
@@ -36,6 +38,7 @@ def pictured(tmp_path_factory) -> Path:
         for name in pictures.STRIPS:
             level = random.integers(0, 256, (FRAMES, 1, 1, 3), dtype=np.uint8)
             media.write_video(made / f"{name}.mp4", np.tile(level, (1, 256, 256, 1)), 25, speech_S)
+        saved.write_lips(made, dict.fromkeys(pictures.STRIPS, opened_mouths(random.uniform(0, 20, FRAMES))))
         saved.save(made, out, score.key)
         shutil.rmtree(made)
     return out
@@ -81,14 +84,14 @@ def test_every_number_of_the_table_is_the_reports(written) -> None:
     made, parsed = built({"sync_offset_frames": NASTY}), Parsed(written)
     start = next(i for i, row in enumerate(parsed.cells) if row and row[0] == "metric")
     names = parsed.cells[start][1:]
-    assert names == ["mytalk", "shuffled_audio", "frozen_mouth", "ridge", "ground_truth"]
+    assert names == ["mytalk", "shuffled_audio", "silent_audio", "frozen_mouth", "ridge", "ground_truth"]
     under_headings = itertools.takewhile(lambda row: row[0] not in ("row", "key", "person"), parsed.cells[start + 1 :])
     shown = {row[0].split()[0]: row[1:] for row in under_headings if len(row) > 1}
     assert set(shown) == {*VIDEO_METRICS, *PEOPLE_METRICS} - set(made["refused"])
     for metric, cells in shown.items():
         for name, cell in zip(names, cells):
             if metric not in made["methods"][name]:
-                assert name != "shuffled_audio", "it is measured in all rows or in this one"
+                assert name not in ("shuffled_audio", "silent_audio"), "it is measured in all rows or in these"
                 assert cell.strip() == "\N{EN DASH}"
                 continue
             mean, low, high = (float(text) for text in re.findall(r"\d+\.\d+", cell))
@@ -101,15 +104,14 @@ def test_the_best_dubbed_row_is_marked_and_never_the_ground_truth(written) -> No
     assert len(rows_) > 30
     for row in rows_:
         cells = re.findall(r"<td.*?</td>", row)
-        marked = [
-            name for name, cell in zip(("mytalk", "shuffled_audio", "frozen", "ridge"), cells) if "<strong>" in cell
-        ]
-        assert "floor" in cells[4]
+        dubbed = ("mytalk", "shuffled_audio", "silent", "frozen", "ridge")
+        marked = [name for name, cell in zip(dubbed, cells) if "<strong>" in cell]
+        assert "floor" in cells[5]
         if "leak" in row:
-            assert marked == [], "one row alone is no best one"
+            assert marked == ["silent"], "of two rows"
         elif "success_rate" in row:
-            assert marked == ["mytalk", "shuffled_audio", "frozen"], "all but the one that lost a face"
-        else:  # of the levels 0.7, 0.2, 0.1 and 0.5, and 0.9 of the clip itself
+            assert marked == ["mytalk", "shuffled_audio", "silent", "frozen"], "all but the one that lost a face"
+        else:  # of the levels 0.7, 0.2, 0.15, 0.1 and 0.5, and 0.9 of the clip itself
             assert marked == (["frozen"] if "lower is better" in row or "0 is right" in row else ["mytalk"])
 
 
@@ -154,6 +156,30 @@ def test_the_clip_plays_truth_beside_result_with_the_speech(written, tmp_path) -
     assert (found.width, found.height, found.audio_hz) == (256 + pictures.GAP_PX + 256, 256, 16_000)
     assert found.duration_s == pytest.approx(FRAMES / 25)
     assert "synthetic" in media.read_tags(tmp_path / "clip.mp4")["comment"]
+
+
+def test_lips_are_drawn_where_they_were_detected_in_the_strips_frames(pictured, written) -> None:
+    first = pictures.pictured_clips(pictured, scores())[0]
+    assert set(first.overlays) == set(first.strips)
+    lips_TM2 = saved.read_lips(pictured / saved.VIDEOS / saved.name_of(first.score.key))["mytalk"]
+    contours = re.findall(r'points="([^"]*)"', first.overlays["mytalk"])
+    assert len(contours) == 2 * len(first.moments), "outer and inner lip of each tile"
+    place = 3
+    x, y = map(float, contours[2 * place].split()[0].split(","))
+    wanted = lips_TM2[first.moments[place], 0] - 32 + np.array([200 * place, 0])
+    assert (x, y) == pytest.approx(tuple(wanted), abs=0.06)
+    assert written.count('class="overlay"') == 2 * len(pictures.STRIPS)
+
+
+def test_lips_that_are_damaged_are_one_line_and_a_folder_without_them_has_no_overlay(pictured, tmp_path) -> None:
+    shutil.copytree(pictured / saved.VIDEOS, tmp_path / saved.VIDEOS)
+    for path in (tmp_path / saved.VIDEOS).glob(f"*/{saved.LIPS}"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        pictures.pictured_clips(tmp_path, scores())
+    for path in (tmp_path / saved.VIDEOS).glob(f"*/{saved.LIPS}"):
+        path.unlink()
+    assert all(clip.overlays == {} for clip in pictures.pictured_clips(tmp_path, scores()))
 
 
 def test_clips_that_do_not_fit_are_left_out_of_the_page(pictured, monkeypatch) -> None:

@@ -94,7 +94,7 @@ def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> No
         broken = videos.score(bench, task)
     assert (broken.reason, broken.failed, broken.usable) == (
         landmarks.NOT_FINITE,
-        ["mytalk", "shuffled_audio"],
+        ["mytalk", "shuffled_audio", "silent_audio"],
         [],
     ), "no other row was painted yet"
 

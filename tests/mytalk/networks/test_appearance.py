@@ -233,3 +233,29 @@ def test_a_saved_generator_paints_the_same(tmp_path):
     with pytest.raises(UserError, match="do not fit") as told:
         appearance.load_model(tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_separable_means_and_counted_marks_are_the_plain_pools() -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(2, 3, 24, 30)
+    plain = torch.nn.functional.avg_pool2d(maps, 7, 1, 3)
+    torch.testing.assert_close(appearance.mean_around(maps, 3), plain)
+    marks = torch.rand(2, 1, 24, 30) > 0.97
+    for reach in (0, 4, 40):
+        for axis, kernel in ((2, (2 * reach + 1, 1)), (3, (1, 2 * reach + 1))):
+            padded = torch.nn.functional.pad(marks.float(), (reach,) * 4)
+            pooled = torch.nn.functional.max_pool2d(padded, kernel, 1)
+            if axis == 2:
+                pooled = pooled[..., reach : reach + 30]
+            else:
+                pooled = pooled[:, :, reach : reach + 24]
+            assert torch.equal(appearance.any_within(marks, reach, axis), pooled > 0), (reach, axis)
+
+
+def test_near_the_lips_is_the_plain_pools_of_the_dots() -> None:
+    dots = torch.zeros(1, 3, 64, 96)
+    dots[0, 0, 30, 40], dots[0, 1, 60, 95], dots[0, 2, 5, 5] = 0.2, 1.0, 1.0
+    wide = torch.nn.functional.max_pool2d(dots[:, :2].amax(1, keepdim=True), (1, 41), 1, (0, 20))
+    near = (torch.nn.functional.max_pool2d(wide, (41, 1), 1, (20, 0)) > 0).float()
+    plain = torch.nn.functional.avg_pool2d(near, 17, 1, 8, count_include_pad=False)
+    torch.testing.assert_close(appearance.near_lips(dots, 256), plain)
