@@ -176,7 +176,8 @@ def _benchmark_all(
         facts = None if fitted is None else fitted.facts
         scored = [key for key, clip in scores.items() if clip.reason is None]
         rows = job.provenance["protocol"]["methods"]
-        sets = {} if "perception" in no_judge else features.distances(job.out, scored, rows)
+        sets = features.distances(job.out, scored, rows, no_judge)
+        environment["sets_left_out"] = features.left_out(no_judge) or "none"
         report = build.build(job.provenance, job.tasks, scores, environment, refused, facts, sets)
         check.check(report)
         page.write(job.out, report, list(scores.values()))

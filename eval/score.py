@@ -105,7 +105,8 @@ def _score_all(
         environment["date"] = datetime.now(timezone.utc).date().isoformat()
         scored = [key for key, clip in scores.items() if clip.reason is None]
         rows = job.provenance["protocol"]["methods"]
-        sets = {} if "perception" in no_judge else features.distances(job.out, scored, rows)
+        sets = features.distances(job.out, scored, rows, no_judge)
+        environment["sets_left_out"] = features.left_out(no_judge) or "none"
         report = build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets)
         check.check(report)
         page.write(job.out, report, list(scores.values()))

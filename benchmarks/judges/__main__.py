@@ -31,7 +31,7 @@ from mytalk.speech.phones import PhoneDecoder
 FRAMES = 2  # of a clip's first second that perception sees
 NEAR_S = 0.05  # a heard bilabial whose middle lies this near to the drawn one's span has found it
 SECONDS = 5  # of the clip whose cost is measured
-BROUGHT = ("lse", "arcface")  # by the user
+BROUGHT = ("lse", "arcface", "inception", "i3d", "lpips")  # by the user
 BILABIALS = ("p", "b", "m")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mytalk.command import UserError
+from eval.judges.onnx import OnnxNetwork
 
 NAME = "arcface"  # in configs/weights.yaml
 WEIGHTS = (NAME,)
@@ -30,19 +30,7 @@ class ArcFaceJudge:
 
     def __init__(self, files: Mapping[str, Path]):
         """`files`: path by name of WEIGHTS. Raises UserError where the network takes or gives something else."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(str(files[NAME]), options, providers=["CPUExecutionProvider"])
-            taken, given = self._session.get_inputs(), self._session.get_outputs()
-            one_each = len(taken) == len(given) == 1
-            if not one_each or taken[0].shape[1:] != [3, SIDE_PX, SIDE_PX] or len(given[0].shape) != 2:
-                raise ValueError("it must take (batch, 3, 112, 112) and give (batch, embedding)")
-        except Exception as error:  # onnxruntime raises classes of its own, which it does not export
-            raise UserError(f"{files[NAME]} is no ArcFace network in ONNX: {str(error).splitlines()[0]}") from None
-        self._taken = taken[0].name
+        self._network = OnnxNetwork(files[NAME], "ArcFace network", (3, SIDE_PX, SIDE_PX))
 
     def embed(self, pictures_KHW3: np.ndarray, landmarks_KN3: np.ndarray) -> np.ndarray:
         """The embedding of each picture's face, (K, E) float64."""
@@ -51,9 +39,9 @@ class ArcFaceJudge:
         found = []
         for picture_HW3, map_23 in zip(pictures_KHW3, alignments(landmarks_KN3), strict=True):
             face_HW3 = cv2.warpAffine(np.ascontiguousarray(picture_HW3), map_23, (SIDE_PX, SIDE_PX))
-            pixels = (face_HW3.astype(np.float32).transpose(2, 0, 1)[None] - 127.5) / 127.5
-            found.append(self._session.run(None, {self._taken: pixels})[0][0])
-        return np.stack(found).astype(np.float64)
+            pixels = (face_HW3.astype(np.float32).transpose(2, 0, 1) - 127.5) / 127.5
+            found.append(self._network.run(pixels))
+        return np.stack(found)
 
 
 def alignments(landmarks_KN3: np.ndarray) -> list[np.ndarray]:

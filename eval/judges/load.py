@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
-from eval.judges import arcface, perception, public_syncnet, speech
+from eval.judges import arcface, distances, lpips, perception, public_syncnet, speech
 from mytalk.command import UserError
 from mytalk.networks import recogniser
 from mytalk.speech import phones
@@ -34,6 +34,9 @@ class Judge:
 JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
     "person": Judge(recogniser.WEIGHTS, recogniser.PACKAGES, lambda files, device: recogniser.FaceRecogniser(files)),
     "arcface": Judge(arcface.WEIGHTS, arcface.PACKAGES, lambda files, device: arcface.ArcFaceJudge(files)),
+    "inception": Judge((distances.INCEPTION,), distances.PACKAGES, lambda files, device: distances.Inception(files)),
+    "i3d": Judge((distances.I3D,), distances.PACKAGES, lambda files, device: distances.I3d(files)),
+    "lpips": Judge(lpips.WEIGHTS, lpips.PACKAGES, lpips.LpipsJudge),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
     "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneDecoder(files)),
     "lse": Judge(public_syncnet.WEIGHTS, public_syncnet.PACKAGES, public_syncnet.PublicSyncNet),

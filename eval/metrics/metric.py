@@ -140,6 +140,20 @@ class PhoneDecoder(Protocol):
         """When a p, b or m is spoken in a sound at 16 kHz: (start, stop) in s."""
 
 
+class SetJudge(Protocol):
+    """A network in whose features whole sets are compared (eval/judges/distances.py)."""
+
+    def embed(self, frames_THW3: np.ndarray) -> np.ndarray:
+        """The features of a clip's frames or windows, (K, D)."""
+
+
+class LpipsJudge(Protocol):
+    """LPIPS (eval/judges/lpips.py)."""
+
+    def distances(self, one_KHW3: np.ndarray, other_KHW3: np.ndarray) -> np.ndarray:
+        """How unlike each picture is to its counterpart, (K,)."""
+
+
 class LipSyncJudge(Protocol):
     """The public SyncNet (eval/judges/public_syncnet.py)."""
 
@@ -160,6 +174,9 @@ class Evaluators:
     person: PersonJudge | None = None
     arcface: PersonJudge | None = None
     perception: PerceptionJudge | None = None
+    inception: SetJudge | None = None
+    i3d: SetJudge | None = None
+    lpips: LpipsJudge | None = None
     phones: PhoneDecoder | None = None
     speech: SpeechDetector | None = None
     lse: LipSyncJudge | None = None

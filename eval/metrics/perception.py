@@ -56,7 +56,23 @@ def seen(row: Comparison) -> tuple[float, np.ndarray, np.ndarray]:
     return float(np.concatenate(distances).mean()), np.concatenate(of_truth), np.concatenate(of_row)
 
 
+def lpips(row: Comparison) -> float:
+    """LPIPS of the judged frames, their mean."""
+    judge = row.evaluators.lpips
+    assert judge is not None, "without it the metric is omitted"
+    picked = judged(len(row.truth.frames_THW3), row.evaluators.judged_frames)
+    return float(judge.distances(row.truth.frames_THW3[picked], row.video.frames_THW3[picked]).mean())
+
+
 METRICS = {
+    "lpips@alex": Metric(
+        lpips,
+        "LPIPS (Zhang et al. 2018) with its AlexNet trunk between row and clip, of the whole crop; mean over the "
+        "judged frames",
+        "distance",
+        "lower",
+        needs="lpips",
+    ),
     "st_lpips@vgg": Metric(
         lambda row: row.once(seen)[0],
         "ST-LPIPS (Ghildyal and Liu 2022) with its VGG trunk between row and clip, in a square round the face, fixed "

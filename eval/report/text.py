@@ -31,6 +31,8 @@ def in_words(report: dict[str, Any]) -> str:
         text.append(verdicts.ridge_in_words(report["against_ridge"]))
     elif "ridge_left_out" in report["protocol"]:
         text.append(f"ridge: left out: {report['protocol'].get('ridge_left_out')}")
+    without = report.get("environment", {}).get("sets_left_out", "none")
+    text += [] if without == "none" else [f"left out: {without}"]
     return "\n".join([*text, *(f"refused: {', '.join(names)}: {why}" for why, names in refused(report).items())])
 
 
@@ -64,8 +66,8 @@ def unmeasured(coverage: dict[str, Any]) -> dict[str, list[str]]:
 def sets(report: dict[str, Any]) -> list[str]:
     """A line for each measure of all clips together."""
     return [
-        f"{name} ({measure['frames']} frames of {measure['clips']} clips; {measure['better']} is better): "
-        + ", ".join(f"{row} {value:.3g}" for row, value in measure["rows"].items())
+        f"{name} ({measure['frames']} {measure.get('of', 'frames')} of {measure['clips']} clips; {measure['better']} "
+        "is better): " + ", ".join(f"{row} {value:.3g}" for row, value in measure["rows"].items())
         for name, measure in report.get("sets", {}).items()
     ]
 

@@ -74,9 +74,13 @@ def test_people_who_cannot_be_read_are_counted(people, monkeypatch) -> None:
     assert checked(people, judge).endswith("of 3 training people; 1 could not be read")
 
 
-def test_the_benchmark_says_in_one_line_what_was_checked(films, models, tmp_path, stand_ins, monkeypatch, capsys):
+def test_the_benchmark_refuses_in_one_line_before_it_dubs(
+    films, models, tmp_path, stand_ins, monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(faces, "LEAST_PEOPLE", 1)
-    assert benchmark(films, models, tmp_path / "out") == 1, "one brightness, one face"
-    error = capsys.readouterr().err
-    assert "has the face of" in error
+    assert benchmark(films, models, tmp_path / "out", "--same-face", "1000") == 1, "brightness is what tells people"
+    error = capsys.readouterr().err.splitlines()
+    assert "has the face of" in error[-1]
     assert not (tmp_path / "out" / check.NAME).exists()
+    with pytest.raises(SystemExit):
+        benchmark(films, models, tmp_path / "out", "--same-face", "0")

@@ -39,6 +39,21 @@ class LevelPerception:
         return np.stack([seen, np.square(seen)], axis=1)
 
 
+class LevelSets:
+    """A frame's features are its brightness and that of its upper half."""
+
+    def embed(self, frames_THW3: np.ndarray) -> np.ndarray:
+        halves = frames_THW3[:, : frames_THW3.shape[1] // 2]
+        return np.stack([part.mean(axis=(1, 2, 3)) for part in (frames_THW3, halves)], axis=1)
+
+
+class LevelLpips:
+    """Two pictures are as far apart as their brightness."""
+
+    def distances(self, one_KHW3: np.ndarray, other_KHW3: np.ndarray) -> np.ndarray:
+        return np.abs(one_KHW3.mean(axis=(1, 2, 3)) - other_KHW3.mean(axis=(1, 2, 3)))
+
+
 class NoPhones:
     """No bilabial is ever spoken."""
 
@@ -69,6 +84,9 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
         "person": LevelPerson,
         "arcface": LevelPerson,
         "perception": LevelPerception,
+        "inception": LevelSets,
+        "i3d": LevelSets,
+        "lpips": LevelLpips,
         "phones": NoPhones,
         "lse": Deaf,
         "speech": AlwaysSpeech,

@@ -34,18 +34,18 @@ def tensor_type(name: str, shape: tuple[int, ...]) -> bytes:
     return field(1, name.encode()) + field(2, field(1, field(1, 1) + field(2, dims)))
 
 
-def channel_means(side: int) -> bytes:
+def channel_means(*sides: int) -> bytes:
     """An ONNX file whose embedding is the mean of each channel: GlobalAveragePool, Flatten."""
     pool = field(1, b"in") + field(2, b"pooled") + field(4, b"GlobalAveragePool")
     flat = field(1, b"pooled") + field(2, b"out") + field(4, b"Flatten")
     graph = field(1, pool) + field(1, flat) + field(2, b"g")
-    graph += field(11, tensor_type("in", (1, 3, side, side))) + field(12, tensor_type("out", (1, 3)))
+    graph += field(11, tensor_type("in", (1, 3, *sides))) + field(12, tensor_type("out", (1, 3)))
     return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 13))
 
 
 @pytest.fixture
 def judge(tmp_path: Path) -> ArcFaceJudge:
-    (tmp_path / "net.onnx").write_bytes(channel_means(112))
+    (tmp_path / "net.onnx").write_bytes(channel_means(112, 112))
     return ArcFaceJudge({arcface.NAME: tmp_path / "net.onnx"})
 
 
@@ -79,7 +79,7 @@ def test_the_network_sees_the_aligned_face_from_minus_1_to_1(judge: ArcFaceJudge
 
 
 def test_another_network_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
-    for content in (channel_means(64), b"no network"):
+    for content in (channel_means(64, 64), b"no network"):
         (tmp_path / "net.onnx").write_bytes(content)
         with pytest.raises(UserError, match="is no ArcFace network in ONNX") as refused:
             ArcFaceJudge({arcface.NAME: tmp_path / "net.onnx"})

@@ -14,6 +14,7 @@ from mytalk.command import UserError
 from tests.helpers.faces import WAVE, opened
 from tests.helpers.judges import LevelPerception
 
+ALONE = {"inception": "not there", "i3d": "not there"}  # the judge of perception
 KEY = "a/strange \\ key\n"
 
 
@@ -34,7 +35,7 @@ def test_the_distance_is_of_all_frames_of_all_clips_and_not_a_mean_of_clips(tmp_
         for name, shift in (("same", 0), ("brighter", 9), ("truth", 0)):
             levels_K = np.random.default_rng(number).integers(50, 150, len(WAVE)) + shift
             seen[name].add(np.stack([levels_K, levels_K**2], axis=1))
-    found = features.distances(tmp_path, [KEY, "other"], ["same", "brighter"])[features.NAME]
+    found = features.distances(tmp_path, [KEY, "other"], ["same", "brighter"], ALONE)[features.NAME]
     assert (found["frames"], found["clips"]) == (2 * len(WAVE), 2)
     assert found["rows"]["same"] == pytest.approx(0, abs=1e-3)
     assert found["rows"]["brighter"] == pytest.approx(distance(seen["brighter"], seen["truth"]), rel=1e-4)
@@ -43,15 +44,15 @@ def test_the_distance_is_of_all_frames_of_all_clips_and_not_a_mean_of_clips(tmp_
 def test_without_a_judge_there_is_none_and_missing_features_are_named(tmp_path: Path) -> None:
     features.save(tmp_path, KEY, {"same": row(0, None)})
     assert list(tmp_path.iterdir()) == []
-    assert features.distances(tmp_path, [KEY], ["same"]) == {}
+    assert features.distances(tmp_path, [KEY], ["same"], ALONE) == {}
     features.save(tmp_path, KEY, {"same": row(0, LevelPerception())})
     with pytest.raises(UserError, match="lacks the features of 1 clips; score again with --force"):
-        features.distances(tmp_path, [KEY, "gone"], ["same"])
+        features.distances(tmp_path, [KEY, "gone"], ["same"], ALONE)
     with pytest.raises(UserError, match="is of other rows; score again with --force"):
-        features.distances(tmp_path, [KEY], ["another"])
+        features.distances(tmp_path, [KEY], ["another"], ALONE)
     (path,) = (tmp_path / features.FEATURES).iterdir()
     with np.load(path, allow_pickle=False) as arrays:
-        assert set(arrays.files) == {"truth", "row same"}
+        assert set(arrays.files) == {"perception truth", "perception row same"}
     features.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
     features.clear(tmp_path)
