@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.manifest import Manifest
-from eval import faces, options, parallel, protocol, seen, stages
+from eval import faces, options, parallel, protocol, seen
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
 from eval.report import build, check, page
-from eval.rows import features, pairs, ridge, saved
+from eval.rows import features, pairs, ridge, saved, stages
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import command

@@ -22,8 +22,8 @@ from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Row
 from eval.rows import features, painted, ridge, saved
 from eval.rows.inputs import ClipInputs, read_bilabials, read_frames, read_inputs
 from eval.rows.landmarks import NOT_FINITE, SHUFFLED, frozen_mouth
+from eval.rows.stages import stage
 from eval.score_file import ALL_ROWS, FLOOR, ClipScore
-from eval.stages import stage
 from eval.tasks import ScoringTask, Settings, noise_seed
 from mytalk import atomic, media
 from mytalk.command import UserError

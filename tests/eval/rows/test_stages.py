@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eval import stages
-from eval.stages import stage
+from eval.rows import stages
+from eval.rows.stages import stage
 
 
 class Network:
