@@ -12,8 +12,8 @@ from eval.judges.distances import I3d, Inception
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Truth
 from eval.rows import features
 from mytalk.command import UserError
-from tests.eval.judges.test_arcface import channel_means
 from tests.helpers.faces import opened
+from tests.helpers.onnx_files import channel_means
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("cv2")
