@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.judges import __main__ as judged
+from benchmarks.judges import tables as judged
 from data_pipeline.shards.members import audio_wav
 from eval.judges import load
 from tests.helpers import talkers
