@@ -29,6 +29,7 @@ from mytalk import atomic
 LEASE_S = 60.0
 ATTEMPTS = 2  # of a task, before it is set aside
 LOOK_EVERY_S = 5.0  # at what others have done
+MOST_SHARE = 100  # times as long as a look takes, to the next one
 LEAST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
 DIED = "its workers died"
 
@@ -48,7 +49,7 @@ class Board:
         self.held: dict[str, int] = {}  # task -> attempt
         self._attempts: dict[str, int] = {}  # the last attempt of each task on the board, as last looked
         self._finished: set[int] = set()
-        self._looked_s = -1e9
+        self._looked_s, self._look_s = -1e9, 0.0  # when, and how long it took
 
     def __enter__(self) -> Board:
         return self
@@ -162,16 +163,18 @@ class Board:
 
     def _look(self, at_once: bool = False) -> None:
         """Read the board, not more often than needed: a list of 100 000 names takes a while."""
-        now = time.monotonic()
-        if not at_once and now - self._looked_s < LOOK_EVERY_S:
+        began = time.monotonic()
+        pause_s = self._look_s if at_once else max(LOOK_EVERY_S, MOST_SHARE * self._look_s)
+        if began - self._looked_s < pause_s:
             return
-        self._looked_s = now
         self._finished |= self.all_done()
         self._attempts = {}
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self.leases):
                 task, _, attempt = name.rpartition(".")
                 self._attempts[task] = max(self._attempts.get(task, 0), int(attempt))
+        self._looked_s = time.monotonic()
+        self._look_s = self._looked_s - began
 
     def _claim(self, task: str, most: int | None) -> bool:
         """Take a task's lease; sets a task aside whose workers died in `most` attempts."""
