@@ -93,6 +93,10 @@ class Board:
         self._finished.add(number)
         self._give_back(_name(number), all_attempts=True)
 
+    def to_do_again(self, number: int) -> None:
+        """What a finished task made is lost: it is to be done again."""
+        self._finished.discard(number)
+
     def set_aside(self, number: int, reason: str) -> None:
         """A task is not tried again, by anyone."""
         atomic.write_json(self.folder / "aside" / f"{_name(number)}.json", {"task": number, "reason": reason})
