@@ -45,11 +45,14 @@ class Added:
     damaged: list[str]  # keys of clips that could not be read
 
 
-def add(folder: Path, name: str, values: Values, width: int, of: str = "") -> Added:
+def add(
+    folder: Path, name: str, values: Values, width: int, of: str = "", made_by: dict[str, Any] | None = None
+) -> Added:
     """Write the column `name`, `width` values a frame, for every shard that lacks it, and enter it in the manifest.
 
     Values must be finite as fp16. Where `values` raises ClipError the clip gets NaN, and readers take another clip in
     its place. Values `of` "audio" are shifted with the sound when read. Killed anywhere, the same call continues.
+    `made_by` says what made the values, with digests: a column that others made is refused.
     Raises UserError for a name that is taken, or a manifest that changed meanwhile, ValueError for wrong values,
     OSError.
     """
@@ -60,19 +63,22 @@ def add(folder: Path, name: str, values: Values, width: int, of: str = "") -> Ad
         atomic.sweep(folder)
         atomic.sweep(folder / "parts")
         manifest = _opened(folder)
-        entry = {"column": name, "width": width, **({"of": of} if of else {})}
+        made = {"made_by": made_by} if made_by else {}
+        entry = {"column": name, "width": width, **({"of": of} if of else {}), **made}
         _refuse_taken(manifest, name, entry)
         shard_n = manifest.column("shard")
         first = np.flatnonzero(np.diff(shard_n, prepend=-1))
         ranges = list(zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)]))
         complete = {entry["shard"] for entry in manifest.header["shards"] if name in entry}
         todo = [one for one in ranges if one[0] not in complete]
-        parts = {shard: _finished(manifest, name, width, shard, range(start, stop)) for shard, start, stop in todo}
+        parts = {
+            shard: _finished(manifest, name, width, shard, range(start, stop), made) for shard, start, stop in todo
+        }
         clips_todo = sum(stop - start for shard, start, stop in todo if parts[shard] is None)
         progress = Progress(name, len(manifest), "clips", done=len(manifest) - clips_todo)
         for shard, start, stop in todo:
             if parts[shard] is None:
-                parts[shard] = _write(manifest, name, values, width, shard, range(start, stop), progress)
+                parts[shard] = _write(manifest, name, values, width, shard, range(start, stop), progress, made)
         if clips_todo:
             progress.finish()
         if todo or name not in manifest.header.get("members", {}):
@@ -108,24 +114,35 @@ def _part_path(folder: Path, name: str, shard: int) -> Path:
     return folder / "parts" / f"{name}-{shard:06d}.json"
 
 
-def _written_from(manifest: Manifest, name: str, width: int, shard: int, rows: range) -> dict[str, Any]:
+def _written_from(
+    manifest: Manifest, name: str, width: int, shard: int, rows: range, made: dict[str, Any]
+) -> dict[str, Any]:
     """What a shard of the column is computed from."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{manifest.at(row, 'key')}\0{manifest.at(row, 'frames')}\n".encode())
     motion = manifest.entry(shard)["motion"]["sha256"]
-    return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": digest.hexdigest()}
+    return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": digest.hexdigest(), **made}
 
 
-def _finished(manifest: Manifest, name: str, width: int, shard: int, rows: range) -> dict[str, Any] | None:
+def _finished(
+    manifest: Manifest, name: str, width: int, shard: int, rows: range, made: dict[str, Any]
+) -> dict[str, Any] | None:
     """A shard's part, if it is complete and of these clips."""
     folder = Path(manifest.folder)
-    written_from = _written_from(manifest, name, width, shard, rows)
+    written_from = _written_from(manifest, name, width, shard, rows, made)
     return manifest_update.finished_part(folder, _part_path(folder, name, shard), shard, written_from)
 
 
 def _write(
-    manifest: Manifest, name: str, values: Values, width: int, shard: int, rows: range, progress: Progress
+    manifest: Manifest,
+    name: str,
+    values: Values,
+    width: int,
+    shard: int,
+    rows: range,
+    progress: Progress,
+    made: dict[str, Any],
 ) -> dict[str, Any]:
     """Write and commit a shard of the column; returns its part. An OSError leaves nothing behind."""
     from webdataset.writer import TarWriter
@@ -150,7 +167,7 @@ def _write(
         at = {info.name: (info.offset_data, info.size) for info in tar}
     places = [at[f"{manifest.at(row, 'key')}.{name}.npy"] for row in rows]
     part = {
-        **_written_from(manifest, name, width, shard, rows),
+        **_written_from(manifest, name, width, shard, rows, made),
         "places": places,
         "damaged": damaged,
         "tar": shards.describe(folder, name, shard),
