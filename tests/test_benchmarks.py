@@ -142,7 +142,11 @@ def test_people_are_averaged_over_splits_before_they_are_counted(tmp_path):
     assert apart["opening_correlation"]["mean"] == pytest.approx(0.55)
     assert apart["opening_correlation"]["ci95"] == pytest.approx([-0.0853, 1.1853], abs=1e-3)  # t(0.975, 1) s / sqrt(2)
     assert (apart["opening_correlation"]["p"], apart["opening_correlation"]["n"]) == (0.5, 2)
-    assert len({line.count("|") for line in people_rows.table_of_differences({"a - b": apart})}) == 1
+    apart["lmd_px"]["p"] = 1e-5
+    lines = people_rows.table_of_differences({"a - b": apart})
+    assert len({line.count("|") for line in lines}) == 1
+    assert "p 0.500" in lines[2]
+    assert "p < 0.001" in lines[2]
 
 
 def test_the_gain_of_people_is_in_their_rows():

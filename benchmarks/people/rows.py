@@ -113,6 +113,10 @@ def table_of_differences(found: dict[str, dict[str, Any]], metrics: Mapping[str,
     return lines
 
 
+def _p(value: float) -> str:
+    return f"p {value:.3f}" if value >= 0.001 else "p < 0.001"
+
+
 def _mean(values: Iterable[tuple[str, float]]) -> float:
     means = intervals.person_means(values)
     return sum(means.values()) / len(means)
