@@ -182,7 +182,7 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
     """What is done with one split, and the scorings that it ends with."""
     folder = args.out / split.name
     shards = folder / "shards"
-    index = ("data_pipeline", "index", str(shards), str(args.out / "extracted"), "--unsplit")
+    index = ("data_pipeline", "index", str(shards), str(args.out / "extracted"))
     identity = pipeline.training("identity", args.configs, shards, folder / "identity", [f"seed={split.seed}"])
     steps = [
         Step("index", index, shards / "manifest.json"),

@@ -171,6 +171,9 @@ def test_splits_of_real_people_by_seed_and_by_part():
     parts = asked("--seeds", "1", "--folds", "3")
     assert [split.name for split in parts] == ["seed-0-part-1", "seed-0-part-2", "seed-0-part-3"]
     assert parts[1].options() == ("--val", "0.15", "--fold", "2/3", "--seed", "0", "--force")
+    steps, _ = real_people.plan(real_people.arguments().parse_args(["videos", "out"]), parts[0])
+    assert steps[0].words[:2] == ("data_pipeline", "index")
+    assert "--unsplit" not in steps[0].words  # it refuses a manifest that is there, as after a kill or with more videos
     for wrong, words in ((("--seeds", "0"), "1 or more"), (("--tune-drawn", "3"), "--drawn")):
         with pytest.raises(UserError, match=words):
             asked(*wrong)

@@ -108,7 +108,7 @@ def table_of_differences(found: dict[str, dict[str, Any]], metrics: Mapping[str,
     """Lines of Markdown: a line for each pair of rows."""
     lines = [f"| difference | people | {' | '.join(metrics.values())} |", "|---" * (2 + len(metrics)) + "|"]
     for pair, made in found.items():
-        cells = [f"{intervals.shown(made[m])}, p {made[m]['p']:.3f}" if m in made else "not told" for m in metrics]
+        cells = [f"{intervals.shown(made[m])}, {_p(made[m]['p'])}" if m in made else "not told" for m in metrics]
         lines.append(f"| {pair} | {max((entry['n'] for entry in made.values()), default=0)} | {' | '.join(cells)} |")
     return lines
 
