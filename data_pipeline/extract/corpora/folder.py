@@ -41,12 +41,8 @@ def videos(
         facts: dict[str, Fact] = {name: value for name, value in words.items() if name != PERSON}
         named = words.get(PERSON) or person(path, level)
         yield Video(path, named, facts=facts, audio=_sound(tree, path, audio, words))
-    if not matched:
-        raise UserError(
-            f"no video in {tree} matches '{pattern}'; the first one is '{tree.paths[0]}'"
-            if tree.paths
-            else f"no video in {tree}"
-        )
+    if tree.paths and not matched:
+        raise UserError(f"no video in {tree} matches '{pattern}'; the first one is '{tree.paths[0]}'")
 
 
 def person(path: str, level: str | None) -> str:
