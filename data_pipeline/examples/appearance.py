@@ -22,7 +22,7 @@ from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import MOUTH
+from mytalk.face.landmarks import MOUTH, NOISED
 from mytalk.face.region import regions
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig
@@ -30,6 +30,8 @@ from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+WRONG_CANDIDATES = 8  # drawn for the mouth that the frame does not show; the most different is taken
+WRONG_PX = 2.0  # mean distance of the lip points from which on a mouth counts as quite another
 
 
 @dataclass
@@ -58,6 +60,8 @@ class AppearanceBatch(Batch):
     region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.face.region.regions
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
+    wrong_landmarks_BN2: torch.Tensor | None = None  # the target's with another frame's lower face, if asked for
+    wrong_B: torch.Tensor | None = None  # how much another mouth that is, 0 to 1
 
 
 class AppearanceExamples(Examples[AppearanceBatch]):
@@ -69,10 +73,15 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     """
 
     def __init__(
-        self, manifest: Manifest, sampling: SamplingConfig, model: AppearanceConfig, references: ReferenceConfig
+        self,
+        manifest: Manifest,
+        sampling: SamplingConfig,
+        model: AppearanceConfig,
+        references: ReferenceConfig,
+        wrong_landmarks: bool = False,
     ):
         super().__init__(FrameWindows(manifest, sampling))
-        self.model, self.references = model, references
+        self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
         refuse_without_frames(manifest, self.selection)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
@@ -104,7 +113,14 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
         landmarks, regions = zip(*(self._example(to.numpy(), *values) for values, to in zip(read, frames_BC3HW)))
         landmarks_BN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
+        wrong_landmarks_BN2 = wrong_B = None
+        if self.wrong_landmarks:
+            wrong = [self._wrong(*example) for example in zip(slots, examples, read)]
+            wrong_landmarks_BN2 = torch.stack([points_N2 for points_N2, _ in wrong])
+            wrong_B = torch.tensor([share for _, share in wrong], dtype=torch.float32)
         return AppearanceBatch(
+            wrong_landmarks_BN2=wrong_landmarks_BN2,
+            wrong_B=wrong_B,
             **self.batch_fields(slots, examples),
             frame_B3HW=frames_BC3HW[:, 0],
             landmarks_BN2=landmarks_BN2,
@@ -123,6 +139,29 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         landmarks_N2 = (landmarks_TN3[chosen[0], :, :2] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
+
+    def _wrong(self, slot: int, example: Example, read: Any) -> tuple[torch.Tensor, float]:
+        """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""
+        landmarks_TN3, frame = read[0], example.window.start
+        others = np.delete(np.arange(len(landmarks_TN3)), frame)
+        random = self.windows.random(slot, Purpose.WRONG_LANDMARKS)
+        among = random.choice(others, min(len(others), WRONG_CANDIDATES), replace=False)
+        difference = differences(landmarks_TN3[[frame, *among]], "mouth")
+        wrong_N2 = with_mouth_of(landmarks_TN3[frame], landmarks_TN3[among[difference.argmax()]])
+        corner_2 = inputs.corners(regions(landmarks_TN3)[[frame]], self.model)[0]
+        in_window_N2 = (wrong_N2 - corner_2) / self.model.step_px
+        return torch.from_numpy(in_window_N2.astype(np.float32)), min(float(difference.max()) / WRONG_PX, 1.0)
+
+
+def with_mouth_of(landmarks_N3: np.ndarray, other_N3: np.ndarray) -> np.ndarray:
+    """A frame's landmarks with the lower face of another frame of the clip, in its own pose: (N, 2) crop px."""
+    both = torch.from_numpy(np.stack([landmarks_N3, other_N3])).double()[None]
+    head = pose.person_head(both, torch.ones(both.shape[:2], dtype=torch.float64))
+    posed = pose.fit(both, head.rigid_BR3)
+    upright_12N2 = posed.to_head(both, head.depth_BN)
+    upright_12N2[:, 0, NOISED] = upright_12N2[:, 1, NOISED]
+    moved_N2 = posed.to_crop(upright_12N2, head.depth_BN)[0, 0, :, :2].numpy()
+    return np.where(np.isin(np.arange(len(landmarks_N3)), NOISED)[:, None], moved_N2, landmarks_N3[:, :2])
 
 
 def differences(landmarks_CN3: np.ndarray, by: str) -> np.ndarray:

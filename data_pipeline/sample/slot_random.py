@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     RECORDING = 10
     DROPOUT = 11
     TIMES = 12
+    WRONG_LANDMARKS = 13
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

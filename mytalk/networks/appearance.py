@@ -66,6 +66,7 @@ class AppearanceConfig(Settings):
     )
     appearance_encoders: int = setting(2, "1, as an ablation: lips and the rest share an encoder", choices=(1, 2))
     discriminator_channels: int = setting(64, "of its first level; a multiple of 4", at_least=4)
+    discriminator_landmarks: bool = setting(False, "whether it sees the landmarks beside the picture")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -341,19 +342,37 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN of 3 layers (pix2pix), with GroupNorm: a score for every patch of a picture, (B, 1, H', W')."""
+    """PatchGAN of 3 layers (pix2pix), with GroupNorm: a score for every patch of a picture, (B, 1, H', W').
+
+    With `discriminator_landmarks` it sees the landmarks too, and so whether the mouth is the one that was asked for.
+    """
 
     def __init__(self, config: AppearanceConfig):
         super().__init__()
         width = config.discriminator_channels
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        self.sees_landmarks = config.discriminator_landmarks
+        layers: list[nn.Module] = [nn.Conv2d(6 if self.sees_landmarks else 3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for times, stride in ((1, 2), (2, 2), (4, 1)):
             inner = nn.Conv2d(times * width, 2 * times * width, 4, stride, 1, bias=False)
             layers += [inner, groups(2 * times * width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
 
-    def forward(self, picture_B3HW: torch.Tensor) -> torch.Tensor:
-        return self.layers(picture_B3HW.contiguous(memory_format=torch.channels_last))
+    def forward(self, picture_B3HW: torch.Tensor, landmark_image_B3HW: torch.Tensor) -> torch.Tensor:
+        return self.layers(self._seen(picture_B3HW, landmark_image_B3HW))
+
+    def features(self, picture_B3HW: torch.Tensor, landmark_image_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        """After each activation, (B, D, H', W') each, and last the scores of `forward`."""
+        x, found = self._seen(picture_B3HW, landmark_image_B3HW), []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return [*found, x]
+
+    def _seen(self, picture_B3HW: torch.Tensor, landmark_image_B3HW: torch.Tensor) -> torch.Tensor:
+        if self.sees_landmarks:
+            picture_B3HW = torch.cat([picture_B3HW, landmark_image_B3HW.to(picture_B3HW.dtype)], 1)
+        return picture_B3HW.contiguous(memory_format=torch.channels_last)
 
 
 # Using a trained one

@@ -74,6 +74,13 @@ CASES = [
     ("appearance", []),
     ("appearance", ["model.fusion=concat"]),
     ("appearance", ["model.fusion=add"]),
+    (
+        "appearance",
+        [
+            *("model.discriminator_landmarks=true", "losses.wrong_landmarks=true"),
+            *("losses.pyramid=0.7", "losses.feature_matching=2.5"),
+        ],
+    ),
 ]
 
 

@@ -26,6 +26,7 @@ from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated
+from train.recipes.appearance_losses import LossConfig, Perceptual, feature_distance, pyramid_l1
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
@@ -45,7 +46,21 @@ class AppearanceTrainConfig(LoopConfig):
     adversarial_from_step: int = setting(
         0, "from which the generator plays against the discriminator", unit="steps", at_least=0
     )
+    discriminator_from_step: int = setting(
+        0, "from which the discriminator learns; before, its loss is 0", unit="steps", at_least=0
+    )
+    losses: LossConfig = field(default_factory=LossConfig)
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.losses.wrong_landmarks and not self.model.discriminator_landmarks:
+            raise ValueError("losses.wrong_landmarks needs model.discriminator_landmarks=true")
+        if self.discriminator_from_step > self.adversarial_from_step:
+            raise ValueError(
+                f"discriminator_from_step {self.discriminator_from_step} lies after adversarial_from_step "
+                f"{self.adversarial_from_step}: the generator would play against an untrained one"
+            )
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -121,7 +136,7 @@ def with_gradient(value_B: torch.Tensor, picture_B3HW: torch.Tensor, gradient_B3
 
 
 class AppearanceRecipe(Recipe):
-    """Two players: the generator (L1 in the region, L1 at the mouth, adversarial) and the discriminator (hinge)."""
+    """Two players: the generator (L1, adversarial and the losses of LossConfig) and the discriminator (hinge)."""
 
     name = "appearance"
     scores = MappingProxyType({"l1": "lower", "psnr_db": "higher"})
@@ -130,7 +145,12 @@ class AppearanceRecipe(Recipe):
         self.settings = settings
         self.plays = False  # whether the discriminator takes part yet
         manifest = settings.manifest()
-        self.examples = AppearanceExamples(manifest, settings.sampling(), settings.model, settings.references)
+        self.examples = AppearanceExamples(
+            manifest, settings.sampling(), settings.model, settings.references, settings.losses.wrong_landmarks
+        )
+        self.perceptual = None
+        if settings.losses.perceptual:
+            self.perceptual = Perceptual(settings.losses.perceptual_step, settings.model.shape)
         self.validation = AppearanceExamples(
             manifest, settings.validation_sampling(), settings.model, settings.references
         )
@@ -146,38 +166,61 @@ class AppearanceRecipe(Recipe):
         }
 
     def fixed(self) -> dict[str, Any]:
-        kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step")
+        kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step", "discriminator_from_step")
         return {
             "references": asdict(self.settings.references),
             "model": asdict(self.settings.model),
+            "losses": asdict(self.settings.losses),
             **{name: getattr(self.settings, name) for name in kept},
         }
 
     def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
-        """L1 and adversarial. The output is the painted picture, (B, 3, H, W), detached.
+        """Reconstruction and adversarial. The output is the painted picture, (B, 3, H, W), detached.
 
-        Both losses are taken on the detached painting, so that each example's weight can be computed; their joint
+        All losses are taken on the detached painting, so that each example's weight can be computed; their joint
         gradient then goes back through the generator once.
         """
         seen, painted_B3HW = self.painted(networks["generator"], batch)
         still = painted_B3HW.detach().requires_grad_()
         composed = inputs.blend(still, batch.frame_B3HW, seen.soft_B1HW)
-        l1_B, mouth_B = self.reconstruction(still, batch, seen)
-        loss_B = l1_B + self.settings.mouth_weight * mouth_B
-        fooling_B = weight_B = torch.zeros_like(loss_B)
-        (gradient,) = torch.autograd.grad(loss_B.sum(), still)
-        step_B = batch.slots_B // self.settings.global_batch
-        plays_B = (step_B >= self.settings.adversarial_from_step).to(loss_B.dtype) * self.settings.adversarial_weight
+        loss_B, terms = self.reconstruction(still, composed, batch, seen)
+        fooling_B = weight_B = matching_B = torch.zeros_like(loss_B)
+        (gradient,) = torch.autograd.grad(loss_B.sum(), still, retain_graph=True)
+        plays_B = self.reached(batch, self.settings.adversarial_from_step).to(loss_B.dtype)
         self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
+        matching = self.settings.losses.feature_matching
         if self.plays:
-            fooling_B = -networks["discriminator"](composed).flatten(1).mean(1).to(loss_B.dtype)
-            (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still)
+            fooling_B, matching_B = self.judged(networks["discriminator"], composed, batch, seen)
+            (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still, retain_graph=bool(matching))
             against = against / SMALL_GRADIENTS
-            weight_B = plays_B * adaptive_weight(gradient, against)
+            weight_B = plays_B * self.settings.adversarial_weight * adaptive_weight(gradient, against)
             loss_B = loss_B + weight_B * fooling_B
             gradient = gradient + weight_B[:, None, None, None] * against
-        terms = {"l1": l1_B, "mouth_l1": mouth_B, "adversarial": fooling_B, "adversarial_weight": weight_B}
+            if matching:
+                (towards,) = torch.autograd.grad(SMALL_GRADIENTS * matching_B.sum(), still)
+                loss_B = loss_B + matching * plays_B * matching_B
+                gradient = gradient + (matching * plays_B)[:, None, None, None] * towards / SMALL_GRADIENTS
+        terms |= {"adversarial": fooling_B, "adversarial_weight": weight_B}
+        if matching:
+            terms["feature_matching"] = matching_B
         return Loss(with_gradient(loss_B, painted_B3HW, gradient), terms, composed.detach())
+
+    def reached(self, batch: AppearanceBatch, step: int) -> torch.Tensor:
+        """Whether the step of each example is this one or later: (B,) bool."""
+        return batch.slots_B // self.settings.global_batch >= step
+
+    def judged(
+        self, discriminator: Callable[..., Any], composed: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Minus the discriminator's score of the result, and its features' distance from the frame's: (B,) each."""
+        dtype = composed.dtype
+        if not self.settings.losses.feature_matching:
+            score_BP = discriminator(composed, seen.image_B3HW).flatten(1)
+            return -score_BP.mean(1).to(dtype), torch.zeros_like(score_BP[:, 0], dtype=dtype)
+        with torch.no_grad():
+            *true, _ = discriminator.features(batch.frame_B3HW, seen.image_B3HW)  # type: ignore[attr-defined]
+        *made, score_B1HW = discriminator.features(composed, seen.image_B3HW)  # type: ignore[attr-defined]
+        return -score_B1HW.flatten(1).mean(1).to(dtype), feature_distance(made, true).to(dtype)
 
     def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[GeneratorInputs, torch.Tensor]:
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
@@ -187,19 +230,46 @@ class AppearanceRecipe(Recipe):
         return seen, made.to(batch.frame_B3HW.dtype)
 
     def reconstruction(
-        self, painted_B3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """L1 in the region and L1 at the mouth, each a mean over its own pixels: (B,) each."""
+        self, painted_B3HW: torch.Tensor, composed_B3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted sum of what needs no discriminator, (B,), and its terms, (B,) each."""
         distance_B3HW = (painted_B3HW - batch.frame_B3HW).abs()
         box_B1HW = mouth_box(batch.landmarks_BN2, self.settings.model.shape)
-        return masked_mean(distance_B3HW, seen.soft_B1HW), masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
+        l1_B = masked_mean(distance_B3HW, seen.soft_B1HW)
+        mouth_B = masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
+        loss_B, terms = l1_B + self.settings.mouth_weight * mouth_B, {"l1": l1_B, "mouth_l1": mouth_B}
+        losses = self.settings.losses
+        if losses.pyramid:
+            terms["pyramid"] = pyramid_l1(painted_B3HW, batch.frame_B3HW, seen.soft_B1HW)
+            loss_B = loss_B + losses.pyramid * terms["pyramid"]
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(composed_B3HW, batch.frame_B3HW).to(loss_B.dtype)
+            loss_B = loss_B + losses.perceptual * terms["perceptual"]
+        return loss_B, terms
 
     def discriminator_loss(self, networks: Networks, batch: AppearanceBatch, painted_B3HW: torch.Tensor) -> Loss:
-        """Hinge on the true frames and on those that the generator painted of the same batch: (B,)."""
-        both = networks["discriminator"](torch.cat([batch.frame_B3HW, painted_B3HW])).flatten(1)
-        real_BP, painted_BP = both.to(batch.frame_B3HW.dtype).chunk(2)
+        """Hinge on the true frames and on those that the generator painted of the same batch: (B,).
+
+        With `losses.wrong_landmarks`, half of the second is on true frames with another frame's mouth as landmarks
+        (GAN-CLS, Reed et al. 2016), as far as that mouth is another one.
+        """
+        shape, dtype = self.settings.model.shape, batch.frame_B3HW.dtype
+        image_B3HW = inputs.landmark_dots(batch.landmarks_BN2, shape)
+        pictures, images = [batch.frame_B3HW, painted_B3HW], [image_B3HW, image_B3HW]
+        if self.settings.losses.wrong_landmarks:
+            assert batch.wrong_landmarks_BN2 is not None
+            pictures.append(batch.frame_B3HW)
+            images.append(inputs.landmark_dots(batch.wrong_landmarks_BN2, shape))
+        scores = networks["discriminator"](torch.cat(pictures), torch.cat(images)).flatten(1).to(dtype)
+        real_BP, painted_BP, *wrong_BP = scores.split(len(batch.frame_B3HW))
         real_B, fake_B = torch.relu(1 - real_BP).mean(1), torch.relu(1 + painted_BP).mean(1)
-        return Loss(0.5 * (real_B + fake_B), {"real": real_B, "fake": fake_B})
+        refused_B, terms = fake_B, {"real": real_B, "fake": fake_B}
+        if wrong_BP:
+            assert batch.wrong_B is not None
+            terms["wrong"] = batch.wrong_B * torch.relu(1 + wrong_BP[0]).mean(1)
+            refused_B = 0.5 * (fake_B + terms["wrong"])
+        learns_B = self.reached(batch, self.settings.discriminator_from_step).to(dtype)
+        return Loss(learns_B * 0.5 * (real_B + refused_B), terms)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """L1 (of the range -1 to 1) and PSNR in the region, a fixed frame and references of every validation clip."""

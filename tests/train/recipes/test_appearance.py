@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +67,7 @@ def hinge_parts(recipe, batch, networks):
     region = (distance * soft).sum((1, 2)) / soft.sum((1, 2))
     mouth = (distance * both).sum((1, 2)) / both.sum((1, 2))
     composed = batch.frame_B3HW * (1 - seen.soft_B1HW) + painted * seen.soft_B1HW
-    fooling = -networks["discriminator"](composed).mean((1, 2, 3))
+    fooling = -networks["discriminator"](composed, seen.image_B3HW).mean((1, 2, 3))
     return painted, region + recipe.settings.mouth_weight * mouth, fooling
 
 
@@ -104,12 +105,12 @@ def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing
     loss_B = recipe.discriminator_loss(networks, batch, made_B3HW).total_B
     seen, painted = recipe.painted(networks["generator"], batch)
     made = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
-    judge = networks["discriminator"]
+    judge = functools.partial(networks["discriminator"], landmark_image_B3HW=seen.image_B3HW)
     expected_B = 0.5 * ((1 - judge(batch.frame_B3HW)).clamp(min=0) + (1 + judge(made)).clamp(min=0)).mean((1, 2, 3))
     torch.testing.assert_close(loss_B, expected_B, rtol=1e-9, atol=0)
     loss_B.mean().backward()
     assert all(weight.grad is None for weight in networks["generator"].parameters())
-    assert all(weight.grad.norm() > 1e-9 for weight in judge.parameters())
+    assert all(weight.grad.norm() > 1e-9 for weight in networks["discriminator"].parameters())
 
 
 def test_the_mouth_box_is_round_the_mouth():

@@ -1,0 +1,91 @@
+"""What a painting is compared with, beyond L1: a Laplacian pyramid, perceptual features, the discriminator's features.
+
+All are losses per example. ST-LPIPS scores with its VGG trunk and teaches with its AlexNet trunk, so that no judge has
+taught what it judges. Shape suffixes: B batch, C channels, H height, W width, 3 = RGB from -1 to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from data_pipeline import weights
+from mytalk.command import UserError
+from mytalk.networks import st_lpips
+from mytalk.settings import Settings, setting
+
+LEVELS = 4  # of the pyramid, the last one without its band: what is left
+TEACHER, TRUNK = "st-lpips-alex", "alex"
+LEAST_SIDE_PX = 32  # of a picture that the perceptual network takes
+
+
+@dataclass
+class LossConfig(Settings):
+    """Weights of the painter's further losses; 0 leaves a loss out."""
+
+    part = "losses"
+
+    pyramid: float = setting(0.0, f"of L1 in the {LEVELS} levels of a Laplacian pyramid, in the region", at_least=0)
+    perceptual: float = setting(
+        0.0, "of ST-LPIPS (AlexNet; extra [judges]) between the result and the frame", at_least=0
+    )
+    perceptual_step: int = setting(1, "px, each way, that are averaged into one before", unit="px", at_least=1)
+    feature_matching: float = setting(
+        0.0, "of L1 between the discriminator's features of result and frame, once it plays (pix2pixHD: 10)", at_least=0
+    )
+    wrong_landmarks: bool = setting(
+        False, "whether the discriminator refuses true frames with another frame's mouth as landmarks (GAN-CLS)"
+    )
+
+
+def pyramid_l1(painted_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, soft_B1HW: torch.Tensor) -> torch.Tensor:
+    """L1 of the bands of a Laplacian pyramid of the difference, each a mean over the region: (B,).
+
+    The pyramid is linear, so that of the difference is the difference of both (Burt and Adelson 1983; as a loss
+    Bojanowski et al. 2018). Blur is dear here: where L1 sees one error, each band of it counts.
+    """
+    rest_B3HW = (painted_B3HW - frame_B3HW) * soft_B1HW
+    area_B = soft_B1HW.flatten(1).sum(1).clamp(min=1e-6)
+    total_B = torch.zeros_like(area_B)
+    for level in range(LEVELS):
+        band_B3HW = rest_B3HW
+        if level < LEVELS - 1:
+            rest_B3HW = F.avg_pool2d(rest_B3HW, 2, ceil_mode=True)
+            wide_B3HW = F.interpolate(rest_B3HW, scale_factor=2.0, mode="bilinear", align_corners=False)
+            band_B3HW = band_B3HW - wide_B3HW[..., : band_B3HW.shape[-2], : band_B3HW.shape[-1]]
+        total_B = total_B + 4**level * band_B3HW.abs().mean(1).flatten(1).sum(1) / area_B
+    return total_B
+
+
+def feature_distance(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> torch.Tensor:
+    """Mean L1 over layers, each a mean over its channels and places: (B,) (pix2pixHD, eq. 4)."""
+    return torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in zip(ours, theirs, strict=True)]).mean(0)
+
+
+class Perceptual:
+    """ST-LPIPS with its AlexNet trunk, frozen. Raises UserError where its weights are not installed, or others."""
+
+    def __init__(self, step_px: int, shape: tuple[int, int]):
+        entry = weights.registered()[TEACHER]
+        found = weights.located(entry)
+        if found is None:
+            raise UserError(f"losses.perceptual needs {TEACHER}; type: {entry.install}, or set losses.perceptual=0")
+        if min(shape) < LEAST_SIDE_PX * step_px:
+            raise UserError(
+                f"losses.perceptual sees pictures of {LEAST_SIDE_PX} px or more; the window's {min(shape)} px with "
+                f"losses.perceptual_step={step_px} are fewer"
+            )
+        self.step_px = step_px
+        self.network = st_lpips.from_published(torch.load(found[0], map_location="cpu", weights_only=True), TRUNK)
+
+    def __call__(self, result_B3HW: torch.Tensor, frame_B3HW: torch.Tensor) -> torch.Tensor:
+        """The distance of each example: (B,). The frame takes no gradient."""
+        network = self.network.to(result_B3HW.device, result_B3HW.dtype)
+        with torch.no_grad():
+            true = network.features(self._reduced(frame_B3HW))
+        return network.distance(network.features(self._reduced(result_B3HW)), true)
+
+    def _reduced(self, picture_B3HW: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(picture_B3HW, self.step_px) if self.step_px > 1 else picture_B3HW
