@@ -59,7 +59,8 @@ def write(faces: FirstPass, rows: Mapping[Path, Row], models: Models, person: Pe
                     add(frame)
             several = [row.landmarks[number] for row in rows.values()]
             regions_FV2 = region.regions(span.landmarks_FN3)
-            for pictures in compositing.painted_each(frames, span, several, regions_FV2, painter):
+            strength_F = region.strengths(span.landmarks_FN3, float(faces.fps))
+            for pictures in compositing.painted_each(frames, span, several, regions_FV2, strength_F, painter):
                 for add, picture in zip(added, pictures, strict=True):
                     add(picture)
             position = span.stop

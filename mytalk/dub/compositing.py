@@ -29,12 +29,13 @@ BATCH_FRAMES = 16
 class Layer:
     """What is painted over a video of one person: spans in order, and their landmarks (F, N, 3) and regions (F, V, 2).
 
-    No frame is in two of its spans.
+    No frame is in two of its spans. `strengths` are (F,), 1 where the painting is shown, 0 where the frame is.
     """
 
     spans: list[FaceSpan]
     landmarks: list[np.ndarray]
     regions: list[np.ndarray]
+    strengths: list[np.ndarray]
     painter: Painter
 
 
@@ -53,18 +54,24 @@ def dubbed_frames(faces: FirstPass, layers: list[Layer], on_frame: Callable[[], 
 
 def _with_layer(frames: Iterator[np.ndarray], layer: Layer) -> Iterator[np.ndarray]:
     position = 0
-    for span, new_FN3, regions_FV2 in zip(layer.spans, layer.landmarks, layer.regions, strict=True):
+    of_spans = zip(layer.spans, layer.landmarks, layer.regions, layer.strengths, strict=True)
+    for span, new_FN3, regions_FV2, strength_F in of_spans:
         yield from itertools.islice(frames, span.start - position)
-        yield from _painted(frames, span, new_FN3, regions_FV2, layer.painter)
+        yield from _painted(frames, span, new_FN3, regions_FV2, strength_F, layer.painter)
         position = span.stop
     yield from frames
 
 
 def _painted(
-    frames: Iterator[np.ndarray], span: FaceSpan, new_FN3: np.ndarray, regions_FV2: np.ndarray, painter: Painter
+    frames: Iterator[np.ndarray],
+    span: FaceSpan,
+    new_FN3: np.ndarray,
+    regions_FV2: np.ndarray,
+    strength_F: np.ndarray,
+    painter: Painter,
 ) -> Iterator[np.ndarray]:
     """Take the span's frames, which come next, and paint them in batches."""
-    for [frame] in painted_each(frames, span, [new_FN3], regions_FV2, painter):
+    for [frame] in painted_each(frames, span, [new_FN3], regions_FV2, strength_F, painter):
         yield frame
 
 
@@ -73,6 +80,7 @@ def painted_each(
     span: FaceSpan,
     several: Sequence[np.ndarray],
     regions_FV2: np.ndarray,
+    strength_F: np.ndarray,
     painter: Painter,
 ) -> Iterator[list[np.ndarray]]:
     """Take the span's frames, which come next, and paint each with every one of `several` landmarks (F, N, 3)."""
@@ -82,6 +90,7 @@ def painted_each(
         crops_B23 = span.crops_F23[batch]
         crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
         painted, mask_BPP = painter.paint_each(crops_BPP3, [one[batch] for one in several], regions_FV2[batch])
+        mask_BPP = mask_BPP * strength_F[batch][:, None, None]
         for place, frame in enumerate(batch_frames):
             yield [paste(frame, one_BPP3[place], mask_BPP[place], crops_B23[place]) for one_BPP3 in painted]
 

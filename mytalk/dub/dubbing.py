@@ -255,7 +255,8 @@ def render_all(
     for dub in dubs:
         painter = appearance.Painter(models.appearance, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
         regions = [region.regions(span.landmarks_FN3) for span in dub.faces.spans]
-        layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, painter))
+        strengths = [region.strengths(span.landmarks_FN3, float(dub.faces.fps)) for span in dub.faces.spans]
+        layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, strengths, painter))
     first = dubs[0].faces
     frames = compositing.dubbed_frames(first, layers, on_frame)
     audio_CS = cut_or_pad(speech_CS, round(first.frames / first.fps * rate))
@@ -334,6 +335,19 @@ def _own_audio(video: Path, silence_is_known: bool) -> np.ndarray:
     for line in notes.lines:
         print(f"{video}: {line}")
     return audio_S
+
+
+def _say_turned(video: Path, found: list[FirstPass]) -> None:
+    """How many frames are passed through because the face is turned away in them, if any."""
+    from mytalk.face import region
+
+    of_spans = [region.strengths(span.landmarks_FN3, float(one.fps)) for one in found for span in one.spans]
+    passed, whole = sum(int((strength_F == 0).sum()) for strength_F in of_spans), sum(map(len, of_spans))
+    if passed:
+        print(
+            f"{video}: in {passed} of {whole} frames the face is turned by more than {region.PASSED_DEGREES:.0f} "
+            "degrees; they keep their own mouth"
+        )
 
 
 def _say(path: Path, notes: media.Notes) -> None:

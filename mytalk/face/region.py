@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mytalk.face import pose
+from mytalk.face import crop, pose
 
 # Outline of the region, points of the face mesh: the jaw from cheek to cheek, and back below the nose.
 JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
@@ -17,6 +17,11 @@ BELOW_NOSE = [426, 2, 206]
 OUTLINE = [*JAW, *BELOW_NOSE]
 NOSE_BASE = 2
 WIDER, LONGER = 1.06, 1.35  # the mean outline, enlarged about the nose: the widest opening lengthens it by 0.21
+FADES_DEGREES, PASSED_DEGREES = (
+    35.0,
+    45.0,
+)  # yaw from which the painting fades, and from which the frame is passed through
+FADE_S = 0.12  # sigma of the Gaussian that smooths the fading
 LOWERED = 0.03  # share of the distance from nose to chin by which the region begins below the nose
 
 
@@ -45,3 +50,16 @@ def enlarged(face_N2: torch.Tensor) -> torch.Tensor:
     top = nose_2[1] + LOWERED * (jaw_V2[:, 1].max() - nose_2[1])
     polygon_V2[:, 1] = polygon_V2[:, 1].clamp(min=top.item())
     return polygon_V2
+
+
+def strengths(landmarks_TN3: np.ndarray, fps: float) -> np.ndarray:
+    """How much of the painting each frame of a span shows: (T,), 1 up to FADES_DEGREES of yaw, 0 from PASSED_DEGREES.
+
+    Turned further, the outline of a mean face no longer covers the mouth. It falls linearly with the yaw and is
+    smoothed over time, so that a head on the border does not make the painting flash.
+    """
+    yaw_T = np.degrees(np.abs(crop.head_poses(landmarks_TN3).angles()[0, :, 0].numpy()))
+    sharp_T = np.clip((PASSED_DEGREES - yaw_T) / (PASSED_DEGREES - FADES_DEGREES), 0, 1)
+    half = max(round(2 * FADE_S * fps), 1)
+    weights = np.exp(-((np.arange(-half, half + 1) / (FADE_S * fps)) ** 2) / 2)
+    return np.convolve(np.pad(sharp_T, half, "edge"), weights / weights.sum(), "valid").astype(np.float32)

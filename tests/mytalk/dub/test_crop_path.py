@@ -122,11 +122,14 @@ def test_a_walker_repainted_as_it_is_changes_nothing_but_fine_grain(tmp_path):
     )
     (span,) = found.spans
     assert np.ptp(span.crops_F23[:, 0, 2]) > 100, "it follows"
-    layer = compositing.Layer(found.spans, [span.landmarks_FN3], [span.landmarks_FN3], Repainter())  # type: ignore
+    shown = (np.arange(len(span.landmarks_FN3)) < 90).astype(np.float32)
+    layer = compositing.Layer(found.spans, [span.landmarks_FN3], [span.landmarks_FN3], [shown], Repainter())  # type: ignore
     before = list(media.read_frames(video))
     after = list(compositing.dubbed_frames(found, [layer], lambda: None))
     away = np.array([np.abs(a.astype(int) - b).mean() for a, b in zip(after, before, strict=True)])
     assert away.max() < 0.5
+    assert away[:90].all()
+    assert not away[90:].any(), "at strength 0 the frame is passed through"
     assert np.array([np.abs(a.astype(int) - b).max() for a, b in zip(after, before)]).max() <= 12
 
 

@@ -180,7 +180,8 @@ class Inverter:
 
 def layer(found: first_pass.FirstPass) -> compositing.Layer:
     landmarks = [span.landmarks_FN3 for span in found.spans]
-    return compositing.Layer(found.spans, landmarks, landmarks, Inverter())  # type: ignore[arg-type]
+    shown = [np.ones(len(span.landmarks_FN3), np.float32) for span in found.spans]
+    return compositing.Layer(found.spans, landmarks, landmarks, shown, Inverter())  # type: ignore[arg-type]
 
 
 def reach(span: first_pass.FaceSpan, height: int, width: int, at: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mytalk.face import pose, region
-from mytalk.face.landmarks import MOUTH, NOISED, RIGID
+from mytalk.face.landmarks import COUNT, MOUTH, NOISED, RIGID
 from mytalk.face.region import JAW
 from tests.helpers.appearance_models import filled, talking
 
@@ -41,3 +41,27 @@ def test_a_region_tells_nothing_of_its_frames_mouth():
     made = region.regions(landmarks[0].numpy())
     np.testing.assert_allclose(region.regions(other), made, atol=1e-3)
     assert np.ptp(made, axis=0).max() > 0.5, "but it moves with the head"
+
+
+def turned(yaw_T: np.ndarray) -> np.ndarray:
+    """A mean head that is turned by these degrees, frame by frame: (T, 478, 3)."""
+    upright = torch.zeros(1, len(yaw_T), COUNT, 3, dtype=torch.float64)
+    upright[:, :, RIGID] = pose.MEAN_RIGID_R3
+    angles_T3 = torch.zeros(len(yaw_T), 3, dtype=torch.float64)
+    angles_T3[:, 0] = torch.from_numpy(np.radians(yaw_T))
+    shift_T3 = torch.tensor([128.0, 128.0, 0.0], dtype=torch.float64).expand(len(yaw_T), 3)
+    posed = pose.from_angles(torch.ones(1, len(yaw_T), dtype=torch.float64), angles_T3[None], shift_T3[None])
+    return posed.place(upright)[0].numpy()
+
+
+def test_a_face_that_turns_away_fades_and_is_passed_through():
+    """1 up to 35 degrees, 0 from 45, either way, and half at 40; a head that jitters at the border does not flash."""
+    for yaw, expected in ((0, 1), (34.9, 1), (40, 0.5), (-40, 0.5), (45.1, 0), (-60, 0)):
+        made = region.strengths(turned(np.full(9, float(yaw))), 25.0)
+        np.testing.assert_allclose(made, expected, atol=1e-4)
+    jittering = region.strengths(turned(np.where(np.arange(50) % 2, 36.0, 44.0)), 25.0)
+    assert np.abs(np.diff(jittering)).max() < 0.1, "0.8 unsmoothed"
+    turning = region.strengths(turned(np.linspace(0, 60, 60)), 25.0)
+    assert (np.diff(turning) <= 1e-6).all()
+    assert turning[0] == 1
+    assert turning[-1] == 0
