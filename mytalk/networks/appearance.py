@@ -33,6 +33,7 @@ from mytalk.networks.appearance_inputs import (
     blend,
     corners,
     cut,
+    gain_matched,
     keep_region,
     landmark_dots,
     region_mask,
@@ -413,10 +414,13 @@ class Painter:
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         encoded = self.generator.encode_frame(self.lips, black_out(frame_B3HW, inside_B1HW))
-        soft_B1HW = soften(region_mask(self._points(regions_BV2, corner_B2, 1), (height, width)), CROP_PX)
+        full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
+        soft_B1HW = soften(full_B1HW, CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
         there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(corner_B2)]
+        own = torch.from_numpy(np.stack([frames_BHW3[place] for place in there])).to(self.device)
+        own_B3HW = own.permute(0, 3, 1, 2) / 127.5 - 1
         mask_BHW = np.zeros(frames_BHW3.shape[:3], np.float32)
         for place, soft_HW1 in zip(there, soft_BHW1):
             mask_BHW[place] = soft_HW1[..., 0]
@@ -426,11 +430,12 @@ class Painter:
             window_B3HW = self.generator.decode(landmark_dots(points, config.shape), *encoded).float()
             if config.step_px > 1:
                 window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+            window_B3HW = gain_matched(window_B3HW, own_B3HW, full_B1HW, soft_B1HW)
             window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
             painted_BHW3 = frames_BHW3.copy()
             for place, window_HW3, soft_HW1 in zip(there, window_BHW3, soft_BHW1):
-                own = frames_BHW3[place].astype(np.float32)
-                painted_BHW3[place] = np.rint(blend(window_HW3, own, soft_HW1)).clip(0, 255)
+                composed_HW3 = blend(window_HW3, frames_BHW3[place].astype(np.float32), soft_HW1)
+                painted_BHW3[place] = np.rint(composed_HW3).clip(0, 255)
             painted.append(painted_BHW3)
         return painted, mask_BHW
 

@@ -22,6 +22,9 @@ Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window or of the crop
+SEAM_PX = 3  # along the region's edge over which the light of painting and frame is compared
+USUAL_GAIN = 0.2  # logarithm of a ratio over the edge at which it counts half: hair and background are no wrong light
+DARKEST, MOST_GAIN = 0.05, 0.2  # light that is added before a ratio of two is taken; largest logarithm of that ratio
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 
@@ -150,3 +153,51 @@ def keep_region(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def blend(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
     """The result: the painting where the soft mask is 1, the frame where it is 0."""
     return frames + soft * (painted - frames)
+
+
+def gain_matched(
+    painted_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, inside_B1HW: torch.Tensor, soft_B1HW: torch.Tensor
+) -> torch.Tensor:
+    """The painting as light as the frame along the edge of the region, each channel: (B, 3, H, W) in [-1, 1].
+
+    The ratio of each pixel outside the edge to its neighbour inside, averaged along the edge, spreads smoothly over the
+    region; round the region the painting is brought to the frame's local light. Of the frame only pixels outside the
+    region are read, so nothing of its mouth shows. As Poisson blending does (Perez et al. 2003), but with ratios, so
+    that a dark mouth stays dark.
+    """
+    ring_B1HW = ((soft_B1HW > 0) & (inside_B1HW == 0)).to(painted_B3HW.dtype)
+    outside_B3HW, inner_B3HW = _log_light(frame_B3HW), _log_light(painted_B3HW)
+    steps_B3HW, pairs_B1HW = torch.zeros_like(painted_B3HW), torch.zeros_like(inside_B1HW)
+    for shift, axis in ((1, -1), (-1, -1), (1, -2), (-1, -2)):
+        step_B3HW = outside_B3HW.roll(shift, axis) - inner_B3HW
+        trust_B1HW = 1 / (1 + (step_B3HW.abs().amax(1, keepdim=True) / USUAL_GAIN) ** 2)
+        pair_B1HW = inside_B1HW * ring_B1HW.roll(shift, axis) * trust_B1HW
+        steps_B3HW = steps_B3HW + pair_B1HW * step_B3HW
+        pairs_B1HW = pairs_B1HW + pair_B1HW
+    along_B3HW = (_around(steps_B3HW) / _around(pairs_B1HW).clamp(min=1e-6)).clamp(-MOST_GAIN, MOST_GAIN)
+    of_edge_B3HW = _spread(along_B3HW, pairs_B1HW.clamp(max=1))
+    of_ring_B3HW = _around((outside_B3HW - inner_B3HW) * ring_B1HW) / _around(ring_B1HW).clamp(min=1e-6)
+    gain_B3HW = torch.where(inside_B1HW > 0, of_edge_B3HW, of_ring_B3HW * ring_B1HW)
+    light_B3HW = (inner_B3HW + gain_B3HW).exp() - DARKEST
+    return (2 * light_B3HW - 1).clamp(-1, 1)
+
+
+def _log_light(picture_B3HW: torch.Tensor) -> torch.Tensor:
+    return ((picture_B3HW + 1) / 2 + DARKEST).log()
+
+
+def _around(values: torch.Tensor) -> torch.Tensor:
+    """The mean of the pixels within SEAM_PX."""
+    return F.avg_pool2d(values, 2 * SEAM_PX + 1, 1, SEAM_PX)
+
+
+def _spread(values_B3HW: torch.Tensor, trust_B1HW: torch.Tensor) -> torch.Tensor:
+    """Values known where trust is 1, continued smoothly to where it is 0 (pull-push, Gortler et al. 1996)."""
+    if max(values_B3HW.shape[-2:]) == 1:
+        return values_B3HW
+    sum_B3HW, coarse_B1HW = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (values_B3HW * trust_B1HW, trust_B1HW))
+    coarse_B3HW = sum_B3HW / coarse_B1HW.clamp(min=1e-6)
+    wide_B3HW = F.interpolate(
+        _spread(coarse_B3HW, (4 * coarse_B1HW).clamp(max=1)), scale_factor=2.0, mode="bilinear", align_corners=False
+    )[..., : values_B3HW.shape[-2], : values_B3HW.shape[-1]]
+    return wide_B3HW + trust_B1HW * (values_B3HW - wide_B3HW)
