@@ -106,8 +106,8 @@ def test_what_is_painted_hangs_on_the_head_not_on_the_crop():
 class Repainter:
     """Paints what is there."""
 
-    def paint(self, frames_BHW3, landmarks_BN3, regions_BV2):
-        return frames_BHW3, np.stack([disc(90, (128, 128))] * len(frames_BHW3))
+    def paint_each(self, frames_BHW3, several, regions_BV2):
+        return [frames_BHW3 for _ in several], np.stack([disc(90, (128, 128))] * len(frames_BHW3))
 
 
 def test_a_walker_repainted_as_it_is_changes_nothing_but_fine_grain(tmp_path):
