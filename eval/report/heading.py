@@ -13,6 +13,7 @@ FIRST = ("opening_correlation", "sync_confidence", "detected_share")  # what the
 WHO = {
     "unseen": "People of the split unseen, which training leaves out,",
     "val": "People of the split val, on whom no weight is trained but by whom training is watched,",
+    "held_out": "People of the split held_out, whose corpora training leaves out,",
     "train": "People of the split train, whom the models were trained on, so that this says nothing about others,",
 }
 
