@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data_pipeline import split
 from data_pipeline.annotate import command as annotate
 from data_pipeline.extract import command as extract
 from data_pipeline.index import command as index
 from data_pipeline.shards.manifest import HEADER
+from data_pipeline.split import command as split
 from data_pipeline.tasks.board import LEASE_S, Board, leaving_on_term
 from data_pipeline.verify import command as verify
 from mytalk import atomic, command, config
