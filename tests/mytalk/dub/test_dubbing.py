@@ -27,6 +27,7 @@ import torch
 
 from mytalk import media
 from mytalk.__main__ import COMMANDS
+from mytalk.atomic import LONGEST_NAME_BYTES
 from mytalk.command import EXIT_INTERRUPTED, UserError, main
 from mytalk.control import motion_file
 from mytalk.control.control import Control
@@ -713,9 +714,9 @@ def read_only(dir: Path):
 def test_a_name_of_out_that_is_too_long_is_refused_before_anything_is_read(tmp_path, models):
     """The file is written under a longer, temporary name."""
     video, speech = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 1.0)
-    out = tmp_path / ("o" * 240 + ".mp4")
-    refused("has a name of more than 242 bytes; name a shorter OUT", out, video, speech, out, models, Seer(swaying(12)))
-    fits = tmp_path / ("o" * 238 + ".mp4")
+    fits, out = (tmp_path / ("o" * (LONGEST_NAME_BYTES - 4 + more) + ".mp4") for more in (0, 1))
+    said = f"has a name of more than {LONGEST_NAME_BYTES} bytes; name a shorter OUT"
+    refused(said, out, video, speech, out, models, Seer(swaying(12)))
     dubbing.dub(video, speech, fits, models, Seer(swaying(12)), steps=1)
     assert fits.exists()
 
