@@ -285,7 +285,7 @@ def test_another_prediction_is_another_report_until_forced(small, tmp_path, caps
     write(pred / "p/x.mp4", film(wave(FRAMES, 1)))
     assert score(pred, real, tmp_path / "out") == 1
     assert "differ in digests.predictions;" in capsys.readouterr().err
-    monkeypatch.setattr(load, "missing", lambda: {"perception": "not installed"})
+    monkeypatch.setattr(load, "missing", lambda: dict.fromkeys(("perception", "inception", "i3d"), "not installed"))
     kept = tmp_path / "out" / features.FEATURES
     shutil.copytree(kept, tmp_path / "aside")
     assert score(pred, real, tmp_path / "out", "--force") == 0

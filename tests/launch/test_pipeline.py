@@ -72,7 +72,14 @@ def test_the_pipeline_ends_with_a_score_of_unseen_people(endings):
     out, (*_, third, _) = endings
     assert third[0] == 0, third[1]
     report = json.loads((out / "benchmark" / "report.json").read_text())
-    assert set(report["methods"]) == {"ground_truth", "mytalk", "shuffled_audio", "frozen_mouth", "ridge"}
+    assert set(report["methods"]) == {
+        "ground_truth",
+        "mytalk",
+        "shuffled_audio",
+        "frozen_mouth",
+        "ridge",
+        "silent_audio",
+    }
     assert report["methods"]["ground_truth"]["opening_correlation"]["mean"] > 0.9
     assert "mouth opening of dubbed, never seen people" in third[1]
     assert "the gate FAILS" in third[1], "one unseen person has no interval"
