@@ -14,7 +14,7 @@ demo: $(VENV)/.demo  ## draw talkers, make shards, train four networks, dub peop
 	$(RUN) -m launch demo
 
 test: lint  ## lint, types and every test but the largest; a process for each core
-	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-full: lint  ## the largest tests as well: some fifty minutes, and gigabytes of disk
 	$(RUN) -m pytest -m "" --hypothesis-profile explore

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import heads, media, real_people, robustness, train
+from benchmarks import heads, media, real_people, robustness
 from benchmarks.people import promises
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip
+from benchmarks.train import plays
 from data_pipeline.synthetic.movement import FRONTAL
 from data_pipeline.synthetic.paint import projection
 from eval import score_file
@@ -48,8 +49,8 @@ def test_the_stream_is_measured(tmp_path):
     assert all(ratio > 0 for row in kept for ratio in row["values"])
 
 
-TRAINED = [
-    *("bare DeepSpeed loop, ZeRO 0", "what the loop adds to DeepSpeed, ZeRO 0"),
+LOOP = ["bare DeepSpeed loop, ZeRO 0", "what the loop adds to DeepSpeed, ZeRO 0"]
+OTHERS = [
     *("data / step, workers=1", "data / step, workers=2"),
     *("stall per checkpoint as recorded", "lost per checkpoint by the clock", "with checkpoints / without"),
     *("two processes), ZeRO 0", "a run alone / beside a stranger, ZeRO 0"),
@@ -57,17 +58,21 @@ TRAINED = [
 ]
 
 
-def test_training_is_measured(tmp_path):
+@pytest.mark.parametrize(
+    ("parts", "rows"),
+    [("loop", LOOP), pytest.param("data,checkpoint,processes,mfu", OTHERS, marks=pytest.mark.full)],
+)
+def test_training_is_measured(tmp_path, parts, rows):
     """Every part of benchmarks.train, on the smallest runs; that the bare loop learns the same it asserts itself."""
     out, typed = tmp_path / "rows.json", [sys.executable, "-m", "benchmarks.train", "--rounds", "1", "--stages", "0"]
-    typed += ["--micro-batches", "2", "--config", "tests/helpers/tiny_motion.yaml", "--out", str(out)]
+    typed += ["--parts", parts, "--micro-batches", "2", "--config", "tests/helpers/tiny_motion.yaml", "--out", str(out)]
     for recipe in ("motion", "appearance"):
         typed += ["--mfu-config", f"tests/helpers/tiny_{recipe}.yaml"]
     done = subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
-    assert len(lines) == 2 + len(TRAINED)
-    for line, row in zip(lines[2:], TRAINED):
+    assert len(lines) == 2 + len(rows)
+    for line, row in zip(lines[2:], rows):
         assert row in line
     for row in json.loads(out.read_text()):
         assert row["values"]
@@ -81,7 +86,7 @@ def test_a_convolution_counts_as_its_products():
     x_BCT, flops = torch.randn(2, 8, 20, requires_grad=True), []
     for groups in (1, 8):
         layer = torch.nn.Conv1d(8, 8, 5, padding=2, groups=groups, bias=False)
-        with train.counter() as counted:
+        with plays.counter() as counted:
             layer(x_BCT).sum().backward()
         flops.append(counted.get_total_flops())
     assert flops == [3 * 2 * (2 * 20) * 8 * 8 * 5, 3 * 2 * (2 * 20) * 8 * 1 * 5]
