@@ -200,8 +200,7 @@ def as_text(found: dict[str, Any]) -> list[str]:
     for stage, bytes_of in found["memory_bytes"].items():
         chosen = "  <- zero_stage" if int(stage) == found["zero_stage"] else ""
         device, host = (bytes_of["peak"] - bytes_of["host"]) / 1e6, bytes_of["host"] / 1e6
-        least = "at least " if stage == "3" else ""  # real messages hold gathered weights for longer, now and then
-        lines.append(f"  ZeRO {stage}: {least}{device:,.0f} MB, and {host:,.0f} MB on the host for checkpoints{chosen}")
+        lines.append(f"  ZeRO {stage}: {device:,.0f} MB, and {host:,.0f} MB on the host for checkpoints{chosen}")
     for name, what in found["weights"].items():
         lines.append(f"weights: {name}={what or 'none'}")
     return lines

@@ -312,7 +312,7 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
         if not all(0 <= index < frames for index in indices):
             raise IndexError(f"frames {list(indices)} of a clip of {frames}")
     if manifest.blank:
-        return [np.zeros((len(indices), CROP_PX, 3), np.uint8) for _, indices in asked]
+        return [np.zeros((len(indices), CROP_PX, CROP_PX, 3), np.uint8) for _, indices in asked]
     whole = [member_piece(manifest, row, "video") for row, _ in asked]
     heads = fetch(manifest, [piece._replace(size=min(piece.size, mp4.HEAD_BYTES)) for piece in whole])
     plans = [_plan(manifest, piece, head, indices) for piece, head, (_, indices) in zip(whole, heads, asked)]
