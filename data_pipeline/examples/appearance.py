@@ -22,7 +22,7 @@ from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import MOUTH, NOISED
+from mytalk.face.landmarks import COUNT, MOUTH, NOISED
 from mytalk.face.region import regions
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig
@@ -56,7 +56,7 @@ class AppearanceBatch(Batch):
     """Windows of frames as the network sees them; points are in px of the window."""
 
     frame_B3HW: torch.Tensor  # float32 in [-1, 1], the target
-    landmarks_BN2: torch.Tensor  # of the target
+    landmarks_BN2: torch.Tensor  # of the target, or those that a motion model predicted for it
     region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.face.region.regions
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
@@ -69,7 +69,9 @@ class AppearanceExamples(Examples[AppearanceBatch]):
 
     A reference is at least `gap_frames` away from the target, so that it does not show the answer; in a clip
     too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
-    frame has no reference and is left out. Raises UserError where no clip is left, or one has no frames.
+    frame has no reference and is left out. A share `predicted_landmarks` of the slots shows, in place of the target's
+    own landmarks, those of the column `predicted`; mask and references stay. Raises UserError where no clip is left, or
+    one has no frames or lacks that column.
     """
 
     def __init__(
@@ -79,23 +81,35 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         model: AppearanceConfig,
         references: ReferenceConfig,
         wrong_landmarks: bool = False,
+        predicted_landmarks: float = 0.0,
     ):
-        super().__init__(FrameWindows(manifest, sampling))
+        super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0))
         self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
+        self.predicted_landmarks = predicted_landmarks
         refuse_without_frames(manifest, self.selection)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
-        """(landmarks of the clip, chosen frames, their pixels) of each example; only those frames are decoded."""
+        """(landmarks of the clip, those to show, chosen frames, their pixels) of each; these alone are decoded."""
         read = super().read(slots, examples)
         chosen: dict[int, list[int]] = {}
+        shown: dict[int, np.ndarray] = {}
         for place, (slot, example, values) in enumerate(zip(slots, examples, read)):
             if not isinstance(values, ClipError):
                 read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
+                shown[place] = read[place][example.window.start]
+                if self.shows_predicted(slot):
+                    shown[place] = values[1].astype(np.float32).reshape(COUNT, 3)
                 chosen[place] = [example.window.start, *self.reference_frames(slot, example, read[place])]
         frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
         for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, frames_of_rows)):
-            read[place] = pixels if isinstance(pixels, ClipError) else (read[place], frames, pixels)
+            read[place] = pixels if isinstance(pixels, ClipError) else (read[place], shown[place], frames, pixels)
         return read
+
+    def shows_predicted(self, slot: int) -> bool:
+        """Whether a slot shows the landmarks that a motion model predicted."""
+        if not self.predicted_landmarks:
+            return False
+        return self.windows.random(slot, Purpose.PREDICTED).random() < self.predicted_landmarks
 
     def reference_frames(self, slot: int, example: Example, landmarks_TN3: np.ndarray) -> list[int]:
         """Frames of the slot's references, in no order; one comes twice only where there are too few."""
@@ -130,13 +144,18 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         )
 
     def _example(
-        self, windows_C3HW: np.ndarray, landmarks_TN3: np.ndarray, chosen: list[int], pixels_CHW3: np.ndarray
+        self,
+        windows_C3HW: np.ndarray,
+        landmarks_TN3: np.ndarray,
+        shown_N3: np.ndarray,
+        chosen: list[int],
+        pixels_CHW3: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fills in the windows of target and references; landmarks (N, 2), regions (1 + R, V, 2)."""
         regions_CV2 = regions(landmarks_TN3)[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
         inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
-        landmarks_N2 = (landmarks_TN3[chosen[0], :, :2] - corners_C2[0]) / self.model.step_px
+        landmarks_N2 = (shown_N3[:, :2] - corners_C2[0]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
 

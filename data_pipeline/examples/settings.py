@@ -39,8 +39,9 @@ class RunSettings:
     def get(self, key: str, default: Any) -> Any:
         """The value of a key. Raises UserError for a value that is not of the default's type."""
         value = self.keys.get(key, default)
-        if not isinstance(value, type(default)):
-            form = "a number" if isinstance(default, int) else "as train does"
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, kinds):
+            form = "a number" if isinstance(default, (int, float)) else "as train does"
             raise UserError(f"{self.file}: {key} is {value!r}; write {form}")
         return value
 

@@ -20,6 +20,7 @@ from mytalk.command import UserError
 MIN_FRAMES, MAX_FRAMES = 24, 75  # of a clip, in an example of the identity encoder
 FRAMES = 64  # of a clip, in an example of SyncNet
 SORTED_ROWS = 1 << 19  # rows that are sorted at once
+PREDICTED = "predicted"  # column of landmarks that a motion model wrote
 MIN_SOURCE_FRAMES = 10  # outside the target, in a person's only clip; with fewer the target is shortened
 
 
@@ -142,10 +143,16 @@ def grouped(values_n: np.ndarray, group_n: np.ndarray, groups: int) -> tuple[np.
 
 
 class FrameWindows(Windows):
-    """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it."""
+    """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it.
 
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig):
+    With `predicted` the frame of the column PREDICTED too. Raises UserError where a clip that is selected lacks it.
+    """
+
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, predicted: bool = False):
         super().__init__(manifest, sampling, ("frames",), Purpose.WINDOW, 1, 1, least_frames=2)
+        self.predicted = predicted
+        if predicted:
+            _refuse_without_predicted(manifest, self.selection.rows_n)
 
     def usable(self, least_frames: int) -> np.ndarray:
         """Validation leaves out clips without video; training refuses them, and the user filters them out."""
@@ -153,8 +160,19 @@ class FrameWindows(Windows):
         return enough & (self.manifest.column("video_size") > 0) if self.sampling.once else enough
 
     def requests(self, example: Example) -> list[ReadRequest]:
-        row = example.window.row
-        return [ReadRequest(row, "landmarks", 0, int(self.frames[row]))]
+        row, start, stop = example.window
+        predicted = [ReadRequest(row, PREDICTED, start, stop)] if self.predicted else []
+        return [ReadRequest(row, "landmarks", 0, int(self.frames[row])), *predicted]
+
+
+def _refuse_without_predicted(manifest: Manifest, rows_n: np.ndarray) -> None:
+    known = PREDICTED in manifest.header.get("members", {})
+    lacking = rows_n[manifest.column(f"{PREDICTED}_size")[rows_n] == 0] if known else rows_n
+    if len(lacking):
+        raise UserError(
+            f"{manifest.folder}: {len(lacking)} clips have no predicted landmarks; write them with: python -m "
+            f"data_pipeline column {manifest.folder} {PREDICTED} --model FOLDER"
+        )
 
 
 def _identity(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> IdentityWindows:
@@ -178,8 +196,8 @@ def _motion(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings)
 
 
 def _appearance(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:
-    """The windows of a training run, for `plan`. No setting changes them."""
-    return FrameWindows(manifest, sampling)
+    """The windows of a training run, for `plan`. Raises UserError where a column is missing."""
+    return FrameWindows(manifest, sampling, settings.get("predicted_landmarks", 0.0) > 0)
 
 
 # Recipe -> the windows of a training run with these settings. `plan` reads it.

@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     DROPOUT = 11
     TIMES = 12
     WRONG_LANDMARKS = 13
+    PREDICTED = 14
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

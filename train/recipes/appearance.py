@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
@@ -48,6 +49,9 @@ class AppearanceTrainConfig(LoopConfig):
     )
     discriminator_from_step: int = setting(
         0, "from which the discriminator learns; before, its loss is 0", unit="steps", at_least=0
+    )
+    predicted_landmarks: float = setting(
+        0.0, "share of examples that show the column `predicted` in place of true landmarks", at_least=0, at_most=1
     )
     losses: LossConfig = field(default_factory=LossConfig)
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
@@ -146,7 +150,12 @@ class AppearanceRecipe(Recipe):
         self.plays = False  # whether the discriminator takes part yet
         manifest = settings.manifest()
         self.examples = AppearanceExamples(
-            manifest, settings.sampling(), settings.model, settings.references, settings.losses.wrong_landmarks
+            manifest,
+            settings.sampling(),
+            settings.model,
+            settings.references,
+            settings.losses.wrong_landmarks,
+            settings.predicted_landmarks,
         )
         self.perceptual = None
         if settings.losses.perceptual:
@@ -171,8 +180,15 @@ class AppearanceRecipe(Recipe):
             "references": asdict(self.settings.references),
             "model": asdict(self.settings.model),
             "losses": asdict(self.settings.losses),
+            **self._predicted(),
             **{name: getattr(self.settings, name) for name in kept},
         }
+
+    def _predicted(self) -> dict[str, Any]:
+        """The share of predicted landmarks, and what wrote them; nothing without, as in runs of before."""
+        share = self.settings.predicted_landmarks
+        made_by = self.examples.manifest.later(PREDICTED).get("made_by") if share else None
+        return {"predicted_landmarks": {"share": share, "made_by": made_by}} if share else {}
 
     def generator_loss(self, networks: Networks, batch: AppearanceBatch) -> Loss:
         """Reconstruction and adversarial. The output is the painted picture, (B, 3, H, W), detached.

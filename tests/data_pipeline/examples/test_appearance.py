@@ -10,12 +10,16 @@ import pyarrow as pa
 import pytest
 import torch
 
+from data_pipeline.columns import column
 from data_pipeline.examples import appearance as appearance_examples
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.settings import RunSettings
+from data_pipeline.examples.windows import PLANNED, PREDICTED
 from data_pipeline.sample.windows import SamplingConfig
+from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
-from mytalk.face.landmarks import MOUTH, OUTER_LIP
+from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, referred, tiny_recipe, tiny_settings
 from train.recipes.appearance import AppearanceRecipe
@@ -77,6 +81,47 @@ def test_references_may_be_those_that_differ_most(recipe, by):
     assert found / asked > 0.7, "a quarter, drawn blindly"
 
 
+@pytest.fixture(scope="module")
+def shards_with_predicted(tmp_path_factory) -> Path:
+    """Shards whose column `predicted` holds each clip's landmarks, 3 px further right."""
+    folder = talkers.write(tmp_path_factory.mktemp("predicted"), {"train": 3, "val": 1}, 1, 30, video=True)
+
+    def moved(manifest: Manifest, row: int) -> np.ndarray:
+        landmarks_TN3 = reader.read_landmarks(manifest, row)
+        return (landmarks_TN3 + np.array([3, 0, 0], np.float32)).reshape(len(landmarks_TN3), -1)
+
+    column.add(folder, PREDICTED, moved, COUNT * 3, made_by={"model": "digest"})
+    return folder
+
+
+def test_a_share_of_the_slots_shows_predicted_landmarks_and_nothing_else_changes(shards_with_predicted):
+    """Drawn from the slot; the pixels, the mask and the references are the true ones."""
+    settings = tiny_settings(shards_with_predicted, "predicted_landmarks=0.3")
+    recipe, plain = AppearanceRecipe(settings), AppearanceRecipe(tiny_settings(shards_with_predicted))
+    slots = list(range(100))
+    ours, true = recipe.examples(slots), plain.examples(slots)
+    moved_BN = (ours.landmarks_BN2 - true.landmarks_BN2)[..., 0] * settings.model.step_px
+    shows_B = (moved_BN - 3).abs().amax(1) < 0.3
+    assert torch.all(shows_B | (moved_BN == 0).all(1))
+    assert 0.2 < shows_B.float().mean() < 0.4
+    assert shows_B.tolist() == [recipe.examples.shows_predicted(slot) for slot in slots]
+    assert torch.equal(recipe.examples([7]).landmarks_BN2[0], ours.landmarks_BN2[7])
+    for name in ("frame_B3HW", "region_BV2", "references_BR3HW", "reference_regions_BRV2"):
+        assert torch.equal(getattr(ours, name), getattr(true, name)), name
+    assert recipe.fixed() == plain.fixed() | {"predicted_landmarks": {"share": 0.3, "made_by": {"model": "digest"}}}
+    run = RunSettings(keys={"predicted_landmarks": 1})
+    planned = PLANNED["appearance"](recipe.examples.manifest, SamplingConfig(), run)
+    assert planned.requests(planned.example(0)) == recipe.examples.windows.requests(planned.example(0))
+
+
+def test_predicted_landmarks_without_their_column_are_refused_in_one_line(recipe):
+    with pytest.raises(
+        UserError, match=r"clips have no predicted landmarks; write them with: .* column .*--model"
+    ) as told:
+        AppearanceRecipe(tiny_settings(recipe.settings.shards, "predicted_landmarks=0.5"))
+    assert "\n" not in str(told.value)
+
+
 def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
     """Examples of clips of these lengths, of which only places can be asked for."""
     count = len(frames)
@@ -105,8 +150,6 @@ def test_a_batch_shows_the_clips_own_frame(recipe):
     x, y = batch.landmarks_BN2[0, OUTER_LIP].mean(0).round().long().tolist()
     row, frame, _ = referred(recipe.examples, 7)
     shown = (batch.frame_B3HW[0, :, y, x] + 1) * 127.5
-    from data_pipeline.shards import reader
-
     landmarks = reader.read_landmarks(recipe.examples.manifest, row)[frame]
     pixels = reader.read_video(recipe.examples.manifest, row, [frame])[0]
     mouth_x, mouth_y = landmarks[OUTER_LIP, :2].mean(0).round().astype(int)
