@@ -1,6 +1,7 @@
 """What is done to the ranks of a training on the machine where they run: `python -m launch.drill.act RUN WHAT [RANK]`.
 
-WHAT is `list`, the name of a signal for the RANK, `full` (no file of theirs may grow, as on a full disk) or `room`.
+WHAT is `list`, the name of a signal for the RANK, `full` (no file of theirs may grow, as on a full disk), `room`, or
+`write` (KILL of all as soon as a checkpoint is being written).
 Prints {rank: process id} of those it found.
 """
 
@@ -12,7 +13,10 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
+
+WATCH_S, MOST_S = 0.001, 120.0  # between looks for a checkpoint, and how long it is waited for
 
 
 def ranks(run: str) -> dict[int, int]:
@@ -32,14 +36,25 @@ def ranks(run: str) -> dict[int, int]:
     return {rank: pid for pid, (rank, parent) in sorted(found.items()) if parent not in found}
 
 
+def writing(run: Path) -> bool:
+    """Whether a checkpoint is being written, or was when it was killed."""
+    return any((run / "checkpoints").glob(".tmp-step-*"))
+
+
 def act(run: str, what: str, rank: int | None = None) -> dict[int, int]:
     """Do it; the ranks that were found before."""
-    found = ranks(run)
+    found, deadline = ranks(run), time.monotonic() + MOST_S
     if what in ("full", "room"):
         for pid in found.values():
             with contextlib.suppress(ProcessLookupError):
                 _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 if what == "full" else hard, hard))
+    elif what == "write":
+        while not writing(Path(run)) and time.monotonic() < deadline:
+            time.sleep(WATCH_S)
+        for pid in found.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     elif what != "list" and rank in found:
         os.kill(found[rank], signal.Signals[what])
     return found

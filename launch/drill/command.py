@@ -13,12 +13,16 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.clusters.facts import cluster_of
 from launch.drill import faults, places
+from launch.drill.by_slurm import BySlurm
 from launch.drill.faults import FAULTS, Fault, Options
-from launch.drill.trial import RTOL, Difference, NotTried, Trial, difference, environment
+from launch.drill.trial import RTOL, Difference, NotTried, Place, Trial, difference, environment
+from launch.slurm import machines
 from launch.words import at_least, check_words, global_batch, is_training
 from mytalk import command
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
@@ -28,7 +32,6 @@ PROGRAM = "python -m launch drill"
 CONFIG = "configs/drill.yaml"
 PEOPLE, CLIPS, SECONDS = 6, 2, 2.0  # that are drawn where no shards are named
 MARKER = ".mytalk-drill"  # in the folder of a drill, which clears folders such as `storage` in it
-Place = places.Here | places.ByHosts
 EVERY_STEP = ("checkpoint_every=1", "log_every=1", "keep_last=3", "failed_checkpoint=go_on")
 
 
@@ -39,8 +42,9 @@ def arguments() -> argparse.ArgumentParser:
         PROGRAM,
         "Disturb a small training in every way that a cluster does, have it continued, and compare: examples and "
         f"losses of each step must be those of the undisturbed run. Faults: {names}. Without words it trains "
-        f"{CONFIG} on people that it draws; name your own training to drill that.",
-        f"{PROGRAM} --only term,write -- train motion --config configs/demo/motion.yaml shards=data/mine",
+        f"{CONFIG} on people that it draws; name your own training to drill that. On hosts of "
+        "ssh with --hostfile, by jobs of Slurm with --nodes; all must see --out.",
+        f"{PROGRAM} --cluster lab --nodes 2 --only term,rank,write,requeue",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/drill"), help="folder of the runs, new or a drill's (runs/drill)"
@@ -48,7 +52,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="NAME,...", help="these faults alone")
     parser.add_argument("--processes", type=int, metavar="N", help="of the training (2, or all slots)")
     places.options(parser)
-    parser.add_argument("--steps", type=int, metavar="N", help="of the training (16, by ssh 200)")
+    machines.options(parser)
+    parser.add_argument("--steps", type=int, metavar="N", help="of the training (16, by ssh 200, by Slurm 150)")
     parser.add_argument("--watchdog-s", type=float, default=30.0, metavar="S", help="a hung rank is ended after (30)")
     parser.add_argument("--storage-gone-s", type=float, default=60.0, metavar="S", help="storage is gone for (60)")
     parser.add_argument("--limit-s", type=float, default=900.0, metavar="S", help="the most that one start takes (900)")
@@ -72,7 +77,7 @@ class Result:
 
 def run(args: argparse.Namespace) -> int:
     """Drill; 0 only if every fault was tried and left no trace."""
-    there = places.place(args)
+    there = place(args)
     names = chosen(args.only, there)
     at_least(2, processes=there.processes)
     at_least(8, steps=args.steps)
@@ -92,6 +97,18 @@ def run(args: argparse.Namespace) -> int:
     results = drill(names, words, args, there)
     print(json.dumps([dataclasses.asdict(one) for one in results]) if args.json else "\n".join(table(results)))
     return EXIT_DONE if all(one.holds for one in results) else EXIT_NOT_DONE
+
+
+def place(args: argparse.Namespace) -> Place:
+    """Where the command line says. UserError for a cluster that names no hosts, where no nodes are asked for."""
+    if args.nodes is not None:
+        return BySlurm(args)
+    file = args.hostfile or Path(cluster_of(args.cluster).hostfile)
+    if file.name:
+        return places.ByHosts(args, file)
+    if args.cluster is not None:
+        raise UserError(f"--cluster {args.cluster} names no hostfile; add --hostfile FILE, or --nodes N for Slurm")
+    return places.Here(args.processes)
 
 
 def chosen(only: str | None, there: Place) -> list[str]:
@@ -144,7 +161,8 @@ def drill(names: list[str], words: list[str], args: argparse.Namespace, there: P
             if fault.torn not in known:
                 known[fault.torn] = undisturbed(words, fault.torn, args, there)
             typed, truth = known[fault.torn]
-            results.append(of(name, fault, fresh(typed, args.out / name, args, there), truth, options, began))
+            with closing(fresh(typed, args.out / name, args, there)) as trial:
+                results.append(of(name, fault, trial, truth, options, began))
         except NotTried as why:
             results.append(Result(name, False, f"NOT TRIED: {why}", time.monotonic() - began))
     return results
@@ -164,8 +182,8 @@ def undisturbed(
     """The run that nothing befalls: its words, and its steps."""
     if torn:
         words = [*words, f"shards={faults.torn_shards(words, args.out)}", "bad_share=1.0"]
-    trial = fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args, there)
-    code = trial.wait(trial.start())
+    with closing(fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args, there)) as trial:
+        code = trial.wait(trial.start())
     if code != EXIT_DONE:
         raise UserError(f"the undisturbed training ended with exit code {code}; see {trial.log}")
     if torn and not (trial.run / "bad_examples.jsonl").exists():

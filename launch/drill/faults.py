@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.drill.by_slurm import BySlurm
 from launch.drill.storage import serving
 from launch.drill.trial import NotTried, Trial
 from launch.words import settings_of
-from mytalk.command import EXIT_RUN_AGAIN
+from mytalk.command import EXIT_DONE
 
+STOPPED = "stopped by a signal after step"  # as training says it
+KILLS = 3  # times that a checkpoint is aimed at
 TORN_PLACES, TORN_BYTES = (0.2, 0.4, 0.6, 0.8), 2048  # of a shard's file
 
 
@@ -33,12 +36,12 @@ def told(trial: Trial, number: signal.Signals) -> str:
     """A signal to the launcher: a checkpoint is written, and the same command continues."""
     process = trial.start()
     trial.under_way(process)
-    process.send_signal(number)
+    trial.place.tell(trial.run, process, number)
     code = trial.wait(process)
-    if code != EXIT_RUN_AGAIN:
-        raise NotTried(f"it ended with exit code {code} instead of {EXIT_RUN_AGAIN}; see {trial.log}")
+    if not trial.place.took_it(code, trial.said(STOPPED)):
+        raise NotTried(f"it ended with exit code {code} and wrote no checkpoint; see {trial.log}")
     trial.finish(code)
-    return f"{number.name}: ended with 75, continued"
+    return f"{number.name}: a checkpoint was written, continued"
 
 
 def term(trial: Trial, _: Options) -> str:
@@ -62,13 +65,23 @@ def rank(trial: Trial, _: Options) -> str:
 
 def write(trial: Trial, _: Options) -> str:
     """KILL of all while a checkpoint is being written, as when the power fails."""
-    process = trial.start()
-    trial.under_way(process)
-    trial.until(trial.writing, process, "a checkpoint was being written")
-    os.killpg(process.pid, signal.SIGKILL)
-    trial.wait(process)
-    while trial.ranks():  # they are killed with their launcher
-        time.sleep(0.01)
+    for _time in range(KILLS):
+        process = trial.start()
+        trial.under_way(process)
+        if trial.place.kills_by_itself:
+            trial.place.act(trial.run, "write")
+        else:
+            trial.until(trial.writing, process, "a checkpoint was being written")
+            os.killpg(process.pid, signal.SIGKILL)
+        code = trial.wait(process)
+        while not trial.place.kills_by_itself and trial.ranks():  # they are killed with their launcher
+            time.sleep(0.01)
+        if trial.writing():
+            break
+        if code == EXIT_DONE:
+            raise NotTried(f"it was done before it could be killed; give more --steps, see {trial.log}")
+    else:
+        raise NotTried(f"{KILLS} times no checkpoint was half written when all were killed; see {trial.log}")
     trial.finish(1)
     return "all were killed in the middle of a checkpoint, continued from the one before"
 
@@ -131,6 +144,16 @@ def storage(trial: Trial, options: Options) -> str:
     return f"nothing could be read for {options.storage_gone_s:g} s ({server.refused} requests refused)"
 
 
+def requeue(trial: Trial, _: Options) -> str:
+    """The scheduler takes the nodes back, as for a job that is more urgent, and starts the job again later."""
+    assert isinstance(trial.place, BySlurm), "left out elsewhere"
+    process = trial.start()
+    trial.under_way(process)
+    trial.place.requeue(trial.run)
+    trial.finish(trial.wait(process))
+    return "the nodes were taken back, the job continued by itself"
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault by its name, and whether the undisturbed run must have been torn alike, or may end in one start."""
@@ -150,6 +173,7 @@ FAULTS = {
     "hung": Fault(hung),
     "node": Fault(node),
     "storage": Fault(storage, restarts=False),
+    "requeue": Fault(requeue),
 }
 
 

@@ -13,15 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.drill.places import ByHosts, Here
+from launch.drill import act
+from launch.drill.by_slurm import BySlurm
+from launch.drill.places import ByHosts, Here, NotTried
 from mytalk.command import EVENTS, EXIT_DONE
 
-POLL_S = 0.005
+POLL_S, HURRY_S = 0.005, 2.0
 RTOL = 1e-4  # of losses, fp32, between world sizes
-
-
-class NotTried(Exception):
-    """A fault that could not be brought about, and why."""
+Place = Here | ByHosts | BySlurm
 
 
 @dataclass
@@ -30,33 +29,44 @@ class Trial:
 
     words: list[str]
     run: Path
-    place: Here | ByHosts
+    place: Place
     limit_s: float  # for what must come
     log: Path = field(init=False)
+    process: subprocess.Popen | None = field(default=None, init=False)  # of the last start
 
     def __post_init__(self) -> None:
         self.log = self.run.with_suffix(".log")
 
     def start(self, *options: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
         """Start it by the launcher of its place; what it says goes to the log."""
-        launch = ["-m", "launch", *self.place.launcher(), "--grace-s", "5", *options, "--"]
+        launch = ["-m", "launch", *self.place.launcher(self.run), *options, "--"]
         self.run.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
-            return subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, *launch, *self.words, f"run={self.run}", *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        return self.process
 
     def wait(self, process: subprocess.Popen) -> int:
         """Until it has ended; its exit code. Raises NotTried where it does not end in time."""
-        try:
-            return process.wait(self.limit_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise NotTried(f"it did not end within {self.limit_s:g} s; see {self.log}") from None
+        deadline = time.monotonic() + self.limit_s
+        while True:
+            try:
+                return process.wait(HURRY_S)
+            except subprocess.TimeoutExpired:
+                self.place.hurry(self.run)
+            if time.monotonic() > deadline:
+                raise NotTried(f"it did not end within {self.limit_s:g} s; see {self.log}")
+
+    def close(self) -> None:
+        """End what still runs: a fault that could not be brought about leaves nothing behind."""
+        if self.process is not None and self.process.poll() is None:
+            self.place.end(self.run, self.process)
+            self.process.wait()
 
     def finish(self, code: int, *options: str, more: tuple[str, ...] = (), tries: int = 3) -> None:
         """Type the same command again until it is done."""
@@ -72,7 +82,6 @@ class Trial:
             if process.poll() is not None:
                 raise NotTried(f"it ended with exit code {process.returncode} before {what}; see {self.log}")
             if time.monotonic() > deadline:
-                process.kill()
                 raise NotTried(f"after {self.limit_s:g} s still not: {what}; see {self.log}")
             time.sleep(POLL_S)
 
@@ -87,7 +96,7 @@ class Trial:
 
     def writing(self) -> bool:
         """Whether a checkpoint is being written."""
-        return any((self.run / "checkpoints").glob(".tmp-step-*"))
+        return act.writing(self.run)
 
     def said(self, text: str) -> bool:
         """Whether it has printed this."""

@@ -20,7 +20,8 @@ from launch.hosts import hostfile
 from launch.hosts.connection import Ssh
 from launch.hosts.ssh import Launch
 from launch.local import start_once
-from launch.slurm.job import SlurmJob, from_cluster, named, refuse_numbers
+from launch.slurm import machines
+from launch.slurm.job import SlurmJob, named
 from launch.slurm.script import in_allocation
 from launch.words import at_least, run_folder
 from mytalk.command import EXIT_DONE, UserError
@@ -36,12 +37,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", type=Path, metavar="FILE", help="by ssh: a line `NAME slots=N` for each machine")
     parser.add_argument("--ssh-config", metavar="FILE", help="by ssh: configuration instead of yours")
-    parser.add_argument("--nodes", type=int, metavar="N", help="by Slurm: how many machines")
-    parser.add_argument("--gpus-per-node", type=int, metavar="G", help="by Slurm: as of `launch slurm`")
-    parser.add_argument("--ranks-per-node", type=int, metavar="R", help="by Slurm: processes on each without GPUs (1)")
-    parser.add_argument("--cpus-per-rank", type=int, metavar="K", help="by Slurm: CPUs of each process")
-    parser.add_argument("--partition", metavar="NAME", help="by Slurm")
-    parser.add_argument("--account", metavar="NAME", help="by Slurm")
+    machines.options(parser)
 
 
 class Here:
@@ -76,12 +72,7 @@ class BySlurm:
     """Nodes that srun asks for, and waits for."""
 
     def __init__(self, args: argparse.Namespace):
-        cluster = cluster_of(args.cluster)
-        args.array = args.time = None
-        from_cluster(args, cluster)
-        args.signal_s, args.time = 1, None
-        refuse_numbers(args)
-        ranks = args.gpus_per_node or args.ranks_per_node or 1
+        cluster, ranks = machines.described(args)
         self.size = args.nodes * ranks
         self.job = SlurmJob(
             name="preflight",
@@ -110,8 +101,6 @@ class BySlurm:
 def place(args: argparse.Namespace) -> Here | ByHosts | BySlurm:
     """Where the command line says. UserError for a description that names no place, or two."""
     if args.nodes is not None:
-        if args.hostfile is not None or args.processes is not None:
-            raise UserError("--nodes is of Slurm; leave --hostfile and --processes out")
         return BySlurm(args)
     file = args.hostfile or Path(cluster_of(args.cluster).hostfile)
     if file.name:

@@ -50,6 +50,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1 (120)"
     )
+    parser.add_argument(
+        "--restarts",
+        type=int,
+        metavar="N",
+        help="start a training again that crashed, in the same job, up to N times without getting further (0)",
+    )
     parser.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
     parser.add_argument(
         "--sbatch",

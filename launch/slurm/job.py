@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launch.clusters.facts import Cluster, cluster_of
-from launch.words import FOLDERS, at_least, check_words, is_eval
+from launch.words import FOLDERS, at_least, check_words, is_eval, is_training
 from mytalk.command import UserError
 
 TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", re.ASCII)
@@ -29,6 +29,7 @@ ARRAY_FOLDERS = ("data_pipeline",)  # whose commands share their work by themsel
 CONTAINERS = ("pyxis", "apptainer")
 IMAGE = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9._/:@+#-]*")
 MOUNT = re.compile(r"/[^,:\x00-\x1f]*:/[^,:\x00-\x1f]*(:(ro|rw))?")
+MOST_RESTARTS = 10  # pauses double: the last one is of 43 minutes
 MAX_SIGNAL_S = 65535  # sbatch --signal
 EARLY_S = 60  # Slurm may send the signal so much earlier
 
@@ -54,6 +55,7 @@ class SlurmJob:
     image: str = ""
     mounts: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()  # of every rank
+    restarts: int = 0  # tries after a crash, in the same job
     elements: int = 0  # of an array; 0: a job that is none
     at_once: int = 0  # elements that may run at the same time; 0: all
 
@@ -93,9 +95,21 @@ def job_of(args: argparse.Namespace) -> SlurmJob:
         image=image,
         mounts=tuple(args.container_mount or (cluster.mounts if image else ())),
         variables=tuple(cluster.variables().items()),
+        restarts=restarts_of(args),
         elements=elements,
         at_once=at_once,
     )
+
+
+def restarts_of(args: argparse.Namespace) -> int:
+    """How often a training that crashed is tried again. UserError where something else is to be started."""
+    if args.restarts is None:
+        return 0
+    if not 0 <= args.restarts <= MOST_RESTARTS:
+        raise UserError(f"--restarts must be within 0 and {MOST_RESTARTS}, not {args.restarts}")
+    if not is_training(args.words):
+        raise UserError("--restarts is for train; submit another command again, it continues by itself")
+    return args.restarts
 
 
 def array_of(args: argparse.Namespace) -> tuple[int, int]:

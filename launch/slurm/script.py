@@ -16,9 +16,10 @@ import shlex
 import signal
 from collections.abc import Sequence
 
+from launch.follow.restart import PAUSE_S
 from launch.slurm.job import SlurmJob, directive
-from launch.words import is_eval, is_training
-from mytalk.command import EXIT_RUN_AGAIN
+from launch.words import is_eval, is_training, run_folder
+from mytalk.command import EVENTS, EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, EXIT_USAGE
 from mytalk.machine import PORTS
 
 # The script of one rank. exec: a shell in between would die of the signal, and the rank with it.
@@ -40,8 +41,7 @@ trap : USR1  # meant for the ranks; this shell must outlive it
 {place}
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"
 {variables}
-{typed}
-code=$?
+{start}
 if {again}; then
   echo "{stopped}; requeueing job {number}, which continues"
   scontrol requeue "{number}" || echo "job {number} cannot be requeued; submit it again to continue" >&2
@@ -53,6 +53,25 @@ MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR
 export MASTER_PORT=$(({first_port} + SLURM_JOB_ID % {ports}))
 export LOCAL_WORLD_SIZE={ranks_per_node}"""
+START = "{typed}\ncode=$?"
+# A crash is followed by another try in the same job, as by launch/follow/restart.py: a newer checkpoint begins the
+# count anew.
+START_AGAIN = """\
+newest() {{ ls -d -- {checkpoints}/step-* 2>/dev/null | tail -n 1; }}
+tries=0 before=$(newest)
+while true; do
+  {typed}
+  code=$?
+  case "$code" in {no_crash}) break ;; esac
+  now=$(newest)
+  if [ "$now" != "$before" ]; then tries=0 before=$now; fi
+  if [ "$tries" -ge {restarts} ]; then break; fi
+  pause=$(({pause_s} << tries)) tries=$((tries + 1))
+  echo "ended with exit code $code; starting again in $pause s (try $tries of {restarts})"
+  printf '{{"event": "restart", "time": %s, "code": %s, "reason": "exit code %s", "then": "try %s of {restarts}", \
+"world_size": %s}}\\n' "$(date +%s)" "$code" "$code" "$tries" "$SLURM_NTASKS" >>{events} || true
+  sleep "$pause"
+done"""
 # Elements of an array know nothing of each other: what a terminal or a job around has set does not reach them.
 NO_PLACE = "unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT"
 ELEMENT = 'exec "$@"'
@@ -76,17 +95,33 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
     if job.elements:
         place, rank = NO_PLACE, ELEMENT
         again += f' || [ "$code" -eq {DIED_OF_USR1} ]'
+    typed = " ".join(
+        [shlex.join([*srun, "/bin/bash", "-c", rank, "rank"]), *map(quoted, (*before, job.python, "-m", *words))]
+    )
     return SCRIPT.format(
         directives="\n".join(directive(*option) for option in directives(job, words)),
         place=place,
         threads=job.cpus_per_rank or 1,
         variables="".join(f"export {name}={quoted(value)}\n" for name, value in job.variables),
-        typed=" ".join(
-            [shlex.join([*srun, "/bin/bash", "-c", rank, "rank"]), *map(quoted, (*before, job.python, "-m", *words))]
-        ),
+        start=starts(job, words, typed),
         again=again,
         stopped="stopped before the end" if job.elements else "stopped by a signal after a checkpoint",
         number=ELEMENT_NUMBER if job.elements else NUMBER,
+    )
+
+
+def starts(job: SlurmJob, words: Sequence[str], typed: str) -> str:
+    """What sets `code`: the command once, or of a training that may crash so many times."""
+    run = run_folder(words)
+    if not job.restarts or run is None:
+        return START.format(typed=typed)
+    return START_AGAIN.format(
+        typed=typed,
+        checkpoints=quoted(str(run / "checkpoints")),
+        events=quoted(str(run / EVENTS)),
+        no_crash="|".join(map(str, (EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE, EXIT_RUN_AGAIN))),
+        restarts=job.restarts,
+        pause_s=f"{PAUSE_S:g}",
     )
 
 

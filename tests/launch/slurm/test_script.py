@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
@@ -81,6 +82,33 @@ def test_75_requeues_and_every_other_code_is_handed_on(cluster, codes, expected)
     assert done.returncode == expected
     assert cluster.requeued() == ("requeue 123456" if expected == 75 else "")
     assert ("requeueing job 123456" in done.stdout) == (expected == 75)
+
+
+SLEEP = """#!/bin/bash
+echo "$1" >> "$RECORD/pauses"
+number=$(wc -l < "$RECORD/pauses")
+if ((number <= MADE)); then mkdir -p "$CHECKPOINTS/step-00000$number"; fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "made", "pauses"),
+    [(137, 0, [5, 10]), (70, 3, [5, 5, 5, 5, 10]), (1, 0, []), (2, 0, []), (75, 0, []), (0, 0, [])],
+)
+def test_a_crash_is_tried_again_and_a_newer_checkpoint_begins_the_count_anew(cluster, tmp_path, code, made, pauses):
+    """`made`: starts that come to a new checkpoint."""
+    run = tmp_path / "a 'run'; $(exit 9)"
+    run.mkdir()
+    stand_in(cluster.bin / "sleep", SLEEP)
+    job = cluster.job(nodes=1, ranks_per_node=1, restarts=2)
+    more = {"MADE": str(made), "CHECKPOINTS": str(run / "checkpoints")}
+    done = cluster.run(job, ["train", "motion", f"run={run}"], (code,), **more)
+    assert (done.returncode, done.stderr) == (code, "")
+    told = cluster.record / "pauses"
+    assert [int(line) for line in told.read_text().splitlines()] == pauses if pauses else not told.exists()
+    restarts = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()] if pauses else []
+    assert [one["event"] for one in restarts] == ["restart"] * len(pauses)
+    assert all((one["code"], one["world_size"]) == (code, 1) for one in restarts)
 
 
 def test_who_may_not_requeue_is_told_to_submit_again(cluster):

@@ -56,6 +56,8 @@ def cluster(tmp_path_factory) -> Cluster:
         ("-- data_pipeline extract a b", "add --array N"),
         ("--sbatch hetjob -- train", "heterogeneous jobs are not supported"),
         ("--sbatch het-group=1 -- train", "heterogeneous jobs are not supported"),
+        ("--restarts 11 -- train", "--restarts must be within 0 and 10"),
+        ("--restarts 2 -- eval benchmark", "--restarts is for train"),
         ("--follow 42 -- train", "leave the words out"),
         ("--follow 4x --", "--follow takes the number of a job"),
         ("--sbatch array=1-9 -- train", "would change what the script relies on"),

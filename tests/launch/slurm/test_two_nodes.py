@@ -67,6 +67,18 @@ def test_preempted_twice_and_requeued_it_is_as_if_nothing_had_been(slurm, talker
 
 
 @pytest.mark.full
+def test_the_drill_by_jobs(slurm, talker_shards, tmp_path, command):
+    words = ["--", "train", "motion", "--config", TINY, f"shards={talker_shards}"]
+    more = ["--out", str(tmp_path), "--steps", "80", "--only", "term,rank,write,requeue", "--json"]
+    done = command("-m", "launch", "drill", *TWO, *more, *words, env=slurm.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout)
+    assert [one["fault"] for one in results if one["holds"]] == ["term", "rank", "write", "requeue"]
+    assert all(one["keys_differ"] == 0 and one["starts"] >= 2 for one in results)
+    assert slurm.ask("squeue", "--noheader") == "", "no job is left"
+
+
+@pytest.mark.full
 def test_an_array_starts_the_same_command_and_is_followed_to_its_end(slurm, talker_shards, tmp_path, command):
     words = ["--", "data_pipeline", "plan", str(talker_shards), "--recipe", "motion"]
     done = command("-m", "launch", "slurm", "--array", "3", "--log", str(tmp_path), *words, env=slurm.environment)
