@@ -60,6 +60,7 @@ class AppearanceBatch(Batch):
     region_BV2: torch.Tensor  # what is blacked out of the target, see mytalk.face.region.regions
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
+    reference_landmarks_BRN2: torch.Tensor
     wrong_landmarks_BN2: torch.Tensor | None = None  # the target's with another frame's lower face, if asked for
     wrong_B: torch.Tensor | None = None  # how much another mouth that is, 0 to 1
 
@@ -126,7 +127,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
         frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
         landmarks, regions = zip(*(self._example(to.numpy(), *values) for values, to in zip(read, frames_BC3HW)))
-        landmarks_BN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
+        landmarks_BCN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
         wrong_landmarks_BN2 = wrong_B = None
         if self.wrong_landmarks:
             wrong = [self._wrong(*example) for example in zip(slots, examples, read)]
@@ -137,10 +138,11 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             wrong_B=wrong_B,
             **self.batch_fields(slots, examples),
             frame_B3HW=frames_BC3HW[:, 0],
-            landmarks_BN2=landmarks_BN2,
+            landmarks_BN2=landmarks_BCN2[:, 0],
             region_BV2=regions_BCV2[:, 0],
             references_BR3HW=frames_BC3HW[:, 1:],
             reference_regions_BRV2=regions_BCV2[:, 1:],
+            reference_landmarks_BRN2=landmarks_BCN2[:, 1:],
         )
 
     def _example(
@@ -151,13 +153,14 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         chosen: list[int],
         pixels_CHW3: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Fills in the windows of target and references; landmarks (N, 2), regions (1 + R, V, 2)."""
+        """Fills in the windows of target and references; landmarks (1 + R, N, 2), regions (1 + R, V, 2)."""
         regions_CV2 = regions(landmarks_TN3)[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
         inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
-        landmarks_N2 = (shown_N3[:, :2] - corners_C2[0]) / self.model.step_px
+        points_CN2 = np.stack([shown_N3, *landmarks_TN3[chosen[1:]]])[..., :2]
+        landmarks_CN2 = (points_CN2 - corners_C2[:, None]) / self.model.step_px
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
-        return landmarks_N2.astype(np.float32), in_window_CV2.astype(np.float32)
+        return landmarks_CN2.astype(np.float32), in_window_CV2.astype(np.float32)
 
     def _wrong(self, slot: int, example: Example, read: Any) -> tuple[torch.Tensor, float]:
         """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""

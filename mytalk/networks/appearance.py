@@ -26,7 +26,7 @@ from torch import nn
 
 from mytalk.face.landmarks import CROP_PX
 from mytalk.face.region import regions
-from mytalk.networks import weights
+from mytalk.networks import warp, weights
 from mytalk.networks.appearance_inputs import (
     BLACK,
     black_out,
@@ -43,6 +43,7 @@ from mytalk.networks.appearance_inputs import (
 from mytalk.settings import Settings, setting
 
 FUSIONS = ("attention", "concat", "add")
+BASES = ("moved", "mean")
 NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
 
 
@@ -64,6 +65,11 @@ class AppearanceConfig(Settings):
     heads: int = setting(8, "of FusionNet's attention; divides the last of channels", at_least=1)
     fusion: str = setting(
         "attention", "or, as ablations, the references' mean beside or upon the frame's map", choices=FUSIONS
+    )
+    base: str = setting(
+        "moved",
+        "what pixels may be copied from: references moved to the landmarks, or, as an ablation, their mean",
+        choices=BASES,
     )
     appearance_encoders: int = setting(2, "1, as an ablation: lips and the rest share an encoder", choices=(1, 2))
     discriminator_channels: int = setting(64, "of its first level; a multiple of 4", at_least=4)
@@ -130,13 +136,13 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A picture (B, 3, H, W) as features of every level, the finest first."""
+    """A picture (B, 3, H, W), or two of them (B, 6, H, W), as features of every level, the finest first."""
 
-    def __init__(self, config: AppearanceConfig):
+    def __init__(self, config: AppearanceConfig, inputs: int = 3):
         super().__init__()
         widths = config.channels
         self.stem = nn.Sequential(
-            nn.PixelUnshuffle(config.stem), nn.Conv2d(3 * config.stem**2, widths[0], 3, padding=1)
+            nn.PixelUnshuffle(config.stem), nn.Conv2d(inputs * config.stem**2, widths[0], 3, padding=1)
         )
         self.levels = nn.ModuleList()
         for level, (width, count) in enumerate(zip(widths, config.blocks)):
@@ -258,8 +264,8 @@ class Decoder(nn.Module):
     """Fused maps and landmark features, up to a picture. Each level has both (the paper draws one).
 
     For every pixel it predicts the share taken from a base picture (see `base_picture`) and the colour of the rest
-    (our default): pixels that do not move are sharp from the first steps of training on. At the lips nothing is
-    taken from the base picture, so that no reference's mouth is shown instead of the painted one.
+    (our default): skin is sharp from the first steps of training on. Where the base picture is the references' mean,
+    nothing is taken from it at the lips, so that no reference's mouth is shown instead of the painted one.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -301,16 +307,27 @@ class Generator(nn.Module):
     def __init__(self, config: AppearanceConfig):
         super().__init__()
         self.config = config
-        self.landmarks, self.frame = Encoder(config), Encoder(config)
+        self.moves = config.base == "moved"
+        self.landmarks, self.frame = Encoder(config, 6 if self.moves else 3), Encoder(config)
         self.lips = Encoder(config) if config.appearance_encoders == 2 else None
         self.fusion, self.decoder = Fusion(config), Decoder(config)
         self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
 
     def forward(
-        self, landmark_image_B3HW: torch.Tensor, lips_BR3HW: torch.Tensor, masked_B3HW: torch.Tensor
+        self,
+        landmark_image_B3HW: torch.Tensor,
+        lips_BR3HW: torch.Tensor,
+        masked_B3HW: torch.Tensor,
+        moved_B3HW: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded."""
-        return self.paint(landmark_image_B3HW, self.encode_lips(lips_BR3HW), masked_B3HW)
+        """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded.
+
+        `moved_B3HW` are the references moved to the landmarks (mytalk/networks/warp.py), where `base` asks for them.
+        """
+        lips = self.encode_lips(lips_BR3HW)
+        return self.decode(
+            landmark_image_B3HW, self.encode_frame(lips, masked_B3HW), self.base(masked_B3HW, lips, moved_B3HW)
+        )
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
         """The references' mean picture, mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
@@ -318,26 +335,32 @@ class Generator(nn.Module):
         levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
         return [mean_shown(lips_BR3HW), *(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
 
-    def paint(
-        self, landmark_image_B3HW: torch.Tensor, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
-    ) -> torch.Tensor:
-        """`forward` with references that are encoded already; those of batch 1 are every frame's."""
-        return self.decode(landmark_image_B3HW, *self.encode_frame(lips, masked_B3HW))
+    def encode_frame(self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        """What does not depend on the landmarks: the fused maps of every level.
 
-    def encode_frame(
-        self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """What does not depend on the landmarks: the fused maps of every level, and the base picture."""
+        References of batch 1 are every frame's.
+        """
         frame = self.frame(masked_B3HW)
         finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[1:-1])]
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
-        return fused, base_picture(masked_B3HW, lips[0], self.config.size_px)
+        return fused
+
+    def base(
+        self, masked_B3HW: torch.Tensor, lips: list[torch.Tensor], moved_B3HW: torch.Tensor | None
+    ) -> torch.Tensor:
+        """What pixels may be copied from, (B, 3, H, W): see `base_picture`."""
+        shown_B3HW = moved_B3HW if self.moves else lips[0]
+        assert shown_B3HW is not None, "this generator needs the references moved to the landmarks"
+        return base_picture(masked_B3HW, shown_B3HW, self.config.size_px)
 
     def decode(
         self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
     ) -> torch.Tensor:
         """The picture of these landmarks, from what `encode_frame` gave of the frame."""
+        if self.moves:
+            seen_B6HW = torch.cat([landmark_image_B3HW, base_B3HW.to(landmark_image_B3HW.dtype)], 1)
+            return self.decoder(fused, self.landmarks(seen_B6HW), base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
         at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
         return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
 
@@ -390,8 +413,12 @@ class Painter:
         self.generator, self.config = generator, generator.config
         self.device = next(generator.parameters()).device
         with torch.no_grad():
-            lips_R3HW, inside_R1HW, _ = self._windows(np.asarray(references_RHW3), regions(reference_landmarks_RN3))
-            self.lips = generator.encode_lips(keep_region(lips_R3HW, inside_R1HW)[None])
+            lips_R3HW, inside_R1HW, corner_R2 = self._windows(
+                np.asarray(references_RHW3), regions(reference_landmarks_RN3)
+            )
+            self.shown_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
+            self.theirs_1RN2 = self._points(reference_landmarks_RN3[..., :2], corner_R2, self.config.step_px)[None]
+            self.lips = generator.encode_lips(self.shown_1R3HW)
 
     def paint(
         self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
@@ -413,7 +440,8 @@ class Painter:
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
-        encoded = self.generator.encode_frame(self.lips, black_out(frame_B3HW, inside_B1HW))
+        masked_B3HW = black_out(frame_B3HW, inside_B1HW)
+        fused = self.generator.encode_frame(self.lips, masked_B3HW)
         full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
         soft_B1HW = soften(full_B1HW, CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
@@ -427,7 +455,9 @@ class Painter:
         painted = []
         for landmarks_BN3 in several:
             points = self._points(np.asarray(landmarks_BN3)[..., :2], corner_B2, config.step_px)
-            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), *encoded).float()
+            moved_B3HW = warp.moved(self.shown_1R3HW, self.theirs_1RN2, points) if self.generator.moves else None
+            base_B3HW = self.generator.base(masked_B3HW, self.lips, moved_B3HW)
+            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), fused, base_B3HW).float()
             if config.step_px > 1:
                 window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
             window_B3HW = gain_matched(window_B3HW, own_B3HW, full_B1HW, soft_B1HW)

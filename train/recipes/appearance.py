@@ -19,7 +19,7 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.face.landmarks import MOUTH
-from mytalk.networks import appearance
+from mytalk.networks import appearance, warp
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.settings import setting
@@ -86,6 +86,7 @@ class GeneratorInputs:
     image_B3HW: torch.Tensor  # the landmarks
     lips_BR3HW: torch.Tensor
     masked_B3HW: torch.Tensor
+    moved_B3HW: torch.Tensor | None  # the references moved to the landmarks
     soft_B1HW: torch.Tensor  # 1 in the region, with the edge that the final picture has
 
 
@@ -94,10 +95,14 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     inside_B1HW = inputs.region_mask(batch.region_BV2, model.shape)
     lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
     lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
+    lips_BR3HW = lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2])
     return GeneratorInputs(
         image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
-        lips_BR3HW=lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2]),
+        lips_BR3HW=lips_BR3HW,
         masked_B3HW=inputs.black_out(batch.frame_B3HW, inside_B1HW),
+        moved_B3HW=warp.moved(lips_BR3HW, batch.reference_landmarks_BRN2, batch.landmarks_BN2)
+        if model.base == "moved"
+        else None,
         soft_B1HW=inputs.soften(inside_B1HW, model.size_px),
     )
 
@@ -242,7 +247,7 @@ class AppearanceRecipe(Recipe):
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
         with torch.autocast(batch.frame_B3HW.device.type, enabled=False):
             seen = prepare(batch, self.settings.model)
-        made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW)
+        made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW, seen.moved_B3HW)
         return seen, made.to(batch.frame_B3HW.dtype)
 
     def reconstruction(

@@ -31,23 +31,27 @@ def pictures(seed: int, references: int = 3):
     shape = TINY.shape
     image = torch.rand(2, 3, *shape, generator=random)
     lips = 2 * torch.rand(2, references, 3, *shape, generator=random) - 1
-    return image, lips, 2 * torch.rand(2, 3, *shape, generator=random) - 1
+    masked, moved = 2 * torch.rand(2, 2, 3, *shape, generator=random) - 1
+    return image, lips, masked, moved
 
 
 @pytest.mark.parametrize("fusion", appearance.FUSIONS)
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_references_are_a_set_of_any_size(fusion, encoders):
     model = shaken(Generator(replace(TINY, fusion=fusion, appearance_encoders=encoders))).double()
-    image, lips, masked = (tensor.double() for tensor in pictures(0, 4))
+    image, lips, masked, moved = (tensor.double() for tensor in pictures(0, 4))
+    masked[..., 8:24, :] = inputs.BLACK
     with torch.no_grad():
-        own = model(image, lips, masked)
+        own = model(image, lips, masked, moved)
         assert own.shape == masked.shape
         assert own.abs().max() <= 1
-        torch.testing.assert_close(model(image, lips[:, [2, 0, 3, 1]], masked), own, rtol=0, atol=1e-10)
-        torch.testing.assert_close(model(image, torch.cat([lips, lips], 1), masked), own, rtol=0, atol=1e-10)
+        torch.testing.assert_close(model(image, lips[:, [2, 0, 3, 1]], masked, moved), own, rtol=0, atol=1e-10)
+        torch.testing.assert_close(model(image, torch.cat([lips, lips], 1), masked, moved), own, rtol=0, atol=1e-10)
         for count in (1, 3):
-            assert (model(image, lips[:, :count], masked) - own).abs().max() > 1e-4
-        for changed in ((image.flip(0), lips, masked), (image, lips.flip(0), masked), (image, lips, masked.flip(0))):
+            assert (model(image, lips[:, :count], masked, moved) - own).abs().max() > 1e-4
+        given = image, lips, masked, moved
+        for k in range(4):
+            changed = [value.flip(0) if k == other else value for other, value in enumerate(given)]
             assert (model(*changed) - own).abs().max() > 1e-3, "each input matters"
 
 
@@ -62,18 +66,24 @@ def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
 
 
 def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips():
-    """The frame, where that is blacked out the references, where they are too what is near; painted at the lips."""
-    model = Generator(TINY).eval()
-    picked = model.decoder.last[-2]
-    image, lips, masked = pictures(6, 1)
+    """The frame, where that is blacked out the references, where they are too what is near; painted at the lips.
+
+    Where the references are moved to the landmarks, at the lips too.
+    """
+    model = Generator(replace(TINY, base="mean")).eval()
+    copying = Generator(TINY).eval()
+    image, lips, masked, _ = pictures(6, 1)
     image[:, :2], image[:, 0, 4, 40] = 0, 1
     masked[..., 8:24, :] = inputs.BLACK
     lips[..., 23:, :] = inputs.BLACK
     with torch.no_grad():
-        picked.weight.zero_()
-        picked.bias.zero_()
-        picked.bias[12:16] = 90  # the share that is kept, 2 x 2 pixels
-        made = model(image, lips, masked)
+        for picked in (model.decoder.last[-2], copying.decoder.last[-2]):
+            picked.weight.zero_()
+            picked.bias.zero_()
+            picked.bias[12:16] = 90  # the share that is kept, 2 x 2 pixels
+        made, copied = model(image, lips, masked), copying(image, lips.flip(0), masked, lips[:, 0])
+    torch.testing.assert_close(copied[..., :33], made[..., :33])
+    torch.testing.assert_close(copied[..., :8, 37:44], masked[..., :8, 37:44])
     assert not made[..., :8, 37:44].any(), "a colour of its own, grey here, 3 px (12 at 256) round the lips"
     made, masked, lips = made[..., :33], masked[..., :33], lips[:, 0, ..., :33]
     torch.testing.assert_close(made[..., :8, :], masked[..., :8, :])
@@ -88,18 +98,19 @@ def test_fusion_sees_no_landmarks():
     model, given = generator(), []
     hook = model.fusion.register_forward_hook(lambda _, inputs, output: given.append((*inputs, output)))
     with torch.no_grad():
-        image, lips, masked = pictures(1)
-        model(image, lips, masked)
-        model(image.flip(0), lips, masked)
+        image, lips, masked, moved = pictures(1)
+        model(image, lips, masked, moved)
+        model(image.flip(0), lips, masked, moved.flip(0))
     hook.remove()
     assert all(torch.equal(a, b) for a, b in zip(*given))
 
 
 def test_no_example_knows_another():
     models = generator(), shaken(Discriminator(TINY))
-    image, lips, masked = pictures(2)
+    given = pictures(2)
+    image, _, masked, _ = given
     with torch.no_grad():
-        torch.testing.assert_close(models[0](image, lips, masked)[:1], models[0](image[:1], lips[:1], masked[:1]))
+        torch.testing.assert_close(models[0](*given)[:1], models[0](*(value[:1] for value in given)))
         torch.testing.assert_close(models[1](masked, image)[:1], models[1](masked[:1], image[:1]))
     for model in models:
         assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -115,6 +126,7 @@ def test_no_example_knows_another():
         ({"channels": [8, 18]}, "multiples of 4"),
         ({"heads": 3}, "multiple of model.heads"),
         ({"fusion": "sum"}, "attention, concat or add"),
+        ({"base": "none"}, "moved or mean"),
         ({"appearance_encoders": 3}, "1 or 2"),
     ],
 )
@@ -173,21 +185,27 @@ def test_the_mask_falls_to_nothing_towards_the_sides_of_the_window_and_not_at_th
 def test_references_shared_by_a_batch_are_asked_as_one(fusion):
     """Batch 1 of references gives what the same references give repeated, and its keys and values are made once."""
     model = shaken(Generator(replace(TINY, fusion=fusion))).double()
-    image, lips, masked = (torch.cat([tensor.double()] * 2)[:3] for tensor in pictures(7))
+    image, lips, masked, moved = (torch.cat([tensor.double()] * 2)[:3] for tensor in pictures(7))
+
+    def paint(encoded, here=slice(None)):
+        fused = model.encode_frame(encoded, masked[here])
+        return model.decode(image[here], fused, model.base(masked[here], encoded, moved[here]))
+
     made = []
     if fusion == "attention":
         for part in (model.fusion.key, model.fusion.value):
             part.register_forward_hook(lambda _, inputs, output: made.append(output.shape[:2]))
     with torch.no_grad():
         encoded = model.encode_lips(lips[:1])
-        together = model.paint(image, encoded, masked)
+        together = paint(encoded)
         places = lips.shape[1] * TINY.shape[0] * TINY.shape[1] // TINY.stride**2
         assert set(made) <= {(1, places)}
         assert len(made) == (2 if fusion == "attention" else 0)
-        torch.testing.assert_close(together, model(image, lips[:1].expand_as(lips), masked), rtol=0, atol=1e-10)
+        repeated = model(image, lips[:1].expand_as(lips), masked, moved)
+        torch.testing.assert_close(together, repeated, rtol=0, atol=1e-10)
         for k in range(3):
             here = slice(k, k + 1)
-            torch.testing.assert_close(together[here], model.paint(image[here], encoded, masked[here]))
+            torch.testing.assert_close(together[here], paint(encoded, here))
 
 
 def test_painting_a_batch_equals_painting_one_by_one(painting):
@@ -226,9 +244,9 @@ def test_a_saved_generator_paints_the_same(tmp_path):
     appearance.save_model(model.state_dict(), TINY, tmp_path)
     loaded = appearance.load_model(tmp_path)
     assert loaded.config == TINY
-    image, lips, masked = pictures(5)
+    given = pictures(5)
     with torch.no_grad():
-        assert torch.equal(loaded(image, lips, masked), model(image, lips, masked))
+        assert torch.equal(loaded(*given), model(*given))
     appearance.save_model(model.state_dict(), replace(TINY, channels=[8, 32]), tmp_path)
     with pytest.raises(UserError, match="do not fit") as told:
         appearance.load_model(tmp_path)

@@ -127,7 +127,7 @@ def test_the_mouth_box_is_round_the_mouth():
 
 def test_validation_and_pictures_show_the_model(recipe):
     class Perfect(torch.nn.Module):
-        def forward(self, image, lips, masked):
+        def forward(self, image, lips, masked, moved):
             return torch.full_like(masked, 0.5)
 
     with torch.no_grad():
@@ -161,7 +161,9 @@ def test_painting_equals_the_recipes_at_full_size(recipe, monkeypatch):
     expected = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     painter = Painter(trained, pixels[1:], landmarks[chosen])
     regions = region.regions(landmarks)
-    painter.lips = trained.encode_lips(seen.lips_BR3HW)  # theirs come from the references' own mean face
+    painter.shown_1R3HW = seen.lips_BR3HW  # theirs come from the references' own mean face
+    painter.theirs_1RN2 = batch.reference_landmarks_BRN2
+    painter.lips = trained.encode_lips(seen.lips_BR3HW)
     result, _ = painter.paint(pixels[:1], landmarks[[frame]], regions[[frame]])
     x, y = inputs.corners(regions[[frame]], model)[0]
     window = torch.from_numpy(result[0, y : y + 128, x : x + 192].astype(np.float32)).permute(2, 0, 1)

@@ -1,0 +1,80 @@
+"""References moved to the landmarks that are asked for: the person's own skin, beard and lips where they belong.
+
+Each pixel is followed back to the reference: by the affine map that fits all landmarks best, and by what that leaves of
+the landmarks near the pixel (inverse distance weighting, Shepard 1968). What no reference shows stays black. Nothing
+is learnt. It is our stand-in for the alignment by flow of the paper's sibling IP_LAP.
+
+Shape suffixes: B batch, R references, N landmarks, P places of a coarse grid, H height, W width, 3 = RGB, 2 = (x, y).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from mytalk.networks.appearance_inputs import BLACK
+
+MESH = 468  # landmarks without the irises
+GRID_PX = 4  # between the places where the movement is computed
+NEAR = 1.0  # px^2, added to a squared distance: nearer than a px to a landmark, its own movement holds
+RIDGE = 1e-3  # px^2; a map exists even where all landmarks lie on one line
+MOST = 3  # references that are moved, the likest first
+SEEN = 0.1  # share of the weights from which on a pixel counts as shown
+LIKENESS_PX = 0.5  # distance from the asked landmarks, up to an affine map, by which a weight falls to 1 / e
+
+
+def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: torch.Tensor) -> torch.Tensor:
+    """The mean of the likest references, each moved to the landmarks that are asked for: (B, 3, H, W) in [-1, 1].
+
+    Landmarks in px of the pictures. References of batch 1 are every example's. Weights are by likeness, so that
+    among many references one with a mouth and a pose as asked for is taken.
+    """
+    asked_BN2 = asked_BN2[:, :MESH].float()
+    theirs_BRN2 = theirs_BRN2[..., :MESH, :].float().expand(len(asked_BN2), -1, -1, -1)
+    affine_BR32, left_BRN2 = fitted(asked_BN2, theirs_BRN2)
+    weight_BR = (-left_BRN2.norm(dim=-1).mean(-1) / LIKENESS_PX).softmax(-1)
+    weight_BR, chosen_BR = weight_BR.topk(min(MOST, weight_BR.shape[1]))
+    row_B1 = torch.arange(len(chosen_BR), device=chosen_BR.device)[:, None]
+    chosen_BR3HW = references_BR3HW[row_B1 if len(references_BR3HW) > 1 else 0, chosen_BR]
+    at_BRHW2 = followed(asked_BN2, affine_BR32[row_B1, chosen_BR], left_BRN2[row_B1, chosen_BR], chosen_BR3HW.shape[3:])
+    light_BR3HW = chosen_BR3HW - BLACK
+    seen_BR1HW = (light_BR3HW > 0).any(2, keepdim=True).to(light_BR3HW.dtype)
+    both_X4HW = torch.cat([light_BR3HW, seen_BR1HW], 2).flatten(0, 1)
+    sampled_X4HW = F.grid_sample(both_X4HW, at_BRHW2.flatten(0, 1).to(both_X4HW.dtype), align_corners=False)
+    share_BR111 = (weight_BR / weight_BR.sum(1, keepdim=True)).to(both_X4HW.dtype)[..., None, None, None]
+    sum_B4HW = (sampled_X4HW.unflatten(0, chosen_BR.shape) * share_BR111).sum(1)
+    light_B3HW, seen_B1HW = sum_B4HW.split((3, 1), 1)
+    return torch.where(seen_B1HW > SEEN, light_B3HW / seen_B1HW.clamp(min=SEEN), 0.0) + BLACK
+
+
+def fitted(asked_BN2: torch.Tensor, theirs_BRN2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The affine maps from the asked landmarks to each reference's, (B, R, 3, 2), and what they leave, (B, R, N, 2)."""
+    from_B12, to_BR12 = asked_BN2.mean(1, keepdim=True), theirs_BRN2.mean(2, keepdim=True)
+    apart_BN2 = asked_BN2 - from_B12
+    spread_B22 = apart_BN2.transpose(1, 2) @ apart_BN2 + RIDGE * torch.eye(2, device=asked_BN2.device)
+    turn_BR22 = torch.linalg.solve(spread_B22[:, None], apart_BN2.transpose(1, 2)[:, None] @ (theirs_BRN2 - to_BR12))
+    left_BRN2 = theirs_BRN2 - to_BR12 - apart_BN2[:, None] @ turn_BR22
+    return torch.cat([turn_BR22, to_BR12 - from_B12[:, None] @ turn_BR22], 2), left_BRN2
+
+
+def followed(
+    asked_BN2: torch.Tensor, affine_BR32: torch.Tensor, left_BRN2: torch.Tensor, shape: torch.Size
+) -> torch.Tensor:
+    """Where each pixel lies in each reference, as grid_sample takes it: (B, R, H, W, 2) in [-1, 1]."""
+    height, width = shape
+    grid = height // GRID_PX, width // GRID_PX
+    place_P2 = middles(*grid, asked_BN2).flatten(0, 1) * GRID_PX
+    weight_BPN = (torch.cdist(place_P2, asked_BN2).square() + NEAR).reciprocal().square()
+    weight_BPN = weight_BPN / weight_BPN.sum(-1, keepdim=True)
+    local_BRP2 = weight_BPN[:, None] @ left_BRN2
+    coarse_X2HW = local_BRP2.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+    local_X2HW = F.interpolate(coarse_X2HW, size=(height, width), mode="bilinear", align_corners=False)
+    affine_BRHW2 = F.pad(middles(height, width, asked_BN2), (0, 1), value=1.0) @ affine_BR32[:, :, None]
+    at_BRHW2 = affine_BRHW2 + local_X2HW.permute(0, 2, 3, 1).unflatten(0, left_BRN2.shape[:2])
+    return 2 * at_BRHW2 / at_BRHW2.new_tensor([width, height]) - 1
+
+
+def middles(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    """The middle of each pixel: (H, W, 2)."""
+    y_H, x_W = (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5 for count in (height, width))
+    return torch.stack([x_W.expand(height, width), y_H[:, None].expand(height, width)], -1)
