@@ -24,9 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mytalk.face import warp
 from mytalk.face.landmarks import CROP_PX
 from mytalk.face.region import regions
-from mytalk.networks import warp, weights
+from mytalk.networks import weights
 from mytalk.networks.appearance_inputs import (
     BLACK,
     black_out,
@@ -322,7 +323,7 @@ class Generator(nn.Module):
     ) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded.
 
-        `moved_B3HW` are the references moved to the landmarks (mytalk/networks/warp.py), where `base` asks for them.
+        `moved_B3HW` are the references moved to the landmarks (mytalk/face/warp.py), where `base` asks for them.
         """
         lips = self.encode_lips(lips_BR3HW)
         return self.decode(

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
+from mytalk.face.warp import BLACK
 
 if TYPE_CHECKING:
     from mytalk.networks.appearance import AppearanceConfig
 
 Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
-BLACK = -1.0  # pixels of the network run from -1 to 1
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window or of the crop
 SEAM_PX = 3  # along the region's edge over which the light of painting and frame is compared

@@ -18,8 +18,9 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
+from mytalk.face import warp
 from mytalk.face.landmarks import MOUTH
-from mytalk.networks import appearance, warp
+from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
 from mytalk.settings import setting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mytalk.networks import warp
+from mytalk.face import warp
 from tests.helpers.appearance_models import talking
 
 SIDE = 64

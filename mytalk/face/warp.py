@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mytalk.networks.appearance_inputs import BLACK
-
+BLACK = -1.0  # as the painter's pixels run, from -1 to 1
 MESH = 468  # landmarks without the irises
 GRID_PX = 4  # between the places where the movement is computed
 NEAR = 1.0  # px^2, added to a squared distance: nearer than a px to a landmark, its own movement holds
