@@ -1,13 +1,14 @@
 """`python -m data_pipeline build CONFIG`: every corpus of one file to one set of shards, in one command.
 
 extract each corpus -> index them as one manifest -> annotate -> split -> verify: the same commands that a user could
-type. Typed on several machines at once, or as a Slurm array, all of them extract; what follows is done by one, and the
-others wait for it.
+type. Typed on several machines at once, or as a Slurm array, all of them extract and annotate; index, split and verify
+are done by one, and the others wait for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import shlex
@@ -90,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
     for number, words in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)} corpora] extract {shlex.join(words)}", flush=True)
         codes.append(typed(extract, words))
-    with leaving_on_term(), Board(out / "tasks", lambda n: False, set, LEASE_S) as board, board.alone("build"):
-        codes.append(_finished(build, out))
+    codes.append(_finished(build, out))
     return EXIT_DONE if set(codes) == {EXIT_DONE} else EXIT_NOT_DONE
 
 
@@ -127,16 +127,20 @@ def _finished(build: Build, out: Path) -> int:
     if not corpora:
         raise UserError(f"no corpus gave a clip; the reasons are in {out}/*/ledger.jsonl")
     record = {"built_from": _digest(build, out, corpora)}
-    if (out / RECORD).exists() and json.loads((out / RECORD).read_text()) == record:
-        print(f"built    {out}: nothing has changed")
-        return EXIT_DONE
     commands = {"index": index, "annotate": annotate, "split": split, "verify": verify}
-    for name, words in rest(build, out, corpora):
-        print(f"\n{name} {shlex.join(words)}", flush=True)
-        code = typed(commands[name], words)
-        if code != EXIT_DONE:
-            return code
-    atomic.write_json(out / RECORD, record)
+    with leaving_on_term(), Board(out / "tasks", lambda n: False, set, LEASE_S) as board:
+        steps = rest(build, out, corpora)
+        for number, (name, words) in enumerate(steps, 1):
+            with contextlib.nullcontext() if name == "annotate" else board.alone("build"):
+                if (out / RECORD).exists() and json.loads((out / RECORD).read_text()) == record:
+                    print(f"built    {out}: nothing has changed")
+                    return EXIT_DONE
+                print(f"\n{name} {shlex.join(words)}", flush=True)
+                code = typed(commands[name], words)
+                if code != EXIT_DONE:
+                    return code
+                if number == len(steps):
+                    atomic.write_json(out / RECORD, record)
     return EXIT_DONE
 
 

@@ -109,7 +109,9 @@ ROOMS = {
     "data_pipeline.shards": {"data_pipeline.storage"},
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
-    "data_pipeline.columns": {"data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.columns": {
+        *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.tasks"),
+    },
     "data_pipeline.extract": {
         *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.tasks"),
         "data_pipeline.weights",
@@ -117,10 +119,12 @@ ROOMS = {
     "data_pipeline.index": {"data_pipeline.shards", "data_pipeline.storage", "data_pipeline.columns"},
     "data_pipeline.annotate": {
         *("data_pipeline.extract.hearing", "data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"),
-        "data_pipeline.weights",
+        *("data_pipeline.tasks", "data_pipeline.weights"),
     },
     "data_pipeline.split": {"data_pipeline.shards"},
-    "data_pipeline.verify": {"data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.verify": {
+        *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.tasks"),
+    },
     "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),
     "data_pipeline.stats": {

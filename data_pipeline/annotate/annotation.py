@@ -24,11 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.shards import reader
-from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.manifest import Manifest, pinned
 from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
 from data_pipeline.shards.reader import ClipError
 from mytalk import atomic
-from mytalk.command import RunAgain
 
 WRITTEN_FROM = b"written_from"  # in a part's metadata
 DAMAGED = "damaged"  # of a part: why a clip could not be measured, else null
@@ -120,7 +119,7 @@ def finished(manifest: Manifest, task: PartTask) -> bool:
 
 def write_part(task: PartTask, tick: Callable[[int, int], None]) -> int:
     """Measure the clips of a shard and commit its part; returns how many are damaged. Raises OSError, UserError."""
-    manifest, module = opened(task.folder, task.digest), load(task.module)
+    manifest, module = pinned(task.folder, task.digest), load(task.module)
     measure = _measures(task.module, task.options)
     fields = [pa.field("key", pa.string())]
     fields += [pa.field(name, kind) for name, kind in {**module.COLUMNS, **module.KEPT}.items()]
@@ -144,15 +143,6 @@ def write_part(task: PartTask, tick: Callable[[int, int], None]) -> int:
     pq.write_table(table, target, write_statistics=False)
     atomic.write_bytes(part_path(task.folder, task.name, task.shard), target.getvalue())
     return len(table) - table[DAMAGED].null_count
-
-
-@functools.lru_cache(maxsize=1)
-def opened(folder: Path, digest: str) -> Manifest:
-    """The manifest, one for the life of a process. Raises RunAgain where it is another one meanwhile."""
-    manifest = Manifest.load(folder)
-    if manifest.digest != digest:
-        raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
-    return manifest
 
 
 @functools.lru_cache(maxsize=1)

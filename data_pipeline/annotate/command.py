@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,11 +17,14 @@ from data_pipeline import pool
 from data_pipeline.annotate import annotation, duplicates, people
 from data_pipeline.annotate.annotation import DAMAGED, Annotation, Options, PartTask
 from data_pipeline.pool import Failure
+from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.storage.store import Store
+from data_pipeline.tasks import runner as runners
+from data_pipeline.tasks.runner import Runner
+from data_pipeline.tasks.together import Job, Plan, together
 from mytalk import atomic, command
-from mytalk.machine import cores, sole_user
-from mytalk.progress import Progress
 
 # Name that is typed -> module, see annotation.Annotation.
 ANNOTATIONS = {
@@ -32,7 +36,6 @@ ANNOTATIONS = {
 }
 HEADER = "annotations"  # in manifest.json: name -> columns, what made them, its digest
 JOINS = (duplicates.COPIES, people.PERSON)  # columns that `split` keeps together
-IDLE_S = 600.0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -43,49 +46,92 @@ def arguments() -> argparse.ArgumentParser:
         "column manifest.json says what made it, with digests. sync: by how many frames the sound is late, which\n"
         "reading corrects where it is sure. speech: share of speech, levels of speech and noise. quality: sharpness,\n"
         "compression. duplicates: copies of one recording. people: who is the same person. Stopped at any moment, the\n"
-        "same command continues; for shards added later, type it again.",
+        "same command continues; for shards added later, type it again. Typed on several machines that share SHARDS,\n"
+        "or as a Slurm array, the commands divide the work.",
         "python -m data_pipeline annotate data/mine sync speech duplicates people --syncnet runs/syncnet/model",
     )
     parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
     parser.add_argument("names", nargs="+", choices=tuple(ANNOTATIONS), metavar="COLUMN", help=", ".join(ANNOTATIONS))
     parser.add_argument("--syncnet", default="", metavar="FOLDER", help="model that measures sync")
     parser.add_argument("--replace", action="store_true", help="replace columns that came with the shards")
-    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    runners.add_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Annotate, one name after the other, and print what was found."""
-    if args.workers < 0:
-        raise command.UserError("--workers must be at least 0")
-    options = Options(args.syncnet)
+    runner, options = runners.given(args), Options(args.syncnet)
     for name in dict.fromkeys(args.names):
-        for line in annotate(args.shards, name, options, args.workers, args.replace):
+        for line in annotate(args.shards, name, options, runner, args.replace):
             print(line, flush=True)
     return command.EXIT_DONE
 
 
-def annotate(folder: Path, name: str, options: Options, workers: int, replace: bool = False) -> list[str]:
+def annotate(folder: Path, name: str, options: Options, runner: Runner, replace: bool = False) -> list[str]:
     """Add the columns of an annotation for every shard that lacks them; returns lines of what was found.
 
-    Raises UserError where what it needs is not there, or a column of its came with the shards; OSError.
+    Any number of processes may do it at once. Raises UserError where what it needs is not there, or a column of its
+    came with the shards; OSError.
     """
-    module = annotation.load(ANNOTATIONS[name])
-    with sole_user(folder, "annotate"):
-        atomic.sweep(folder)
-        atomic.sweep(annotation.part_path(folder, name, 0).parent)
-        opened = manifest_update.opened(folder)
+    return together(Annotating(folder, name, options, replace), runner)
+
+
+class Annotating(Job[PartTask]):
+    """The work of one annotation, a task a shard."""
+
+    def __init__(self, folder: Path, name: str, options: Options, replace: bool):
+        manifests.read_header(Store(folder))  # nothing is made in a folder without shards
+        super().__init__(annotation.part_path(folder, name, 0).parent / "tasks")
+        self.folder, self.name, self.options, self.replace = folder, name, options, replace
+        self.module = annotation.load(ANNOTATIONS[name])
+        self.made_by = self.module.made_by(options)
+        self.damaged = 0
+
+    def plan(self) -> Plan:
+        opened = manifest_update.opened(self.folder)
         torn = opened is not None and not opened[1]
-        manifest = opened[0] if opened and torn else Manifest.load(folder)
-        if not (torn or replace):
-            _refuse_given(manifest, name, module)
-        made_by = module.made_by(options)
-        tasks = _tasks(manifest, name, options, annotation.digest_of(made_by))
-        pending = [task for task in tasks if not annotation.finished(manifest, task)]
-        if pending and torn:
-            Manifest.load(folder)  # raises: another command wrote half of it
-        _measure(manifest, name, pending, workers)
-        return _enter(manifest, name, module, made_by, [task.shard for task in tasks])
+        self.manifest = opened[0] if opened and torn else Manifest.load(self.folder)
+        if not (torn or self.replace):
+            _refuse_given(self.manifest, self.name, self.module)
+        made_by = annotation.digest_of(self.made_by)
+        self.tasks = {task.shard: task for task in _tasks(self.manifest, self.name, self.options, made_by)}
+        self.pending = {n for n, task in self.tasks.items() if not annotation.finished(self.manifest, task)}
+        if self.pending and torn:
+            Manifest.load(self.folder)  # raises: another command wrote half of it
+        kind = annotation.digest_of([made_by, self.manifest.header["shards"], len(self.manifest)])
+        return Plan(kind, {n: task.stop - task.start for n, task in self.tasks.items()})
+
+    def clean(self, idle: bool) -> None:
+        if idle:
+            atomic.sweep(self.folder)
+            atomic.sweep(self.board.parent)
+        for number in self.pending:  # a part that was made otherwise
+            annotation.part_path(self.folder, self.name, number).unlink(missing_ok=True)
+
+    def done(self, number: int) -> bool:
+        return annotation.part_path(self.folder, self.name, number).exists()
+
+    def all_done(self) -> set[int]:
+        stems = (Path(name).stem for name in os.listdir(self.board.parent) if name.endswith(".parquet"))
+        return {int(stem) for stem in stems if stem.isdecimal()}
+
+    def task(self, number: int) -> PartTask:
+        return self.tasks[number]
+
+    def work(self) -> pool.Work:
+        return annotation.write_part
+
+    def took(self, number: int, result: int) -> None:
+        self.damaged += result
+
+    def condemn(self, task: PartTask, item: int, failure: Failure) -> PartTask:
+        return dataclasses.replace(task, condemned=(*task.condemned, (item, f"{failure.cause}: {failure.message}")))
+
+    def note(self) -> str:
+        return f"{self.damaged} damaged" if self.damaged else ""
+
+    def close(self) -> list[str]:
+        return _enter(self.manifest, self.name, self.module, self.made_by, [*self.tasks])
 
 
 def _refuse_given(manifest: Manifest, name: str, module: Annotation) -> None:
@@ -109,38 +155,13 @@ def _tasks(manifest: Manifest, name: str, options: Options, made_by: str) -> lis
     ]
 
 
-def _measure(manifest: Manifest, name: str, tasks: list[PartTask], workers: int) -> None:
-    """Write the parts of these shards."""
-    if not tasks:
-        return
-    todo, damaged = sum(task.stop - task.start for task in tasks), 0
-    progress = Progress(name, len(manifest), "clips", done=len(manifest) - todo)
-
-    def on_done(task: PartTask, count: int) -> None:
-        nonlocal damaged
-        damaged += count
-
-    def on_failed(task: PartTask, item: int, failure: Failure) -> None:
-        progress.say(f"shard {task.shard}, clip {item}: {failure.cause}: {failure.message}")
-
-    hooks = pool.Hooks[PartTask](
-        on_done, lambda task, item, n: progress.step(n, f"{damaged} damaged" if damaged else ""), on_failed, _condemned
-    )
-    pool.run(tasks, annotation.write_part, workers, hooks, pool.TimeLimits(idle_s=IDLE_S))
-    progress.finish()
-
-
-def _condemned(task: PartTask, item: int, failure: Failure) -> PartTask:
-    return dataclasses.replace(task, condemned=(*task.condemned, (item, f"{failure.cause}: {failure.message}")))
-
-
 def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str, Any], shards: list[int]) -> list[str]:
-    """Write the manifest with the columns; returns lines of what was found. Raises UserError where it changed."""
+    """Write the manifest with the columns; returns lines of what was found. Raises RunAgain where it changed."""
     folder = Path(manifest.folder)
     own = annotation.parts(folder, name, shards, ["key", *module.COLUMNS, *module.KEPT, DAMAGED])
     opened = manifest_update.opened(folder)
     if opened is None or opened[0].header["table"]["sha256"] != manifest.header["table"]["sha256"]:
-        raise command.UserError(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
+        raise command.RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
     stored, consistent = opened
     joined = module.join(manifest, own, made_by)
     columns = {column: joined.columns.get(column, own[column]).cast(kind) for column, kind in module.COLUMNS.items()}

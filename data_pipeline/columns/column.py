@@ -10,28 +10,34 @@ Shape suffixes: B batch, T frames, S audio samples, D values per frame.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
+import json
+import os
 import re
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from data_pipeline.pool import Failure, Work
+from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
-from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.manifest_update import place_names, set_column
+from data_pipeline.shards.manifest import Manifest, pinned
+from data_pipeline.shards.manifest_update import place_names
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.storage.store import Store
+from data_pipeline.tasks.runner import Runner
+from data_pipeline.tasks.together import Job, Plan, together
 from mytalk import atomic
-from mytalk.command import UserError
-from mytalk.machine import sole_user
-from mytalk.progress import Progress
+from mytalk.command import RunAgain, UserError
 
 Values = Callable[[Manifest, int], np.ndarray]  # (manifest, row) -> values of a clip, (T, width)
 
@@ -46,45 +52,114 @@ class Added:
 
 
 def add(
-    folder: Path, name: str, values: Values, width: int, of: str = "", made_by: dict[str, Any] | None = None
+    folder: Path,
+    name: str,
+    values: Values,
+    width: int,
+    of: str = "",
+    made_by: dict[str, Any] | None = None,
+    runner: Runner | None = None,
 ) -> Added:
     """Write the column `name`, `width` values a frame, for every shard that lacks it, and enter it in the manifest.
 
     Values must be finite as fp16. Where `values` raises ClipError the clip gets NaN, and readers take another clip in
-    its place. Values `of` "audio" are shifted with the sound when read. Killed anywhere, the same call continues.
+    its place. Values `of` "audio" are shifted with the sound when read. Killed anywhere, the same call continues; any
+    number of processes may call it at once. `runner` says who does it (None: this process; other processes need
+    `values` that pickle).
     `made_by` says what made the values, with digests: a column that others made is refused.
-    Raises UserError for a name that is taken, or a manifest that changed meanwhile, ValueError for wrong values,
-    OSError.
+    Raises UserError for a name that is taken, RunAgain for a manifest that changed meanwhile, ValueError for wrong
+    values, OSError.
     """
     refuse_name(name)
     if width < 1:
         raise ValueError(f"a column of {width} values a frame holds nothing")
-    with sole_user(folder, "column"):
-        atomic.sweep(folder)
-        atomic.sweep(folder / "parts")
-        manifest = _opened(folder)
-        made = {"made_by": made_by} if made_by else {}
-        entry = {"column": name, "width": width, **({"of": of} if of else {}), **made}
-        _refuse_taken(manifest, name, entry)
-        shard_n = manifest.column("shard")
+    manifests.read_header(Store(folder))  # nothing is made in a folder without shards
+    adding = Adding(folder, name, values, width, of, made_by)
+    clips, damaged = together(adding, runner or Runner(0))
+    return Added(clips, adding.written, damaged)
+
+
+class Adding(Job["ShardTask"]):
+    """The work of one column, a task a shard."""
+
+    def __init__(self, folder: Path, name: str, values: Values, width: int, of: str, made_by: dict[str, Any] | None):
+        super().__init__(folder / "parts" / f"{name}-tasks")
+        self.folder, self.name, self.values, self.width = folder, name, values, width
+        self.made = {"made_by": made_by} if made_by else {}
+        self.entry = {"column": name, "width": width, **({"of": of} if of else {}), **self.made}
+        self.written = 0
+
+    def plan(self) -> Plan:
+        self.manifest, torn = _opened(self.folder)
+        _refuse_taken(self.manifest, self.name, self.entry)
+        shard_n = self.manifest.column("shard")
         first = np.flatnonzero(np.diff(shard_n, prepend=-1))
-        ranges = list(zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)]))
-        complete = {entry["shard"] for entry in manifest.header["shards"] if name in entry}
-        todo = [one for one in ranges if one[0] not in complete]
-        parts = {
-            shard: _finished(manifest, name, width, shard, range(start, stop), made) for shard, start, stop in todo
+        ranges = zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)])
+        fixed = (self.folder, self.manifest.digest, self.name)
+        self.tasks = {n: ShardTask(*fixed, n, start, stop, self.width, self.made) for n, start, stop in ranges}
+        self.complete = {entry["shard"] for entry in self.manifest.header["shards"] if self.name in entry}
+        self.pending = {
+            n for n, task in self.tasks.items() if n not in self.complete and _part(self.manifest, task) is None
         }
-        clips_todo = sum(stop - start for shard, start, stop in todo if parts[shard] is None)
-        progress = Progress(name, len(manifest), "clips", done=len(manifest) - clips_todo)
-        for shard, start, stop in todo:
-            if parts[shard] is None:
-                parts[shard] = _write(manifest, name, values, width, shard, range(start, stop), progress, made)
-        if clips_todo:
-            progress.finish()
-        if todo or name not in manifest.header.get("members", {}):
-            _enter(manifest, name, entry, {shard: part for shard, part in parts.items() if part is not None})
-        damaged = [key for part in parts.values() if part for key in part["damaged"]]
-        return Added(len(manifest), clips_todo, damaged)
+        if self.pending and torn:
+            Manifest.load(self.folder)  # raises: another command wrote half of it
+        tars = [[entry["shard"], entry["motion"]["sha256"]] for entry in self.manifest.header["shards"]]
+        kind = json.dumps([self.entry, tars, len(self.manifest)], sort_keys=True)
+        return Plan(
+            hashlib.sha256(kind.encode()).hexdigest(), {n: task.stop - task.start for n, task in self.tasks.items()}
+        )
+
+    def clean(self, idle: bool) -> None:
+        if idle:
+            atomic.sweep(self.folder)
+            atomic.sweep(self.folder / "parts")
+        for number in self.pending:  # a part that was made of something else
+            _part_path(self.folder, self.name, number).unlink(missing_ok=True)
+
+    def done(self, number: int) -> bool:
+        return number in self.complete or _part_path(self.folder, self.name, number).exists()
+
+    def all_done(self) -> set[int]:
+        found = (re.fullmatch(rf"{self.name}-(\d+)\.json", name) for name in os.listdir(self.folder / "parts"))
+        return {int(match[1]) for match in found if match}
+
+    def task(self, number: int) -> ShardTask:
+        return self.tasks[number]
+
+    def work(self) -> Work:
+        return functools.partial(write_part, self.values)
+
+    def took(self, number: int, result: int) -> None:
+        self.written += result
+
+    def condemn(self, task: ShardTask, item: int, failure: Failure) -> ShardTask:
+        return replace(task, condemned=(*task.condemned, item))
+
+    def close(self) -> tuple[int, list[str]]:
+        parts = {n: _part(self.manifest, task) for n, task in self.tasks.items() if n not in self.complete}
+        if parts or self.name not in self.manifest.header.get("members", {}):
+            _enter(self.manifest, self.name, self.entry, {n: part for n, part in parts.items() if part is not None})
+        return len(self.manifest), [key for part in parts.values() if part for key in part["damaged"]]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard of a column: rows [start, stop) of the manifest. `condemned`: clips, by place, that kill workers."""
+
+    folder: Path
+    digest: str  # of the manifest
+    name: str
+    shard: int
+    start: int
+    stop: int
+    width: int
+    made: dict[str, Any]
+    condemned: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Of its part."""
+        return _part_path(self.folder, self.name, self.shard)
 
 
 def refuse_name(name: str) -> None:
@@ -93,12 +168,11 @@ def refuse_name(name: str) -> None:
         raise UserError(f"'{name}' cannot name a column; use small letters, digits and _, and no name of a member")
 
 
-def _opened(folder: Path) -> Manifest:
-    """The manifest, also if its writer was killed between table and header: this column's write then repairs it."""
-    stored = manifest_update.stored(folder)
-    if stored is None or stored.consistent:
-        return Manifest.load(folder)
-    return Manifest(folder, stored.header, stored.table)
+def _opened(folder: Path) -> tuple[Manifest, bool]:
+    """The manifest, also if its writer was killed between table and header, and whether it was."""
+    opened = manifest_update.opened(folder)
+    torn = opened is not None and not opened[1]
+    return (opened[0], True) if opened and torn else (Manifest.load(folder), False)
 
 
 def _refuse_taken(manifest: Manifest, name: str, entry: dict[str, Any]) -> None:
@@ -114,66 +188,54 @@ def _part_path(folder: Path, name: str, shard: int) -> Path:
     return folder / "parts" / f"{name}-{shard:06d}.json"
 
 
-def _written_from(
-    manifest: Manifest, name: str, width: int, shard: int, rows: range, made: dict[str, Any]
-) -> dict[str, Any]:
+def _written_from(manifest: Manifest, task: ShardTask) -> dict[str, Any]:
     """What a shard of the column is computed from."""
     digest = hashlib.sha256()
-    for row in rows:
+    for row in range(task.start, task.stop):
         digest.update(f"{manifest.at(row, 'key')}\0{manifest.at(row, 'frames')}\n".encode())
-    motion = manifest.entry(shard)["motion"]["sha256"]
-    return {"shard": shard, "column": name, "width": width, "motion": motion, "clips": digest.hexdigest(), **made}
+    said = {"shard": task.shard, "column": task.name, "width": task.width, "clips": digest.hexdigest()}
+    return {**said, "motion": manifest.entry(task.shard)["motion"]["sha256"], **task.made}
 
 
-def _finished(
-    manifest: Manifest, name: str, width: int, shard: int, rows: range, made: dict[str, Any]
-) -> dict[str, Any] | None:
+def _part(manifest: Manifest, task: ShardTask) -> dict[str, Any] | None:
     """A shard's part, if it is complete and of these clips."""
-    folder = Path(manifest.folder)
-    written_from = _written_from(manifest, name, width, shard, rows, made)
-    return manifest_update.finished_part(folder, _part_path(folder, name, shard), shard, written_from)
+    return manifest_update.finished_part(task.folder, task.path, task.shard, _written_from(manifest, task))
 
 
-def _write(
-    manifest: Manifest,
-    name: str,
-    values: Values,
-    width: int,
-    shard: int,
-    rows: range,
-    progress: Progress,
-    made: dict[str, Any],
-) -> dict[str, Any]:
-    """Write and commit a shard of the column; returns its part. An OSError leaves nothing behind."""
+def write_part(values: Values, task: ShardTask, tick: Callable[[int, int], None]) -> int:
+    """Write and commit a shard of the column; returns its clips. An OSError leaves nothing behind."""
     from webdataset.writer import TarWriter
 
-    folder, damaged = Path(manifest.folder), []
-    path = tar_path(folder, name, shard)
+    manifest, damaged = pinned(task.folder, task.digest), []
+    rows, path = range(task.start, task.stop), tar_path(task.folder, task.name, task.shard)
     with contextlib.ExitStack() as stack:
         handle = stack.enter_context(atomic.file(path))
         writer = stack.enter_context(TarWriter(handle, mtime=0, encoder=False))
-        for row in rows:
+        for place, row in enumerate(rows):
+            tick(place, 0)
             key, frames = str(manifest.at(row, "key")), int(manifest.at(row, "frames"))
             try:
-                values_TD = _checked(values(manifest, row), key, frames, width)
+                if place in task.condemned:
+                    raise ClipError(key, "worker_died", "it killed its worker")
+                values_TD = _checked(values(manifest, row), key, frames, task.width)
             except ClipError:
                 damaged.append(key)
-                values_TD = np.full((frames, width), np.nan, "<f2")
+                values_TD = np.full((frames, task.width), np.nan, "<f2")
             target = io.BytesIO()
             np.save(target, values_TD, allow_pickle=False)
-            writer.write({"__key__": key, f"{name}.npy": target.getvalue()})
-            progress.step()
+            writer.write({"__key__": key, f"{task.name}.npy": target.getvalue()})
+            tick(place, 1)
     with tarfile.open(path, "r:") as tar:
         at = {info.name: (info.offset_data, info.size) for info in tar}
-    places = [at[f"{manifest.at(row, 'key')}.{name}.npy"] for row in rows]
+    places = [at[f"{manifest.at(row, 'key')}.{task.name}.npy"] for row in rows]
     part = {
-        **_written_from(manifest, name, width, shard, rows, made),
+        **_written_from(manifest, task),
         "places": places,
         "damaged": damaged,
-        "tar": shards.describe(folder, name, shard),
+        "tar": shards.describe(task.folder, task.name, task.shard),
     }
-    atomic.write_json(_part_path(folder, name, shard), part)
-    return part
+    atomic.write_json(task.path, part)
+    return len(rows)
 
 
 def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.ndarray:
@@ -188,22 +250,24 @@ def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.nda
 
 
 def _enter(manifest: Manifest, name: str, entry: dict[str, Any], parts: dict[int, dict[str, Any]]) -> None:
-    """Write the manifest with the column of these shards. Raises UserError where it changed meanwhile."""
+    """Write the manifest with the column of these shards. Raises RunAgain where it changed meanwhile."""
     folder = Path(manifest.folder)
-    stored = manifest_update.stored(folder)
-    if stored is None or stored.header["table"]["sha256"] != manifest.digest:
-        raise UserError(f"{folder}: the manifest was rewritten meanwhile; run the same command again")
-    table, header, _ = stored
-    shard_n = table["shard"].to_numpy()
+    opened = manifest_update.opened(folder)
+    if opened is None or opened[0].digest != manifest.digest:
+        raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
+    stored, _ = opened
+    shard_n, columns = stored.column("shard"), {}
     for place, column in enumerate(place_names(name)):
-        earlier_n = table[column].fill_null(0).to_numpy() if column in table.column_names else np.zeros(len(table))
-        values_n = earlier_n.astype(np.int64)
+        values_n = np.zeros(len(stored), np.int64)
+        if stored.has(column):
+            values_n[:] = np.nan_to_num(stored.column(column))
         for shard, part in parts.items():
-            values_n[shard_n == shard] = [one[place] for one in part["places"]]
-        table = set_column(table, column, pa.array(values_n))
+            first, past = np.searchsorted(shard_n, [shard, shard + 1])
+            values_n[first:past] = [one[place] for one in part["places"]]
+        columns[column] = pa.array(values_n)
     entries = [
         {**shard, name: parts[shard["shard"]]["tar"]} if shard["shard"] in parts else shard
-        for shard in header["shards"]
+        for shard in stored.header["shards"]
     ]
-    members = {**header.get("members", {}), name: entry}
-    manifest_update.save(folder, table, {**header, "shards": entries, "members": members})
+    members = {**stored.header.get("members", {}), name: entry}
+    manifest_update.rewrite(stored, columns, {**stored.header, "shards": entries, "members": members})

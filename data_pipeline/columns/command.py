@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from data_pipeline.columns import column
+from data_pipeline.tasks import runner as runners
 from mytalk import command
 
 # Name of a column -> the module that computes it: WIDTH values a frame, OF ("audio": shifted with the sound; "": not),
@@ -26,12 +27,14 @@ def arguments() -> argparse.ArgumentParser:
         "its place in the manifest. Existing shards are not touched. mel: log-mel energies of the speech, the four\n"
         "mel frames of a video frame side by side; an annotated A/V offset is corrected when they are read, to whole\n"
         "frames. predicted: landmarks whose lower face a motion model writes from the speech.\n"
-        "Stopped at any moment, the same command continues; for shards added later, type it again.",
+        "Stopped at any moment, the same command continues; for shards added later, type it again. Typed on several\n"
+        "machines that share SHARDS, or as a Slurm array, the commands divide the work.",
         "python -m data_pipeline column data/hdtf mel",
     )
     parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
     parser.add_argument("name", choices=tuple(COLUMNS), help="which features")
     parser.add_argument("--model", metavar="FOLDER", help="the motion model of predicted")
+    runners.add_options(parser)
     return parser
 
 
@@ -44,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise command.UserError(f"column {args.name} {need}")
     made_by = features.made_by(args.model) if of_model else None
     values = features.values_by(args.model) if of_model else features.values
-    added = column.add(args.shards, args.name, values, features.WIDTH, of=features.OF, made_by=made_by)
+    runner = runners.given(args)
+    added = column.add(args.shards, args.name, values, features.WIDTH, features.OF, made_by, runner)
     print(f"{args.name:<8} {added.clips} clips, {added.written} of them written now, {features.WIDTH} values a frame")
     if added.damaged:
         lost = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"

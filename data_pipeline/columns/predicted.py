@@ -7,8 +7,9 @@ sees a part of the truth. Shape suffixes: T frames, N landmarks (478), 3 = (x, y
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from data_pipeline.columns.column import Values
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME, without_mouth
+
+if TYPE_CHECKING:
+    from mytalk.networks.motion import MotionModel
 
 WIDTH = COUNT * 3
 OF = ""  # of the pictures' frames: the speech that it was written from is already in time
@@ -32,26 +36,32 @@ def made_by(model: str) -> dict[str, Any]:
 
 
 def values_by(model: str) -> Values:
-    """What gives a clip's values, (T, 478 * 3) px, with the motion model of a folder. Raises UserError."""
+    """What gives a clip's values with the motion model of a folder; it pickles. Raises UserError."""
+    _loaded(model)
+    return functools.partial(values, model)
+
+
+def values(model: str, manifest: Manifest, row: int) -> np.ndarray:
+    """A clip's landmarks with the lower face that a model writes: (T, 478 * 3) px. Raises ClipError."""
     from mytalk.dub import long_form
     from mytalk.networks import motion
 
-    loaded = motion.load_model(model)
-    next_of: dict[int, int] = {}
-
-    def values(manifest: Manifest, row: int) -> np.ndarray:
-        if not next_of:
-            next_of.update(_next_clips(manifest))
-        landmarks_TN3 = without_mouth(reader.read_landmarks(manifest, row))
-        source = motion.SourceStretch(*_source(manifest, next_of[row]))
-        key = str(manifest.at(row, "key"))
-        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        audio_S = reader.read_audio(manifest, row)
-        return long_form.generate(loaded, landmarks_TN3, source, audio_S, seed, STEPS).reshape(len(landmarks_TN3), -1)
-
-    return values
+    landmarks_TN3 = without_mouth(reader.read_landmarks(manifest, row))
+    source = motion.SourceStretch(*_source(manifest, _next_clips(manifest)[row]))
+    seed = int.from_bytes(hashlib.sha256(str(manifest.at(row, "key")).encode()).digest()[:4], "big")
+    audio_S = reader.read_audio(manifest, row)
+    made_TN3 = long_form.generate(_loaded(model), landmarks_TN3, source, audio_S, seed, STEPS)
+    return made_TN3.reshape(len(landmarks_TN3), -1)
 
 
+@functools.lru_cache(maxsize=1)
+def _loaded(model: str) -> MotionModel:
+    from mytalk.networks import motion
+
+    return motion.load_model(model)
+
+
+@functools.lru_cache(maxsize=1)
 def _next_clips(manifest: Manifest) -> dict[int, int]:
     """The next clip of the same person, of the last one the first, by row."""
     person_n, _ = manifest.codes("identity")

@@ -21,11 +21,11 @@ from data_pipeline.extract.work import close, protocol, publish, tasks
 from data_pipeline.extract.work.tasks import Job
 from data_pipeline.storage.inputs import is_remote
 from data_pipeline.storage.store import without_secrets
-from data_pipeline.tasks.board import LEASE_S, leaving_on_term
+from data_pipeline.tasks import runner as runners
+from data_pipeline.tasks.board import leaving_on_term
 from mytalk import command, config
 from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
-from mytalk.machine import cores
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -79,14 +79,7 @@ def arguments() -> argparse.ArgumentParser:
         "--licence", metavar="TEXT", help="the fact `licence` of all clips (default: what the layout knows)"
     )
     parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
-    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
-    parser.add_argument(
-        "--runner",
-        choices=tasks.RUNNERS,
-        default=tasks.POOL,
-        help="what does the work: processes of this machine, or a Ray cluster (extra [ray]) (default: %(default)s)",
-    )
-    parser.add_argument("--ray", metavar="ADDRESS", help="of the Ray cluster (default: one is started on this machine)")
+    runners.add_options(parser)
     parser.add_argument(
         "--to",
         default="",
@@ -99,13 +92,6 @@ def arguments() -> argparse.ArgumentParser:
         default=8.0,
         metavar="GB",
         help="of remote videos, the most that lie in OUT at a time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--lease-seconds",
-        type=float,
-        default=LEASE_S,
-        metavar="S",
-        help="take over the work of another machine that was silent for so long (default: %(default)s)",
     )
     parser.add_argument(
         "--idle-seconds",
@@ -134,7 +120,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
-    rules = _rules(args)
+    rules, runner = _rules(args), runners.given(args)
     out: Path = args.out
     corpus, found = _found(args, out)
     if not found.bytes_of and not found.unlisted and args.layout != "table" and not (out / sources.FILE).exists():
@@ -142,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         raise command.UserError(f"no videos in {args.videos}; it needs files that end in {suffixes}, or in no suffix")
     out.mkdir(parents=True, exist_ok=True)
     limits = pool.TimeLimits(args.idle_seconds, args.source_seconds)
-    job = Job(args.videos, out, corpus, rules, args.detector, args.shots, args.workers, limits, args.runner, args.ray)
+    job = Job(args.videos, out, corpus, rules, args.detector, args.shots, limits, runner)
     job = dataclasses.replace(job, scratch_bytes=int(args.scratch_gb * 1e9), to=args.to)
     with leaving_on_term(), tasks.board_of(out, args.lease_seconds) as board:
         with board.alone("list"):
@@ -211,12 +197,10 @@ def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, 
 
 
 def _rules(args: argparse.Namespace) -> Rules:
-    if args.sources_per_shard < 1 or args.workers < 0:
-        raise command.UserError("--sources-per-shard must be at least 1 and --workers at least 0")
-    if not (args.idle_seconds > 0 and args.source_seconds > 0 and args.lease_seconds > 0):
-        raise command.UserError("--idle-seconds, --source-seconds and --lease-seconds must be above 0")
-    if args.ray and args.runner != tasks.RAY:
-        raise command.UserError("--ray names a cluster; add --runner ray")
+    if args.sources_per_shard < 1:
+        raise command.UserError("--sources-per-shard must be at least 1")
+    if not (args.idle_seconds > 0 and args.source_seconds > 0):
+        raise command.UserError("--idle-seconds and --source-seconds must be above 0")
     for name in ("identity", "pattern", "audio"):
         if getattr(args, name) and args.layout != "folder":
             raise command.UserError(f"--layout {args.layout} names people and sound itself; leave --{name} out")

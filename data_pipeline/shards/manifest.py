@@ -11,6 +11,7 @@ with its group of rows. So ten million clips take some hundred MB.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 from data_pipeline.shards.facts import FACTS
 from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, SPEAKS, WHY_SILENT, sums_name, tar_name
 from data_pipeline.storage.store import Store
-from mytalk.command import UserError
+from mytalk.command import RunAgain, UserError
 
 FORMAT = 3  # 3: landmarks have a depth, 478 x 3
 TABLE, HEADER = "manifest.parquet", "manifest.json"
@@ -329,6 +330,15 @@ def _again(store: Store, digest: str) -> Manifest:
         raise UserError(
             f"{manifest.folder}: the manifest was rewritten while the run began; run the same command again"
         )
+    return manifest
+
+
+@functools.lru_cache(maxsize=1)
+def pinned(folder: Path, digest: str) -> Manifest:
+    """The manifest of a task, one for the life of a process. Raises RunAgain where it is another one meanwhile."""
+    manifest = Manifest.load(folder)
+    if manifest.digest != digest:
+        raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
     return manifest
 
 

@@ -4,6 +4,7 @@
     FOLDER/workers/TOKEN     a worker that lives (owner.py)
     FOLDER/aside/000012.json why task 12 is not tried again
     FOLDER/closed.json       what the worker said that found all tasks done
+    FOLDER/kind              what is being made, of what and how
 
 A lease is created with O_EXCL, so one worker has it; where that worker dies, another one creates the lease of the next
 attempt. Two workers may do one task at once, where one was thought dead and was not: whatever a task writes must be the
@@ -25,6 +26,7 @@ from typing import Any
 
 from data_pipeline.tasks.owner import Owner, Watcher
 from mytalk import atomic
+from mytalk.command import UserError
 
 LEASE_S = 60.0
 ATTEMPTS = 2  # of a task, before it is set aside
@@ -32,6 +34,7 @@ LOOK_EVERY_S = 5.0  # at what others have done
 MOST_SHARE = 100  # times as long as a look takes, to the next one
 LEAST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
 DIED = "its workers died"
+KIND = "kind"
 
 
 class Board:
@@ -63,7 +66,8 @@ class Board:
 
     def _tidy(self) -> None:
         """The last one out removes what says nothing any more; attempts at tasks that are left are kept."""
-        (self.folder / "closed.json").unlink(missing_ok=True)
+        for name in ("closed.json", KIND):
+            (self.folder / name).unlink(missing_ok=True)
         self.watcher.clear()
         atomic.sweep(self.folder)
         atomic.sweep(self.folder / "aside")
@@ -134,6 +138,13 @@ class Board:
     def others(self) -> dict[str, dict[str, Any]]:
         """What the other living workers say."""
         return {token: said for token, said in self.watcher.living().items() if token != self.owner.token}
+
+    def refuse_other_work(self, kind: str) -> None:
+        """Say what this worker makes; UserError where others that live make something else. To be called alone."""
+        path = self.folder / KIND
+        if self.others() and path.exists() and path.read_text() != kind:
+            raise UserError(f"others are at work in {self.folder} with other options or shards; wait for them")
+        atomic.write_bytes(path, kind.encode())
 
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from tests.helpers.motion_batches import shaken
 
 
 def run(*typed: object) -> int:
-    return command.run(command.arguments().parse_args([str(word) for word in typed]))
+    return command.run(command.arguments().parse_args([*(str(word) for word in typed), "--workers", "0"]))
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,16 @@ from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
 from data_pipeline.tasks import board as boards
 from data_pipeline.tasks.board import Board
+from data_pipeline.tasks.runner import Runner
 from mytalk import atomic, command, faults
 from mytalk.face import detector
 
 FOLDER = "tasks"
-POOL, RAY = RUNNERS = ("pool", "ray")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an extraction is told. `workers`: processes of this machine, with Ray tasks at once (0: its CPUs)."""
+    """What an extraction is told."""
 
     videos: Path | str
     out: Path
@@ -43,10 +43,8 @@ class Job:
     rules: Rules
     detector: str
     shots: str
-    workers: int
     limits: pool.TimeLimits
-    runner: str = POOL
-    address: str | None = None  # of a Ray cluster
+    runner: Runner
     scratch_bytes: int = 8 << 30  # of remote videos on the local disk, in all
     to: str = ""  # where the tars go
 
@@ -116,7 +114,7 @@ def extract(job: Job, board: Board, shards: list[int], listed: list[sources.Sour
     def task_of(shard: int) -> ShardTask:
         group = tuple(members[shard])
         task = ShardTask(job.videos, job.out, shard, group, job.corpus, job.rules, job.detector, job.shots)
-        task = dataclasses.replace(task, scratch_bytes=job.scratch_bytes // max(job.workers, 1), to=job.to)
+        task = dataclasses.replace(task, scratch_bytes=job.scratch_bytes // max(job.runner.workers, 1), to=job.to)
         return _without_the_gone(task, found)
 
     def on_done(task: ShardTask, part: dict[str, Any]) -> None:
@@ -136,12 +134,7 @@ def extract(job: Job, board: Board, shards: list[int], listed: list[sources.Sour
 
 
 def _run(job: Job, tasks: Iterable[ShardTask], hooks: pool.Hooks) -> None:
-    if job.runner == RAY:
-        from data_pipeline.tasks import ray_runner
-
-        ray_runner.run(iter(tasks), make_shard, hooks, job.limits, job.address, job.workers)
-    else:
-        pool.run(tasks, make_shard, job.workers, hooks, job.limits)
+    job.runner.run(tasks, make_shard, hooks, job.limits)
 
 
 def make_shard(task: ShardTask, tick) -> dict[str, Any]:

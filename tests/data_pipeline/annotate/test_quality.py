@@ -11,6 +11,7 @@ from benchmarks.talkers import base_face, clip, outlined, pictures
 from data_pipeline.annotate import command, quality
 from data_pipeline.annotate.annotation import Options
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.tasks.runner import Runner
 from mytalk import media
 
 
@@ -32,6 +33,6 @@ def test_quality_tells_blur_and_compression():
 def test_the_columns_are_there_and_missing_without_pictures(filmed_shards, talker_shards, tmp_path):
     for number, (shards, known) in enumerate(((filmed_shards, True), (talker_shards, False))):
         folder = shutil.copytree(shards, tmp_path / str(number))
-        command.annotate(folder, "quality", Options(), workers=0)
+        command.annotate(folder, "quality", Options(), Runner(0))
         values = Manifest.load(folder).column("sharpness_px")
         assert (np.isfinite(values) == known).all()

@@ -19,6 +19,7 @@ from data_pipeline.examples.syncnet import SyncExamples
 from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.tasks.runner import Runner
 from mytalk.face.landmarks import INNER_LIP, SAMPLES_PER_FRAME
 from mytalk.networks import syncnet, weights
 
@@ -81,7 +82,7 @@ def model(monkeypatch):
 def test_shifted_sound_is_measured_and_reads_back_as_the_true_one(tmp_path, model):
     """Bit for bit, wherever both clips hold it; and training's windows lie there."""
     true, made = Manifest.load(shards(tmp_path / "true", False)), shards(tmp_path / "shifted", True)
-    lines = command.annotate(made, "sync", Options(syncnet="model"), workers=0)
+    lines = command.annotate(made, "sync", Options(syncnet="model"), Runner(0))
     assert lines[0].startswith("sync     c: SyncNet above chance")
     manifest = Manifest.load(made)
     late = [float(by) for person in LATE.values() for by in person]
@@ -105,7 +106,7 @@ def test_shifted_sound_is_measured_and_reads_back_as_the_true_one(tmp_path, mode
 def test_a_model_that_is_not_proven_on_these_people_shifts_nothing(tmp_path, model):
     made = shards(tmp_path / "shifted", True)
     model(deaf=True)
-    (line, _) = command.annotate(made, "sync", Options(syncnet="deaf"), workers=0)
+    (line, _) = command.annotate(made, "sync", Options(syncnet="deaf"), Runner(0))
     assert "0 of 8 offsets sure" in line
     manifest = Manifest.load(made)
     assert set(manifest.column("sync_state")) == {"unproven"}
@@ -117,6 +118,6 @@ def test_clips_that_cannot_be_measured_are_labelled(tmp_path, model, monkeypatch
     made = shards(tmp_path / "shifted", True)
     monkeypatch.setattr(sync, "has_speech", lambda manifest, row: row != 2)
     monkeypatch.setattr(sync, "APART_FRAMES", FRAMES)
-    command.annotate(made, "sync", Options(syncnet="model"), workers=0)
+    command.annotate(made, "sync", Options(syncnet="model"), Runner(0))
     states = Manifest.load(made).column("sync_state").tolist()
     assert states == ["too_short", "too_short", "no_speech"] + ["too_short"] * 5
