@@ -6,15 +6,15 @@ import gzip
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import tarfile
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,6 @@ from mytalk.command import UserError
 from mytalk.networks.appearance import AppearanceConfig
 from mytalk.networks.speech_features import log_mel
 from tests.helpers import stub_extract, talkers
-from tests.helpers.checkout import ROOT
 from tests.helpers.manifests import place_of
 
 THEIRS = {"landmarks": "Lm.npy", "audio": "wav", "video": "mp4", "facts": "meta.json"}
@@ -644,20 +643,19 @@ def test_an_index_killed_anywhere_is_continued_to_equal_bytes(corpora, tmp_path)
     for name in "abc":
         tar_of(tmp_path / "tars" / f"{name}.tar", [(f"{name}{n}", clip(ord(name) * 10 + n)) for n in range(2)])
 
-    def run(out: Path, events: int) -> tuple[int, str]:
-        typed = [str(out), str(tmp_path / "tars" / "*.tar"), str(corpora / "one"), "--workers", "1", *OPTIONS]
-        return killed_after("index.run(index.arguments().parse_args(sys.argv[2:]))", events, *typed)
+    def run(out: Path, events: int) -> tuple[int, int]:
+        typed = [tmp_path / "tars" / "*.tar", corpora / "one", "--workers", "1", *OPTIONS]
+        return killed_after(lambda event: indexed(out, *typed), events)
 
-    code, said = run(tmp_path / "whole", 10_000)
-    assert code == 0, said
-    wanted, events = files(tmp_path / "whole"), int(re.search(r"events (\d+)", said)[1])
+    code, events = run(tmp_path / "whole", 10_000)
+    assert code == 0
+    wanted = files(tmp_path / "whole")
     for after in range(1, events, 2):  # between two of these lies one file's replacement
         out = tmp_path / f"killed-{after}"
         assert run(out, after)[0] == -signal.SIGKILL
         if (out / "manifest.json").exists():
             Manifest.load(out)
-        code, said = run(out, 10_000)
-        assert code == 0, said
+        assert run(out, 10_000)[0] == 0
         assert files(out) == wanted
 
 
@@ -928,52 +926,51 @@ def test_wrong_features_are_refused_and_damaged_clips_hold_nan(talker_shards, tm
     assert bad.reason == "not_finite"
 
 
-KILLED = """
-import os, signal, sys
-import numpy as np
-from pathlib import Path
-from data_pipeline.columns import column
-from data_pipeline.index import command as index
+def killed_after(what: Callable[[Callable[[], None]], object], events: int) -> tuple[int, int]:
+    """Do something in a forked process, killed at an event: its own, a file about to be there, or there.
 
-left = int(sys.argv[1])
+    Returns its exit code, or minus the signal, and the number of events.
+    """
+    torch.set_num_threads(1)  # the threads of the process that is forked are not in its child
+    context = multiprocessing.get_context("fork")
+    seen = context.Value("i", 0)
 
-def event(*_):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def event() -> None:
+        if seen.value == events:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen.value += 1
 
-def make(manifest, row):
-    event()
-    return np.full((manifest.at(row, "frames"), 2), row)
+    def child() -> None:
+        replace = os.replace
 
-replace = os.replace
-def replaced(*paths):
-    event()
-    replace(*paths)
-    event()
+        def replaced(*paths):
+            event()
+            replace(*paths)
+            event()
 
-os.replace = replaced
-%s
-print("events", int(sys.argv[1]) - left)
-"""
+        os.replace = replaced
+        what(event)
 
-
-def killed_after(what: str, events: int, *args: str) -> tuple[int, str]:
-    """Run a line of Python, which is killed at one of its events: a clip made, a file about to be there, or there."""
-    typed = [sys.executable, "-c", KILLED % what, str(events), *args]
-    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    return done.returncode, done.stdout + done.stderr
+    process = context.Process(target=child)
+    process.start()
+    process.join(120)
+    return process.exitcode, seen.value
 
 
 def test_a_column_killed_anywhere_is_continued_to_equal_bytes(talker_shards, tmp_path):
-    def run(folder: Path, events: int) -> tuple[int, str]:
-        return killed_after('column.add(Path(sys.argv[2]), "pair", make, 2)', events, str(folder))
+    def run(folder: Path, events: int) -> tuple[int, int]:
+        def add(event) -> None:
+            def make(manifest, row):
+                event()
+                return np.full((manifest.at(row, "frames"), 2), row)
+
+            column.add(folder, "pair", make, 2)
+
+        return killed_after(add, events)
 
     shutil.copytree(talker_shards, tmp_path / "whole")
-    code, said = run(tmp_path / "whole", 10_000)
-    assert code == 0, said
-    events = int(re.search(r"events (\d+)", said)[1])
+    code, events = run(tmp_path / "whole", 10_000)
+    assert code == 0
     wanted = {name: data for name, data in files(tmp_path / "whole").items() if not name.endswith(".lock")}
     for after in (2, events // 2, *range(events - 4, events - 1)):  # the last four are of the manifest
         folder = tmp_path / f"killed-{after}"
@@ -981,8 +978,7 @@ def test_a_column_killed_anywhere_is_continued_to_equal_bytes(talker_shards, tmp
         assert run(folder, after)[0] == -signal.SIGKILL
         made = {path.name: path.stat().st_ino for path in folder.glob("pair-*.tar")}
         parts = {f"{path.stem}.tar" for path in (folder / "parts").glob("pair-*.json")}
-        code, said = run(folder, 10_000)
-        assert code == 0, said
+        assert run(folder, 10_000)[0] == 0
         assert {name: data for name, data in files(folder).items() if not name.endswith(".lock")} == wanted
         assert all(
             (folder / name).stat().st_ino == made[name] for name in parts
