@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 BLACK = -1.0  # as the painter's pixels run, from -1 to 1
 MESH = 468  # landmarks without the irises
-GRID_PX = 4  # between the places where the movement is computed
+GRID_PX = 6  # between the places where the movement is computed; 8 loses 0.2 dB at the mouth of real people
 NEAR = 1.0  # px^2, added to a squared distance: nearer than a px to a landmark, its own movement holds
 RIDGE = 1e-3  # px^2; a map exists even where all landmarks lie on one line
 MOST = 3  # references that are moved, the likest first
@@ -61,19 +61,13 @@ def followed(
 ) -> torch.Tensor:
     """Where each pixel lies in each reference, as grid_sample takes it: (B, R, H, W, 2) in [-1, 1]."""
     height, width = shape
-    grid = height // GRID_PX, width // GRID_PX
-    place_P2 = middles(*grid, asked_BN2).flatten(0, 1) * GRID_PX
+    rows, columns = height // GRID_PX + 1, width // GRID_PX + 1
+    y_H, x_W = (torch.linspace(0.5, side - 0.5, count) for side, count in ((height, rows), (width, columns)))
+    place_P2 = torch.cartesian_prod(y_H, x_W).flip(1).to(asked_BN2)
     weight_BPN = (torch.cdist(place_P2, asked_BN2).square() + NEAR).reciprocal().square()
     weight_BPN = weight_BPN / weight_BPN.sum(-1, keepdim=True)
-    local_BRP2 = weight_BPN[:, None] @ left_BRN2
-    coarse_X2HW = local_BRP2.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
-    local_X2HW = F.interpolate(coarse_X2HW, size=(height, width), mode="bilinear", align_corners=False)
-    affine_BRHW2 = F.pad(middles(height, width, asked_BN2), (0, 1), value=1.0) @ affine_BR32[:, :, None]
-    at_BRHW2 = affine_BRHW2 + local_X2HW.permute(0, 2, 3, 1).unflatten(0, left_BRN2.shape[:2])
-    return 2 * at_BRHW2 / at_BRHW2.new_tensor([width, height]) - 1
-
-
-def middles(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """The middle of each pixel: (H, W, 2)."""
-    y_H, x_W = (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5 for count in (height, width))
-    return torch.stack([x_W.expand(height, width), y_H[:, None].expand(height, width)], -1)
+    at_BRP2 = F.pad(place_P2, (0, 1), value=1.0) @ affine_BR32 + weight_BPN[:, None] @ left_BRN2
+    at_BRP2 = 2 * at_BRP2 / at_BRP2.new_tensor([width, height]) - 1
+    coarse_X2HW = at_BRP2.flatten(0, 1).transpose(1, 2).unflatten(2, (rows, columns))
+    at_X2HW = F.interpolate(coarse_X2HW, size=(height, width), mode="bilinear", align_corners=True)
+    return at_X2HW.permute(0, 2, 3, 1).unflatten(0, left_BRN2.shape[:2])
