@@ -40,6 +40,7 @@ def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -
     )
     parser.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: as N processes would (1)")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON, one line")
+    parser.add_argument("--rates", metavar="FILE", type=Path, help=argparse.SUPPRESS)  # of `launch preflight`
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
     parser.epilog = f"{settings.help_text(schema)}\n{parser.epilog}"
     return parser
@@ -57,6 +58,8 @@ def start(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argparse.
         return EXIT_DONE
     if args.dry_run:
         return only_said(config, make_recipe, args)
+    if args.rates:
+        return measured(config, make_recipe, args.rates)
     run = Path(config.run)
     finished = resume.finished_run(run)
     if not config.shards_until:
@@ -90,6 +93,20 @@ def only_said(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argpa
     from train import dry_run
 
     dry_run.run(config, make_recipe, args.world_size or 1, args.json)
+    return EXIT_DONE
+
+
+def measured(config: LoopConfig, make_recipe: Callable[[], Recipe], file: Path) -> int:
+    """Join the ranks, and write how fast they would train."""
+    from train import rates
+
+    ranks = join(config.watchdog_s)
+    try:
+        rates.write(config, make_recipe(), ranks, file)
+    except BaseException:
+        leave(failed=True)
+        raise
+    leave()
     return EXIT_DONE
 
 

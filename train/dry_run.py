@@ -28,6 +28,7 @@ from train.config import LoopConfig
 from train.engine import deepspeed_engine
 from train.engine.distributed import Ranks, leave
 from train.engine.train_state import TrainState, learnt
+from train.rates import forward_and_back
 from train.recipe import Recipe
 from train.run_folder.checkpoint import HostCopy
 
@@ -77,14 +78,9 @@ def flops(recipe: Recipe, batching: Batching) -> float:
     """Floating-point operations of an example, forward and backward of all players; of matrix products only."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    players = recipe.players()
-    networks = {name: player.module for name, player in players.items()}
-    batch, outputs = recipe.examples(list(range(batching.micro_batch))), dict[str, Any]()
+    batch = recipe.examples(list(range(batching.micro_batch)))
     with FlopCounterMode(display=False) as counter:
-        for name, player in players.items():
-            loss = player.loss_of(networks, batch, outputs)
-            outputs[name] = loss.output
-            loss.total_B.sum().backward()
+        forward_and_back(recipe.players(), batch, "fp32", torch.device("cpu"))
     return counter.get_total_flops() / batching.micro_batch
 
 

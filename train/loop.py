@@ -11,7 +11,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,7 @@ def steps(run: Run) -> int:
                 if run.best.exhausted(config.patience):
                     break
                 rates = state.begin(step)
-                own = accumulate(run, step)
+                own = accumulate(state, run.batches, run.accumulation, step)
 
                 # The one message of a step beside the gradients: from it all ranks decide alike.
                 ranks.watchdog.alive(f"waiting for the other ranks at the end of step {step + 1}")
@@ -176,27 +176,27 @@ class StepSums:
     wait_s: float = 0.0  # for data
 
 
-def accumulate(run: Run, step: int) -> StepSums:
+def accumulate(state: TrainState, batches: Iterator[Any], accumulation: int, step: int) -> StepSums:
     """Forward and backward of a rank's micro-batches of a step; the gradients are then in the engines."""
-    sums, watchdog = StepSums(), run.ranks.watchdog
-    for micro in range(run.accumulation):
+    sums, watchdog = StepSums(), state.ranks.watchdog
+    for micro in range(accumulation):
         watchdog.alive(f"waiting for a batch of step {step + 1}")
         wait_began = time.perf_counter()
-        batch = next(run.batches)
+        batch = next(batches)
         sums.wait_s += time.perf_counter() - wait_began
         watchdog.alive(f"computing step {step + 1}")
         sums.keys += key_sum(batch)  # before it moves: on a GPU this would wait for all that is under way
         sums.bad += batch.bad
-        batch = batch.to(run.ranks.device)
+        batch = batch.to(state.ranks.device)
         outputs: dict[str, Any] = {}
-        for name, player in run.state.players.items():
-            with run.state.turn(name) as networks:
+        for name, player in state.players.items():
+            with state.turn(name) as networks:
                 loss = player.loss_of(networks, batch, outputs)
             outputs[name] = loss.output
             for term, values_B in {"": loss.total_B, **loss.terms}.items():
                 label = f"{name}/{term}" if term else name
                 sums.losses[label] = sums.losses.get(label, 0.0) + values_B.detach().double().sum()
-            run.state.backward(name, loss.total_B, last=micro == run.accumulation - 1)
+            state.backward(name, loss.total_B, last=micro == accumulation - 1)
     return sums
 
 

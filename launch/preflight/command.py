@@ -24,8 +24,8 @@ def arguments() -> argparse.ArgumentParser:
         PROGRAM,
         "Before a training: its settings, its arithmetic at this world size (train --dry-run), then on this machine, "
         "on those of --hostfile or on --nodes of Slurm: code, clocks, memory, /dev/shm, disk, open files, slow ranks, "
-        "and how fast they read, compute and add up. Names the bottleneck and the examples a second to expect at most. "
-        "Exit code 0 if nothing is BAD.",
+        "and how fast it goes: its loader alone, its networks alone, and some of its steps, of which nothing is kept. "
+        "Names the bottleneck and the examples a second to expect. Exit code 0 if nothing is BAD.",
         f"{PROGRAM} --processes 8 -- train motion --config configs/paper/motion.yaml shards=data/mine run=runs/mine",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="how many would be started (1, or all slots)")
@@ -45,15 +45,14 @@ def run(args: argparse.Namespace) -> int:
     rows = [Verdict("settings", OK, f"{planned['recipe']}, {' x '.join(map(str, planned['batch']))} examples a step")]
     for name, path in planned["weights"].items():
         rows.append(Verdict(f"weights {name}", BAD if path.startswith("MISSING") else OK, path or "none"))
-    shards = str(settings_of(args.words).get("shards", "data/shards")).strip("'\"")
-    ranks = where.measured(there, shards, args.words)
+    ranks = where.measured(there, args.words)
     rows += verdicts(ranks, planned, read_per_example(args.words, planned))
     if args.json:
         print(json.dumps({"verdicts": [dataclasses.asdict(row) for row in rows], "planned": planned, "ranks": ranks}))
     else:
         width = max(len(row.what) for row in rows)
         print("\n".join(f"{row.what:<{width}}  {row.verdict:<4}  {row.found}" for row in rows))
-        print("\n" + "\n".join(machines(ranks)))
+        print("\n" + "\n".join(machines(ranks, planned["batch"][2])))
     return EXIT_NOT_DONE if any(row.verdict == BAD for row in rows) else EXIT_DONE
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from launch.hosts import hostfile
 from launch.hosts.connection import Ssh
 from launch.hosts.ssh import Launch
 from launch.local import start_once
+from launch.preflight import measure
 from launch.slurm import machines
 from launch.slurm.job import SlurmJob, named
 from launch.slurm.script import in_allocation
@@ -110,32 +110,35 @@ def place(args: argparse.Namespace) -> Here | ByHosts | BySlurm:
     return Here(1 if args.processes is None else args.processes)
 
 
-def measured(there: Here | ByHosts | BySlurm, shards: str, words: Sequence[str]) -> list[dict[str, Any]]:
+def measured(there: Here | ByHosts | BySlurm, words: Sequence[str]) -> list[dict[str, Any]]:
     """What every rank has found. UserError where it cannot be measured.
 
-    On other machines what they found comes back through the folder of the run, which all of them must share.
+    What they have found comes back through a folder beside the run's, which all machines must share.
     """
-    if isinstance(there, Here):
-        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-            return found_in(there, shards, Path(folder) / "measured.json")
     run = run_folder(words)
     assert run is not None, "preflight is of a training"
-    out = run.absolute().parent / f".preflight-{secrets.token_hex(4)}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    run = run.absolute()
+    missing = [folder for folder in (run.parent, *run.parent.parents) if not folder.is_dir()]
+    out = run.parent / f".preflight-{secrets.token_hex(4)}"
+    out.mkdir(parents=True)
     try:
-        return found_in(there, shards, out)
+        return found_in(there, words, run, out)
     finally:
-        out.unlink(missing_ok=True)
+        shutil.rmtree(out, ignore_errors=True)
+        for folder in missing:  # nothing is left behind
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def found_in(there: Here | ByHosts | BySlurm, shards: str, out: Path) -> list[dict[str, Any]]:
-    """Measure, by way of a file."""
-    ended = there.run(["launch.preflight.measure", os.path.abspath(shards), str(out)])
+def found_in(there: Here | ByHosts | BySlurm, words: Sequence[str], run: Path, out: Path) -> list[dict[str, Any]]:
+    """Measure, by way of a folder."""
+    ended = there.run(["launch.preflight.measure", str(out), str(run), *words])
     if ended.code != EXIT_DONE:
         raise UserError(f"measuring failed: {ended.reason or ended.code}")
     try:
-        return json.loads(out.read_text())
-    except FileNotFoundError:
+        return measure.found(out, there.size)
+    except FileNotFoundError as error:
         raise UserError(
-            f"the first machine has written {out}, which is not there: run=... must lie on a disk that all share"
+            f"a machine has written {Path(error.filename).name} into {out}, which is not there: run=... must lie on a "
+            "disk that all share"
         ) from None

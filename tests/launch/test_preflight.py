@@ -7,14 +7,13 @@ import json
 import pytest
 
 from launch.preflight import command
-from launch.preflight.verdicts import BAD, OK, WARN, expected, machines, verdicts
+from launch.preflight.verdicts import BAD, OK, WARN, machines, step_of, verdicts
 from mytalk.command import UserError
 from tests.helpers.training import TINY
 
 PLANNED = {
-    "flops_per_example": 1e9,
-    "parameters": {"motion": 25_000_000},
     "global_batch": 64,
+    "batch": [4, 2, 8],  # ranks, micro-batches of each, examples of one
     "zero_stage": 1,
     "memory_bytes": {"1": {"peak": 2_000_000_000, "host": 100_000_000}},
 }
@@ -23,24 +22,45 @@ PLANNED = {
 def rank(number: int, **more) -> dict:
     facts = {"code": "a", "commit": "1", "python": "3.11", "packages": {"torch": "2.13.0"}, "time": 1000.0}
     facts |= {"memory_bytes": 64e9, "shm_bytes": 8e9, "disk_bytes": 1e12, "open_files": 65536}
-    rates = {"read_bytes_per_s": 2e8, "flops_per_s": 1e13, "reduce_bytes_per_s": 1e10}
-    return {"rank": number, "host": f"n{number // 2}", **facts, **rates, **more}
+    rates = {"loader_examples_per_s": 100.0, "compute_s": 0.2, "reduce_bytes_per_s": 1e10}
+    step = {"steps": 30, "step_s": 0.64, "wait_s": 0.04, "data": "d"}
+    return {"rank": number, "host": f"n{number // 2}", **facts, **rates, **step, **more}
 
 
 def of(ranks: list[dict], read: float = 1e4) -> dict[str, tuple[str, str]]:
     return {row.what: (row.verdict, row.found) for row in verdicts(ranks, PLANNED, read)}
 
 
-def test_rates_are_those_of_the_slowest_rank_and_the_narrowest_is_named():
-    ranks = [rank(number) for number in range(4)]
-    assert expected(ranks, PLANNED, 1e5) == pytest.approx(
-        {"compute": 4 * 1e13 / 1e9, "storage": 4 * 2e8 / 1e5, "network": 64 / (4 * 25e6 / 1e10)}
+def test_the_rate_is_the_measured_one_and_the_largest_part_of_a_step_is_named():
+    found = of([rank(number) for number in range(4)])
+    assert found["data"] == (
+        OK,
+        "6% of a step: the loaders alone give 400 examples/s, 0.5 MB/s a machine are asked for",
     )
-    found = of(ranks)
-    assert found["bottleneck"][1].startswith("network: at most 6.4e+03 examples/s")
-    assert found["network allows"][0] == WARN
-    assert of(ranks, read=1e7)["bottleneck"][1].startswith("storage: at most 80 ")
-    assert of([rank(0, reduce_bytes_per_s=0.0, flops_per_s=1e9)])["bottleneck"][1].startswith("compute: at most 1 ")
+    assert found["compute"] == (WARN, "62% of a step: the networks alone take 160 examples/s")
+    assert found["exchange"][1].startswith("31% of a step")
+    assert found["exchange"][1].endswith("all-reduce 10 GB a second")
+    assert found["bottleneck"] == (OK, "compute: 0.4 of 0.64 s a step")
+    assert found["rate"][1].startswith("100 examples/s in all, as 30 steps went just now")
+
+
+@pytest.mark.parametrize(
+    ("all_ranks", "one_rank", "narrow", "seconds"),
+    [
+        ({"wait_s": 0.5}, {}, "data", 0.5),
+        ({"compute_s": 0.05}, {}, "exchange", 0.5),
+        ({"wait_s": 0.0}, {"wait_s": 0.6, "compute_s": 0.02}, "data", 0.6),  # the others wait for the one without data
+        ({"wait_s": 0.0, "compute_s": 0.02}, {"compute_s": 0.31}, "compute", 0.62),  # and for the slow one
+        ({"wait_s": 0.0, "compute_s": 9.0}, {}, "compute", 0.64),  # alone it took longer than in the step
+    ],
+)
+def test_the_bottleneck_is_that_of_the_rank_that_the_others_wait_for(all_ranks, one_rank, narrow, seconds):
+    ranks = [rank(number, **all_ranks) for number in range(3)]
+    found = of([*ranks, rank(3, **{**all_ranks, **one_rank})])
+    assert found["bottleneck"][1] == f"{narrow}: {seconds:.3g} of 0.64 s a step"
+    assert found[narrow][0] == WARN
+    step = step_of(ranks, 2)
+    assert sum(step.parts().values()) == pytest.approx(step.seconds)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +72,9 @@ def test_rates_are_those_of_the_slowest_rank_and_the_narrowest_is_named():
         ("/dev/shm", WARN, {"shm_bytes": 64e6}),
         ("disk", BAD, {"disk_bytes": 1e9}),
         ("open files", WARN, {"open_files": 256}),
-        ("slow ranks", WARN, {"flops_per_s": 5e12}),
-        ("slow ranks", WARN, {"read_bytes_per_s": 1e8}),
+        ("slow ranks", WARN, {"compute_s": 0.31}),
+        ("slow ranks", WARN, {"loader_examples_per_s": 60.0}),
+        ("shards", BAD, {"data": "e"}),
     ],
 )
 def test_one_machine_that_lacks_something_is_found(what, verdict, change):
@@ -71,10 +92,10 @@ def test_this_machine_is_looked_at(talker_shards, tmp_path, command):
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert [one["rank"] for one in found["ranks"]] == [0, 1]
-    assert all(one["reduce_bytes_per_s"] > 0 and one["read_bytes_per_s"] > 0 for one in found["ranks"])
+    assert all(one["reduce_bytes_per_s"] > 0 and one["loader_examples_per_s"] > 0 for one in found["ranks"])
     named = {row["what"]: row["verdict"] for row in found["verdicts"]}
-    assert named["code"] == named["settings"] == OK
-    assert not (tmp_path / "run").exists()
+    assert named["code"] == named["settings"] == named["shards"] == OK
+    assert list(tmp_path.iterdir()) == []
     refused = command("-m", "launch", "preflight", "--processes", "3", "--", *words)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
@@ -82,10 +103,10 @@ def test_this_machine_is_looked_at(talker_shards, tmp_path, command):
 
 
 def test_every_machine_is_a_row_of_the_slowest_of_its_ranks():
-    rows = machines([rank(0), rank(1, flops_per_s=3e9), rank(2), rank(3)])
+    rows = machines([rank(0), rank(1, compute_s=0.4), rank(2), rank(3, loader_examples_per_s=7.0)], 8)
     assert [row.split()[:3] for row in rows] == [["machine", "ranks", "code"], ["n0", "2", "a"], ["n1", "2", "a"]]
-    assert "  3 G  " in rows[1]
-    assert "  1e+04 G  " in rows[2]
+    assert rows[1].split()[-5:-2] == ["GB", "100", "20"]
+    assert rows[2].split()[-5:-2] == ["GB", "7", "40"]
 
 
 @pytest.mark.parametrize(
