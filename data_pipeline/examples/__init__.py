@@ -4,9 +4,10 @@
 (windows.py). Nothing is imported here, so that `--help` is quick.
 """
 
-RECIPES = {  # name -> what it trains; in this order, since motion uses the identity encoder
+RECIPES = {  # name -> what it trains; in this order, since motion uses the identity encoder, appearance the reader
     "identity": "the encoder that recognises people by their landmarks",
     "syncnet": "the network that scores how well speech and lips fit",
     "motion": "the speech-to-motion diffusion model",
+    "reader": "the network that reads lip points in pictures",
     "appearance": "the generator that paints faces from landmarks",
 }

@@ -30,6 +30,7 @@ from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+KEPT_CLIPS = 512  # whose regions are kept, some 40 kB each
 WRONG_CANDIDATES = 8  # drawn for the mouth that the frame does not show; the most different is taken
 WRONG_PX = 2.0  # mean distance of the lip points from which on a mouth counts as quite another
 
@@ -87,6 +88,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0))
         self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
         self.predicted_landmarks = predicted_landmarks
+        self._regions: dict[int, np.ndarray] = {}  # by row
         refuse_without_frames(manifest, self.selection)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
@@ -126,7 +128,11 @@ class AppearanceExamples(Examples[AppearanceBatch]):
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
         frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
-        landmarks, regions = zip(*(self._example(to.numpy(), *values) for values, to in zip(read, frames_BC3HW)))
+        outlines = [self.regions_of(example.window.row, values[0]) for example, values in zip(examples, read)]
+        made = [
+            self._example(to.numpy(), all_TV2, *values) for to, all_TV2, values in zip(frames_BC3HW, outlines, read)
+        ]
+        landmarks, regions = zip(*made)
         landmarks_BCN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
         wrong_landmarks_BN2 = wrong_B = None
         if self.wrong_landmarks:
@@ -145,16 +151,25 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             reference_landmarks_BRN2=landmarks_BCN2[:, 1:],
         )
 
+    def regions_of(self, row: int, landmarks_TN3: np.ndarray) -> np.ndarray:
+        """`regions` of a clip, (T, V, 2); the last clips' are kept: they cost more than all else of an example."""
+        if row not in self._regions:
+            if len(self._regions) >= KEPT_CLIPS:
+                self._regions.pop(next(iter(self._regions)))
+            self._regions[row] = regions(landmarks_TN3)
+        return self._regions[row]
+
     def _example(
         self,
         windows_C3HW: np.ndarray,
+        regions_TV2: np.ndarray,
         landmarks_TN3: np.ndarray,
         shown_N3: np.ndarray,
         chosen: list[int],
         pixels_CHW3: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fills in the windows of target and references; landmarks (1 + R, N, 2), regions (1 + R, V, 2)."""
-        regions_CV2 = regions(landmarks_TN3)[chosen]
+        regions_CV2 = regions_TV2[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
         inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
         points_CN2 = np.stack([shown_N3, *landmarks_TN3[chosen[1:]]])[..., :2]
@@ -170,7 +185,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         among = random.choice(others, min(len(others), WRONG_CANDIDATES), replace=False)
         difference = differences(landmarks_TN3[[frame, *among]], "mouth")
         wrong_N2 = with_mouth_of(landmarks_TN3[frame], landmarks_TN3[among[difference.argmax()]])
-        corner_2 = inputs.corners(regions(landmarks_TN3)[[frame]], self.model)[0]
+        corner_2 = inputs.corners(self.regions_of(example.window.row, landmarks_TN3)[[frame]], self.model)[0]
         in_window_N2 = (wrong_N2 - corner_2) / self.model.step_px
         return torch.from_numpy(in_window_N2.astype(np.float32)), min(float(difference.max()) / WRONG_PX, 1.0)
 

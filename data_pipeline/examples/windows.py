@@ -200,10 +200,16 @@ def _appearance(manifest: Manifest, sampling: SamplingConfig, settings: RunSetti
     return FrameWindows(manifest, sampling, settings.get("predicted_landmarks", 0.0) > 0)
 
 
+def _reader(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:
+    """The windows of a training run, for `plan`."""
+    return FrameWindows(manifest, sampling)
+
+
 # Recipe -> the windows of a training run with these settings. `plan` reads it.
 PLANNED: dict[str, Callable[[Manifest, SamplingConfig, RunSettings], Windows]] = {
     "identity": _identity,
     "syncnet": _syncnet,
     "motion": _motion,
+    "reader": _reader,
     "appearance": _appearance,
 }

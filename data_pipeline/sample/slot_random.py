@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     TIMES = 12
     WRONG_LANDMARKS = 13
     PREDICTED = 14
+    READER = 15
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

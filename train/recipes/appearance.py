@@ -28,7 +28,7 @@ from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated
-from train.recipes.appearance_losses import LossConfig, Perceptual, feature_distance, pyramid_l1
+from train.recipes.appearance_losses import LossConfig, Perceptual, Reading, feature_distance, pyramid_l1
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
@@ -166,6 +166,7 @@ class AppearanceRecipe(Recipe):
         self.perceptual = None
         if settings.losses.perceptual:
             self.perceptual = Perceptual(settings.losses.perceptual_step, settings.model.shape)
+        self.reading = Reading(settings.losses, settings.model.size_px) if settings.losses.reading else None
         self.validation = AppearanceExamples(
             manifest, settings.validation_sampling(), settings.model, settings.references
         )
@@ -189,6 +190,9 @@ class AppearanceRecipe(Recipe):
             **self._predicted(),
             **{name: getattr(self.settings, name) for name in kept},
         }
+
+    def teachers(self) -> dict[str, str]:
+        return {"reader": self.settings.losses.reader} if self.reading is not None else {}
 
     def _predicted(self) -> dict[str, Any]:
         """The share of predicted landmarks, and what wrote them; nothing without, as in runs of before."""
@@ -267,6 +271,10 @@ class AppearanceRecipe(Recipe):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(composed_B3HW, batch.frame_B3HW).to(loss_B.dtype)
             loss_B = loss_B + losses.perceptual * terms["perceptual"]
+        if self.reading is not None:
+            read_B = self.reading(composed_B3HW, batch.frame_B3HW, batch.landmarks_BN2)
+            terms["reading"] = read_B.to(loss_B.dtype)
+            loss_B = loss_B + losses.reading * terms["reading"]
         return loss_B, terms
 
     def discriminator_loss(self, networks: Networks, batch: AppearanceBatch, painted_B3HW: torch.Tensor) -> Loss:

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from data_pipeline import weights
 from mytalk.command import UserError
-from mytalk.networks import st_lpips
+from mytalk.face.landmarks import CROP_PX
+from mytalk.networks import reader, st_lpips
 from mytalk.settings import Settings, setting
 
 LEVELS = 4  # of the pyramid, the last one without its band: what is left
@@ -35,9 +36,20 @@ class LossConfig(Settings):
     feature_matching: float = setting(
         0.0, "of L1 between the discriminator's features of result and frame, once it plays (pix2pixHD: 10)", at_least=0
     )
+    reading: float = setting(
+        0.0, "per px at 256, of the distance between the lips that `reader` reads in result and frame", at_least=0
+    )
+    reading_width: float = setting(1.0, "of the mouth's width, beside the points, in `reading`", at_least=0)
+    reading_upper_lip: float = setting(1.0, "of the upper lip's height, beside the points, in `reading`", at_least=0)
+    reader: str = setting("", "folder of the reader of lips (python -m train reader), which stays as it is")
     wrong_landmarks: bool = setting(
         False, "whether the discriminator refuses true frames with another frame's mouth as landmarks (GAN-CLS)"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reading and not self.reader:
+            raise ValueError("losses.reading needs losses.reader, the folder of a trained reader of lips")
 
 
 def pyramid_l1(painted_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, soft_B1HW: torch.Tensor) -> torch.Tensor:
@@ -89,3 +101,30 @@ class Perceptual:
 
     def _reduced(self, picture_B3HW: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(picture_B3HW, self.step_px) if self.step_px > 1 else picture_B3HW
+
+
+class Reading:
+    """How far lips are read from where they are read in the true frame, by a frozen reader shown to read lips.
+
+    Both are read, so that what the reader misreads of a person is asked of nobody. Raises UserError where the reader is
+    not proven (mytalk/networks/reader.py).
+    """
+
+    def __init__(self, config: LossConfig, size_px: int):
+        self.network = reader.load_proven(config.reader, "losses.reading")
+        self.weights_3 = torch.tensor([0.0, config.reading_width, config.reading_upper_lip])
+        self.to_crop_px = CROP_PX / size_px
+
+    def __call__(
+        self, result_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, landmarks_BN2: torch.Tensor
+    ) -> torch.Tensor:
+        """The weighted distance of each example, (B,) px at 256. The frame takes no gradient; landmarks place crops."""
+        network = self.network.to(result_B3HW.device, result_B3HW.dtype)
+        where = reader.place(landmarks_BN2)
+        side = network.config.side
+        with torch.no_grad():
+            true_BM2 = network(reader.crops(frame_B3HW, where, side))
+        read_BM2 = network(reader.crops(result_B3HW, where, side))
+        points_B = (read_BM2 - true_BM2).abs().mean((1, 2))
+        off_B3 = (reader.measures(read_BM2) - reader.measures(true_BM2)).abs()
+        return self.to_crop_px * where.half_px_B * (points_B + (off_B3 * self.weights_3.to(off_B3)).sum(-1))
