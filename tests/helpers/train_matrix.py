@@ -23,6 +23,7 @@ from train.recipe import Loss, Recipe
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.identity import IdentityRecipe, IdentityTrainConfig
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
+from train.recipes.reader import ReaderRecipe, ReaderTrainConfig
 from train.recipes.syncnet import SyncRecipe, SyncTrainConfig
 
 POISONED_SLOT = 3 * 8 + 5  # step 3 of runs with a global batch of 8; one rank alone holds it
@@ -53,6 +54,7 @@ RECIPES = {
     "identity": (IdentityTrainConfig, IdentityRecipe),
     "syncnet": (SyncTrainConfig, SyncRecipe),
     "motion": (MotionTrainConfig, MotionRecipe),
+    "reader": (ReaderTrainConfig, ReaderRecipe),
     "appearance": (AppearanceTrainConfig, AppearanceRecipe),
 }
 OF_TESTS = {

@@ -10,6 +10,7 @@ from train.config import LoopConfig, OptimizerConfig
 from train.recipes.appearance import AppearanceTrainConfig
 from train.recipes.identity import IdentityTrainConfig
 from train.recipes.motion import MotionTrainConfig
+from train.recipes.reader import ReaderTrainConfig
 from train.recipes.syncnet import SyncTrainConfig
 
 
@@ -71,5 +72,5 @@ def test_impossible_settings_are_refused(made, said):
 
 
 def test_each_recipe_has_a_run_folder_of_its_own():
-    schemas = (IdentityTrainConfig, SyncTrainConfig, MotionTrainConfig, AppearanceTrainConfig)
+    schemas = (IdentityTrainConfig, SyncTrainConfig, MotionTrainConfig, ReaderTrainConfig, AppearanceTrainConfig)
     assert len({schema().run for schema in schemas}) == len(schemas)

@@ -71,6 +71,7 @@ CASES = [
     ),
     ("identity", []),
     ("syncnet", []),
+    ("reader", []),
     ("appearance", []),
     ("appearance", ["model.fusion=concat"]),
     ("appearance", ["model.fusion=add"]),
