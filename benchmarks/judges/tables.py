@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.annotate.recogniser import FaceRecogniser
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load, speech
@@ -25,7 +26,6 @@ from eval.metrics import frechet, perception, person
 from mytalk import command, media
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
 from mytalk.media.writing import DUB_CODEC
-from mytalk.networks.recogniser import FaceRecogniser
 from mytalk.speech.phones import PhoneDecoder
 
 FRAMES = 2  # of a clip's first second that perception sees

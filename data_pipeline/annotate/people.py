@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import weights
+from data_pipeline.annotate import recogniser
 from data_pipeline.annotate.annotation import Joined, Measure, Options
 from data_pipeline.annotate.clusters import centroid_linkage
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
-from mytalk.networks import recogniser
 
 PERSON = "person_cluster"
 COLUMNS = {PERSON: pa.string(), "person_distance": pa.float32()}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
+from data_pipeline.annotate import recogniser
 from eval.judges import arcface, distances, lpips, perception, public_syncnet, speech
 from mytalk.command import UserError
-from mytalk.networks import recogniser
 from mytalk.speech import phones
 
 if TYPE_CHECKING:

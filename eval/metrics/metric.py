@@ -114,7 +114,7 @@ def grouped(group: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 
 class PersonJudge(Protocol):
-    """A face recogniser (mytalk/networks/recogniser.py)."""
+    """A face recogniser (data_pipeline/annotate/recogniser.py)."""
 
     def embed(self, pictures_KHW3: np.ndarray, landmarks_KN3: np.ndarray) -> np.ndarray:
         """The embedding of each picture's face, (K, E)."""

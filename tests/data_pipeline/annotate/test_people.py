@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline import weights
-from data_pipeline.annotate import command, people
+from data_pipeline.annotate import command, people, recogniser
 from data_pipeline.annotate.annotation import Options
 from data_pipeline.annotate.clusters import centroid_linkage, joined
 from data_pipeline.shards.manifest import Manifest
@@ -20,7 +20,6 @@ from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop, mediapipe_mesh
 from mytalk.face.landmarks import CROP_PX
-from mytalk.networks import recogniser
 
 POINTS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=25)
 
