@@ -1,6 +1,7 @@
 """Beginning a run with trained weights: `init_from=FOLDER`, a model, a checkpoint, or a run; what fits is taken.
 
 EMA weights of a checkpoint, those of an exported model as they are. A tensor fits if its name and shape are the same.
+The first rank reads them and sends what fits; of a checkpoint every rank hashes its share of the files.
 An exported model holds the one network of interest, and may lack the first part of its names (an identity encoder's are
 those of the classifier's `encoder.`); both are tried.
 """
@@ -11,6 +12,7 @@ import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -55,28 +57,29 @@ class Match:
 def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str, ranks: Ranks) -> None:
     """Put what fits into the networks of a new run, and report it, in a line and in the run folder.
 
-    Raises UserError where the folder holds no weights, or none that fit.
+    All ranks call it. Raises UserError where the folder holds no weights, or none that fit.
     """
-    (found, kind), match = read(folder), Match()
-    used: set[str] = set()
+    held, shapes, kind = read_once(folder, ranks)
+    match, used = Match(), set[str]()
     for player, module in modules.items():
         fitting = {}
         for name, weight in learnt(module).items():  # frozen weights are loaded by the recipe: no checkpoint holds them
             full = f"{player}/{name}"
             match.all_values += weight.numel()
-            place = place_of(player, name, found.keys() - used)  # a name that two networks share is the first one's
+            place = place_of(player, name, shapes.keys() - used)  # a name that two networks share is the first one's
             if place is None:
                 match.not_found.append(full)
-            elif found[place].shape != weight.shape:
-                match.other_shape[full] = [list(weight.shape), list(found[place].shape)]
+            elif shapes[place] != tuple(weight.shape):
+                match.other_shape[full] = [list(weight.shape), list(shapes[place])]
                 used.add(place)
             else:
-                fitting[name] = found[place]
+                own = held[place].float() if ranks.rank == 0 else torch.empty(weight.shape)
+                fitting[name] = ranks.from_first(own)
                 match.taken.append(full)
                 match.values += weight.numel()
                 used.add(place)
         put(module, fitting.items())
-    match.unused = sorted(set(found) - used)
+    match.unused = sorted(set(shapes) - used)
     if not match.taken:
         raise UserError(
             f"init_from={folder}, {kind}: nothing fits the networks of {recipe}: {match.line()}; name another folder"
@@ -95,22 +98,49 @@ def place_of(player: str, name: str, found: Set[str]) -> str | None:
     return None
 
 
-def read(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Weights of an exported model by name; of a checkpoint, or a run's newest, by player/name. And of what they are.
+Weights = dict[str, torch.Tensor]
 
-    Raises UserError where there are none.
-    """
-    if (folder / weights.WEIGHTS).is_file():
+
+def read_once(folder: Path, ranks: Ranks) -> tuple[Weights, dict[str, tuple[int, ...]], str]:
+    """Weights by name, on the first rank; on all ranks their shapes, and what they are. Raises UserError on all."""
+    source = None if (folder / weights.WEIGHTS).is_file() else checkpoint_of(folder)
+    if source is not None:
+        checkpoint.refuse(source, ranks.gather(checkpoint.damaged(source, ranks.rank, ranks.world_size)))
+    held: Weights = {}
+    found: list[tuple[str, Any]] = []  # of the first rank: what is wrong, or what there is
+    if ranks.rank == 0:
         try:
-            description = json.loads((folder / weights.CONFIG).read_text())
-            return load_file(folder / weights.WEIGHTS), f"model '{description['model']}'"
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{folder / weights.CONFIG} describes no model; name another folder") from None
-        except SafetensorError as error:
-            raise UserError(f"{folder / weights.WEIGHTS} is damaged ({error}); copy it again") from None
+            held, kind = exported(folder) if source is None else of_checkpoint(source)
+            found = [("", ({name: tuple(values.shape) for name, values in held.items()}, kind))]
+        except UserError as error:
+            found = [(str(error), None)]
+    ((wrong, facts),) = ranks.gather(found)
+    if wrong:
+        raise UserError(wrong)
+    return held, *facts
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """A checkpoint, or the newest of a run. UserError where there is none."""
     source = folder if (folder / checkpoint.FACTS).is_file() else checkpoint.newest(folder)
     if source is None:
         raise UserError(f"init_from={folder}: no model, checkpoint or run with checkpoints there; name another folder")
-    loaded = checkpoint.load(source)
+    return source
+
+
+def exported(folder: Path) -> tuple[Weights, str]:
+    """Weights of an exported model by name, and which model it is. Raises UserError where it is damaged."""
+    try:
+        description = json.loads((folder / weights.CONFIG).read_text())
+        return load_file(folder / weights.WEIGHTS), f"model '{description['model']}'"
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / weights.CONFIG} describes no model; name another folder") from None
+    except SafetensorError as error:
+        raise UserError(f"{folder / weights.WEIGHTS} is damaged ({error}); copy it again") from None
+
+
+def of_checkpoint(source: Path) -> tuple[Weights, str]:
+    """EMA weights of a checkpoint, whose files have been checked, by player/name, and of which run they are."""
+    loaded = checkpoint.index(source).check()
     found = {f"{p}/{name}": values for p in loaded.shapes for name, values in loaded.whole(p, "ema").items()}
     return found, f"run of '{loaded.facts['fixed']['recipe']}'"
