@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -25,8 +26,11 @@ from launch.processes.rank import FORWARDED
 from launch.processes.supervisor import Supervisor
 from launch.words import at_least, check_words, global_batch, is_training, run_folder
 from mytalk import command
-from mytalk.command import UserError
+from mytalk.command import EXIT_DONE, UserError
 from mytalk.machine import cores, free_port
+
+# Of a rank's environment, what the launcher sets.
+TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -63,6 +67,7 @@ def arguments() -> argparse.ArgumentParser:
         help="with --restarts: go on without a process that was killed, at the next number of at least M that "
         "divides global_batch",
     )
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and start nothing")
     parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")
     return parser
 
@@ -74,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
     at_least(0, restarts=args.restarts)
     if not args.grace_s >= 0:
         raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
+    if args.dry_run:
+        sys.stdout.buffer.write(os.fsencode("".join(shown(args.words, args.processes, args.threads))))
+        return EXIT_DONE
     if args.restarts is None:
         if args.min_processes is not None:
             raise UserError("--min-processes needs --restarts N")
@@ -91,6 +99,15 @@ def run(args: argparse.Namespace) -> int:
 
     policy = Policy(run_folder(args.words), args.restarts)
     return keep_running("python -m launch local", policy, args.processes, begin, fit)
+
+
+def shown(words: Sequence[str], processes: int, threads: int | None) -> list[str]:
+    """A line for each rank: what would run it in a shell. The port is chosen at every start."""
+    lines = []
+    for environment in environments(processes, threads):
+        told = [f"{name}={'PORT' if name == 'MASTER_PORT' else environment[name]}" for name in TOLD]
+        lines.append(shlex.join(["env", *told, sys.executable, "-m", *words]) + "\n")
+    return lines
 
 
 def start(words: Sequence[str], processes: int, threads: int | None = None, grace_s: float = 60.0) -> int:

@@ -29,6 +29,7 @@ class Cluster:
     mounts: list[str] = field(default_factory=list)  # Slurm: HOST:CONTAINER[:ro]
     interface: str = ""  # network interface of gloo and NCCL
     environment: dict[str, str] = field(default_factory=dict)
+    scratch: str = ""  # of a node, on its own disk: where ranks put what is temporary
     folder: str = ""  # ssh: of the checkout, on the hosts
     python: str = ""  # ssh, Slurm
     namespace: str = "default"  # Kubernetes
@@ -42,7 +43,8 @@ class Cluster:
     def variables(self) -> dict[str, str]:
         """The environment of every rank."""
         by_interface = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), self.interface)
-        return {**(by_interface if self.interface else {}), **self.environment}
+        scratch = {"TMPDIR": self.scratch} if self.scratch else {}
+        return {**(by_interface if self.interface else {}), **scratch, **self.environment}
 
 
 def cluster_of(name: str | None) -> Cluster:
@@ -62,6 +64,8 @@ def cluster_of(name: str | None) -> Cluster:
             raise UserError(f"{file}: environment: {variable!r} cannot be a variable")
     if cluster.interface and not INTERFACE.fullmatch(cluster.interface):
         raise UserError(f"{file}: interface {cluster.interface!r} cannot be one")
+    if cluster.scratch and not (cluster.scratch.startswith("/") and cluster.scratch.isprintable()):
+        raise UserError(f"{file}: scratch must be an absolute folder, not {cluster.scratch!r}")
     if cluster.container not in ("", "pyxis", "apptainer"):
         raise UserError(f"{file}: container must be pyxis or apptainer, not {cluster.container!r}")
     return cluster

@@ -132,6 +132,9 @@ def pod(job: ClusterJob, place: bool) -> dict[str, Any]:
     mounts += [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "config", "mountPath": CONFIG, "readOnly": True}]
     size = f"{max(1, round(job.cluster.shm_gb * 1024))}Mi"
     volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
+    if job.cluster.scratch:
+        mounts.append({"name": "scratch", "mountPath": job.cluster.scratch})
+        volumes.append({"name": "scratch", "emptyDir": {}})
     volumes.append({"name": "config", "configMap": {"name": job.name}})
     container: dict[str, Any] = {
         "name": CONTAINER,

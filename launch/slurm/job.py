@@ -126,8 +126,8 @@ def array_of(args: argparse.Namespace) -> tuple[int, int]:
         return 0, 0
     if args.words and args.words[0] in FOLDERS:
         raise UserError(
-            f"{args.words[0]} is one job whose ranks share the work and bring it together at its end, which elements of "
-            "an array cannot, as they know nothing of each other; type --nodes N instead of --array"
+            f"{args.words[0]} is one job whose ranks share the work and bring it together at its end, which elements "
+            "of an array cannot, as they know nothing of each other; type --nodes N instead of --array"
         )
     check_words(args.words, ARRAY_FOLDERS)
     match = ARRAY.fullmatch(args.array)

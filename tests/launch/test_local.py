@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from launch import local
 from tests.helpers.checkout import ROOT, stopped
@@ -266,3 +269,15 @@ def test_the_environment_of_a_rank(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert local.environments(2, None)[0]["OMP_NUM_THREADS"] == "3"
     assert local.environments(2, 5)[0]["OMP_NUM_THREADS"] == "5"
+
+
+@settings(max_examples=50, deadline=None)
+@given(words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=4))
+def test_the_dry_run_prints_what_a_shell_would_start_whatever_is_in_a_word(words):
+    words = ["train", *words, "; $(exit 9)", "a'b", "line\n#SBATCH --wrap=x"]
+    lines = local.shown(words, 2, 3)
+    for number, line in enumerate(lines):
+        env, *rest = shlex.split(line)
+        told = dict(word.split("=", 1) for word in rest[: len(local.TOLD)])
+        assert (env, rest[len(local.TOLD) :]) == ("env", [sys.executable, "-m", *words])
+        assert (told["RANK"], told["WORLD_SIZE"], told["OMP_NUM_THREADS"]) == (str(number), "2", "3")

@@ -31,7 +31,8 @@ VARIABLES = st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=Tru
 def job(**more) -> ClusterJob:
     given = {"name": "train-motion", "nodes": 4, "processes": 8, "gpus": 8, "cpus": 64, "restarts": 3, "grace_s": 200}
     volumes = {"data": "/data", "runs": "/runs"}
-    cluster = Cluster(namespace="lips", queue="gpus", volumes=volumes, node_selector={"pool": "h100"}, interface="eth0")
+    where = {"node_selector": {"pool": "h100"}, "interface": "eth0", "scratch": "/scratch"}
+    cluster = Cluster(namespace="lips", queue="gpus", volumes=volumes, **where)
     return ClusterJob(**{**given, "image": "a/b:c", "words": ("train", "motion"), "cluster": cluster, **more})
 
 
@@ -151,11 +152,12 @@ def test_a_pod_has_what_training_needs():
     assert pod["restartPolicy"] == "Never"
     shm = next(volume for volume in pod["volumes"] if volume["name"] == "shm")
     assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "8192Mi"}
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/runs", "/dev/shm", "/etc/mytalk"}
+    mounted = {"/data", "/runs", "/dev/shm", "/etc/mytalk", "/scratch"}
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == mounted
     told = {one["name"]: one.get("value") for one in container["env"]}
     assert told["PET_MASTER_ADDR"] == "train-motion-node-0-0.train-motion"
     assert (told["PET_NNODES"], told["PET_NPROC_PER_NODE"], told["OMP_NUM_THREADS"]) == ("4", "8", "8")
-    assert told["NCCL_SOCKET_IFNAME"] == "eth0"
+    assert (told["NCCL_SOCKET_IFNAME"], told["TMPDIR"]) == ("eth0", "/scratch")
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
 
 

@@ -73,6 +73,7 @@ def test_what_cannot_be_started_is_refused_before_anything(tmp_path, monkeypatch
         ("interface: eth0; rm", "interface 'eth0; rm' cannot be one"),
         ("environment: {'a b': x}", "'a b' cannot be a variable"),
         ("partitoin: x", "did you mean 'partition'"),
+        ("scratch: tmp", "scratch must be an absolute folder, not 'tmp'"),
         ("container: docker", "container must be pyxis or apptainer"),
     ],
 )
