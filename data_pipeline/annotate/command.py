@@ -34,7 +34,6 @@ ANNOTATIONS = {
     "people": "data_pipeline.annotate.people",  # who is the same person, by face
     "duplicates": "data_pipeline.annotate.duplicates",  # which clips are copies of one recording
 }
-HEADER = "annotations"  # in manifest.json: name -> columns, what made them, its digest
 JOINS = (duplicates.COPIES, people.PERSON)  # columns that `split` keeps together
 
 
@@ -136,7 +135,7 @@ class Annotating(Job[PartTask]):
 
 def _refuse_given(manifest: Manifest, name: str, module: Annotation) -> None:
     """UserError where a column of this name came with the shards, as a corpus's own facts do."""
-    ours = manifest.header.get(HEADER, {}).get(name, {}).get("columns", [])
+    ours = manifest.header.get(manifests.ANNOTATIONS, {}).get(name, {}).get("columns", [])
     for column in module.COLUMNS:
         if column not in ours and manifest.has(column) and any(manifest.column(column) == manifest.column(column)):
             raise command.UserError(
@@ -166,7 +165,7 @@ def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str,
     joined = module.join(manifest, own, made_by)
     columns = {column: joined.columns.get(column, own[column]).cast(kind) for column, kind in module.COLUMNS.items()}
     entry = {"columns": [*module.COLUMNS], "made_by": made_by, "digest": annotation.digest_of(made_by)}
-    header = {**stored.header, HEADER: {**stored.header.get(HEADER, {}), name: entry}}
+    header = {**stored.header, manifests.ANNOTATIONS: {**stored.header.get(manifests.ANNOTATIONS, {}), name: entry}}
     header, leaks = _without_leaks(stored, header, columns)
     same = all(stored.has(column) and _column(stored, column).equals(_chunked(columns[column])) for column in columns)
     if not (consistent and same and header == stored.header):

@@ -18,7 +18,7 @@ from data_pipeline.index import third_party
 from data_pipeline.index.third_party import FieldMapping
 from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
-from data_pipeline.shards.manifest import SCHEMA, Manifest
+from data_pipeline.shards.manifest import ANNOTATIONS, SCHEMA, Manifest
 from data_pipeline.shards.manifest_update import kind, merged_members, place_names, set_column
 from mytalk import atomic
 from mytalk.command import UserError
@@ -189,12 +189,22 @@ class IndexBuilder:
         protocol: dict[str, Any] = {"frame_hz": FRAME_HZ, "sample_hz": SAMPLE_HZ}
         if mapping is not None:
             protocol["crop_px"] = mapping.crop_px
-        folders = {name: manifest.header.get("protocol", {}) for name, manifest in self.manifests.items()}
+        folders = {name: _said_of(manifest) for name, manifest in self.manifests.items()}
         header: dict[str, Any] = {"protocol": {**protocol, "folders": folders}, "shards": self.shards}
+        if alike := self._annotated_alike():
+            header[ANNOTATIONS] = alike
         if self.members:
             header["members"] = self.members
         splits = [manifest.header["split"] for manifest in self.manifests.values() if "split" in manifest.header]
         return {**header, "split": splits[0]} if splits and not unsplit else header
+
+    def _annotated_alike(self) -> dict[str, Any]:
+        """The annotations that all shards have, made by the same: their columns are this manifest's too."""
+        if any(source.tar for source in self.sources):
+            return {}
+        of_folders = [manifest.header.get(ANNOTATIONS, {}) for manifest in self.manifests.values()]
+        first = of_folders[0] if of_folders else {}
+        return {name: said for name, said in first.items() if all(one.get(name) == said for one in of_folders)}
 
     def check(self, table: pa.Table) -> None:
         """Raises LedgerError unless every sample has one state and every kept one is a row."""
@@ -233,6 +243,12 @@ def named(path: Path, out: Path) -> str:
     if path.name in ("", ".", ".."):
         real = path.resolve()
     return Path(os.path.relpath(real, base)).as_posix() if real.is_relative_to(base.parent) else str(real)
+
+
+def _said_of(manifest: Manifest) -> dict[str, Any]:
+    """The protocol of a folder, and what made its annotations."""
+    annotations = manifest.header.get(ANNOTATIONS)
+    return {**manifest.header.get("protocol", {}), **({ANNOTATIONS: annotations} if annotations else {})}
 
 
 def _kind_of(value: Any) -> str:

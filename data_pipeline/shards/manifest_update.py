@@ -117,7 +117,8 @@ def commit(folder: Path, table: pa.Table, header: dict[str, Any]) -> None:
     before = stored(folder)
     if before is not None:
         table, header = carry_over(table, header, before.table, before.header)
-        header = {**before.header, **header}
+        annotations = {**header.get(manifest.ANNOTATIONS, {}), **before.header.get(manifest.ANNOTATIONS, {})}
+        header = {**before.header, **header, **({manifest.ANNOTATIONS: annotations} if annotations else {})}
     table = table.combine_chunks().replace_schema_metadata(None)
     if before != Stored(table, header, consistent=True):
         save(folder, table, header)

@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 from webdataset.writer import ShardWriter, TarWriter
 
+from data_pipeline.annotate import command as annotate
+from data_pipeline.annotate.annotation import Options
 from data_pipeline.columns import column, mel
 from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
@@ -39,6 +41,7 @@ from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
 from data_pipeline.split import command as split
+from data_pipeline.tasks.runner import Runner
 from mytalk.command import UserError
 from mytalk.networks.appearance import AppearanceConfig
 from mytalk.networks.speech_features import log_mel
@@ -771,21 +774,41 @@ def test_tars_and_folders_in_one_call_and_a_merge_of_a_merge(corpora, tmp_path):
         indexed(tmp_path / "twice", tmp_path / "mixed", corpora / "one")
 
 
+def test_what_made_annotations_is_kept(corpora, tmp_path):
+    """As the merged manifest's own where all folders have it alike; else under each folder; its own stays its own."""
+    one, two = (shutil.copytree(corpora / name, tmp_path / name) for name in ("one", "two"))
+    annotate.annotate(one, "speech", Options(), Runner(0))
+    made = Manifest.load(one).header["annotations"]
+    indexed(tmp_path / "mixed", one, two)
+    mixed = Manifest.load(tmp_path / "mixed").header
+    assert "annotations" not in mixed
+    assert mixed["protocol"]["folders"]["../one"]["annotations"] == made
+    annotate.annotate(two, "speech", Options(), Runner(0))
+    indexed(tmp_path / "all", one, two)
+    assert Manifest.load(tmp_path / "all").header["annotations"] == made
+    annotate.annotate(tmp_path / "all", "speech", Options(), Runner(0))  # not "came with the shards"
+    own = {"speech": {**made["speech"], "digest": "own"}}
+    header = tmp_path / "all/manifest.json"
+    header.write_text(json.dumps({**json.loads(header.read_text()), "annotations": own}))
+    indexed(tmp_path / "all", one, two)
+    assert Manifest.load(tmp_path / "all").header["annotations"] == own
+
+
 def test_a_folder_that_grew_is_appended(corpora, tmp_path):
     tar_of(tmp_path / "tars" / "a.tar", [("x0", clip(0)), ("x1", clip(2))])
     mine = [tmp_path / "tars" / "*.tar", "--corpus", "three", *OPTIONS]
     indexed(tmp_path / "mine", *mine)
 
-    def annotate(folder: Path, value: float) -> None:
+    def blurred(folder: Path, value: float) -> None:
         table, header, _ = manifest_update.stored(folder)
         manifest_update.save(
             folder, manifest_update.set_column(table, "blurred", pa.array([value] * len(table))), header
         )
 
-    annotate(tmp_path / "mine", 1)
+    blurred(tmp_path / "mine", 1)
     indexed(tmp_path / "all", tmp_path / "mine", corpora / "two")
     assert Manifest.load(tmp_path / "all").table["blurred"].to_pylist()[1:3] == [1.0, None]
-    annotate(tmp_path / "all", 2)
+    blurred(tmp_path / "all", 2)
     before = Manifest.load(tmp_path / "all")
     tar_of(tmp_path / "tars" / "b.tar", [("x2", clip(6)), ("x3", clip(8))])
     indexed(tmp_path / "mine", *mine)
