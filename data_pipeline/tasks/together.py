@@ -119,11 +119,12 @@ def _work_through(job: Job[Any], board: Board, plan: Plan, left: list[int], runn
     def on_done(task: Any, result: Any) -> None:
         job.took(task.shard, result)
         board.release(task.shard)
+        counter.done(task.shard)
 
     def on_failed(task: Any, item: int, failure: Failure) -> None:
         counter.progress.say(f"shard {task.shard}, clip {item}: {failure.cause}: {failure.message}")
 
-    hooks = pool.Hooks[Any](on_done, lambda task, item, n: counter.step(n), on_failed, job.condemn)
+    hooks = pool.Hooks[Any](on_done, lambda task, item, n: counter.step(task.shard, n), on_failed, job.condemn)
     limits = TimeLimits(idle_s=IDLE_S)
 
     def do(claimed: Iterator[int]) -> None:
@@ -141,16 +142,23 @@ class _Counter:
         self.job, self.board, self.units = job, board, {number: plan.units[number] for number in left}
         total = sum(plan.units.values())
         self.progress = Progress(job.name, total, job.unit, done=total - sum(self.units.values()))
+        self.mine: dict[int, int] = {}  # tasks of this process -> units that are left
         self.looked_s, self.workers = time.monotonic(), 1
 
     def taken(self, claimed: Iterator[int]) -> Iterator[int]:
         """Tasks of this process, which it counts step by step."""
         for number in claimed:
-            self.units.pop(number, None)
+            self.mine[number] = self.units.pop(number, 0)
             yield number
 
-    def step(self, n: int) -> None:
-        """So many units more are done here."""
+    def done(self, number: int) -> None:
+        """A task of this process is done: what was not said of it is counted."""
+        self.step(number, self.mine[number])
+
+    def step(self, number: int, n: int) -> None:
+        """So many units more of a task are done here; those of a second try are not counted again."""
+        n = min(n, self.mine[number])
+        self.mine[number] -= n
         now = time.monotonic()
         if now - self.looked_s > LOOK_EVERY_S:
             self.looked_s, self.workers = now, 1 + len(self.board.others())

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.shards import throughput
+from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.face.landmarks import FRAME_HZ
 from tests.helpers import stub_extract
@@ -68,6 +70,44 @@ def test_an_array_on_two_slurm_nodes_writes_what_a_pool_writes(command, videos, 
     frames = [json.loads(line)["frames"] for line in (out / throughput.FILE).read_text().splitlines()]
     assert len(frames) == 2, f"both nodes took a part: {said}"
     assert stub_extract.files(out) == whole
+
+
+def test_two_corpora_are_built_by_an_array_as_on_one_machine(command, videos, tmp_path):
+    """docs/data.md's way from two corpora that lie differently to one annotated, split and verified set of shards."""
+    corpora = tmp_path / "corpora"
+    for person in ("p000", "p001"):
+        shutil.copytree(videos / person, corpora / "mine" / person)
+    shutil.copytree(videos / "p002", corpora / "other" / "clips")
+    rows = "".join(f"clips/{path.name},{path.stem}\n" for path in sorted((corpora / "other/clips").iterdir()))
+    (corpora / "other/videos.csv").write_text("path,person\n" + rows)
+
+    def written(name: str) -> Path:
+        text = {
+            "out": str(tmp_path / name / "out"),
+            "corpora": [
+                {"name": "mine", "videos": str(corpora / "mine")},
+                {"name": "other", "videos": str(corpora / "other"), "layout": "table"},
+            ],
+            "rules": ["min_seconds=1"],
+            "extract": ["--sources-per-shard", "1", "--workers", "0"],
+            "annotate": ["speech", "duplicates", "--workers", "0"],
+        }
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(text))
+        return tmp_path / f"{name}.yaml"
+
+    done = command("-m", "data_pipeline", "build", str(written("alone")))
+    assert done.returncode == 0, done.stderr
+    logs = tmp_path / "logs"
+    with TwoNodes(tmp_path) as slurm:
+        array = ["-m", "launch", "slurm", "--array", "2", "--log", str(logs), "--"]
+        done = command(*array, "data_pipeline", "build", str(written("array")), env=slurm.environment)
+    assert done.returncode == 0, done.stdout + done.stderr + "".join(path.read_text() for path in logs.iterdir())
+    alone, by_array = (stub_extract.files(tmp_path / name / "out") for name in ("alone", "array"))
+    for files in (alone, by_array):
+        for name in [name for name in files if name.endswith((throughput.FILE, "built.json"))]:
+            files.pop(name)  # how fast it was, and the name of `out`
+    assert by_array == alone
+    assert Manifest.load(tmp_path / "array/out").has("copy_group")
 
 
 def executing(raylet: int) -> list[int]:
