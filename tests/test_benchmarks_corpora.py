@@ -1,4 +1,4 @@
-"""benchmarks.people.shifted and benchmarks.layouts: what they make is what they say."""
+"""benchmarks.people.shifted and benchmarks.tasks.layouts: what they make is what they say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import layouts
 from benchmarks.people import shifted
+from benchmarks.tasks import layouts
 from data_pipeline.extract.corpora import folder
 from data_pipeline.extract.corpora.layouts import LAYOUTS, load
 from data_pipeline.extract.listing import walk

@@ -1,8 +1,8 @@
 """How many hours of video a core extracts in a day, by the layout in which a corpus lies.
 
-`python -m benchmarks.layouts VIDEO...` lays the same videos as each corpus's downloader does, with sound in a file of
-its own and labels where that corpus has them, and extracts each tree in this process, in turns. CPU time, so that other
-work on the machine changes little; lists, tables and the closing ledgers are counted.
+`python -m benchmarks.tasks.layouts VIDEO...` lays the same videos as each corpus's downloader does, sound in a file of
+its own and labels where that corpus has them, and extracts each tree in this process, in turns. CPU time, so that
+other work on the machine changes little; lists, tables and the closing ledgers are counted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ ELSEWHERE = ("drawn",)  # layouts of no corpus of others
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command.parser("python -m benchmarks.layouts", __doc__ or "", "python -m benchmarks.layouts videos/*.mp4")
+    parser = command.parser(
+        "python -m benchmarks.tasks.layouts", __doc__ or "", "python -m benchmarks.tasks.layouts videos/*.mp4"
+    )
     parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="mp4 with AAC, one person each")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
@@ -207,4 +209,4 @@ TREES: dict[str, Callable[[list[Path]], Tree]] = {
 
 
 if __name__ == "__main__":
-    harness.end("python -m benchmarks.layouts", lambda: run(arguments().parse_args()))
+    harness.end("python -m benchmarks.tasks.layouts", lambda: run(arguments().parse_args()))
