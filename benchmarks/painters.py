@@ -1,7 +1,8 @@
 """What each loss of the painter brings: short trainings side by side, measured on people they have not seen.
 
 Every variant starts from the same weights, sees the same examples and takes the same steps; the table has a row for
-each, the true frames read again (the detector alone), and the differences from the first variant, paired over people.
+each, the true frames read again (the detector alone), the references moved to the
+landmarks without any network, and the differences from the first variant, paired over people.
 Stopped anywhere, the same command continues. Writes OUT/results.json.
 """
 
@@ -26,10 +27,10 @@ from launch import pipeline
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face import detector
-from mytalk.networks import reader, weights
+from mytalk.networks import appearance, reader, weights
 from mytalk.progress import Progress
 
-TRUE = "true frames"
+TRUE, MOVED = "true frames", "references moved, no network"
 PLAIN = "adversarial_from_step=1000000"  # no adversary
 SEEING = ("model.discriminator_landmarks=true", "losses.wrong_landmarks=true", "losses.feature_matching=5")
 VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compared with
@@ -73,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     code = pipeline.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
-    models: dict[str, Path | None] = {TRUE: None}
+    models: dict[str, Path | None] = {TRUE: None, MOVED: None}
     models |= {name: args.out / name / "model" for name in wanted} | named(args.model)
     measured = {name: scores(args, name, folder) for name, folder in models.items()}
     people = len({clip.person for clip in measured[TRUE]})
     rows = {name: people_rows.entries(of_row, people, METRICS) for name, of_row in measured.items()}
-    first = next(name for name in models if name != TRUE)
+    first = next((name for name in models if name not in (TRUE, MOVED)), MOVED)
     found = {
         f"{name} - {first}": people_rows.differences(of_row, measured[first], METRICS)
         for name, of_row in measured.items()
@@ -132,7 +133,7 @@ def scores(args: argparse.Namespace, name: str, folder: Path | None) -> list[Row
         "corpus": args.corpus,
         "judge": weights.digest(args.judge) if args.judge else "",
     }
-    path = args.out / f"scores-{name.replace(' ', '-')}.json"
+    path = args.out / f"scores-{name.replace(', ', '-').replace(' ', '-')}.json"
     if path.is_file() and (kept := json.loads(path.read_text()))["of"] == told:
         return [RowClip("", one["key"], one["person"], one["metrics"]) for one in kept["clips"]]
     found = list(measure(args, manifest, name, folder))
@@ -151,10 +152,11 @@ def measure(args: argparse.Namespace, manifest: Manifest, name: str, folder: Pat
         raise UserError(f"{args.shards}: no clip of split 'unseen' to measure")
     judge = reader.load_proven(args.judge, "--judge") if args.judge else None
     found = Judges(detector.load(), judges.load(["perception"])["perception"], judge)
+    generator = appearance.load_model(folder) if folder else painted.unpainted() if name == MOVED else None
     progress = Progress(f"measuring {name}", len(rows_of), "clips")
     for row in rows_of.values():
         (clip,) = painted.clips(manifest, [row], args.frames)
-        metrics = painted.measured(clip, painted.painted(clip, folder), found)
+        metrics = painted.measured(clip, painted.painted(clip, generator), found)
         yield RowClip("", clip.key, clip.person, metrics)
         progress.step()
     progress.finish()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from mytalk.face.detector import Detector, region_of
 from mytalk.face.landmarks import NOISED
 from mytalk.face.region import regions
 from mytalk.networks import appearance, reader
+from mytalk.networks.appearance import AppearanceConfig, Generator
 from mytalk.networks.reader import LipReader
 
 METRICS = {
@@ -90,11 +90,22 @@ def clips(manifest: Manifest, rows: list[int], frames: int) -> list[Clip]:
     return found
 
 
-def painted(clip: Clip, folder: Path | None) -> np.ndarray:
-    """The stretch as the model of this folder paints it, (T, H, W, 3) uint8; without one, as it is."""
-    if folder is None:
+def unpainted() -> Generator:
+    """A generator that paints nothing: what it shows are the references, moved to the landmarks."""
+    return _Unpainted(AppearanceConfig(window_px=[128, 192], stem=4, channels=[4], blocks=[0], heads=1)).eval()
+
+
+class _Unpainted(Generator):
+    def decode(
+        self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
+    ) -> torch.Tensor:
+        return base_B3HW
+
+
+def painted(clip: Clip, generator: Generator | None) -> np.ndarray:
+    """The stretch as a generator paints it, (T, H, W, 3) uint8; without one, as it is."""
+    if generator is None:
         return clip.frames_THW3
-    generator = appearance.load_model(folder)
     painter = appearance.Painter(generator, clip.references_RHW3, clip.reference_landmarks_RN3)
     parts = []
     for start in range(0, len(clip.frames_THW3), 8):

@@ -45,6 +45,8 @@ from mytalk.settings import Settings, setting
 
 FUSIONS = ("attention", "concat", "add")
 BASES = ("moved", "mean")
+SHOWN_AT_FIRST = 3.0  # logit of the share of moved references
+MOST_KEPT = 0.97  # of the base picture: at 1 (in bf16 soon reached) the colour that is painted would never learn again
 NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
 
 
@@ -266,7 +268,8 @@ class Decoder(nn.Module):
 
     For every pixel it predicts the share taken from a base picture (see `base_picture`) and the colour of the rest
     (our default): skin is sharp from the first steps of training on. Where the base picture is the references' mean,
-    nothing is taken from it at the lips, so that no reference's mouth is shown instead of the painted one.
+    nothing is taken from it at the lips, so that no reference's mouth is shown instead of the painted one. Moved
+    references are nearly right, so what is left is added to them as well, 0 at first: light, shadows, small movements.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -280,12 +283,14 @@ class Decoder(nn.Module):
             if level:
                 wide = nn.Conv2d(widths[level], 4 * widths[level - 1], 3, padding=1)
                 self.ups.append(nn.Sequential(wide, nn.PixelShuffle(2)))
-        self.last = nn.Sequential(
-            groups(widths[0]),
-            nn.SiLU(),
-            nn.Conv2d(widths[0], 4 * config.stem**2, 3, padding=1),
-            nn.PixelShuffle(config.stem),
-        )
+        made = nn.Conv2d(widths[0], (7 if config.base == "moved" else 4) * config.stem**2, 3, padding=1)
+        self.last = nn.Sequential(groups(widths[0]), nn.SiLU(), made, nn.PixelShuffle(config.stem))
+        if config.base == "moved":
+            assert made.bias is not None
+            with torch.no_grad():  # at first the base is shown, and nothing added to it
+                made.bias[3 * config.stem**2 : 4 * config.stem**2] = SHOWN_AT_FIRST
+                for weight in made.parameters():
+                    weight[4 * config.stem**2 :] = 0
 
     def forward(
         self,
@@ -297,9 +302,11 @@ class Decoder(nn.Module):
         x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
         for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
             x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
-        colour_B3HW, kept_B1HW = self.last(x).split((3, 1), 1)
-        kept_B1HW = kept_B1HW.sigmoid() * (1 - lips_B1HW)
-        return kept_B1HW * base_B3HW + (1 - kept_B1HW) * colour_B3HW.tanh()
+        x = self.last(x)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        kept_B1HW = MOST_KEPT * x[:, 3:4].sigmoid() * (1 - lips_B1HW)
+        painted_B3HW = kept_B1HW * base_B3HW + (1 - kept_B1HW) * x[:, :3].tanh()
+        return painted_B3HW if x.shape[1] == 4 else (painted_B3HW + x[:, 4:].tanh()).clamp(-1, 1)
 
 
 class Generator(nn.Module):

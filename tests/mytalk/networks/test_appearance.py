@@ -65,11 +65,12 @@ def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
     torch.testing.assert_close(made[1], torch.tensor([0.5, 0.0, -1 / 3, -1.0]))
 
 
-def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips():
+def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(monkeypatch):
     """The frame, where that is blacked out the references, where they are too what is near; painted at the lips.
 
     Where the references are moved to the landmarks, at the lips too.
     """
+    monkeypatch.setattr(appearance, "MOST_KEPT", 1.0)
     model = Generator(replace(TINY, base="mean")).eval()
     copying = Generator(TINY).eval()
     image, lips, masked, _ = pictures(6, 1)
@@ -91,6 +92,24 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
     torch.testing.assert_close(made[..., 24:, :], masked[..., 24:, :])
     expected = (lips[..., 21:23, 8:13].sum((-1, -2)) + masked[..., 24:26, 8:13].sum((-1, -2))) / 20
     torch.testing.assert_close(made[..., 23, 10], expected)
+
+
+def test_the_colour_learns_where_the_base_is_kept_and_moved_references_are_shown_at_first():
+    """However sure the share, in bf16 too, the painted colour has a gradient; what is added to them begins at 0."""
+    model = Generator(TINY).eval()
+    image, lips, masked, _ = pictures(6, 1)
+    last = model.decoder.last[-2]
+    with torch.no_grad():
+        shown = model(image, lips, masked, lips[:, 0])
+        base = model.base(masked, model.encode_lips(lips), lips[:, 0])
+        assert not last.weight[16:].any()
+        assert not last.bias[16:].any()
+        last.bias[12:16] = 90
+    assert (shown - base).abs().mean() < 0.1 * base.abs().mean()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(image, lips, masked, lips[:, 0]).float().sum().backward()
+    assert last.bias.grad[:12].all(), "the colour's"
+    assert last.bias.grad[16:].all(), "what is added"
 
 
 def test_fusion_sees_no_landmarks():
