@@ -65,7 +65,7 @@ def rank(trial: Trial, _: Options) -> str:
 
 def write(trial: Trial, _: Options) -> str:
     """KILL of all while a checkpoint is being written, as when the power fails."""
-    for _time in range(KILLS):
+    for _attempt in range(KILLS):
         process = trial.start()
         trial.under_way(process)
         if trial.place.kills_by_itself:

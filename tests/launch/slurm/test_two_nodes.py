@@ -68,6 +68,17 @@ def test_preempted_twice_and_requeued_it_is_as_if_nothing_had_been(slurm, talker
     np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-4)
     found = status(run)
     assert (found.state, found.world_size, found.starts) == ("finished", 2, 3)
+    scored(slurm, run / "model", talker_shards, tmp_path / "scores", command)
+
+
+def scored(slurm: TwoNodes, model, shards, out, command) -> None:
+    """Scoring is a job of two nodes as well: its ranks share the clips, and one report comes of it."""
+    words = ["--", "eval", "motion", "--model", str(model), "--shards", str(shards), "--split", "unseen"]
+    more = ["--log", str(out.parent)]
+    done = command("-m", "launch", "slurm", *TWO, *more, *words, "--out", str(out), env=slurm.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "scored 2/2 people, 4/4 clips" in done.stdout
+    assert (out / "report.json").exists()
 
 
 @pytest.mark.full
