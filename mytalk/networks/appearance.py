@@ -24,19 +24,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mytalk.face import warp
 from mytalk.face.landmarks import CROP_PX
 from mytalk.face.region import regions
 from mytalk.networks import weights
 from mytalk.networks.appearance_inputs import (
-    BLACK,
+    base_picture,
     black_out,
     blend,
     corners,
     cut,
-    gain_matched,
     keep_region,
     landmark_dots,
+    mean_around,
     region_mask,
     rims,
     soften,
@@ -47,7 +46,7 @@ FUSIONS = ("attention", "concat", "add")
 BASES = ("moved", "mean")
 SHOWN_AT_FIRST = 3.0  # logit of the share of moved references
 MOST_KEPT = 0.97  # of the base picture: at 1 (in bf16 soon reached) the colour that is painted would never learn again
-NEAR_PX, LIPS_PX = 8, 20  # reach of the base picture's filling, and of what counts as lips, at 256 px
+LIPS_PX, RAMP_PX = 20, 8  # reach of what counts as lips, and over how much more it falls, at 256 px
 
 
 @dataclass
@@ -217,30 +216,6 @@ class Fusion(nn.Module):
         return self.out(taken_BPD).transpose(1, 2).view(batch, width, height, across)
 
 
-def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
-    """The mean of the references at each pixel, over those that are not black there: (B, 3, H, W)."""
-    shown_BR1HW = (lips_BR3HW > BLACK).any(2, keepdim=True).to(lips_BR3HW.dtype)
-    light_BR3HW = (lips_BR3HW - BLACK) * shown_BR1HW
-    return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
-
-
-def base_picture(masked_B3HW: torch.Tensor, shown_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
-    """The frame outside the mask; inside, the references' mean, or where there is none the mean of nearby pixels."""
-    known_B1HW = ((masked_B3HW > BLACK) | (shown_B3HW > BLACK)).any(1, keepdim=True).to(masked_B3HW.dtype)
-    seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
-    base_B3HW = torch.where(seen_B1HW, masked_B3HW, shown_B3HW)
-    reach = max(1, round(NEAR_PX * size_px / CROP_PX))
-    light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
-    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=1e-6) + BLACK
-    return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
-
-
-def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
-    """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: along rows, then along columns."""
-    across_BDHW = F.avg_pool2d(maps_BDHW, (1, 2 * reach + 1), 1, (0, reach))
-    return F.avg_pool2d(across_BDHW, (2 * reach + 1, 1), 1, (reach, 0))
-
-
 def any_within(marks: torch.Tensor, reach: int, axis: int) -> torch.Tensor:
     """Whether a mark is within `reach` along an axis, by how many there are up to each place."""
     counted, size = marks.cumsum(axis, dtype=torch.int32), marks.shape[axis]
@@ -253,7 +228,7 @@ def any_within(marks: torch.Tensor, reach: int, axis: int) -> torch.Tensor:
 
 def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
     """1 between the lips and close to them, falling to 0 within 28 px (at 256): (B, 1, H, W)."""
-    reach, ramp = round(LIPS_PX * size_px / CROP_PX), round(NEAR_PX * size_px / CROP_PX)
+    reach, ramp = round(LIPS_PX * size_px / CROP_PX), round(RAMP_PX * size_px / CROP_PX)
     dots_B1HW = landmark_image_B3HW[:, :2].amax(1, keepdim=True)
     near_B1HW = dots_B1HW > 0
     for axis in (3, 2):
@@ -326,22 +301,20 @@ class Generator(nn.Module):
         landmark_image_B3HW: torch.Tensor,
         lips_BR3HW: torch.Tensor,
         masked_B3HW: torch.Tensor,
-        moved_B3HW: torch.Tensor | None = None,
+        base_B3HW: torch.Tensor,
     ) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded.
 
-        `moved_B3HW` are the references moved to the landmarks (mytalk/face/warp.py), where `base` asks for them.
+        `base_B3HW` is what pixels may be copied from: `base_picture` of mytalk/networks/appearance_inputs.py.
         """
-        lips = self.encode_lips(lips_BR3HW)
-        return self.decode(
-            landmark_image_B3HW, self.encode_frame(lips, masked_B3HW), self.base(masked_B3HW, lips, moved_B3HW)
-        )
+        fused = self.encode_frame(self.encode_lips(lips_BR3HW), masked_B3HW)
+        return self.decode(landmark_image_B3HW, fused, base_B3HW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
-        """The references' mean picture, mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
+        """The references' mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
         encoder = self.frame if self.lips is None else self.lips
         levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
-        return [mean_shown(lips_BR3HW), *(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
+        return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
 
     def encode_frame(self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor) -> list[torch.Tensor]:
         """What does not depend on the landmarks: the fused maps of every level.
@@ -349,18 +322,10 @@ class Generator(nn.Module):
         References of batch 1 are every frame's.
         """
         frame = self.frame(masked_B3HW)
-        finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[1:-1])]
+        finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[:-1])]
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
         return fused
-
-    def base(
-        self, masked_B3HW: torch.Tensor, lips: list[torch.Tensor], moved_B3HW: torch.Tensor | None
-    ) -> torch.Tensor:
-        """What pixels may be copied from, (B, 3, H, W): see `base_picture`."""
-        shown_B3HW = moved_B3HW if self.moves else lips[0]
-        assert shown_B3HW is not None, "this generator needs the references moved to the landmarks"
-        return base_picture(masked_B3HW, shown_B3HW, self.config.size_px)
 
     def decode(
         self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
@@ -424,9 +389,10 @@ class Painter:
             lips_R3HW, inside_R1HW, corner_R2 = self._windows(
                 np.asarray(references_RHW3), regions(reference_landmarks_RN3)
             )
-            self.shown_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
+            kept_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
+            self.shown_1R3HW = lips_R3HW[None] if generator.moves else kept_1R3HW
             self.theirs_1RN2 = self._points(reference_landmarks_RN3[..., :2], corner_R2, self.config.step_px)[None]
-            self.lips = generator.encode_lips(self.shown_1R3HW)
+            self.lips = generator.encode_lips(kept_1R3HW)
 
     def paint(
         self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
@@ -452,23 +418,20 @@ class Painter:
         fused = self.generator.encode_frame(self.lips, masked_B3HW)
         full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
         soft_B1HW = soften(full_B1HW, CROP_PX)
+        edge_B1HW = soften(inside_B1HW, config.size_px)  # the same, in the network's pixels
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
         there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(corner_B2)]
-        own = torch.from_numpy(np.stack([frames_BHW3[place] for place in there])).to(self.device)
-        own_B3HW = own.permute(0, 3, 1, 2) / 127.5 - 1
         mask_BHW = np.zeros(frames_BHW3.shape[:3], np.float32)
         for place, soft_HW1 in zip(there, soft_BHW1):
             mask_BHW[place] = soft_HW1[..., 0]
         painted = []
         for landmarks_BN3 in several:
             points = self._points(np.asarray(landmarks_BN3)[..., :2], corner_B2, config.step_px)
-            moved_B3HW = warp.moved(self.shown_1R3HW, self.theirs_1RN2, points) if self.generator.moves else None
-            base_B3HW = self.generator.base(masked_B3HW, self.lips, moved_B3HW)
+            base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, points, config)
             window_B3HW = self.generator.decode(landmark_dots(points, config.shape), fused, base_B3HW).float()
             if config.step_px > 1:
                 window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
-            window_B3HW = gain_matched(window_B3HW, own_B3HW, full_B1HW, soft_B1HW)
             window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
             painted_BHW3 = frames_BHW3.copy()
             for place, window_HW3, soft_HW1 in zip(there, window_BHW3, soft_BHW1):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mytalk.face import warp
 from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
 from mytalk.face.warp import BLACK
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window or of the crop
-SEAM_PX = 3  # along the region's edge over which the light of painting and frame is compared
-USUAL_GAIN = 0.2  # logarithm of a ratio over the edge at which it counts half: hair and background are no wrong light
-DARKEST, MOST_GAIN = 0.05, 0.2  # light that is added before a ratio of two is taken; largest logarithm of that ratio
+NEAR_PX = 8  # reach of the base picture's filling, at 256 px
+USUAL_GAIN = 0.3  # logarithm of a ratio of light at which a pixel counts half
+DARKEST, MOST_GAIN = 0.05, 0.7  # light that is added before a ratio of two is taken; largest logarithm of that ratio
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 
@@ -155,49 +156,62 @@ def blend(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
     return frames + soft * (painted - frames)
 
 
-def gain_matched(
-    painted_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, inside_B1HW: torch.Tensor, soft_B1HW: torch.Tensor
+def base_picture(
+    masked_B3HW: torch.Tensor,
+    soft_B1HW: torch.Tensor,
+    references_BR3HW: torch.Tensor,
+    theirs_BRN2: torch.Tensor,
+    asked_BN2: torch.Tensor,
+    config: AppearanceConfig,
 ) -> torch.Tensor:
-    """The painting as light as the frame along the edge of the region, each channel: (B, 3, H, W) in [-1, 1].
+    """What the painter may copy pixels from: the frame, and in the region the references: (B, 3, H, W) in [-1, 1].
 
-    The ratio of each pixel outside the edge to its neighbour inside, averaged along the edge, spreads smoothly over the
-    region; round the region the painting is brought to the frame's local light. Of the frame only pixels outside the
-    region are read, so nothing of its mouth shows. As Poisson blending does (Perez et al. 2003), but with ratios, so
-    that a dark mouth stays dark.
+    With `base` "moved", whole windows of the references moved to the landmarks that are asked for, as light as the
+    frame, also where the soft mask falls: one picture turns into the other over its edge, and no step shows. With
+    "mean", the mean of the references' lower faces, inside alone. Where nothing is known, the mean of nearby pixels.
+    Landmarks in px of the window; references of batch 1 are every frame's.
     """
-    ring_B1HW = ((soft_B1HW > 0) & (inside_B1HW == 0)).to(painted_B3HW.dtype)
-    outside_B3HW, inner_B3HW = _log_light(frame_B3HW), _log_light(painted_B3HW)
-    steps_B3HW, pairs_B1HW = torch.zeros_like(painted_B3HW), torch.zeros_like(inside_B1HW)
-    for shift, axis in ((1, -1), (-1, -1), (1, -2), (-1, -2)):
-        step_B3HW = outside_B3HW.roll(shift, axis) - inner_B3HW
-        trust_B1HW = 1 / (1 + (step_B3HW.abs().amax(1, keepdim=True) / USUAL_GAIN) ** 2)
-        pair_B1HW = inside_B1HW * ring_B1HW.roll(shift, axis) * trust_B1HW
-        steps_B3HW = steps_B3HW + pair_B1HW * step_B3HW
-        pairs_B1HW = pairs_B1HW + pair_B1HW
-    along_B3HW = (_around(steps_B3HW) / _around(pairs_B1HW).clamp(min=1e-6)).clamp(-MOST_GAIN, MOST_GAIN)
-    of_edge_B3HW = _spread(along_B3HW, pairs_B1HW.clamp(max=1))
-    of_ring_B3HW = _around((outside_B3HW - inner_B3HW) * ring_B1HW) / _around(ring_B1HW).clamp(min=1e-6)
-    gain_B3HW = torch.where(inside_B1HW > 0, of_edge_B3HW, of_ring_B3HW * ring_B1HW)
-    light_B3HW = (inner_B3HW + gain_B3HW).exp() - DARKEST
-    return (2 * light_B3HW - 1).clamp(-1, 1)
+    seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
+    if config.base == "moved":
+        shown_B3HW = warp.moved(references_BR3HW, theirs_BRN2, asked_BN2)
+        taken_B1HW = (soft_B1HW > 0) & (shown_B3HW > BLACK).any(1, keepdim=True)
+        shown_B3HW = as_light(shown_B3HW, masked_B3HW, taken_B1HW & seen_B1HW)
+    else:
+        shown_B3HW, taken_B1HW = mean_shown(references_BR3HW), ~seen_B1HW
+    base_B3HW = torch.where(taken_B1HW, shown_B3HW, masked_B3HW)
+    known_B1HW = (base_B3HW > BLACK).any(1, keepdim=True).to(base_B3HW.dtype)
+    reach = max(1, round(NEAR_PX * config.size_px / CROP_PX))
+    light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
+    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=1e-6) + BLACK
+    return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+
+
+def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
+    """The mean of the references at each pixel, over those that are not black there: (B, 3, H, W)."""
+    shown_BR1HW = (lips_BR3HW > BLACK).any(2, keepdim=True).to(lips_BR3HW.dtype)
+    light_BR3HW = (lips_BR3HW - BLACK) * shown_BR1HW
+    return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
+
+
+def as_light(shown_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, where_B1HW: torch.Tensor) -> torch.Tensor:
+    """A picture made as light as the frame is where both are seen, each channel by one gain: (B, 3, H, W).
+
+    Pixels that differ much, as hair before skin, count little. A gain leaves a dark mouth dark.
+    """
+    log_B3HW = _log_light(shown_B3HW)
+    step_B3HW = _log_light(frame_B3HW) - log_B3HW
+    trust_B1HW = where_B1HW / (1 + (step_B3HW.abs().amax(1, keepdim=True) / USUAL_GAIN) ** 2)
+    gain_B311 = (step_B3HW * trust_B1HW).sum((2, 3), keepdim=True)
+    gain_B311 = gain_B311 / trust_B1HW.sum((2, 3), keepdim=True).clamp(min=1e-6)
+    light_B3HW = (log_B3HW + gain_B311.clamp(-MOST_GAIN, MOST_GAIN)).exp() - DARKEST
+    return torch.where(shown_B3HW > BLACK, (2 * light_B3HW - 1).clamp(BLACK, 1), shown_B3HW)
 
 
 def _log_light(picture_B3HW: torch.Tensor) -> torch.Tensor:
     return ((picture_B3HW + 1) / 2 + DARKEST).log()
 
 
-def _around(values: torch.Tensor) -> torch.Tensor:
-    """The mean of the pixels within SEAM_PX."""
-    return F.avg_pool2d(values, 2 * SEAM_PX + 1, 1, SEAM_PX)
-
-
-def _spread(values_B3HW: torch.Tensor, trust_B1HW: torch.Tensor) -> torch.Tensor:
-    """Values known where trust is 1, continued smoothly to where it is 0 (pull-push, Gortler et al. 1996)."""
-    if max(values_B3HW.shape[-2:]) == 1:
-        return values_B3HW
-    sum_B3HW, coarse_B1HW = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (values_B3HW * trust_B1HW, trust_B1HW))
-    coarse_B3HW = sum_B3HW / coarse_B1HW.clamp(min=1e-6)
-    wide_B3HW = F.interpolate(
-        _spread(coarse_B3HW, (4 * coarse_B1HW).clamp(max=1)), scale_factor=2.0, mode="bilinear", align_corners=False
-    )[..., : values_B3HW.shape[-2], : values_B3HW.shape[-1]]
-    return wide_B3HW + trust_B1HW * (values_B3HW - wide_B3HW)
+def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
+    """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: along rows, then along columns."""
+    across_BDHW = F.avg_pool2d(maps_BDHW, (1, 2 * reach + 1), 1, (0, reach))
+    return F.avg_pool2d(across_BDHW, (2 * reach + 1, 1), 1, (reach, 0))

@@ -18,7 +18,6 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
-from mytalk.face import warp
 from mytalk.face.landmarks import MOUTH
 from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
@@ -87,7 +86,7 @@ class GeneratorInputs:
     image_B3HW: torch.Tensor  # the landmarks
     lips_BR3HW: torch.Tensor
     masked_B3HW: torch.Tensor
-    moved_B3HW: torch.Tensor | None  # the references moved to the landmarks
+    base_B3HW: torch.Tensor  # what pixels may be copied from
     soft_B1HW: torch.Tensor  # 1 in the region, with the edge that the final picture has
 
 
@@ -97,14 +96,16 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
     lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
     lips_BR3HW = lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2])
+    masked_B3HW = inputs.black_out(batch.frame_B3HW, inside_B1HW)
+    soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
+    shown_BR3HW = batch.references_BR3HW if model.base == "moved" else lips_BR3HW
+    theirs_BRN2, asked_BN2 = batch.reference_landmarks_BRN2, batch.landmarks_BN2
     return GeneratorInputs(
         image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
         lips_BR3HW=lips_BR3HW,
-        masked_B3HW=inputs.black_out(batch.frame_B3HW, inside_B1HW),
-        moved_B3HW=warp.moved(lips_BR3HW, batch.reference_landmarks_BRN2, batch.landmarks_BN2)
-        if model.base == "moved"
-        else None,
-        soft_B1HW=inputs.soften(inside_B1HW, model.size_px),
+        masked_B3HW=masked_B3HW,
+        base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BR3HW, theirs_BRN2, asked_BN2, model),
+        soft_B1HW=soft_B1HW,
     )
 
 
@@ -252,7 +253,7 @@ class AppearanceRecipe(Recipe):
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
         with torch.autocast(batch.frame_B3HW.device.type, enabled=False):
             seen = prepare(batch, self.settings.model)
-        made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW, seen.moved_B3HW)
+        made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW, seen.base_B3HW)
         return seen, made.to(batch.frame_B3HW.dtype)
 
     def reconstruction(

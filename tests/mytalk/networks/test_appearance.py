@@ -31,25 +31,25 @@ def pictures(seed: int, references: int = 3):
     shape = TINY.shape
     image = torch.rand(2, 3, *shape, generator=random)
     lips = 2 * torch.rand(2, references, 3, *shape, generator=random) - 1
-    masked, moved = 2 * torch.rand(2, 2, 3, *shape, generator=random) - 1
-    return image, lips, masked, moved
+    masked, base = 2 * torch.rand(2, 2, 3, *shape, generator=random) - 1
+    return image, lips, masked, base
 
 
 @pytest.mark.parametrize("fusion", appearance.FUSIONS)
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_references_are_a_set_of_any_size(fusion, encoders):
     model = shaken(Generator(replace(TINY, fusion=fusion, appearance_encoders=encoders))).double()
-    image, lips, masked, moved = (tensor.double() for tensor in pictures(0, 4))
+    image, lips, masked, base = (tensor.double() for tensor in pictures(0, 4))
     masked[..., 8:24, :] = inputs.BLACK
     with torch.no_grad():
-        own = model(image, lips, masked, moved)
+        own = model(image, lips, masked, base)
         assert own.shape == masked.shape
         assert own.abs().max() <= 1
-        torch.testing.assert_close(model(image, lips[:, [2, 0, 3, 1]], masked, moved), own, rtol=0, atol=1e-10)
-        torch.testing.assert_close(model(image, torch.cat([lips, lips], 1), masked, moved), own, rtol=0, atol=1e-10)
+        torch.testing.assert_close(model(image, lips[:, [2, 0, 3, 1]], masked, base), own, rtol=0, atol=1e-10)
+        torch.testing.assert_close(model(image, torch.cat([lips, lips], 1), masked, base), own, rtol=0, atol=1e-10)
         for count in (1, 3):
-            assert (model(image, lips[:, :count], masked, moved) - own).abs().max() > 1e-4
-        given = image, lips, masked, moved
+            assert (model(image, lips[:, :count], masked, base) - own).abs().max() > 1e-4
+        given = image, lips, masked, base
         for k in range(4):
             changed = [value.flip(0) if k == other else value for other, value in enumerate(given)]
             assert (model(*changed) - own).abs().max() > 1e-3, "each input matters"
@@ -60,7 +60,7 @@ def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
     lips[0, 0, :, 0, :3] = 0.5
     lips[0, 1, :, 0, 1:3] = -0.5
     lips[0, 2, 0, 0, 2] = 0.3  # red alone
-    made = appearance.mean_shown(lips)[0, :, 0]
+    made = inputs.mean_shown(lips)[0, :, 0]
     torch.testing.assert_close(made[0], torch.tensor([0.5, 0.0, 0.1, -1.0]))
     torch.testing.assert_close(made[1], torch.tensor([0.5, 0.0, -1 / 3, -1.0]))
 
@@ -82,9 +82,12 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
             picked.weight.zero_()
             picked.bias.zero_()
             picked.bias[12:16] = 90  # the share that is kept, 2 x 2 pixels
-        made, copied = model(image, lips, masked), copying(image, lips.flip(0), masked, lips[:, 0])
-    torch.testing.assert_close(copied[..., :33], made[..., :33])
-    torch.testing.assert_close(copied[..., :8, 37:44], masked[..., :8, 37:44])
+        soft = torch.zeros_like(masked[:, :1])
+        base = inputs.base_picture(
+            masked, soft, lips, lips.new_zeros(2, 1, 478, 2), lips.new_zeros(2, 478, 2), model.config
+        )
+        made, copied = (network(image, lips, masked, base) for network in (model, copying))
+    torch.testing.assert_close(copied, base)
     assert not made[..., :8, 37:44].any(), "a colour of its own, grey here, 3 px (12 at 256) round the lips"
     made, masked, lips = made[..., :33], masked[..., :33], lips[:, 0, ..., :33]
     torch.testing.assert_close(made[..., :8, :], masked[..., :8, :])
@@ -117,9 +120,9 @@ def test_fusion_sees_no_landmarks():
     model, given = generator(), []
     hook = model.fusion.register_forward_hook(lambda _, inputs, output: given.append((*inputs, output)))
     with torch.no_grad():
-        image, lips, masked, moved = pictures(1)
-        model(image, lips, masked, moved)
-        model(image.flip(0), lips, masked, moved.flip(0))
+        image, lips, masked, base = pictures(1)
+        model(image, lips, masked, base)
+        model(image.flip(0), lips, masked, base.flip(0))
     hook.remove()
     assert all(torch.equal(a, b) for a, b in zip(*given))
 
@@ -204,11 +207,11 @@ def test_the_mask_falls_to_nothing_towards_the_sides_of_the_window_and_not_at_th
 def test_references_shared_by_a_batch_are_asked_as_one(fusion):
     """Batch 1 of references gives what the same references give repeated, and its keys and values are made once."""
     model = shaken(Generator(replace(TINY, fusion=fusion))).double()
-    image, lips, masked, moved = (torch.cat([tensor.double()] * 2)[:3] for tensor in pictures(7))
+    image, lips, masked, base = (torch.cat([tensor.double()] * 2)[:3] for tensor in pictures(7))
 
     def paint(encoded, here=slice(None)):
         fused = model.encode_frame(encoded, masked[here])
-        return model.decode(image[here], fused, model.base(masked[here], encoded, moved[here]))
+        return model.decode(image[here], fused, base[here])
 
     made = []
     if fusion == "attention":
@@ -220,7 +223,7 @@ def test_references_shared_by_a_batch_are_asked_as_one(fusion):
         places = lips.shape[1] * TINY.shape[0] * TINY.shape[1] // TINY.stride**2
         assert set(made) <= {(1, places)}
         assert len(made) == (2 if fusion == "attention" else 0)
-        repeated = model(image, lips[:1].expand_as(lips), masked, moved)
+        repeated = model(image, lips[:1].expand_as(lips), masked, base)
         torch.testing.assert_close(together, repeated, rtol=0, atol=1e-10)
         for k in range(3):
             here = slice(k, k + 1)
@@ -252,8 +255,8 @@ def test_painting_is_a_function_of_landmarks_and_surroundings_alone(painting):
     kept[core] = 255 - kept[core]
     again, _ = painter.paint(kept, landmarks, regions)
     assert np.array_equal(again, painted)
-    moved, _ = painter.paint(frames, landmarks + 3, regions)
-    assert not np.array_equal(moved, painted)
+    base, _ = painter.paint(frames, landmarks + 3, regions)
+    assert not np.array_equal(base, painted)
     alone, _ = painter.paint(frames[2:3], landmarks[2:3], regions[2:3])
     assert np.abs(alone[0].astype(int) - painted[2]).max() <= 1
 
@@ -276,7 +279,7 @@ def test_separable_means_and_counted_marks_are_the_plain_pools() -> None:
     torch.manual_seed(0)
     maps = torch.rand(2, 3, 24, 30)
     plain = torch.nn.functional.avg_pool2d(maps, 7, 1, 3)
-    torch.testing.assert_close(appearance.mean_around(maps, 3), plain)
+    torch.testing.assert_close(inputs.mean_around(maps, 3), plain)
     marks = torch.rand(2, 1, 24, 30) > 0.97
     for reach in (0, 4, 40):
         for axis, kernel in ((2, (2 * reach + 1, 1)), (3, (1, 2 * reach + 1))):

@@ -12,7 +12,6 @@ import torch
 
 from mytalk.face import region
 from mytalk.face.landmarks import COUNT, MOUTH
-from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import Generator, Painter
 from tests.helpers.appearance_models import TINY, referred, shaken, tiny_recipe
@@ -55,8 +54,10 @@ def test_references_show_nothing_but_the_lower_face(recipe):
     with torch.no_grad():
         seen, own = recipe.painted(model, batch)
         assert (seen.lips_BR3HW[(~inside).expand_as(noise)] == inputs.BLACK).all()
-        assert torch.equal(recipe.painted(model, other)[1], own)
+        assert torch.equal(recipe.painted(model, other)[0].lips_BR3HW, seen.lips_BR3HW)
         assert not torch.equal(recipe.painted(model, lips)[1], own)
+        mean = replace(recipe.settings.model, base="mean")
+        assert torch.equal(recipes.prepare(other, mean).base_B3HW, recipes.prepare(batch, mean).base_B3HW)
 
 
 def hinge_parts(recipe, batch, networks):
@@ -127,7 +128,7 @@ def test_the_mouth_box_is_round_the_mouth():
 
 def test_validation_and_pictures_show_the_model(recipe):
     class Perfect(torch.nn.Module):
-        def forward(self, image, lips, masked, moved):
+        def forward(self, image, lips, masked, base):
             return torch.full_like(masked, 0.5)
 
     with torch.no_grad():
@@ -144,9 +145,8 @@ def test_validation_and_pictures_show_the_model(recipe):
     assert shown["val/test/val0"].shape == (height, width * (recipe.settings.references.count + 4), 3)
 
 
-def test_painting_equals_the_recipes_at_full_size(recipe, monkeypatch):
-    """At the network's own resolution, the painter and the training's picture are one but for the light at the edge."""
-    monkeypatch.setattr(appearance, "gain_matched", lambda painted_B3HW, *_: painted_B3HW)
+def test_painting_equals_the_recipes_at_full_size(recipe):
+    """At the network's own resolution, the painter and the training's picture are one."""
     model = replace(TINY, size_px=256, window_px=[128, 192])
     made = AppearanceRecipe(dataclasses.replace(recipe.settings, model=model))
     trained = shaken(Generator(model))
@@ -161,7 +161,7 @@ def test_painting_equals_the_recipes_at_full_size(recipe, monkeypatch):
     expected = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     painter = Painter(trained, pixels[1:], landmarks[chosen])
     regions = region.regions(landmarks)
-    painter.shown_1R3HW = seen.lips_BR3HW  # theirs come from the references' own mean face
+    painter.shown_1R3HW = batch.references_BR3HW  # theirs come from the references' own mean face
     painter.theirs_1RN2 = batch.reference_landmarks_BRN2
     painter.lips = trained.encode_lips(seen.lips_BR3HW)
     result, _ = painter.paint(pixels[:1], landmarks[[frame]], regions[[frame]])
