@@ -100,17 +100,16 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
 def test_the_colour_learns_where_the_base_is_kept_and_moved_references_are_shown_at_first():
     """However sure the share, in bf16 too, the painted colour has a gradient; what is added to them begins at 0."""
     model = Generator(TINY).eval()
-    image, lips, masked, _ = pictures(6, 1)
-    last = model.decoder.last[-2]
+    given = pictures(6, 1)
+    base, last = given[-1], model.decoder.last[-2]
     with torch.no_grad():
-        shown = model(image, lips, masked, lips[:, 0])
-        base = model.base(masked, model.encode_lips(lips), lips[:, 0])
+        shown = model(*given)
         assert not last.weight[16:].any()
         assert not last.bias[16:].any()
         last.bias[12:16] = 90
     assert (shown - base).abs().mean() < 0.1 * base.abs().mean()
     with torch.autocast("cpu", torch.bfloat16):
-        model(image, lips, masked, lips[:, 0]).float().sum().backward()
+        model(*given).float().sum().backward()
     assert last.bias.grad[:12].all(), "the colour's"
     assert last.bias.grad[16:].all(), "what is added"
 
