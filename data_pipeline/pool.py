@@ -296,8 +296,11 @@ def _end_with_parent() -> None:
 
 def _answer(work: Work, task: Any, pipe: Connection) -> tuple[str, Any]:
     """Do a task; returns the message that says how it ended. Raises BrokenPipeError where the parent is gone."""
+    tick, flush = _ticker(pipe)
     try:
-        return "done", work(task, _ticker(pipe))
+        result = work(task, tick)
+        flush()
+        return "done", result
     except (MemoryError, ItemFailed) as error:
         return "failed", _failure(error)
     except BrokenPipeError:
@@ -320,8 +323,8 @@ def _failure(error: MemoryError | ItemFailed) -> Failure:
     return Failure(OUT_OF_MEMORY, "it needs more memory than there is")
 
 
-def _ticker(pipe: Connection) -> Callable[[int, int], None]:
-    """`tick(item, n)`: a new item is told at once, units are gathered to five messages a second."""
+def _ticker(pipe: Connection) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """`tick(item, n)`: a new item is told at once, units are gathered to five messages a second; `flush()`: the rest."""
     at, units, sent_s = -1, 0, 0.0
 
     def tick(item: int, n: int) -> None:
@@ -332,4 +335,8 @@ def _ticker(pipe: Connection) -> Callable[[int, int], None]:
             pipe.send(("tick", (item, units)))
             at, units, sent_s = item, 0, now
 
-    return tick
+    def flush() -> None:
+        if units:
+            pipe.send(("tick", (at, units)))
+
+    return tick, flush

@@ -100,10 +100,9 @@ class Annotating(Job[PartTask]):
         kind = annotation.digest_of([made_by, self.manifest.header["shards"], len(self.manifest)])
         return Plan(kind, {n: task.stop - task.start for n, task in self.tasks.items()})
 
-    def clean(self, idle: bool) -> None:
-        if idle:
-            atomic.sweep(self.folder)
-            atomic.sweep(self.board.parent)
+    def clean(self) -> None:
+        atomic.sweep(self.folder)
+        atomic.sweep(self.board.parent)
         for number in self.pending:  # a part that was made otherwise
             annotation.part_path(self.folder, self.name, number).unlink(missing_ok=True)
 

@@ -109,10 +109,9 @@ class Adding(Job["ShardTask"]):
             hashlib.sha256(kind.encode()).hexdigest(), {n: task.stop - task.start for n, task in self.tasks.items()}
         )
 
-    def clean(self, idle: bool) -> None:
-        if idle:
-            atomic.sweep(self.folder)
-            atomic.sweep(self.folder / "parts")
+    def clean(self) -> None:
+        atomic.sweep(self.folder)
+        atomic.sweep(self.folder / "parts")
         for number in self.pending:  # a part that was made of something else
             _part_path(self.folder, self.name, number).unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """The board of tasks: a folder through which processes and machines share out numbered tasks, without a server.
 
     FOLDER/leases/000012.1   task 12 is being done for the first time, by the worker whose token it holds
+    FOLDER/leases/at-TOKEN.1 a worker that makes tasks
     FOLDER/workers/TOKEN     a worker that lives (owner.py)
     FOLDER/aside/000012.json why task 12 is not tried again
     FOLDER/closed.json       what the worker said that found all tasks done
@@ -35,6 +36,7 @@ MOST_SHARE = 100  # times as long as a look takes, to the next one
 LEAST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
 DIED = "its workers died"
 KIND = "kind"
+ARRIVED = "at-"  # lease of a worker that makes tasks
 
 
 class Board:
@@ -128,10 +130,15 @@ class Board:
         self._look()
         return self._finished
 
+    def arrive(self) -> None:
+        """From now on this worker makes tasks: until it leaves, the board is idle for nobody. To be called alone."""
+        self._claim(f"{ARRIVED}{self.owner.token}", None)
+
     def idle(self) -> bool:
-        """Whether no living worker is at any task."""
+        """Whether no other living worker has arrived. Those that wait for a turn to look at the board have not."""
         self._look(at_once=True)
-        return all(self._abandoned(task, n) for task, n in list(self._attempts.items()) if task.isdecimal())
+        others = [item for item in self._attempts.items() if item[0] not in self.held]
+        return all(self._abandoned(task, n) for task, n in others if task.isdecimal() or task.startswith(ARRIVED))
 
     # Workers
 
@@ -140,9 +147,9 @@ class Board:
         return {token: said for token, said in self.watcher.living().items() if token != self.owner.token}
 
     def refuse_other_work(self, kind: str) -> None:
-        """Say what this worker makes; UserError where others that live make something else. To be called alone."""
+        """Say what this worker makes; UserError where others that have arrived make something else; alone."""
         path = self.folder / KIND
-        if self.others() and path.exists() and path.read_text() != kind:
+        if not self.idle() and path.exists() and path.read_text() != kind:
             raise UserError(f"others are at work in {self.folder} with other options or shards; wait for them")
         atomic.write_bytes(path, kind.encode())
 

@@ -44,8 +44,8 @@ class Job(Generic[Task]):
         """Read the folder; called alone. Raises UserError."""
         raise NotImplementedError
 
-    def clean(self, idle: bool) -> None:
-        """Remove what was made of other inputs, and where nobody else works what killed processes left; alone."""
+    def clean(self) -> None:
+        """Remove what was made of other inputs, and what killed processes left; where nobody else works, and alone."""
 
     def done(self, number: int) -> bool:
         """Whether a task is done. To be quick."""
@@ -89,7 +89,9 @@ def together(job: Job[Any], runner: Runner) -> Any:
             plan = job.plan()
             board.refuse_other_work(plan.kind)
             idle = board.idle()
-            job.clean(idle)
+            if idle:  # else whoever came first has cleaned, and what is missing may be made at this moment
+                job.clean()
+            board.arrive()
             left = [number for number in plan.units if not job.done(number)]
             for number in left:
                 board.to_do_again(number)
@@ -119,7 +121,6 @@ def _work_through(job: Job[Any], board: Board, plan: Plan, left: list[int], runn
     def on_done(task: Any, result: Any) -> None:
         job.took(task.shard, result)
         board.release(task.shard)
-        counter.done(task.shard)
 
     def on_failed(task: Any, item: int, failure: Failure) -> None:
         counter.progress.say(f"shard {task.shard}, clip {item}: {failure.cause}: {failure.message}")
@@ -150,10 +151,6 @@ class _Counter:
         for number in claimed:
             self.mine[number] = self.units.pop(number, 0)
             yield number
-
-    def done(self, number: int) -> None:
-        """A task of this process is done: what was not said of it is counted."""
-        self.step(number, self.mine[number])
 
     def step(self, number: int, n: int) -> None:
         """So many units more of a task are done here; those of a second try are not counted again."""

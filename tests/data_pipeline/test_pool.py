@@ -46,6 +46,13 @@ def test_a_dying_worker_costs_only_the_guilty_item(tmp_path):
     ]
 
 
+def test_units_of_the_last_moment_before_a_task_is_done_are_counted():
+    counted: list[int] = []
+    hooks = pool.Hooks(lambda task, result: None, lambda task, item, n: counted.append(n))
+    pool.run([1, 2], deadly.two_units, 1, hooks)
+    assert sum(counted) == 4
+
+
 def test_a_worker_that_is_killed_in_the_middle_of_a_message_costs_only_its_item(tmp_path):
     results, _ = run_pool(tmp_path, [["a", "die in a message", "b"]], 1)
     assert results == [["a", "die in a message: worker_died", "b"]]

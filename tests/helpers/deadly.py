@@ -33,6 +33,12 @@ def work(task: tuple, tick) -> list[str]:
     return [*done, str(os.getpid())]
 
 
+def two_units(task: int, tick) -> None:
+    """Work on one item that says its units at once."""
+    for units in (0, 1, 1):
+        tick(0, units)
+
+
 def _hang(tick, position) -> None:
     time.sleep(60)
 

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2  # noqa: F401  imported here once, not in every process that is forked
 import numpy as np
+import scipy.signal  # noqa: F401
 import torch
 import webdataset.writer
 

@@ -86,6 +86,7 @@ def pending(board: Board, out: Path, listed: list[sources.Source], sent: bool = 
             if not sent and path.exists() and manifest_update.finished_part(out, path, shard) is None:
                 path.unlink()
                 board.to_do_again(shard)
+    board.arrive()
     left = [shard for shard in shards if not layout.part_path(out, shard).exists()]
     if left:
         board.open_again()

@@ -92,9 +92,24 @@ def test_other_options_are_refused_while_another_process_is_at_work(shards):
     work = command.Annotating(shards, "speech", Options(), False)
     with Board(work.board, work.done, work.all_done) as other:
         other.refuse_other_work("another kind")
+        other.arrive()
         with pytest.raises(UserError, match=r"others are at work in .* with other options"):
             annotate(shards)
     annotate(shards)
+
+
+def test_a_part_that_another_process_commits_meanwhile_is_not_removed(shards, monkeypatch):
+    """It is missing when this process looks, and there a moment later."""
+    annotate(shards)
+    before = stamps(shards / "annotations/speech")
+    work = command.Annotating(shards, "speech", Options(), False)
+    with Board(work.board, work.done, work.all_done) as other:
+        other.refuse_other_work(work.plan().kind)
+        other.arrive()
+        monkeypatch.setattr(annotation, "finished", lambda manifest, task: False)
+        annotate(shards)
+    after = stamps(shards / "annotations/speech")
+    assert {name: after[name] for name in before} == before
 
 
 def test_columns_are_added_and_shards_and_order_stay(shards, command):

@@ -117,7 +117,7 @@ def columns_of(rows: list[dict], how: str = "plain") -> dict[str, pa.Array | pa.
 
 
 @given(st.lists(conditions, min_size=1, max_size=3), ROWS, st.sampled_from(["plain", "coded", "chunks"]))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150 if settings.default.derandomize else 500, deadline=None)
 @example([("not b > 1", "NOT b > 1")], [dict.fromkeys(TYPES)], "plain")
 @example([("b in (0.0, 1)", "b in (0.0, 1)")], [dict.fromkeys(TYPES) | {"b": -0.0}], "plain")
 def test_rows_are_kept_as_by_sqlite(terms, rows, how):

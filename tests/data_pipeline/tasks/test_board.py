@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.tasks.board import Board, leaving_on_term, work_through
+from mytalk.command import UserError
 
 SHORT_S = 0.3
 
@@ -45,6 +46,22 @@ class Work:
 @pytest.fixture
 def work(tmp_path) -> Work:
     return Work(tmp_path / "work")
+
+
+def test_a_board_is_idle_until_another_worker_arrives_whether_or_not_that_has_a_task(work):
+    with work.board() as one, work.board() as two:
+        assert one.idle(), "the other one lives, but waits"
+        two.refuse_other_work("kind")
+        two.arrive()
+        assert two.idle(), "its own presence does not count"
+        assert not one.idle()
+        one.refuse_other_work("kind")
+        with pytest.raises(UserError, match="others are at work in"):
+            one.refuse_other_work("another")
+        two.__exit__()
+        assert one.idle()
+        one.refuse_other_work("another")
+    assert not (work.folder / "board").exists()
 
 
 def test_two_workers_take_each_task_once_and_leave_nothing_behind(work):
