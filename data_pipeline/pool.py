@@ -324,7 +324,7 @@ def _failure(error: MemoryError | ItemFailed) -> Failure:
 
 
 def _ticker(pipe: Connection) -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """`tick(item, n)`, a new item is told at once, units are gathered to five messages a second, and `flush()` of these."""
+    """`tick(item, n)`: a new item is told at once, units are gathered to five messages a second; `flush()` them."""
     at, units, sent_s = -1, 0, 0.0
 
     def tick(item: int, n: int) -> None:
