@@ -21,7 +21,7 @@ from launch.hosts.ssh import Launch
 from launch.local import start_once
 from launch.preflight import measure
 from launch.slurm import machines
-from launch.slurm.job import SlurmJob, named
+from launch.slurm.job import SlurmJob, named, refuse_container
 from launch.slurm.script import in_allocation
 from launch.words import at_least, run_folder
 from mytalk.command import EXIT_DONE, UserError
@@ -74,6 +74,8 @@ class BySlurm:
     def __init__(self, args: argparse.Namespace):
         cluster, ranks = machines.described(args)
         self.size = args.nodes * ranks
+        image = cluster.image if cluster.container else ""
+        refuse_container(image, cluster.mounts)
         self.job = SlurmJob(
             name="preflight",
             nodes=args.nodes,
@@ -82,7 +84,10 @@ class BySlurm:
             signal_s=1,
             folder=os.getcwd(),
             log=".",
-            python=cluster.python or sys.executable,
+            python=cluster.python or ("python" if image else sys.executable),
+            container=cluster.container if image else "",
+            image=image,
+            mounts=tuple(cluster.mounts) if image else (),
             cpus_per_rank=args.cpus_per_rank,
             time=SLURM_TIME,
             partition=named("--partition", args.partition),

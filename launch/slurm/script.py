@@ -135,7 +135,9 @@ def in_allocation(job: SlurmJob, words: Sequence[str]) -> list[str]:
     variables = "".join(f"export {name}={quoted(value)}\n" for name, value in job.variables)
     rank = f'{place}\nexport OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{job.cpus_per_rank or 1}}}"\n{variables}{RANK}'
     options = [f"--{key}={value}" for key, value in asked.items() if value]
-    return ["srun", "--kill-on-bad-exit=1", *options, "/bin/bash", "-c", rank, "rank", job.python, "-m", *words]
+    in_srun, before = container(job)
+    start = ["/bin/bash", "-c", rank, "rank", *before, job.python, "-m", *words]
+    return ["srun", "--kill-on-bad-exit=1", *options, *in_srun, *start]
 
 
 def directives(job: SlurmJob, words: Sequence[str]) -> list[tuple[str, str | int | None]]:

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from launch.preflight import command
+from launch.preflight import command, where
 from launch.preflight.verdicts import BAD, OK, WARN, machines, step_of, verdicts
 from mytalk.command import UserError
+from tests.helpers.checkout import ROOT
 from tests.helpers.training import TINY
 
 PLANNED = {
@@ -125,3 +126,11 @@ def test_a_place_that_is_none_is_refused(tmp_path, typed, said):
     words = typed.format(plain=tmp_path / "c.yaml").split()
     with pytest.raises(UserError, match=said):
         command.run(command.arguments().parse_args([*words, "--", "train", "motion"]))
+
+
+def test_nodes_are_looked_at_in_the_clusters_container(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    there = where.place(command.arguments().parse_args(["--cluster", "lab", "--nodes", "2", "--", "train", "motion"]))
+    job = there.job
+    assert (there.size, job.container, job.image, job.python) == (16, "pyxis", "mytalk-train:1", "python")
+    assert job.mounts == ("/data:/data", "/runs:/runs")

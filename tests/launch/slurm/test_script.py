@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.slurm.job import CONTAINERS, job_of
-from launch.slurm.script import script
+from launch.slurm.script import in_allocation, script
 from tests.helpers.checkout import ROOT
 from tests.helpers.slurm_stand_ins import SRUN, TRAIN, Cluster, parsed, stand_in
 
@@ -204,9 +204,11 @@ def test_in_a_container_ranks_still_get_their_words_and_place(cluster, kind):
     assert cluster.environment(3)["NCCL_DEBUG"] == "a b;$(exit 9)"
     assert cluster.environment(3)["X"] == "line\n#SBATCH --wrap=x"
     assert "\n#SBATCH --wrap" not in script(job, ["train"])
-    told = cluster.strings("srun")
+    told, started = cluster.strings("srun"), [str(cluster.python), "-m", "x"]
     pyxis = [f"--container-mounts={','.join(mounts)}", "--container-image=a.sif", "--container-workdir=/some; folder"]
     assert {*pyxis} <= {*told} if kind == "pyxis" else not any(word.startswith("--container") for word in told)
+    looked_at = in_allocation(job, ["x"])  # before a training, in the same container
+    assert {*pyxis} <= {*looked_at} if kind == "pyxis" else looked_at[-5:] == ["/some; folder", "a.sif", *started]
     if kind == "apptainer":
         assert ["--bind", "/some; folder:/some; folder", "--bind", mounts[0]] == told[told.index("--bind") :][:4]
 
