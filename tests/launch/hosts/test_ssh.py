@@ -204,28 +204,6 @@ def test_a_host_that_cannot_be_reached_or_has_no_checkout_is_one_line(hosts, tmp
 
 
 @pytest.mark.full
-def test_of_two_hosts_one_dies_and_the_other_goes_on_as_if_nothing_had_been(hosts, talker_shards, tmp_path, command):
-    """Gate: one process on each; a host vanishes; shrunk to one, keys and losses are those of the undisturbed run."""
-    run, alone = tmp_path / "run", tmp_path / "alone"
-    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", "workers=0", "steps=30"]
-    words += ["checkpoint_every=2", "validate_every=30", "log_every=1"]
-    more = ["--restarts", "1", "--min-processes", "1", "--", *words, f"run={run}"]
-    process = under_way(launching(hosts, tmp_path, *more), run, 4)
-    hosts.two.vanish()
-    said = process.communicate(timeout=300)[0].decode()
-    assert process.returncode == 0, said
-    assert "two: the host is gone; starting again" in said
-    assert "at 1 processes instead of 2" in said
-    command("-m", *words, f"run={alone}", check=True)
-    np.testing.assert_array_equal(curve(run, "keys"), curve(alone, "keys"))
-    np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-4)
-    found = status(run)
-    assert (found.state, found.world_size) == ("finished", 1)
-    assert [restart["why"] for restart in found.restarts] == ["two: the host is gone"]
-    assert not [pid for pid in hosts.one.processes() if "train" in Path(f"/proc/{pid}/cmdline").read_text()]
-
-
-@pytest.mark.full
 def test_told_to_stop_all_hosts_write_a_checkpoint_and_75_comes_out(hosts, talker_shards, tmp_path):
     """Two processes on the first host; TERM reaches both."""
     run = tmp_path / "run"
@@ -262,3 +240,28 @@ def test_the_drill_on_two_hosts(hosts, talker_shards, tmp_path, command):
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout)
     assert [(one["fault"], one["holds"], one["starts"]) for one in results] == [(fault, True, 2) for fault in faults]
+
+
+@pytest.mark.full
+def test_of_two_hosts_one_dies_and_the_other_goes_on_as_if_nothing_had_been(hosts, talker_shards, tmp_path, command):
+    """Gate: one process on each; a host vanishes; shrunk to one, keys and losses are those of the undisturbed run.
+
+    The last of this file: the host stays away.
+    """
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    words = ["train", "motion", "--config", TINY, f"shards={talker_shards}", "workers=0", "steps=30"]
+    words += ["checkpoint_every=2", "validate_every=30", "log_every=1"]
+    more = ["--restarts", "1", "--min-processes", "1", "--", *words, f"run={run}"]
+    process = under_way(launching(hosts, tmp_path, *more), run, 4)
+    hosts.two.vanish()
+    said = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, said
+    assert "two: the host is gone; starting again" in said
+    assert "at 1 processes instead of 2" in said
+    command("-m", *words, f"run={alone}", check=True)
+    np.testing.assert_array_equal(curve(run, "keys"), curve(alone, "keys"))
+    np.testing.assert_allclose(curve(run), curve(alone), rtol=1e-4)
+    found = status(run)
+    assert (found.state, found.world_size) == ("finished", 1)
+    assert [restart["why"] for restart in found.restarts] == ["two: the host is gone"]
+    assert not [pid for pid in hosts.one.processes() if "train" in Path(f"/proc/{pid}/cmdline").read_text()]
