@@ -179,16 +179,26 @@ def fresh(words: list[str], run: Path, args: argparse.Namespace, there: Place) -
 def undisturbed(
     words: list[str], torn: bool, args: argparse.Namespace, there: Place
 ) -> tuple[list[str], dict[int, dict]]:
-    """The run that nothing befalls: its words, and its steps."""
-    if torn:
-        words = [*words, f"shards={faults.torn_shards(words, args.out)}", "bad_share=1.0"]
-    with closing(fresh(words, args.out / ("undisturbed-torn" if torn else "undisturbed"), args, there)) as trial:
-        code = trial.wait(trial.start())
-    if code != EXIT_DONE:
-        raise UserError(f"the undisturbed training ended with exit code {code}; see {trial.log}")
-    if torn and not (trial.run / "bad_examples.jsonl").exists():
-        raise NotTried("no clip that is trained on lies where the shard was torn; give more --steps")
-    return words, trial.steps()
+    """The run that nothing befalls: its words, and its steps. Raises NotTried where no torn shard can be trained on."""
+    if not torn:
+        code, trial = ended(words, args.out / "undisturbed", args, there)
+        if code != EXIT_DONE:
+            raise UserError(f"the undisturbed training ended with exit code {code}; see {trial.log}")
+        return words, trial.steps()
+    for tears in faults.TEARS:
+        typed = [*words, f"shards={faults.torn_shards(words, args.out, tears)}", "bad_share=1.0"]
+        code, trial = ended(typed, args.out / "undisturbed-torn", args, there)
+        if code == EXIT_DONE and (trial.run / "bad_examples.jsonl").exists():
+            return typed, trial.steps()
+    raise NotTried(
+        "no clip that is trained on lies where a shard was torn, or none is left to validate; name other shards"
+    )
+
+
+def ended(words: list[str], run: Path, args: argparse.Namespace, there: Place) -> tuple[int, Trial]:
+    """A training that is left alone to its end: its exit code, and what there is of it."""
+    with closing(fresh(words, run, args, there)) as trial:
+        return trial.wait(trial.start()), trial
 
 
 def of(name: str, fault: Fault, trial: Trial, truth: dict[int, dict], options: Options, began: float) -> Result:

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from mytalk.command import EXIT_DONE
 
 STOPPED = "stopped by a signal after step"  # as training says it
 KILLS = 3  # times that a checkpoint is aimed at
-TORN_PLACES, TORN_BYTES = (0.2, 0.4, 0.6, 0.8), 2048  # of a shard's file
+TORN_BYTES = 2048
+# Where a shard is torn, as parts of its file; the next where that leaves no clip to validate, or damages none to train.
+TEARS = ((0.2, 0.4, 0.6, 0.8), (0.1,), (0.3,), (0.5,), (0.7,), (0.9,))
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def local_shards(words: list[str]) -> Path:
     return folder
 
 
-def torn_shards(words: list[str], out: Path) -> Path:
-    """A copy of the shards whose first file of motion has torn places."""
+def torn_shards(words: list[str], out: Path, tears: Sequence[float]) -> Path:
+    """A copy of the shards whose first file of motion is torn in these places."""
     torn = out / "torn-shards"
     shutil.rmtree(torn, ignore_errors=True)
     shutil.copytree(local_shards(words), torn)
@@ -195,7 +197,7 @@ def torn_shards(words: list[str], out: Path) -> Path:
         raise NotTried("needs shards with tars in their folder")
     size = files[0].stat().st_size
     with open(files[0], "r+b") as file:
-        for place in TORN_PLACES:
+        for place in tears:
             file.seek(int(place * size))
             file.write(b"\xa5" * TORN_BYTES)
     return torn

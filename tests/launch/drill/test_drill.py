@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
+import subprocess
 import urllib.request
 
 import pytest
 
 from launch.drill import command as drill
+from launch.drill import faults, places
 from launch.drill import trial as trials
 from launch.drill.faults import FAULTS
 from launch.drill.storage import serving
@@ -100,6 +104,45 @@ def test_what_was_not_tried_does_not_hold(tmp_path, monkeypatch, capsys):
     assert "NOT TRIED: no" in said
     assert "the training was not interrupted" in said
     assert "0 of 2 hold" in said
+
+
+def test_a_shard_is_torn_where_the_training_still_validates(talker_shards, tmp_path, monkeypatch):
+    """The first tear leaves nobody to validate, the second damages nobody who is trained on."""
+    torn = []
+
+    def ended(words, run, *_):
+        file = sorted((tmp_path / "torn-shards").rglob("motion-*.tar"))[0]
+        torn.append(file.read_bytes().count(b"\xa5" * faults.TORN_BYTES))
+        run.mkdir(exist_ok=True)
+        if len(torn) == 3:
+            (run / "bad_examples.jsonl").touch()
+        return len(torn) == 1, trials.Trial(words, run, places.Here(2), 9.0)
+
+    monkeypatch.setattr(drill, "ended", ended)
+    args, words = drill.arguments().parse_args(["--out", str(tmp_path)]), ["train", "m", f"shards={talker_shards}"]
+    typed, _ = drill.undisturbed(words, True, args, places.Here(2))
+    assert torn == [4, 1, 1]
+    assert typed == [*words, f"shards={tmp_path / 'torn-shards'}", "bad_share=1.0"]
+    monkeypatch.setattr(drill, "ended", lambda words, run, *_: (1, trials.Trial(words, run, places.Here(2), 9.0)))
+    with pytest.raises(trials.NotTried, match="name other shards"):
+        drill.undisturbed(words, True, args, places.Here(2))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, trials.NotTried])
+def test_a_drill_that_is_interrupted_leaves_no_training_behind(tmp_path, monkeypatch, error):
+    trial = trials.Trial([], tmp_path / "term", places.Here(2), 9.0)
+
+    def bring(*_) -> str:
+        trial.process = subprocess.Popen(["sleep", "60"])
+        raise error
+
+    monkeypatch.setattr(drill, "undisturbed", lambda *_: ([], TRUTH))
+    monkeypatch.setattr(drill, "fresh", lambda *_: trial)
+    monkeypatch.setitem(FAULTS, "term", drill.Fault(bring))
+    with contextlib.suppress(KeyboardInterrupt):
+        drill.run(drill.arguments().parse_args(["--out", str(tmp_path), "--only", "term", "--", "train", "motion"]))
+    assert trial.process is not None
+    assert trial.process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
