@@ -28,14 +28,13 @@ from data_pipeline.index.merge import LEDGER, IndexBuilder, ShardSource, named
 from data_pipeline.index.third_party import FieldMapping, Unusable
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
-from data_pipeline.shards.manifest import HEADER, Manifest
+from data_pipeline.shards.manifest import HEADER, INDEXED, Manifest
 from mytalk import atomic, command, config
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.machine import cores, sole_user
 from mytalk.progress import Progress
 
-LISTED = "indexed"  # in the header
 PARTS, SUMS = "parts", "sums"
 FORMAT = 1  # of the parts
 
@@ -172,7 +171,7 @@ def _indexed_before(out: Path, mapping: FieldMapping, has_tars: bool) -> tuple[l
     Raises UserError where OUT holds something else, or where tars are to be added (`has_tars`) by another mapping.
     """
     try:
-        listed = json.loads((out / HEADER).read_text()).get(LISTED)
+        listed = json.loads((out / HEADER).read_text()).get(INDEXED)
     except FileNotFoundError:
         return [], mapping if has_tars else None
     except (ValueError, AttributeError):
@@ -333,7 +332,7 @@ def _write_index(
     builder.check(table)
     if len(table):
         listed = {"rules": mapping and dataclasses.asdict(mapping), "shards": [s.listed() for s in builder.sources]}
-        header = {**builder.header(unsplit, mapping), LISTED: listed}
+        header = {**builder.header(unsplit, mapping), INDEXED: listed}
         existed = (out / HEADER).exists()
         try:
             manifest_update.commit(out, table, header)

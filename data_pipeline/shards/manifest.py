@@ -36,6 +36,7 @@ from mytalk.command import RunAgain, UserError
 
 FORMAT = 3  # 3: landmarks have a depth, 478 x 3
 TABLE, HEADER = "manifest.parquet", "manifest.json"
+INDEXED = "indexed"  # in the header of an index: the tars, or folders and shards, that it is of
 ANNOTATIONS = "annotations"  # in the header: name -> its columns, what made them, its digest
 SPLITS = ("train", "val", "unseen", "held_out")  # the last: whole corpora, out of domain
 GROUP_ROWS = 4096  # of the table; what is read to find one clip's bytes

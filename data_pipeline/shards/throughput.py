@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,10 +35,9 @@ def append(out: Path, run: Throughput) -> None:
     atomic.write_bytes(path, earlier + json.dumps(asdict(run)).encode() + b"\n")
 
 
-def total(store: Store) -> Throughput | None:
-    """All runs of a folder together; None where it does not say. Raises OSError."""
-    if not store.exists(FILE):
-        return None
-    runs = [Throughput(**json.loads(line)) for line in store.whole(FILE).splitlines()]
+def total(stores: Iterable[Store]) -> Throughput | None:
+    """All runs of some folders together; None where none says. Raises OSError."""
+    lines = [line for store in stores if store.exists(FILE) for line in store.whole(FILE).splitlines()]
+    runs = [Throughput(**json.loads(line)) for line in lines]
     sums = (sum(values) for values in zip(*((run.frames, run.seconds, run.core_seconds) for run in runs)))
     return Throughput(*sums) if runs else None

@@ -1,4 +1,4 @@
-"""What a folder's ledger tells: files, sources and spans by state, rejected spans to show, the spread of their facts.
+"""What ledgers tell: files, sources and spans by state, rejected spans to show, the spread of their facts.
 
 Read as a stream: what is kept of it is bounded, however long it is.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ class RejectedSpan(NamedTuple):
     value: float | None
     shard: int
     thumb: str
+    ledger: int = 0  # which of several
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Extraction:
     skipped_files: list[Failure] = field(default_factory=list)
     yields: dict[str, RuleYield] = field(default_factory=dict)
     facts: dict[str, Sample] = field(default_factory=dict)
+    stores: tuple[Store, ...] = ()  # of the ledgers
 
     @property
     def spans(self) -> int:
@@ -100,13 +102,13 @@ class Extraction:
         return dict(sorted(rejecting, key=lambda item: (-item[1].frames, item[0])))
 
 
-def read(store: Store) -> Extraction | None:
-    """What the ledger of a folder tells; None where it has no ledger. Raises UserError, OSError."""
-    found, shard, empty = Extraction(), 0, True
-    for row in ledger.read(store):
+def read(*stores: Store) -> Extraction | None:
+    """What the ledgers of some folders tell; None where none has one. Raises UserError, OSError."""
+    found, shard, empty = Extraction(stores=stores), 0, True
+    for number, row in ((number, row) for number, store in enumerate(stores) for row in ledger.read(store)):
         empty = False
         if "span_of" in row:
-            _add_span(found, row, shard)
+            _add_span(found, row, shard, number)
         elif "skipped" in row:
             found.skipped[row["reason"]] += 1
             _list(found.skipped_files, row["skipped"], row)
@@ -117,16 +119,16 @@ def read(store: Store) -> Extraction | None:
         elif "source" in row:
             found.sources += 1
         shard = row.get("shard", shard) if "source" in row else shard
-    for name, values_n in rejected_values(store):
+    for name, values_n in rejected_values(stores):
         found.facts.setdefault(name, Sample()).add(values_n)
     return None if empty else found
 
 
-def rejected_values(store: Store) -> Iterator[tuple[str, np.ndarray]]:
+def rejected_values(stores: Iterable[Store]) -> Iterator[tuple[str, np.ndarray]]:
     """The measured facts of all rejected spans: (name, values (n,)), in pieces. Raises UserError, OSError."""
     values: dict[str, list[float]] = {}
     spans = 0
-    for row in ledger.read(store):
+    for row in (row for store in stores for row in ledger.read(store)):
         if "span_of" not in row or row["state"] == KEPT:
             continue
         values.setdefault(SECONDS, []).append(_seconds(row))
@@ -140,7 +142,7 @@ def rejected_values(store: Store) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((name, np.array(piece, float)) for name, piece in values.items())
 
 
-def _add_span(found: Extraction, row: dict[str, Any], shard: int) -> None:
+def _add_span(found: Extraction, row: dict[str, Any], shard: int, number: int) -> None:
     of_state = found.yields.setdefault(row["state"], RuleYield())
     of_state.spans += 1
     of_state.frames += row["stop"] - row["start"]
@@ -152,7 +154,7 @@ def _add_span(found: Extraction, row: dict[str, Any], shard: int) -> None:
     if "thumb" in row:
         place = row["start"] / FRAME_HZ, _seconds(row), row.get("track")
         digest = zlib.crc32(f"{row['span_of']}\0{row['start']}\0{row.get('track')}".encode())
-        of_state.show(digest, RejectedSpan(row["span_of"], *place, value, shard, row["thumb"]))
+        of_state.show(digest, RejectedSpan(row["span_of"], *place, value, shard, row["thumb"], number))
 
 
 def _seconds(row: dict[str, Any]) -> float:

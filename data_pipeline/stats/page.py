@@ -79,7 +79,8 @@ def _rules(survey: Survey, clip_pictures: dict[int, bytes]) -> list[dict[str, An
     for misses in survey.near:
         near.setdefault(misses.threshold.rule.name, []).append(misses)
     shown = {rule: [span for _, span in of_rule.shown] for rule, of_rule in rejecting.items()}
-    thumbs = pictures.of_rejected(survey.manifest.store, [span for spans in shown.values() for span in spans])
+    stores = survey.extraction.stores if survey.extraction else ()
+    thumbs = pictures.of_rejected(stores, [span for spans in shown.values() for span in spans])
     rules = []
     for name in dict.fromkeys([*rejecting, *near]):
         of_rule, of_facts = rejecting.get(name), near.get(name, [])

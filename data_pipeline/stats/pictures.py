@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -40,14 +40,14 @@ def of_clips(manifest: Manifest, rows: Iterable[int]) -> dict[int, bytes]:
     return pictures
 
 
-def of_rejected(store: Store, spans: Iterable[RejectedSpan]) -> dict[RejectedSpan, bytes]:
+def of_rejected(stores: Sequence[Store], spans: Iterable[RejectedSpan]) -> dict[RejectedSpan, bytes]:
     """The thumbnails of these spans as they were stored; those that are no longer there are missing."""
-    of_shard: dict[int, list[RejectedSpan]] = {}
+    of_shard: dict[tuple[int, int], list[RejectedSpan]] = {}
     for span in spans:
-        of_shard.setdefault(span.shard, []).append(span)
+        of_shard.setdefault((span.ledger, span.shard), []).append(span)
     pictures: dict[RejectedSpan, bytes] = {}
-    for shard, some in of_shard.items():
-        name = rejected_path(Path(), shard).as_posix()
+    for (ledger, shard), some in of_shard.items():
+        store, name = stores[ledger], rejected_path(Path(), shard).as_posix()
         if store.exists(name):
             with tarfile.open(fileobj=io.BytesIO(store.whole(name))) as tar:
                 pictures |= {span: data for span in some if (data := _member(tar, span.thumb))}

@@ -120,7 +120,7 @@ def spreads(
         for misses in near:
             if misses.threshold.rule.fact in values:
                 misses.add(values[misses.threshold.rule.fact], first_row)
-    for name, values_n in extraction.rejected_values(manifest.store) if found else ():
+    for name, values_n in extraction.rejected_values(found.stores) if found else ():
         by_name[name].histogram.add(values_n, rejected=True)
     return list(by_name.values()), near
 

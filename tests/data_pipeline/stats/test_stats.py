@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_pipeline.index import command as index
 from data_pipeline.page.html import data_uri
 from data_pipeline.shards import ledger, manifest, manifest_update, throughput
 from data_pipeline.shards.layout import rejected_path
@@ -48,6 +49,22 @@ def test_the_command_prints_a_table_and_writes_the_page(command, drawn, tmp_path
     assert "2 of 9 sources gave no clip: small_face 1, unreadable 1" in done.stdout
     assert "1 of 4 people have a single clip: drawn/p3;" in done.stdout
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_an_index_is_told_with_the_ledgers_of_its_folders(drawn, tmp_path):
+    """What was rejected, its pictures and limits, and how fast it went, as each folder says."""
+    one, merged = shutil.copytree(drawn, tmp_path / "one"), tmp_path / "merged"
+    throughput.append(one, Throughput(100, 10.0, 20.0))
+    assert index.run(index.arguments().parse_args([str(merged), str(one)])) == 0
+    table = said(merged)
+    assert re.search(r"small_face +2 +3\.0 s +17\.2% +38\.25 +48\n", table)
+    assert "2 of 9 sources gave no clip: small_face 1, unreadable 1" in table
+    assert "10.0 a second" in table
+    article = page.html(survey(str(merged))).split("<h3>small_face")[1].split("</article>")[0]
+    assert article.count("<img") == 3
+    shutil.rmtree(one / "parts", ignore_errors=True)
+    (one / "manifest.json").unlink()
+    assert "no ledger of spans lies here" in said(merged)
 
 
 @pytest.mark.parametrize(("folder", "out"), [("", "page.png"), ("nothing", "page.html")])
@@ -270,8 +287,8 @@ def test_the_manifest_knows_the_types_of_its_columns(drawn):
 
 @pytest.mark.parametrize("source", ["", "motion-*.tar"])
 def test_indexed_shards_tell_what_they_hold(command, drawn, tmp_path, source):
-    """A folder of ours, and tars as others' are."""
+    """A folder of ours, whose ledger is known, and tars as others' are."""
     command("-m", "data_pipeline", "index", str(tmp_path), str(drawn / source), check=True)
     assert re.search(r"drawn +14\.0 s +4 +7 +7\n", said(tmp_path))
-    assert "no ledger of spans" in said(tmp_path)
+    assert ("no ledger of spans" in said(tmp_path)) == bool(source)
     Parsed(page.html(survey(str(tmp_path))))
