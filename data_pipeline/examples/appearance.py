@@ -16,13 +16,13 @@ from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.slot_random import Purpose
-from data_pipeline.sample.windows import Example, SamplingConfig
+from data_pipeline.sample.windows import Example, SamplingConfig, Window
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import COUNT, MOUTH, NOISED
+from mytalk.face.landmarks import COUNT, MOUTH, NOISED, opening
 from mytalk.face.region import regions
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig
@@ -30,6 +30,7 @@ from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")
 CANDIDATES = 4  # drawn for each reference, where the most different in pose or mouth are taken
+WIDE_CANDIDATES = 6  # frames drawn from a clip, of which the one with the widest open mouth is shown
 KEPT_CLIPS = 512  # whose regions are kept, some 40 kB each
 WRONG_CANDIDATES = 8  # drawn for the mouth that the frame does not show; the most different is taken
 WRONG_PX = 2.0  # mean distance of the lip points from which on a mouth counts as quite another
@@ -72,7 +73,8 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     A reference is at least `gap_frames` away from the target, so that it does not show the answer; in a clip
     too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
     frame has no reference and is left out. A share `predicted_landmarks` of the slots shows, in place of the target's
-    own landmarks, those of the column `predicted`; mask and references stay. Raises UserError where no clip is left, or
+    own landmarks, those of the column `predicted`; mask and references stay. A share `wide_mouths` shows another frame
+    of its clip than `plan` lists: that of a few with the widest open mouth. Raises UserError where no clip is left, or
     one has no frames or lacks that column.
     """
 
@@ -84,10 +86,11 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         references: ReferenceConfig,
         wrong_landmarks: bool = False,
         predicted_landmarks: float = 0.0,
+        wide_mouths: float = 0.0,
     ):
         super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0))
         self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
-        self.predicted_landmarks = predicted_landmarks
+        self.predicted_landmarks, self.wide_mouths = predicted_landmarks, wide_mouths
         self._regions: dict[int, np.ndarray] = {}  # by row
         refuse_without_frames(manifest, self.selection)
 
@@ -99,9 +102,10 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         for place, (slot, example, values) in enumerate(zip(slots, examples, read)):
             if not isinstance(values, ClipError):
                 read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
-                shown[place] = read[place][example.window.start]
                 if self.shows_predicted(slot):
                     shown[place] = values[1].astype(np.float32).reshape(COUNT, 3)
+                example = self.widest(slot, example, read[place])
+                shown.setdefault(place, read[place][example.window.start])
                 chosen[place] = [example.window.start, *self.reference_frames(slot, example, read[place])]
         frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
         for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, frames_of_rows)):
@@ -113,6 +117,20 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         if not self.predicted_landmarks:
             return False
         return self.windows.random(slot, Purpose.PREDICTED).random() < self.predicted_landmarks
+
+    def widest(self, slot: int, example: Example, landmarks_TN3: np.ndarray) -> Example:
+        """What the slot shows: in a share `wide_mouths`, of some frames of the clip that with the widest open mouth.
+
+        A slot that shows predicted landmarks stays as it is: they were read for its frame.
+        """
+        if not self.wide_mouths or self.shows_predicted(slot):
+            return example
+        random = self.windows.random(slot, Purpose.WIDE_MOUTHS)
+        if random.random() >= self.wide_mouths:
+            return example
+        among = random.choice(len(landmarks_TN3), min(len(landmarks_TN3), WIDE_CANDIDATES), replace=False)
+        frame = int(among[opening(landmarks_TN3[among]).argmax()])
+        return Example(Window(example.window.row, frame, frame + 1))
 
     def reference_frames(self, slot: int, example: Example, landmarks_TN3: np.ndarray) -> list[int]:
         """Frames of the slot's references, in no order; one comes twice only where there are too few."""
@@ -142,7 +160,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         return AppearanceBatch(
             wrong_landmarks_BN2=wrong_landmarks_BN2,
             wrong_B=wrong_B,
-            **self.batch_fields(slots, examples),
+            **self.batch_fields(slots, examples) | {"starts_B": torch.tensor([chosen[0] for _, _, chosen, _ in read])},
             frame_B3HW=frames_BC3HW[:, 0],
             landmarks_BN2=landmarks_BCN2[:, 0],
             region_BV2=regions_BCV2[:, 0],
@@ -179,7 +197,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
 
     def _wrong(self, slot: int, example: Example, read: Any) -> tuple[torch.Tensor, float]:
         """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""
-        landmarks_TN3, frame = read[0], example.window.start
+        landmarks_TN3, frame = read[0], read[2][0]
         others = np.delete(np.arange(len(landmarks_TN3)), frame)
         random = self.windows.random(slot, Purpose.WRONG_LANDMARKS)
         among = random.choice(others, min(len(others), WRONG_CANDIDATES), replace=False)

@@ -29,6 +29,7 @@ class Purpose(enum.IntEnum):
     WRONG_LANDMARKS = 13
     PREDICTED = 14
     READER = 15
+    WIDE_MOUTHS = 16
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

@@ -53,6 +53,12 @@ class AppearanceTrainConfig(LoopConfig):
     predicted_landmarks: float = setting(
         0.0, "share of examples that show the column `predicted` in place of true landmarks", at_least=0, at_most=1
     )
+    wide_mouths: float = setting(
+        0.0,
+        "share of examples that show, of a few frames drawn from their clip, that with the widest open mouth",
+        at_least=0,
+        at_most=1,
+    )
     losses: LossConfig = field(default_factory=LossConfig)
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
 
@@ -163,6 +169,7 @@ class AppearanceRecipe(Recipe):
             settings.references,
             settings.losses.wrong_landmarks,
             settings.predicted_landmarks,
+            settings.wide_mouths,
         )
         self.perceptual = None
         if settings.losses.perceptual:
@@ -189,6 +196,7 @@ class AppearanceRecipe(Recipe):
             "model": asdict(self.settings.model),
             "losses": asdict(self.settings.losses),
             **self._predicted(),
+            **({"wide_mouths": self.settings.wide_mouths} if self.settings.wide_mouths else {}),
             **{name: getattr(self.settings, name) for name in kept},
         }
 

@@ -19,7 +19,7 @@ from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
-from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP
+from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP, opening
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, referred, tiny_recipe, tiny_settings
 from train.recipes.appearance import AppearanceRecipe
@@ -112,6 +112,29 @@ def test_a_share_of_the_slots_shows_predicted_landmarks_and_nothing_else_changes
     run = RunSettings(keys={"predicted_landmarks": 1})
     planned = PLANNED["appearance"](recipe.examples.manifest, SamplingConfig(), run)
     assert planned.requests(planned.example(0)) == recipe.examples.windows.requests(planned.example(0))
+
+
+def test_a_share_of_the_slots_shows_a_wide_mouth_of_the_same_clip(recipe):
+    """Drawn from the slot; the others are as they were, references keep their distance, and starts_B says the frame."""
+    plain = recipe.examples
+    wide = AppearanceExamples(plain.manifest, plain.windows.sampling, plain.model, plain.references, wide_mouths=0.5)
+    slots = list(range(40))
+    ours, before = wide(slots), plain(slots)
+    changed_B = ours.starts_B != before.starts_B
+    assert 0.2 < changed_B.float().mean() < 0.6
+    assert ours.keys_B == before.keys_B
+    assert torch.equal(ours.frame_B3HW[~changed_B], before.frame_B3HW[~changed_B])
+    again = wide([7, 3])
+    assert torch.equal(again.frame_B3HW, ours.frame_B3HW[[7, 3]])
+    for slot in slots[:10]:
+        example = wide.windows.example(slot)
+        landmarks_TN3 = reader.read_landmarks(plain.manifest, example.window.row)
+        shown = wide.widest(slot, example, landmarks_TN3)
+        opened_T = opening(landmarks_TN3)
+        if shown != example:
+            assert (opened_T > opened_T[shown.window.start]).mean() < 0.6, "the widest of six"
+        away = min(abs(frame - shown.window.start) for frame in wide.reference_frames(slot, shown, landmarks_TN3))
+        assert away >= plain.references.gap_frames
 
 
 def test_predicted_landmarks_without_their_column_are_refused_in_one_line(recipe):
