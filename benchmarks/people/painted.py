@@ -39,7 +39,7 @@ METRICS = {
     "read_upper_lip": "upper lip, by the reader",
     "read_width": "width, by the reader",
 }
-REFERENCES = 3
+REFERENCES = 8
 JUDGED_EVERY = 6  # frames
 
 
