@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
@@ -18,7 +19,7 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
-from mytalk.face.landmarks import MOUTH
+from mytalk.face.landmarks import INNER_LIP, MOUTH
 from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
@@ -31,6 +32,7 @@ from train.recipes.appearance_losses import LossConfig, Perceptual, Reading, fea
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
+INNER_PX = 2  # window px round what lies between the lips
 MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
 
 
@@ -127,6 +129,13 @@ def mouth_box(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tens
         within_BL = (at_L > low_B2[:, axis, None]) & (at_L < high_B2[:, axis, None])
         box_BHW = box_BHW * (within_BL[:, None, :] if axis == 0 else within_BL[:, :, None])
     return box_BHW[:, None]
+
+
+def between_lips(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """1 between the lips and up to INNER_PX from there, so that closed lips count too: (B, 1, H, W)."""
+    inner_B1HW = inputs.region_mask(landmarks_BN2[:, INNER_LIP], shape)
+    dots_B1HW = (inputs.landmark_dots(landmarks_BN2, shape)[:, :1] > 0).to(inner_B1HW.dtype)  # the inner lips' alone
+    return F.max_pool2d(torch.maximum(inner_B1HW, dots_B1HW), 2 * INNER_PX + 1, 1, INNER_PX)
 
 
 def masked_mean(values_B3HW: torch.Tensor, weight_B1HW: torch.Tensor) -> torch.Tensor:
@@ -274,6 +283,10 @@ class AppearanceRecipe(Recipe):
         mouth_B = masked_mean(distance_B3HW, box_B1HW * seen.soft_B1HW)
         loss_B, terms = l1_B + self.settings.mouth_weight * mouth_B, {"l1": l1_B, "mouth_l1": mouth_B}
         losses = self.settings.losses
+        if losses.inner_mouth:
+            between_B1HW = between_lips(batch.landmarks_BN2, self.settings.model.shape)
+            terms["inner_l1"] = masked_mean(distance_B3HW, between_B1HW * seen.soft_B1HW)
+            loss_B = loss_B + losses.inner_mouth * terms["inner_l1"]
         if losses.pyramid:
             terms["pyramid"] = pyramid_l1(painted_B3HW, batch.frame_B3HW, seen.soft_B1HW)
             loss_B = loss_B + losses.pyramid * terms["pyramid"]

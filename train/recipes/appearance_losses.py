@@ -36,6 +36,7 @@ class LossConfig(Settings):
     feature_matching: float = setting(
         0.0, "of L1 between the discriminator's features of result and frame, once it plays (pix2pixHD: 10)", at_least=0
     )
+    inner_mouth: float = setting(0.0, "of L1 between the lips, where references show other teeth", at_least=0)
     reading: float = setting(
         0.0, "per px at 256, of the distance between the lips that `reader` reads in result and frame", at_least=0
     )

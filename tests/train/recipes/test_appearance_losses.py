@@ -12,14 +12,14 @@ from data_pipeline.examples.appearance import with_mouth_of
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import CLEAN, MOUTH
+from mytalk.face.landmarks import CLEAN, COUNT, INNER_LIP, MOUTH
 from mytalk.networks import appearance_inputs as inputs
 from tests.helpers import talkers
 from tests.helpers.appearance_models import shaken, talking, tiny_settings
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.recipes import appearance_losses
-from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig, mouth_box
+from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig, between_lips, masked_mean, mouth_box
 from train.recipes.appearance_losses import Perceptual, feature_distance, pyramid_l1
 
 CPU = torch.device("cpu")
@@ -27,6 +27,7 @@ ALL = (
     "model.discriminator_landmarks=true",
     "losses.wrong_landmarks=true",
     "losses.pyramid=0.7",
+    "losses.inner_mouth=0.6",
     "losses.feature_matching=2.5",
 )
 
@@ -62,6 +63,22 @@ def test_a_pyramid_takes_sides_that_no_two_divides():
     assert (loss_B > 0).all()
 
 
+def test_between_the_lips_is_what_lies_in_their_inner_ring_and_at_closed_lips_the_line():
+    open_N2 = torch.full((1, COUNT, 2), -50.0)
+    at = torch.arange(len(INNER_LIP)) / len(INNER_LIP) * 2 * torch.pi
+    open_N2[0, INNER_LIP] = torch.stack([30 + 12 * at.cos(), 20 + 6 * at.sin()], -1)
+    closed_N2 = open_N2.clone()
+    closed_N2[0, INNER_LIP, 1] = 20
+    marked = between_lips(torch.cat([open_N2, closed_N2]), (40, 60))[:, 0]
+    assert marked[0, 20, 30]
+    assert marked[1, 20, 30]
+    assert marked[0, 25, 30] > marked[1, 25, 30] == 0
+    assert not marked[:, :, :14].any()
+    assert 0.9 < marked[0].sum() / (torch.pi * 15 * 9) < 1.2
+    masked = masked_mean(torch.ones(2, 3, 40, 60), marked[:, None])
+    assert masked.tolist() == [1, 1]
+
+
 def test_features_are_compared_layer_by_layer():
     ours = [torch.ones(2, 1, 1, 2), torch.zeros(2, 3, 1, 1)]
     theirs = [torch.tensor([[[[1.0, 3.0]]], [[[1.0, 1.0]]]]), torch.full((2, 3, 1, 1), 0.5)]
@@ -87,7 +104,8 @@ def test_the_generator_learns_by_the_sum_of_all_its_losses(recipe):
     )
     distance = (painted - batch.frame_B3HW).abs().mean(1, keepdim=True)
     box = mouth_box(batch.landmarks_BN2, recipe.settings.model.shape) * seen.soft_B1HW
-    for weight, part in ((1.0, seen.soft_B1HW), (recipe.settings.mouth_weight, box)):
+    between = between_lips(batch.landmarks_BN2, recipe.settings.model.shape) * seen.soft_B1HW
+    for weight, part in ((1.0, seen.soft_B1HW), (recipe.settings.mouth_weight, box), (0.6, between)):
         expected_B = expected_B + weight * (distance * part).sum((1, 2, 3)) / part.sum((1, 2, 3))
     torch.testing.assert_close(found.total_B, expected_B, rtol=1e-9, atol=0)
     for ours, theirs in zip(gradient, torch.autograd.grad(expected_B.sum(), weights_of)):
