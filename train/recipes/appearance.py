@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
@@ -19,7 +18,6 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
-from mytalk.face.landmarks import INNER_LIP, MOUTH
 from mytalk.networks import appearance
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
@@ -28,12 +26,19 @@ from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated
-from train.recipes.appearance_losses import LossConfig, Perceptual, Reading, feature_distance, pyramid_l1
+from train.recipes.appearance_losses import (
+    LossConfig,
+    Perceptual,
+    Reading,
+    between_lips,
+    feature_distance,
+    masked_mean,
+    mouth_box,
+    pyramid_l1,
+)
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
-INNER_PX = 2  # window px round what lies between the lips
-MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
 
 
 @dataclass
@@ -115,33 +120,6 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
         base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BR3HW, theirs_BRN2, asked_BN2, model),
         soft_B1HW=soft_B1HW,
     )
-
-
-def mouth_box(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """1 in the box round each mouth, with a margin: (B, 1, H, W). Landmarks in px of the picture."""
-    mouth_BM2 = landmarks_BN2[:, MOUTH]
-    low_B2, high_B2 = mouth_BM2.amin(1), mouth_BM2.amax(1)
-    margin_B1 = MOUTH_MARGIN * (high_B2 - low_B2)[:, :1]
-    low_B2, high_B2 = low_B2 - margin_B1, high_B2 + margin_B1
-    box_BHW = torch.ones(len(mouth_BM2), *shape, device=mouth_BM2.device, dtype=mouth_BM2.dtype)
-    for axis, length in ((0, shape[1]), (1, shape[0])):
-        at_L = torch.arange(length, device=mouth_BM2.device) + 0.5
-        within_BL = (at_L > low_B2[:, axis, None]) & (at_L < high_B2[:, axis, None])
-        box_BHW = box_BHW * (within_BL[:, None, :] if axis == 0 else within_BL[:, :, None])
-    return box_BHW[:, None]
-
-
-def between_lips(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """1 between the lips and up to INNER_PX from there, so that closed lips count too: (B, 1, H, W)."""
-    inner_B1HW = inputs.region_mask(landmarks_BN2[:, INNER_LIP], shape)
-    dots_B1HW = (inputs.landmark_dots(landmarks_BN2, shape)[:, :1] > 0).to(inner_B1HW.dtype)  # the inner lips' alone
-    return F.max_pool2d(torch.maximum(inner_B1HW, dots_B1HW), 2 * INNER_PX + 1, 1, INNER_PX)
-
-
-def masked_mean(values_B3HW: torch.Tensor, weight_B1HW: torch.Tensor) -> torch.Tensor:
-    """The weighted mean of each example over its channels and pixels: (B,)."""
-    total_B = weight_B1HW.flatten(1).sum(1).clamp(min=1e-6)
-    return (values_B3HW.mean(1, keepdim=True) * weight_B1HW).flatten(1).sum(1) / total_B
 
 
 def adaptive_weight(reconstruction_B3HW: torch.Tensor, adversarial_B3HW: torch.Tensor) -> torch.Tensor:

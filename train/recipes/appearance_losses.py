@@ -13,10 +13,13 @@ from torch.nn import functional as F
 
 from data_pipeline import weights
 from mytalk.command import UserError
-from mytalk.face.landmarks import CROP_PX
+from mytalk.face.landmarks import CROP_PX, INNER_LIP, MOUTH
+from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks import reader, st_lpips
 from mytalk.settings import Settings, setting
 
+MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
+INNER_PX = 2  # window px round what lies between the lips
 LEVELS = 4  # of the pyramid, the last one without its band: what is left
 TEACHER, TRUNK = "st-lpips-alex", "alex"
 LEAST_SIDE_PX = 32  # of a picture that the perceptual network takes
@@ -51,6 +54,33 @@ class LossConfig(Settings):
         super().__post_init__()
         if self.reading and not self.reader:
             raise ValueError("losses.reading needs losses.reader, the folder of a trained reader of lips")
+
+
+def mouth_box(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """1 in the box round each mouth, with a margin: (B, 1, H, W). Landmarks in px of the picture."""
+    mouth_BM2 = landmarks_BN2[:, MOUTH]
+    low_B2, high_B2 = mouth_BM2.amin(1), mouth_BM2.amax(1)
+    margin_B1 = MOUTH_MARGIN * (high_B2 - low_B2)[:, :1]
+    low_B2, high_B2 = low_B2 - margin_B1, high_B2 + margin_B1
+    box_BHW = torch.ones(len(mouth_BM2), *shape, device=mouth_BM2.device, dtype=mouth_BM2.dtype)
+    for axis, length in ((0, shape[1]), (1, shape[0])):
+        at_L = torch.arange(length, device=mouth_BM2.device) + 0.5
+        within_BL = (at_L > low_B2[:, axis, None]) & (at_L < high_B2[:, axis, None])
+        box_BHW = box_BHW * (within_BL[:, None, :] if axis == 0 else within_BL[:, :, None])
+    return box_BHW[:, None]
+
+
+def between_lips(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """1 between the lips and up to INNER_PX from there, so that closed lips count too: (B, 1, H, W)."""
+    inner_B1HW = inputs.region_mask(landmarks_BN2[:, INNER_LIP], shape)
+    dots_B1HW = (inputs.landmark_dots(landmarks_BN2, shape)[:, :1] > 0).to(inner_B1HW.dtype)  # the inner lips' alone
+    return F.max_pool2d(torch.maximum(inner_B1HW, dots_B1HW), 2 * INNER_PX + 1, 1, INNER_PX)
+
+
+def masked_mean(values_B3HW: torch.Tensor, weight_B1HW: torch.Tensor) -> torch.Tensor:
+    """The weighted mean of each example over its channels and pixels: (B,)."""
+    total_B = weight_B1HW.flatten(1).sum(1).clamp(min=1e-6)
+    return (values_B3HW.mean(1, keepdim=True) * weight_B1HW).flatten(1).sum(1) / total_B
 
 
 def pyramid_l1(painted_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, soft_B1HW: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,15 @@ from tests.helpers.appearance_models import shaken, talking, tiny_settings
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.recipes import appearance_losses
-from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig, between_lips, masked_mean, mouth_box
-from train.recipes.appearance_losses import Perceptual, feature_distance, pyramid_l1
+from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
+from train.recipes.appearance_losses import (
+    Perceptual,
+    between_lips,
+    feature_distance,
+    masked_mean,
+    mouth_box,
+    pyramid_l1,
+)
 
 CPU = torch.device("cpu")
 ALL = (
