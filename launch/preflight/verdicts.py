@@ -113,8 +113,14 @@ def room(ranks: Sequence[dict[str, Any]], planned: dict[str, Any]) -> list[Verdi
     for one in ranks:
         per_host[one["host"]] = per_host.get(one["host"], 0) + 1
     most = max(per_host.values())
-    memory, needed = min(one["memory_bytes"] for one in ranks), most * stage["peak"]
+    gpus = [bytes_of(gpu) for one in ranks for gpu in one["gpus"]]
+    on_host = stage["host"] if gpus else stage["peak"]
+    memory, needed = min(one["memory_bytes"] for one in ranks), most * on_host
     rows = [Verdict("memory", OK if memory > needed else BAD, f"{gb(memory)} are free, {gb(needed)} are needed a host")]
+    if gpus:
+        asked = stage["peak"] - stage["host"]
+        fits = OK if min(gpus) > asked else BAD
+        rows.append(Verdict("GPU memory", fits, f"{gb(min(gpus))} a GPU, {gb(asked)} are needed, as a CPU takes it"))
     shm = [one["shm_bytes"] for one in ranks if one["shm_bytes"] is not None]
     least = min(shm, default=0)
     rows.append(Verdict("/dev/shm", OK if least >= LEAST_SHM_BYTES else WARN, f"{gb(least)} are free"))
@@ -127,6 +133,11 @@ def room(ranks: Sequence[dict[str, Any]], planned: dict[str, Any]) -> list[Verdi
     files = min(one["open_files"] for one in ranks)
     rows.append(Verdict("open files", OK if files >= LEAST_OPEN_FILES else WARN, f"{files} a process"))
     return rows
+
+
+def bytes_of(gpu: str) -> float:
+    """Memory of a GPU as its driver names it, such as `NVIDIA H100 80GB HBM3, 81559 MiB`."""
+    return float(gpu.rpartition(",")[2].split()[0]) * 2**20
 
 
 def slow_ranks(ranks: Sequence[dict[str, Any]], planned: dict[str, Any]) -> Verdict:

@@ -22,7 +22,7 @@ PLANNED = {
 
 def rank(number: int, **more) -> dict:
     facts = {"code": "a", "commit": "1", "python": "3.11", "packages": {"torch": "2.13.0"}, "time": 1000.0}
-    facts |= {"memory_bytes": 64e9, "shm_bytes": 8e9, "disk_bytes": 1e12, "open_files": 65536}
+    facts |= {"gpus": [], "memory_bytes": 64e9, "shm_bytes": 8e9, "disk_bytes": 1e12, "open_files": 65536}
     rates = {"loader_examples_per_s": 100.0, "compute_s": 0.2, "reduce_bytes_per_s": 1e10}
     step = {"steps": 30, "step_s": 0.64, "wait_s": 0.04, "data": "d"}
     return {"rank": number, "host": f"n{number // 2}", **facts, **rates, **step, **more}
@@ -101,6 +101,16 @@ def test_this_machine_is_looked_at(talker_shards, tmp_path, command):
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "global_batch 8 cannot be shared by 3 processes" in refused.stderr
+
+
+def test_with_gpus_the_copy_for_checkpoints_alone_is_needed_on_the_host():
+    kinds = ["NVIDIA H100 80GB HBM3, 81559 MiB", "Tesla, small, 1024 MiB"]
+    for gpu, verdict in zip(kinds, (OK, BAD)):
+        found = of([rank(number, gpus=[kinds[0], gpu], memory_bytes=0.3e9) for number in range(4)])
+        assert found["GPU memory"][0] == verdict
+        assert found["memory"][0] == OK
+    assert found["GPU memory"][1] == "1.07 GB a GPU, 1.9 GB are needed, as a CPU takes it"
+    assert "GPU memory" not in of([rank(number) for number in range(4)])
 
 
 def test_every_machine_is_a_row_of_the_slowest_of_its_ranks():
