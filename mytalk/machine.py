@@ -1,4 +1,4 @@
-"""Resources of the machine: cores, threads, a free port, and a lock on a folder."""
+"""Resources of the machine: cores, threads, arrays on disk, a free port, and a lock on a folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import os
 import random
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from mytalk.command import UserError
 
 PORTS = range(20_000, 30_000)
+ON_DISK_BYTES = 1 << 24  # from this size on, what grows with the length of a video lies on disk
 
 
 def cores() -> int:
@@ -32,6 +36,20 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def zeros(shape: tuple[int, ...], dtype: type | np.dtype = np.float32) -> np.ndarray:
+    """Zeros; a large array lies in a nameless file of the system's temporary folder, which goes with it.
+
+    The system may take its memory for others, so what is held of an hour of video does not fill it. Raises OSError
+    where the disk is full.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < ON_DISK_BYTES:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(prefix="mytalk-") as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # a hole in the file would be a signal later, not an error now
+        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
 
 
 def free_port() -> int:

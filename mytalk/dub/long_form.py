@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mytalk import machine
 from mytalk.control.promises import Promises
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
@@ -51,7 +52,8 @@ def generate(
     trained on. They start from the same noise where they overlap, and are joined by a linear cross-fade in the head's
     frame, where the head stands still. `promises` are those of the clip's frames.
     """
-    parts = []
+    head = person_head(source.landmarks_UN3)
+    joined_TK2, end = machine.zeros((len(landmarks_TN3), len(NOISED), 2), np.float64), 0
     for start, stop in windows(len(landmarks_TN3), model.window_frames):
         speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         clip_TN3 = landmarks_TN3[start:stop]
@@ -59,12 +61,9 @@ def generate(
         window_TN3 = motion.generate(
             model, clip_TN3, source, speech_S, seed, steps, first_frame=start, amplitude=amplitude, hold=hold
         )
-        parts.append((start, window_TN3))
+        _join(joined_TK2, end, lower_face(window_TN3, head), start, overlap(model.window_frames))
+        end = stop
         on_window()
-    head = person_head(source.landmarks_UN3)
-    joined_TK2 = np.zeros((0, len(NOISED), 2))
-    for start, window_TN3 in parts:
-        joined_TK2 = _cross_fade(joined_TK2, lower_face(window_TN3, head), start, overlap(model.window_frames))
     return with_lower_face(landmarks_TN3, joined_TK2, head)
 
 
@@ -76,7 +75,7 @@ def person_head(source_UN3: np.ndarray) -> pose.Head:
 
 def lower_face(landmarks_TN3: np.ndarray, head: pose.Head) -> np.ndarray:
     """The noised points in the head's frame, where they are motion alone: (T, K, 2) float64."""
-    lower_TK2 = np.empty((len(landmarks_TN3), len(NOISED), 2))
+    lower_TK2 = machine.zeros((len(landmarks_TN3), len(NOISED), 2), np.float64)
     for block in _blocks(len(landmarks_TN3)):
         points = _points(landmarks_TN3[block])
         posed = pose.fit(points, head.rigid_BR3)
@@ -86,22 +85,22 @@ def lower_face(landmarks_TN3: np.ndarray, head: pose.Head) -> np.ndarray:
 
 def with_lower_face(landmarks_TN3: np.ndarray, lower_TK2: np.ndarray, head: pose.Head) -> np.ndarray:
     """Landmarks with the noised points replaced, each frame in its own pose: (T, 478, 3) float32, crop px."""
-    out = np.array(landmarks_TN3, np.float32)
+    out = machine.zeros(landmarks_TN3.shape)
     for block in _blocks(len(landmarks_TN3)):
+        out[block] = landmarks_TN3[block]
         posed = pose.fit(_points(landmarks_TN3[block]), head.rigid_BR3)
         placed = posed.to_crop(torch.from_numpy(lower_TK2[block])[None], head.depth_BN[:, NOISED])
         out[block][:, NOISED] = placed[0].numpy()
     return out
 
 
-def _cross_fade(joined_TK2: np.ndarray, next_TK2: np.ndarray, start: int, longest: int) -> np.ndarray:
-    """The motion joined so far, faded over at most `longest` frames into the next window, which begins at `start`."""
-    end = len(joined_TK2)
+def _join(joined_TK2: np.ndarray, end: int, window_LK2: np.ndarray, start: int, longest: int) -> None:
+    """Fade the motion joined up to `end` over at most `longest` frames into the window that begins at `start`."""
     fade = min(end - start, longest)
-    weight = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]
-    shared = next_TK2[end - fade - start : end - start]
-    between = (1 - weight) * joined_TK2[end - fade :] + weight * shared
-    return np.concatenate([joined_TK2[: end - fade], between, next_TK2[end - start :]])
+    weight_F11 = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]
+    faded, shared_FK2 = np.s_[end - fade : end], window_LK2[end - fade - start : end - start]
+    joined_TK2[faded] = (1 - weight_F11) * joined_TK2[faded] + weight_F11 * shared_FK2
+    joined_TK2[end : start + len(window_LK2)] = window_LK2[end - start :]
 
 
 def _blocks(frames: int) -> list[slice]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mytalk import machine
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def interpolate(values_FX: np.ndarray, positions_T: np.ndarray) -> np.ndarray:
     below_T = positions_T.astype(int)
     above_T = np.minimum(below_T + 1, len(values_FX) - 1)
     weight_TX = (positions_T - below_T).astype(values_FX.dtype).reshape(-1, *[1] * (values_FX.ndim - 1))
-    out_TX = np.empty((len(positions_T), *values_FX.shape[1:]), values_FX.dtype)
+    out_TX = machine.zeros((len(positions_T), *values_FX.shape[1:]), values_FX.dtype)
     for start in range(0, len(out_TX), BLOCK_FRAMES):
         at = slice(start, start + BLOCK_FRAMES)
         out_TX[at] = values_FX[below_T[at]] * (1 - weight_TX[at]) + values_FX[above_T[at]] * weight_TX[at]

@@ -1,4 +1,4 @@
-"""The faces of a video followed through its shots, each under its numbers; only landmarks stay in memory.
+"""The faces of a video followed through its shots, each under its numbers; only landmarks are kept.
 
 Shape suffixes: F frames at the video's rate, N landmarks (478), H height, W width, 3 = (x, y, z) in px of the video, or
 RGB.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mytalk import machine
 from mytalk.face import crop
 from mytalk.face.landmarks import COUNT
 from mytalk.face.shots import face_boxes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST_FACES = 8  # that are followed at a time, the largest first
 SHOWN_AT = (5, 50, 500, 5000)  # frames after which a track keeps a picture of its face
 SHOWN_PX = 128
+BLOCK_FACES = 4096
 
 
 @dataclass
@@ -47,6 +49,21 @@ class Track:
             self.pictures.append(crop.warp(frame_HW3, box_23, SHOWN_PX))
 
 
+class Kept:
+    """Landmarks of all faces of a video, in arrays that lie on disk where there are many."""
+
+    def __init__(self) -> None:
+        self.block_BN3, self.filled = np.empty((0, COUNT, 3), np.float32), 0
+
+    def keep(self, landmarks_N3: np.ndarray) -> np.ndarray:
+        """The same landmarks, as they are kept."""
+        if self.filled == len(self.block_BN3):
+            self.block_BN3, self.filled = machine.zeros((min(2 * self.filled + 64, BLOCK_FACES), COUNT, 3)), 0
+        self.block_BN3[self.filled] = landmarks_N3
+        self.filled += 1
+        return self.block_BN3[self.filled - 1]
+
+
 @dataclass(frozen=True)
 class Followed:
     """All tracks of a video by number, the frames at which a shot begins, the number of frames, their size in px."""
@@ -64,7 +81,7 @@ def follow(frames: Iterable[np.ndarray], detector: Detector, on_frame: Callable[
     A few frames are held, none kept; `on_frame` is called after each. Raises what `frames` raises, ModuleNotFoundError
     without scenedetect.
     """
-    tracker, tracks = Tracker(detector, MOST_FACES), dict[int, Track]()
+    tracker, tracks, kept = Tracker(detector, MOST_FACES), dict[int, Track](), Kept()
     starts: list[int] = []
     height = width = index = 0
     for index, (frame_HW3, cut) in enumerate(cuts.with_cuts(frames, lambda frame_HW3: frame_HW3), 1):
@@ -73,7 +90,7 @@ def follow(frames: Iterable[np.ndarray], detector: Detector, on_frame: Callable[
             starts.append(index - 1)
         for number, face in tracker.next(frame_HW3, cut).items():
             if not face.upside_down:
-                tracks.setdefault(number, Track(number)).see(index - 1, frame_HW3, face.landmarks_N3)
+                tracks.setdefault(number, Track(number)).see(index - 1, frame_HW3, kept.keep(face.landmarks_N3))
         on_frame()
     return Followed(list(tracks.values()), starts, index, width, height)
 
@@ -81,7 +98,7 @@ def follow(frames: Iterable[np.ndarray], detector: Detector, on_frame: Callable[
 def laid_out(tracks: Iterable[Track], frames: int) -> tuple[np.ndarray, np.ndarray]:
     """The landmarks of tracks that never overlap, in all frames of the video: (F, 478, 3), zeros where there are none,
     and where there are some: (F,) bool."""
-    landmarks_FN3, found_F = np.zeros((frames, COUNT, 3), np.float32), np.zeros(frames, bool)
+    landmarks_FN3, found_F = machine.zeros((frames, COUNT, 3)), np.zeros(frames, bool)
     for track in tracks:
         for frame, landmarks_N3 in zip(track.frames, track.landmarks, strict=True):
             landmarks_FN3[frame] = landmarks_N3

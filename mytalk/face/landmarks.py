@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mytalk.machine import zeros
+
 COUNT = 478  # 468 mesh points + 5 for each iris
 CROP_PX = 256  # side of the canonical crop; every distance in px is at this size
 FRAME_HZ = 25
@@ -75,6 +77,7 @@ CLEAN = sorted(set(range(COUNT)) - set(NOISED))
 
 def without_mouth(landmarks_TN3: np.ndarray) -> np.ndarray:
     """A copy whose noised points all lie at 0, so that no mistake in a model can reveal the true mouth."""
-    erased = landmarks_TN3.copy()
+    erased = zeros(landmarks_TN3.shape, landmarks_TN3.dtype)
+    erased[:] = landmarks_TN3
     erased[:, NOISED] = 0.0
     return erased

@@ -23,6 +23,7 @@ from mytalk.face.landmarks import CROP_PX, RIGID
 FEATURES = 6  # of a pose, as the network takes it
 RIGID_RADIUS_PX = 64.0  # root mean square distance of the rigid points from their centre, in the head's frame
 DEPTH_WEIGHT = 0.25  # of a z against an x or y in the fit; from 0 to 0.5 all is as good, 1 is worse (docs/decisions.md)
+BLOCK_FRAMES = 512  # of a long clip that are in work at a time: a fit takes 30 KB a frame
 REFINEMENTS = 3  # Gauss-Newton steps from the closed-form start
 OUTLIER = 3.0  # a point this many times as far off as the frame's median point counts half
 
@@ -150,8 +151,9 @@ def person_head(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> Head:
         centred = shape_BR3 - shape_BR3.mean(1, keepdim=True)
         radius_B11 = centred.square().sum(-1).mean(-1).sqrt()[:, None, None]
         rigid_BR3 = centred * (RIGID_RADIUS_PX / radius_B11)
-    upright_BTN3 = fit(landmarks_BTN3, rigid_BR3).upright(landmarks_BTN3)
-    return Head(rigid_BR3, (upright_BTN3[..., 2] * weight_BT11[..., 0]).sum(1))
+    parts = zip(landmarks_BTN3.split(BLOCK_FRAMES, 1), weight_BT11[..., 0].split(BLOCK_FRAMES, 1))
+    depths = [(fit(part, rigid_BR3).upright(part)[..., 2] * weight).sum(1) for part, weight in parts]
+    return Head(rigid_BR3, sum(depths[1:], depths[0]))
 
 
 def fit(landmarks_BTN3: torch.Tensor, rigid_BR3: torch.Tensor) -> Pose:
@@ -161,7 +163,15 @@ def fit(landmarks_BTN3: torch.Tensor, rigid_BR3: torch.Tensor) -> Pose:
     DEPTH_WEIGHT. Points far off, as under hair or a hand, count less in each step (Cauchy weights). Computed in
     float64: in float32 the rounding of another batch or machine would show in what is trained.
     """
-    points_BTR3, rigid_BR3 = landmarks_BTN3[:, :, RIGID].double(), rigid_BR3.double()
+    blocks = [_fit(block, rigid_BR3.double()) for block in landmarks_BTN3.split(BLOCK_FRAMES, dim=1)]
+    if len(blocks) == 1:
+        return blocks[0]
+    scales, rotations, shifts = zip(*((one.scale_BT, one.rotation_BT33, one.shift_BT3) for one in blocks))
+    return Pose(torch.cat(scales, 1), torch.cat(rotations, 1), torch.cat(shifts, 1))
+
+
+def _fit(landmarks_BTN3: torch.Tensor, rigid_BR3: torch.Tensor) -> Pose:
+    points_BTR3 = landmarks_BTN3[:, :, RIGID].double()
     with torch.autocast(points_BTR3.device.type, enabled=False):  # a matrix product would lose digits
         pose = _weak_perspective(points_BTR3, rigid_BR3)
         for _ in range(REFINEMENTS):

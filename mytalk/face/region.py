@@ -34,10 +34,13 @@ def regions(landmarks_TN3: np.ndarray) -> np.ndarray:
     """
     landmarks = torch.from_numpy(np.asarray(landmarks_TN3, np.float32))[None]
     head = pose.person_head(landmarks, torch.ones(landmarks.shape[:2]))
-    posed = pose.fit(landmarks, head.rigid_BR3)
-    mean_N2 = posed.to_head(landmarks, head.depth_BN)[0].mean(0)
-    polygon_V2 = enlarged(mean_N2).expand(1, len(landmarks_TN3), -1, -1)
-    return posed.to_crop(polygon_V2, head.depth_BN[:, OUTLINE])[0, :, :, :2].numpy()
+    parts = landmarks.split(pose.BLOCK_FRAMES, 1)
+    posed = [pose.fit(part, head.rigid_BR3) for part in parts]
+    mean_N2 = torch.zeros(landmarks.shape[2], 2)
+    for part, stands in zip(parts, posed):
+        mean_N2 += stands.to_head(part, head.depth_BN)[0].mean(0) * (part.shape[1] / landmarks.shape[1])
+    polygon_11V2, depth_1V = enlarged(mean_N2)[None, None], head.depth_BN[:, OUTLINE]
+    return torch.cat([stands.to_crop(polygon_11V2, depth_1V)[0, :, :, :2] for stands in posed]).numpy()
 
 
 def enlarged(face_N2: torch.Tensor) -> torch.Tensor:

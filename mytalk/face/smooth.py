@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk.face.landmarks import COUNT, FRAME_HZ, MOUTH, NOISED
-from mytalk.machine import one_thread
+from mytalk.machine import one_thread, zeros
 
 if TYPE_CHECKING:
     from mytalk.face import pose
@@ -38,7 +38,7 @@ def smooth(landmarks_TN3: np.ndarray, fps: float = FRAME_HZ) -> np.ndarray:
     """
     if len(landmarks_TN3) < 3:
         return np.asarray(landmarks_TN3, np.float32)
-    out_TN3 = np.empty(landmarks_TN3.shape, np.float32)
+    out_TN3 = zeros(landmarks_TN3.shape)
     end = 0
     for start in range(0, max(len(landmarks_TN3) - FADE_FRAMES, 1), BLOCK_FRAMES - FADE_FRAMES):
         block_TN3 = _block(landmarks_TN3[start : start + BLOCK_FRAMES], fps)

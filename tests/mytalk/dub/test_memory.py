@@ -1,0 +1,61 @@
+"""What a dub keeps of a long video."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mytalk import machine
+from mytalk.dub import long_form
+from mytalk.face import pose, region
+from tests.helpers.appearance_models import talking
+from tests.helpers.checkout import ROOT
+
+
+def peak_kb(frames: int) -> int:
+    typed = [sys.executable, "-m", "tests.helpers.stub_dub_memory", str(frames)]
+    return int(subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+@pytest.mark.full
+def test_memory_does_not_grow_with_the_length_of_the_video():
+    """From 4 to 20 minutes at 30 frames/s: less than a tenth of what the landmarks alone would take."""
+    landmarks_kb = 28_000 * 478 * 3 * 4 / 1024
+    assert peak_kb(36_000) - peak_kb(8_000) < 0.1 * landmarks_kb
+
+
+def test_what_grows_lies_on_disk_and_is_gone_with_the_array(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(machine, "ON_DISK_BYTES", 1000)
+    small, large = machine.zeros((5, 5)), machine.zeros((100, 5), np.float64)
+    assert isinstance(large.base, np.memmap)
+    assert not isinstance(small.base, np.memmap)
+    assert not large.any()
+    large[3] = 7
+    assert large.sum() == 35
+    assert list(tmp_path.iterdir()) == [], "it has no name that could be left behind"
+
+
+def test_a_long_clip_in_blocks_is_what_it_is_at_once(monkeypatch):
+    landmarks = talking(50)
+    points, mask = torch.from_numpy(landmarks)[None], torch.ones(1, 50)
+    expected = region.regions(landmarks), pose.person_head(points, mask)
+    monkeypatch.setattr(pose, "BLOCK_FRAMES", 7)
+    np.testing.assert_allclose(region.regions(landmarks), expected[0], atol=1e-3)
+    head = pose.person_head(points, mask)
+    torch.testing.assert_close(head.rigid_BR3, expected[1].rigid_BR3)
+    torch.testing.assert_close(head.depth_BN, expected[1].depth_BN, atol=1e-4, rtol=1e-4)
+
+
+def test_windows_are_joined_as_their_linear_fades():
+    """Against the sum of windows weighted by hats of slope 1 / (fade + 1)."""
+    first, second = np.full((10, 1, 1), 2.0), np.full((10, 1, 1), 5.0)
+    joined = np.zeros((16, 1, 1))
+    long_form._join(joined, 0, first, 0, 3)
+    long_form._join(joined, 10, second, 6, 3)
+    expected = [2.0] * 7 + [2.75, 3.5, 4.25] + [5.0] * 6
+    np.testing.assert_allclose(joined[:, 0, 0], expected)
