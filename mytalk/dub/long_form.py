@@ -61,7 +61,7 @@ def generate(
         window_TN3 = motion.generate(
             model, clip_TN3, source, speech_S, seed, steps, first_frame=start, amplitude=amplitude, hold=hold
         )
-        _join(joined_TK2, end, lower_face(window_TN3, head), start, overlap(model.window_frames))
+        join(joined_TK2, end, lower_face(window_TN3, head), start, overlap(model.window_frames))
         end = stop
         on_window()
     return with_lower_face(landmarks_TN3, joined_TK2, head)
@@ -94,7 +94,7 @@ def with_lower_face(landmarks_TN3: np.ndarray, lower_TK2: np.ndarray, head: pose
     return out
 
 
-def _join(joined_TK2: np.ndarray, end: int, window_LK2: np.ndarray, start: int, longest: int) -> None:
+def join(joined_TK2: np.ndarray, end: int, window_LK2: np.ndarray, start: int, longest: int) -> None:
     """Fade the motion joined up to `end` over at most `longest` frames into the window that begins at `start`."""
     fade = min(end - start, longest)
     weight_F11 = (np.arange(1, fade + 1) / (fade + 1))[:, None, None]

@@ -55,7 +55,7 @@ def test_windows_are_joined_as_their_linear_fades():
     """Against the sum of windows weighted by hats of slope 1 / (fade + 1)."""
     first, second = np.full((10, 1, 1), 2.0), np.full((10, 1, 1), 5.0)
     joined = np.zeros((16, 1, 1))
-    long_form._join(joined, 0, first, 0, 3)
-    long_form._join(joined, 10, second, 6, 3)
+    long_form.join(joined, 0, first, 0, 3)
+    long_form.join(joined, 10, second, 6, 3)
     expected = [2.0] * 7 + [2.75, 3.5, 4.25] + [5.0] * 6
     np.testing.assert_allclose(joined[:, 0, 0], expected)
