@@ -38,6 +38,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compare
     "l1": (PLAIN,),
     "perceptual": (PLAIN, "losses.perceptual=1", "losses.perceptual_step=2"),
     "pyramid": (PLAIN, "losses.pyramid=0.5"),
+    "inner-mouth": (PLAIN, "losses.inner_mouth=2"),
     "reading": (PLAIN, "losses.reading=0.05", "losses.reader=READER"),
     "seeing-adversary": SEEING,
 }
