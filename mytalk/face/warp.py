@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from mytalk.face.landmarks import INNER_LIP
+
 BLACK = -1.0  # as the painter's pixels run, from -1 to 1
 MESH = 468  # landmarks without the irises
 GRID_PX = 6  # between the places where the movement is computed; 8 loses 0.2 dB at the mouth of real people
@@ -25,13 +27,15 @@ LIKENESS_PX = 0.5  # distance from the asked landmarks, up to an affine map, by 
 def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: torch.Tensor) -> torch.Tensor:
     """The mean of the likest references, each moved to the landmarks that are asked for: (B, 3, H, W) in [-1, 1].
 
-    Landmarks in px of the pictures. References of batch 1 are every example's. Weights are by likeness, so that
-    among many references one with a mouth and a pose as asked for is taken.
+    Landmarks in px of the pictures. References of batch 1 are every example's. Weights are by likeness, half of the
+    face and half of the inner lips, so that among many references one with a pose and a mouth as asked for is taken.
     """
     asked_BN2 = asked_BN2[:, :MESH].float()
     theirs_BRN2 = theirs_BRN2[..., :MESH, :].float().expand(len(asked_BN2), -1, -1, -1)
     affine_BR32, left_BRN2 = fitted(asked_BN2, theirs_BRN2)
-    weight_BR = (-left_BRN2.norm(dim=-1).mean(-1) / LIKENESS_PX).softmax(-1)
+    left_BRN = left_BRN2.norm(dim=-1)
+    unlike_BR = (left_BRN.mean(-1) + left_BRN[..., INNER_LIP].mean(-1)) / 2
+    weight_BR = (-unlike_BR / LIKENESS_PX).softmax(-1)
     weight_BR, chosen_BR = weight_BR.topk(min(MOST, weight_BR.shape[1]))
     row_B1 = torch.arange(len(chosen_BR), device=chosen_BR.device)[:, None]
     chosen_BR3HW = references_BR3HW[row_B1 if len(references_BR3HW) > 1 else 0, chosen_BR]
