@@ -15,6 +15,7 @@ from data_pipeline.extract.listing import walk
 from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify.command import verified
 from tests.helpers import corpora, talkers
 
@@ -34,7 +35,7 @@ def test_the_sound_of_what_is_trained_on_is_shifted_and_the_shards_are_sound(tmp
         else:
             np.testing.assert_array_equal(after_S[:late], before_S[-late:])
         assert np.count_nonzero(after_S) < np.count_nonzero(before_S) or not late
-    assert verified(str(tmp_path / "shifted"), 0, 0)["findings"] == []
+    assert verified(str(tmp_path / "shifted"), 0, Runner(0))["findings"] == []
 
 
 @pytest.mark.parametrize("name", sorted({*LAYOUTS} - {*layouts.ELSEWHERE} | {"folder"}))

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import hashlib
+import json
+import os
 import shlex
+import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +24,17 @@ from data_pipeline.pool import Failure
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.storage.store import Store
+from data_pipeline.tasks import runner as runners
+from data_pipeline.tasks.runner import Runner
+from data_pipeline.tasks.together import Job, Plan, together
 from data_pipeline.verify import shard as shards
 from data_pipeline.verify.shard import Checked, Finding, ShardTask
 from mytalk import atomic, command
-from mytalk.machine import cores
-from mytalk.progress import Progress
 
 FORMAT = 1  # of the JSON
 MOST_LINES = 20  # findings that are printed; the JSON has all
-IDLE_S = 600.0
 TABLE, SPLIT = "manifest", "split"
+COMPLETE = "complete"  # in the folder of what was found: all shards were checked
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -42,16 +51,23 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decode", type=float, default=0.05, metavar="SHARE", help="of the clips to decode whole; 1: all (%(default)s)"
     )
-    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    parser.add_argument(
+        "--share",
+        type=Path,
+        metavar="FOLDER",
+        help="check together with whoever else types this command with this folder, on any machine that sees it; "
+        "killed, the same command continues from what is there",
+    )
+    runners.add_options(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write every finding as JSON")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, print the verdict, and return 0 where nothing is wrong."""
-    if not 0 <= args.decode <= 1 or args.workers < 0:
-        raise command.UserError("--decode is a share from 0 to 1, and --workers at least 0")
-    report = verified(args.shards, args.decode, args.workers)
+    if not 0 <= args.decode <= 1:
+        raise command.UserError("--decode is a share from 0 to 1")
+    report = verified(args.shards, args.decode, runners.given(args), args.share)
     if args.out:
         atomic.write_json(args.out, report)
     for finding in report["findings"][:MOST_LINES]:
@@ -75,46 +91,114 @@ def verdict(report: dict[str, Any]) -> str:
     return f"DAMAGED: {seen}: {counted}"
 
 
-def verified(folder: str, decode: float, workers: int) -> dict[str, Any]:
-    """The report of a folder or URL. Raises UserError where there is no manifest, OSError."""
-    store = Store(folder)
-    header = manifests.read_header(store)
-    opened, digest = manifests.open_table(store)
-    findings: list[Finding] = []
-    if digest != header["table"]["sha256"]:
-        text = f"manifest.parquet is not the one that {manifests.HEADER} names; type the command that wrote it again"
-        findings.append(Finding(TABLE, text, file=manifests.TABLE))
-    manifest = Manifest(folder, header, opened=opened, store=store)
-    findings += _of_table(manifest)
-    tasks = _tasks(manifest, folder, shards.digest_of(header, digest), decode)
-    done: dict[int, Checked] = {}
-    progress = Progress("verify", len(manifest), "clips")
-    hooks = pool.Hooks[ShardTask](
-        on_done=lambda task, checked: done.update({task.shard: checked}),
-        on_tick=lambda task, item, n: progress.step(n, f"{sum(len(one.findings) for one in done.values())} findings"),
-        condemn=_condemned,
-    )
-    pool.run(tasks, shards.check, workers, hooks, pool.TimeLimits(idle_s=IDLE_S))
-    progress.finish()
-    in_order = [done[shard] for shard in sorted(done)]
-    findings += [finding for checked in in_order for finding in checked.findings]
-    unlisted = sum(checked.unlisted for checked in in_order)
-    counts = Counter(finding.check for finding in findings) + Counter(unlisted=unlisted)
-    return {
-        "format": FORMAT,
-        "sound": not findings,
-        "manifest": digest,
-        "shards": len(tasks),
-        "clips": len(manifest),
-        "decoded": sum(checked.decoded for checked in in_order),
-        "bytes": sum(checked.bytes for checked in in_order),
-        "counts": dict(counts),
-        "findings": [finding.listed() for finding in findings],
-    }
+def verified(folder: str, decode: float, runner: Runner, share: Path | None = None) -> dict[str, Any]:
+    """The report of a folder or URL; `share`: a folder through which several processes check together.
+
+    Raises UserError where there is no manifest, OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        place = share or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return together(Verifying(folder, decode, place), runner)
 
 
-def _condemned(task: ShardTask, item: int, failure: Failure) -> ShardTask:
-    return dataclasses.replace(task, condemned=f"{failure.message} ({failure.cause})")
+class Verifying(Job[ShardTask]):
+    """The work of one check, a task a shard. What was found of a shard lies in PLACE/KIND until the next check."""
+
+    name = "verify"
+
+    def __init__(self, folder: str, decode: float, place: Path):
+        manifests.read_header(Store(folder))  # nothing is made for a folder without shards
+        super().__init__(place / "tasks")
+        self.folder, self.decode, self.place = folder, decode, place
+        self.parts: Path | None = None
+        self.found = 0
+
+    def plan(self) -> Plan:
+        store = Store(self.folder)
+        header = manifests.read_header(store)
+        opened, self.digest = manifests.open_table(store)
+        self.manifest = Manifest(self.folder, header, opened=opened, store=store)
+        digest = shards.digest_of(header, self.digest)
+        self.tasks = {task.shard: task for task in _tasks(self.manifest, self.folder, digest, self.decode)}
+        kind = hashlib.sha256(f"{digest} {self.decode}".encode()).hexdigest()
+        self.parts = self.place / kind[:16]
+        self.parts.mkdir(parents=True, exist_ok=True)
+        return Plan(kind, {number: task.stop - task.start for number, task in self.tasks.items()})
+
+    def clean(self) -> None:
+        assert self.parts is not None
+        atomic.sweep(self.parts)
+        if (self.parts / COMPLETE).exists():  # of a check before: what it read is to be read again
+            shutil.rmtree(self.parts)
+            self.parts.mkdir()
+
+    def done(self, number: int) -> bool:
+        assert self.parts is not None
+        return _part_path(self.parts, number).exists()
+
+    def all_done(self) -> set[int]:
+        found = () if self.parts is None else os.listdir(self.parts)
+        return {int(name[:-5]) for name in found if name.endswith(".json") and name[:-5].isdecimal()}
+
+    def task(self, number: int) -> ShardTask:
+        return self.tasks[number]
+
+    def work(self) -> pool.Work:
+        return functools.partial(check_into, self.parts)
+
+    def took(self, number: int, result: int) -> None:
+        self.found += result
+
+    def note(self) -> str:
+        return f"{self.found} findings"
+
+    def condemn(self, task: ShardTask, item: int, failure: Failure) -> ShardTask:
+        return dataclasses.replace(task, condemned=f"{failure.message} ({failure.cause})")
+
+    def close(self) -> dict[str, Any]:
+        assert self.parts is not None
+        report = self._report([_read(_part_path(self.parts, number)) for number in sorted(self.tasks)])
+        (self.parts / COMPLETE).touch()
+        return report
+
+    def _report(self, in_order: list[Checked]) -> dict[str, Any]:
+        findings: list[Finding] = []
+        if self.digest != self.manifest.digest:
+            text = (
+                f"manifest.parquet is not the one that {manifests.HEADER} names; type the command that wrote it again"
+            )
+            findings.append(Finding(TABLE, text, file=manifests.TABLE))
+        findings += _of_table(self.manifest)
+        findings += [finding for checked in in_order for finding in checked.findings]
+        unlisted = sum(checked.unlisted for checked in in_order)
+        counts = Counter(finding.check for finding in findings) + Counter(unlisted=unlisted)
+        return {
+            "format": FORMAT,
+            "sound": not findings,
+            "manifest": self.digest,
+            "shards": len(self.tasks),
+            "clips": len(self.manifest),
+            "decoded": sum(checked.decoded for checked in in_order),
+            "bytes": sum(checked.bytes for checked in in_order),
+            "counts": dict(counts),
+            "findings": [finding.listed() for finding in findings],
+        }
+
+
+def check_into(parts: Path, task: ShardTask, tick: Callable[[int, int], None]) -> int:
+    """Check a shard and write what was found; how much that is."""
+    checked = shards.check(task, tick)
+    atomic.write_json(_part_path(parts, task.shard), dataclasses.asdict(checked))
+    return len(checked.findings)
+
+
+def _part_path(parts: Path, shard: int) -> Path:
+    return parts / f"{shard:06d}.json"
+
+
+def _read(path: Path) -> Checked:
+    values = json.loads(path.read_text())
+    return Checked(**{**values, "findings": [Finding(**finding) for finding in values["findings"]]})
 
 
 def _tasks(manifest: Manifest, folder: str, digest: str, decode: float) -> list[ShardTask]:

@@ -11,6 +11,7 @@ from data_pipeline.columns import command, predicted
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
+from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify.command import verified
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, NOISED
@@ -38,7 +39,7 @@ def test_predicted_landmarks_are_a_column_of_the_shards(model, tmp_path):
     assert run(folder, "predicted", "--model", model) == 0
     made = Manifest.load(folder)
     assert made.later("predicted")["made_by"]["model"] == predicted.made_by(str(model))["model"]
-    assert verified(str(folder), 1.0, 0)["findings"] == []
+    assert verified(str(folder), 1.0, Runner(0))["findings"] == []
     for row in range(len(made)):
         frames = int(made.at(row, "frames"))
         (values,) = reader.read(made, [ReadRequest(row, "predicted", 0, frames)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ import pytest
 from data_pipeline.columns import column, mel
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.tasks.runner import Runner
+from data_pipeline.verify import shard
 from data_pipeline.verify.command import verdict, verified
 from mytalk.digest import sha256_of
 from tests.helpers.manifests import place_of
@@ -31,7 +34,7 @@ def flip(path: Path, at: int) -> None:
 
 def test_whole_shards_are_sound_in_processes_too(shards, command, tmp_path):
     column.add(shards, "mel", mel.values, mel.WIDTH, of=mel.OF)
-    report = verified(str(shards), 1.0, 0)
+    report = verified(str(shards), 1.0, Runner(0))
     assert report["findings"] == []
     assert report["decoded"] == report["clips"] == 16
     assert report["bytes"] == sum(path.stat().st_size for path in shards.glob("*.tar"))
@@ -52,7 +55,7 @@ def test_one_flipped_byte_is_found_and_named(shards, member, where):
     path, offset, size = place_of(made, 4, member)
     at = offset if where == "first" else offset + size - 1
     flip(path, at)
-    report = verified(str(shards), 0.0, 0)
+    report = verified(str(shards), 0.0, Runner(0))
     (finding,) = report["findings"]
     assert finding["check"] == "bytes"
     named = (finding["shard"], finding["file"], finding["key"], finding["member"], finding["byte"])
@@ -64,10 +67,10 @@ def test_bytes_between_members_and_several_are_named(shards):
     made = Manifest.load(shards)
     path, offset, _ = place_of(made, 0, "audio")
     flip(path, offset - 500)
-    (finding,) = verified(str(shards), 0.0, 0)["findings"]
+    (finding,) = verified(str(shards), 0.0, Runner(0))["findings"]
     assert (finding["key"], finding["member"]) == (made.at(0, "key"), "tar header of audio")
     flip(path, offset - 300)
-    found = verified(str(shards), 0.0, 0)["findings"]
+    found = verified(str(shards), 0.0, Runner(0))["findings"]
     assert {one["check"] for one in found} == {"bytes"}
     assert {one["key"] for one in found} == {made.at(0, "key")}
     assert "audio" in {one["member"] for one in found}
@@ -91,7 +94,7 @@ def test_a_tar_that_is_gone_short_or_without_checksums(shards):
     with open(shards / "frames-000001.tar", "r+b") as handle:
         handle.truncate(5000)
     (shards / "motion-000002.crc").write_bytes(b"nothing")
-    found = {one["file"]: one["check"] for one in verified(str(shards), 0.0, 0)["findings"]}
+    found = {one["file"]: one["check"] for one in verified(str(shards), 0.0, Runner(0))["findings"]}
     names = ("motion-000000.tar", "frames-000001.tar", "motion-000002.crc")
     assert found == dict(zip(names, ("missing", "size", "checksums")))
 
@@ -110,7 +113,7 @@ def test_keys_and_lengths_that_differ_from_the_shard_are_named(shards):
     keys, frames = made.column("key").tolist(), made.column("frames").tolist()
     keys[3], frames[7] = "another", frames[7] + 1
     rewritten(shards, key=keys, frames=frames)
-    found = verified(str(shards), 0.0, 0)["findings"]
+    found = verified(str(shards), 0.0, Runner(0))["findings"]
     of_key = [one for one in found if one["check"] == "keys"]
     assert {one["key"] for one in of_key} == {"another"}
     assert {one["member"] for one in of_key} == {"landmarks", "audio", "facts", "video"}
@@ -126,20 +129,20 @@ def test_what_does_not_decode_is_named_where_it_is_decoded(shards):
     data[offset + size - 900 : offset + size] = bytes(900)
     path.write_bytes(data)
     checksums.write(path, path.with_suffix(".crc"))
-    found = verified(str(shards), 0.0, 0)["findings"]
+    found = verified(str(shards), 0.0, Runner(0))["findings"]
     assert [(one["check"], one["file"]) for one in found] == [("bytes", path.name)]
     header = json.loads((shards / "manifest.json").read_text())
     header["shards"][int(made.at(2, "shard"))]["frames"]["sha256"] = sha256_of(path)
     (shards / "manifest.json").write_text(json.dumps(header))
-    assert verified(str(shards), 0.0, 0)["findings"] == []
-    found = verified(str(shards), 1.0, 0)["findings"]
+    assert verified(str(shards), 0.0, Runner(0))["findings"] == []
+    found = verified(str(shards), 1.0, Runner(0))["findings"]
     assert {(one["check"], one["key"], one["member"]) for one in found} == {("decode", made.at(2, "key"), "video")}
 
 
 def test_a_key_of_two_clips_is_named(shards):
     keys = Manifest.load(shards).column("key").tolist()
     rewritten(shards, key=[keys[0], keys[0], *keys[2:]])
-    found = [one for one in verified(str(shards), 0.0, 0)["findings"] if one["check"] == "manifest"]
+    found = [one for one in verified(str(shards), 0.0, Runner(0))["findings"] if one["check"] == "manifest"]
     assert [(one["key"], one["message"]) for one in found] == [(keys[0], "2 clips have this key")]
 
 
@@ -157,3 +160,32 @@ def test_a_person_in_two_splits_and_a_torn_manifest_are_findings(shards, command
     assert "is in splits" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("DAMAGED")
     assert "1 manifest, 1 split" in done.stdout
+
+
+def test_what_is_checked_together_continues_and_the_next_check_reads_all_again(shards, tmp_path, monkeypatch):
+    """Killed after one shard, the others alone are read; two at once read each shard once."""
+    alone, share, checked = verified(str(shards), 0.5, Runner(0)), tmp_path / "share", []
+    real = shard.check
+
+    def counted(task, tick):
+        if len(checked) == 1 and not (share / "continued").exists():
+            raise KeyboardInterrupt
+        checked.append(task.shard)
+        return real(task, tick)
+
+    monkeypatch.setattr(shard, "check", counted)
+    with pytest.raises(KeyboardInterrupt):
+        verified(str(shards), 0.5, Runner(0), share)
+    (share / "continued").touch()
+    assert verified(str(shards), 0.5, Runner(0), share) == alone
+    assert sorted(checked) == list(range(alone["shards"]))
+    checked.clear()
+    flip(shards / "motion-000000.tar", 3000)
+    damaged = verified(str(shards), 0.5, Runner(0), share)
+    assert damaged["counts"] == verified(str(shards), 0.5, Runner(0))["counts"] != {}
+    flip(shards / "motion-000000.tar", 3000)
+    checked.clear()
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(verified, str(shards), 0.5, Runner(0), share) for _ in range(2)]
+        assert [one.result() for one in both] == [alone, alone]
+    assert sorted({*checked}) == list(range(alone["shards"]))
