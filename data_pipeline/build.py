@@ -1,7 +1,7 @@
 """`python -m data_pipeline build CONFIG`: every corpus of one file to one set of shards, in one command.
 
 extract each corpus -> index them as one manifest -> annotate -> split -> verify: the same commands that a user could
-type. Typed on several machines at once, or as a Slurm array, all of them extract and annotate; index, split and verify
+type. Typed on several machines at once, or as a Slurm array, all of them extract, annotate and verify; index and split
 are done by one, and the others wait for it.
 """
 
@@ -28,7 +28,8 @@ from data_pipeline.verify import command as verify
 from mytalk import atomic, command, config
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
 
-RECORD = "built.json"  # what OUT was built from
+RECORD = "built.json"  # what OUT was built from, and how many steps are done
+TOGETHER = ("annotate", "verify")  # steps that all processes do at once
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def rest(build: Build, out: Path, corpora: Sequence[Corpus]) -> list[tuple[str, 
     steps = [("index", [str(out), *(str(out / corpus.name) for corpus in corpora)])]
     steps += [("annotate", [str(out), *build.annotate])] if build.annotate else []
     steps += [("split", [str(out), *build.split])]
-    steps += [("verify", [str(out), *build.verify])] if build.verify else []
+    share = ["--share", str(out / "verify")]
+    steps += [("verify", [str(out), *build.verify, *share])] if build.verify else []
     return steps
 
 
@@ -126,22 +128,37 @@ def _finished(build: Build, out: Path) -> int:
     corpora = [corpus for corpus in build.corpora if (out / corpus.name / HEADER).exists()]
     if not corpora:
         raise UserError(f"no corpus gave a clip; the reasons are in {out}/*/ledger.jsonl")
-    record = {"built_from": _digest(build, out, corpora)}
+    digest = _digest(build, out, corpora)
     commands = {"index": index, "annotate": annotate, "split": split, "verify": verify}
+    steps = rest(build, out, corpora)
+    if _done(out, digest) == len(steps):
+        print(f"built    {out}: nothing has changed")
+        return EXIT_DONE
     with leaving_on_term(), Board(out / "tasks", lambda n: False, set, LEASE_S) as board:
-        steps = rest(build, out, corpora)
         for number, (name, words) in enumerate(steps, 1):
-            with contextlib.nullcontext() if name == "annotate" else board.alone("build"):
-                if (out / RECORD).exists() and json.loads((out / RECORD).read_text()) == record:
-                    print(f"built    {out}: nothing has changed")
-                    return EXIT_DONE
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(board.alone("build"))
+                if _done(out, digest) >= number:
+                    continue
+                if name in TOGETHER:
+                    stack.close()
                 print(f"\n{name} {shlex.join(words)}", flush=True)
                 code = typed(commands[name], words)
                 if code != EXIT_DONE:
                     return code
-                if number == len(steps):
-                    atomic.write_json(out / RECORD, record)
+                if name in TOGETHER:
+                    stack.enter_context(board.alone("build"))
+                atomic.write_json(out / RECORD, {"built_from": digest, "done": max(number, _done(out, digest))})
     return EXIT_DONE
+
+
+def _done(out: Path, digest: str) -> int:
+    """How many of the steps that follow the extractions are done, for these very shards."""
+    try:
+        record = json.loads((out / RECORD).read_text())
+    except FileNotFoundError:
+        return 0
+    return int(record.get("done", 0)) if record.get("built_from") == digest else 0
 
 
 def _digest(build: Build, out: Path, corpora: Sequence[Corpus]) -> str:

@@ -101,7 +101,6 @@ class Annotating(Job[PartTask]):
         return Plan(kind, {n: task.stop - task.start for n, task in self.tasks.items()})
 
     def clean(self) -> None:
-        atomic.sweep(self.folder)
         atomic.sweep(self.board.parent)
         for number in self.pending:  # a part that was made otherwise
             annotation.part_path(self.folder, self.name, number).unlink(missing_ok=True)

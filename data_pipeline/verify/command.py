@@ -144,6 +144,7 @@ class Verifying(Job[ShardTask]):
         return self.tasks[number]
 
     def work(self) -> pool.Work:
+        assert self.parts is not None
         return functools.partial(check_into, self.parts)
 
     def took(self, number: int, result: int) -> None:
@@ -164,9 +165,7 @@ class Verifying(Job[ShardTask]):
     def _report(self, in_order: list[Checked]) -> dict[str, Any]:
         findings: list[Finding] = []
         if self.digest != self.manifest.digest:
-            text = (
-                f"manifest.parquet is not the one that {manifests.HEADER} names; type the command that wrote it again"
-            )
+            text = f"{manifests.TABLE} is not the one that {manifests.HEADER} names; type what wrote it again"
             findings.append(Finding(TABLE, text, file=manifests.TABLE))
         findings += _of_table(self.manifest)
         findings += [finding for checked in in_order for finding in checked.findings]
