@@ -26,7 +26,7 @@ from data_pipeline.split import command as split
 from data_pipeline.tasks.board import LEASE_S, Board, leaving_on_term
 from data_pipeline.verify import command as verify
 from mytalk import atomic, command, config
-from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
+from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, RunAgain, UserError
 
 RECORD = "built.json"  # what OUT was built from, and how many steps are done
 TOGETHER = ("annotate", "verify")  # steps that all processes do at once
@@ -136,19 +136,21 @@ def _finished(build: Build, out: Path) -> int:
         return EXIT_DONE
     with leaving_on_term(), Board(out / "tasks", lambda n: False, set, LEASE_S) as board:
         for number, (name, words) in enumerate(steps, 1):
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(board.alone("build"))
+            at_once = name in TOGETHER
+            with contextlib.nullcontext() if at_once else board.alone("build"):
                 if _done(out, digest) >= number:
                     continue
-                if name in TOGETHER:
-                    stack.close()
                 print(f"\n{name} {shlex.join(words)}", flush=True)
-                code = typed(commands[name], words)
+                try:
+                    code = typed(commands[name], words)
+                except (RunAgain, UserError):
+                    if _done(out, digest) >= number:  # others did it, and are rewriting the manifest in the next step
+                        continue
+                    raise
                 if code != EXIT_DONE:
                     return code
-                if name in TOGETHER:
-                    stack.enter_context(board.alone("build"))
-                atomic.write_json(out / RECORD, {"built_from": digest, "done": max(number, _done(out, digest))})
+                with board.alone("build") if at_once else contextlib.nullcontext():
+                    atomic.write_json(out / RECORD, {"built_from": digest, "done": max(number, _done(out, digest))})
     return EXIT_DONE
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline import build
+from data_pipeline.shards import throughput
 from data_pipeline.shards.manifest import Manifest
 from mytalk import command, config
 from mytalk.command import UserError
@@ -19,13 +20,21 @@ from tests.helpers.corpora import SILENT, SOUND, VIDEO
 
 def typed(*words: str) -> tuple[int, str]:
     """`build` in a forked process with stubs; its exit code and output."""
+    (ended,) = typed_at_once(1, *words)
+    return ended
+
+
+def typed_at_once(count: int, *words: str) -> list[tuple[int, str]]:
+    """So many of them; of each the exit code and output."""
     context = multiprocessing.get_context("fork")
-    said = Path(words[0]).with_suffix(".said")
-    process = context.Process(target=_child, args=(words, said))
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None
-    return process.exitcode, said.read_text()
+    said = [Path(words[0]).with_suffix(f".said{number}") for number in range(count)]
+    processes = [context.Process(target=_child, args=(words, one)) for one in said]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert None not in [process.exitcode for process in processes]
+    return [(process.exitcode or 0, one.read_text()) for process, one in zip(processes, said)]
 
 
 def _child(words: tuple[str, ...], said: Path) -> None:
@@ -77,6 +86,33 @@ def test_two_corpora_become_one_set_of_shards_and_the_same_command_takes_what_is
     assert code == 0, said
     assert len(Manifest.load(out)) == 7
     assert not (out / "tasks").exists()
+
+
+def test_three_builds_at_once_make_what_one_makes(made, tmp_path):
+    """As an array on a cluster does: all extract, annotate and verify, and none is in another's way."""
+    corpora.tree(tmp_path / "mine", {f"p{n}/a.mp4": VIDEO for n in range(3)}, made)
+    corpora.tree(tmp_path / "other", {"videos.csv": "path,person\na.mp4,ann\nb.mp4,bob\n", "a.mp4": VIDEO}, made)
+    corpora.tree(tmp_path / "other", {"b.mp4": VIDEO}, made)
+    files = []
+    for name, count in (("alone", 1), ("together", 3)):
+        text = {
+            "out": str(tmp_path / name),
+            "corpora": [
+                {"name": "mine", "videos": str(tmp_path / "mine")},
+                {"name": "other", "videos": str(tmp_path / "other"), "layout": "table"},
+            ],
+            "rules": ["min_face_px=16", *stub_extract.ANY_SOUND],
+            "extract": ["--workers", "0", "--sources-per-shard", "1"],
+            "annotate": ["speech", "--workers", "0"],
+            "verify": ["--workers", "0"],
+        }
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(text))
+        for code, said in typed_at_once(count, str(tmp_path / f"{name}.yaml")):
+            assert code == 0, said
+        files.append(stub_extract.files(tmp_path / name))
+        files[-1] = {path: data for path, data in files[-1].items() if not path.endswith(build.RECORD)}
+        files[-1] = {path: data for path, data in files[-1].items() if not path.endswith(throughput.FILE)}
+    assert files[0] == files[1]
 
 
 def test_every_yaml_of_corpora_that_ships_can_be_built():
