@@ -32,7 +32,7 @@ from mytalk.command import UserError
 from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
 
-MODELS = ("motion", "appearance", "syncnet", "identity")  # an option each: the folder of a model
+MODELS = ("motion", "appearance", *options.EVALUATORS)  # an option each: the folder of a model
 TAKEN = ("truth", "source", "dubbed_from")  # files and curves of other meaning than a method's
 
 
@@ -45,8 +45,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = command.parser("python -m eval benchmark", __doc__, example)
     parser.add_argument("--motion", type=Path, required=True, help="folder of a motion model")
     parser.add_argument("--appearance", type=Path, required=True, help="folder of an appearance model")
-    parser.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
-    parser.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
+    options.add_evaluators(parser)
     parser.add_argument(
         "--judge-frames",
         type=options.count_or_all,

@@ -12,6 +12,18 @@ from eval.report import text
 from eval.tasks import Settings
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE
 
+EVALUATORS = {  # models of ours that judge videos, an option each: what it is, and what is missing without it
+    "syncnet": "a SyncNet; without it there is no sync metric",
+    "identity": "an identity encoder; without it no identity metric",
+    "reader": "a reader of lips; without it no metric @reader",
+}
+
+
+def add_evaluators(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each of EVALUATORS."""
+    for name, words in EVALUATORS.items():
+        parser.add_argument(f"--{name}", type=Path, help=f"folder of {words}")
+
 
 def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the shared options."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import LANDMARK_METRICS, PEOPLE_METRICS, VIDEO_METRICS
 from eval.metrics.metric import NO_MOUTH, Evaluators, Metric
+from eval.options import EVALUATORS
 from eval.report import check
 from eval.rows import ridge
 from eval.score_file import FLOOR
@@ -41,6 +42,7 @@ MODELS = {
     "appearance": "motion to frames (python -m train appearance)",
     "syncnet": "judge of sync, trained on landmarks and speech of the training people (python -m train syncnet)",
     "identity": "judge of identity, trained on landmarks of the training people (python -m train identity)",
+    "reader": "judge of lips by pixels, taught the detector's points of the training people (python -m train reader)",
 }
 TRUE_SPEECH, SAID_SPEECH = "the clip's true speech in every row", "the speech that each row says"
 SAME_NETWORK = "; the encoder is the same network that conditioned the motion model, so no independent judge"
@@ -160,7 +162,7 @@ def given(
         metrics = _of_cross_audio(metrics, (method,))
     facts: dict[str, Any] = {
         "inputs": ["predictions", "real_videos", "pairs"],
-        "models": {name: MODELS[name] for name in ("syncnet", "identity") if f"{name}_weights" in digests},
+        "models": {name: MODELS[name] for name in EVALUATORS if f"{name}_weights" in digests},
         "judges": dict(judges or {}),
         "judged_frames": Evaluators.judged_frames,
         "pairing": "a CSV" if by_csv else pairs.BY_NAME,

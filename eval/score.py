@@ -28,7 +28,6 @@ from mytalk import command
 from mytalk.command import UserError
 from mytalk.face import detector
 
-MODELS = ("syncnet", "identity")  # an option each: the folder of a model
 TAKEN = (FLOOR, "truth", "source")  # rows and files of other meaning
 
 
@@ -44,8 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--pairs", type=Path, help="CSV with columns pred, real and, where wanted, person, speech")
     parser.add_argument("--protocol", choices=pairs.PROTOCOLS, default=pairs.SAME_AUDIO, help="(default: %(default)s)")
     parser.add_argument("--name", help="the method's name in the report (default: the name of PRED)")
-    parser.add_argument("--syncnet", type=Path, help="folder of a SyncNet; without it there is no sync metric")
-    parser.add_argument("--identity", type=Path, help="folder of an identity encoder; without it no identity metric")
+    options.add_evaluators(parser)
     parser.add_argument("--force", action="store_true", help="replace what OUT holds of other videos or settings")
     detector.add_option(parser)
     return parser
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         if folder.resolve() in (args.out.resolve(), *args.out.resolve().parents):
             raise UserError(f"{args.out} lies in {folder}, whose videos are scored; name another folder with --out")
     tasks = pairs.by_csv(args.pairs, args.pred, args.real) if args.pairs else pairs.by_name(args.pred, args.real)
-    folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
+    folders = {name: folder for name in options.EVALUATORS if (folder := getattr(args, name)) is not None}
     digests = pairs.digests(tasks) | protocol.model_digests({f"{name}_": (name, folders[name]) for name in folders})
     no_judge = judges.missing()
     used = [name for name in judges.JUDGES if name not in no_judge]

@@ -32,7 +32,6 @@ from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
 
 FORMAT, NAME, MARKDOWN = 1, "cheats.json", "cheats.md"
-MODELS = ("syncnet", "identity")  # an option each: the folder of a model
 SOURCE_FRAMES = 25  # of the person, for measures of identity; a clip of 2 s still has a second to score
 
 
@@ -42,10 +41,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = command.parser("python -m eval cheats", __doc__, example)
     parser.add_argument("--shards", required=True, help="folder or URL of shards with a manifest and frames")
     parser.add_argument("--out", type=Path, required=True, help="folder of the table")
-    for judge in MODELS:
-        parser.add_argument(
-            f"--{judge}", type=Path, help=f"folder of a {judge} model; without it its measures are missing"
-        )
+    options.add_evaluators(parser)
     parser.add_argument("--split", default="unseen", help=f"one of {', '.join(SPLITS)} (default: %(default)s)")
     parser.add_argument(
         "--clips-per-person", type=options.count, default=1, help="at most this many (default: %(default)s)"
@@ -74,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     crops = {int(manifest.at(task.scored.row, "crop_px")) for task in tasks}
     if crops != {CROP_PX}:
         raise UserError(f"{args.shards}: cheats are made of crops of {CROP_PX} px; extract again with that size")
-    folders = {name: folder for name in MODELS if (folder := getattr(args, name)) is not None}
+    folders = {name: folder for name in options.EVALUATORS if (folder := getattr(args, name)) is not None}
     no_judge = judges.missing()
     used = [name for name in judges.JUDGES if name not in no_judge]
     refused, rows = evaluators.refused(folders, no_judge), plan.rows(args.ladders)

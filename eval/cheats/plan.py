@@ -113,14 +113,15 @@ CHEATS = {
     "crf_32": Row("x264 at crf 32 instead of 16", crf=32),
 }
 
+FOLLOWED, ERROR, AMPLITUDE, READ = "opening_correlation", "opening_error_px", "amplitude_ratio", "@reader"
 # Each cheat, and what must catch it. A measure of a name that VIDEO_METRICS does not have yet is named as missing.
 EXPECTED = {
-    "late_4": Expectation(("sync_offset_frames", "lse_offset_frames@mediapipe", "opening_correlation")),
-    "opened_x1.5": Expectation(("opening_error_px", "amplitude_ratio")),
-    "copied_mouth_swapped": Expectation(("mouth_leak", "opening_correlation"), f"{STILL}_swapped", leak=True),
-    "copied_mouth_silent": Expectation(("mouth_leak", "opening_correlation"), f"{STILL}_silent", leak=True),
-    "static_picture": Expectation(("opening_correlation",)),
-    STILL: Expectation(("opening_correlation", "amplitude_ratio")),
+    "late_4": Expectation(("sync_offset_frames", "lse_offset_frames@mediapipe", FOLLOWED, f"{FOLLOWED}{READ}")),
+    "opened_x1.5": Expectation((ERROR, AMPLITUDE, f"{ERROR}{READ}", f"{AMPLITUDE}{READ}")),
+    "copied_mouth_swapped": Expectation(("mouth_leak", FOLLOWED, f"{FOLLOWED}{READ}"), f"{STILL}_swapped", leak=True),
+    "copied_mouth_silent": Expectation(("mouth_leak", FOLLOWED, f"{FOLLOWED}{READ}"), f"{STILL}_silent", leak=True),
+    "static_picture": Expectation((FOLLOWED, f"{FOLLOWED}{READ}")),
+    STILL: Expectation((FOLLOWED, AMPLITUDE, f"{FOLLOWED}{READ}")),
     "swapped_person": Expectation(("csim@dlib", "identity_cosine")),
     "blur_2": Expectation(("ssim_mouth", "st_lpips@vgg")),
     "noise_8": Expectation(("psnr_mouth_db", "ssim_mouth")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline import weights
 from data_pipeline.annotate import recogniser
-from eval.judges import arcface, distances, lpips, perception, public_syncnet, speech
+from eval.judges import arcface, distances, lip_reading, lpips, perception, public_syncnet, speech
 from mytalk.command import UserError
 from mytalk.speech import phones
 
@@ -36,6 +36,9 @@ JUDGES: dict[str, Judge] = {  # by the field of `Evaluators`
     "arcface": Judge(arcface.WEIGHTS, arcface.PACKAGES, lambda files, device: arcface.ArcFaceJudge(files)),
     "inception": Judge((distances.INCEPTION,), distances.PACKAGES, lambda files, device: distances.Inception(files)),
     "i3d": Judge((distances.I3D,), distances.PACKAGES, lambda files, device: distances.I3d(files)),
+    "lip_reading": Judge(
+        lip_reading.WEIGHTS, lip_reading.PACKAGES, lambda files, device: lip_reading.LipReadingJudge(files)
+    ),
     "lpips": Judge(lpips.WEIGHTS, lpips.PACKAGES, lpips.LpipsJudge),
     "perception": Judge(perception.WEIGHTS, perception.PACKAGES, perception.PerceptionJudge),
     "phones": Judge(phones.WEIGHTS, phones.PACKAGES, lambda files, device: phones.PhoneDecoder(files)),

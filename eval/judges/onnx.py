@@ -11,10 +11,13 @@ from mytalk.command import UserError
 
 
 class OnnxNetwork:
-    """Takes float32 of one shape, (batch, ...), and gives (batch, features)."""
+    """Takes float32 of one shape, (batch, ...), and gives (batch, features), or (batch, frames, features)."""
 
-    def __init__(self, path: Path, name: str, shape: Sequence[int]):
-        """`shape`: of one input, without the batch. Raises UserError where it takes or gives something else."""
+    def __init__(self, path: Path, name: str, shape: Sequence[int | None], frames: bool = False):
+        """`shape`: of one input, without the batch; None: the count of frames, of each of which it gives features.
+
+        Raises UserError where it takes or gives something else.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -23,12 +26,15 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             taken, given = self._session.get_inputs(), self._session.get_outputs()
             one_each = len(taken) == len(given) == 1
-            if not one_each or taken[0].shape[1:] != list(shape) or len(given[0].shape) != 2:
-                raise ValueError(f"it must take (batch, {', '.join(map(str, shape))}) and give (batch, features)")
+            sizes = [size if isinstance(size, int) else None for size in taken[0].shape[1:]]
+            if not one_each or sizes != list(shape) or len(given[0].shape) != 2 + frames:
+                words = ", ".join("frames" if size is None else str(size) for size in shape)
+                gives = "(batch, frames, features)" if frames else "(batch, features)"
+                raise ValueError(f"it must take (batch, {words}) and give {gives}")
         except Exception as error:  # onnxruntime raises classes of its own, which it does not export
             raise UserError(f"{path} is no {name} in ONNX: {str(error).splitlines()[0]}") from None
         self._taken = taken[0].name
 
     def run(self, one: np.ndarray) -> np.ndarray:
-        """What it gives for one input, (features,) float64."""
+        """What it gives for one input, (features,) or (frames, features) float64."""
         return self._session.run(None, {self._taken: np.ascontiguousarray(one[None], np.float32)})[0][0].astype(float)

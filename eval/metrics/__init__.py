@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from eval.metrics import detection, identity, lips, lse, people, perception, person, pixels, sync
+from eval.metrics import detection, identity, lips, lse, people, perception, person, pixels, read, sync
 from eval.metrics.landmarks import closure, leak, shape, smoothness, theval
 from eval.metrics.metric import NOT_FINITE, ORIGINAL_MOUTH, Comparison, Metric, Miss, NotAsked, grouped
 from eval.metrics.people import PeopleMetric
@@ -23,6 +23,7 @@ LANDMARK_METRICS: dict[str, Metric] = {  # of generated landmarks
 VIDEO_METRICS: dict[str, Metric] = {  # of dubbed videos (`benchmark`)
     **grouped("lips", lips.METRICS),
     **grouped("lip shape", shape.METRICS),
+    **grouped("lips by pixels", read.METRICS),
     **grouped("lip closure", closure.METRICS),
     **grouped("mouth leak", leak.METRICS),
     **grouped("sync", sync.METRICS),

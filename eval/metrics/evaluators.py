@@ -17,9 +17,9 @@ NOT_NAMED = "no model was named (--{0})"
 
 def _networks() -> dict[str, Any]:
     """Evaluator -> its module."""
-    from mytalk.networks import identity, syncnet
+    from mytalk.networks import identity, reader, syncnet
 
-    return {"syncnet": syncnet, "identity": identity}
+    return {"syncnet": syncnet, "identity": identity, "reader": reader}
 
 
 def refused(folders: dict[str, Path], no_judge: Mapping[str, str]) -> dict[str, str]:

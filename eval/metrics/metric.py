@@ -19,6 +19,7 @@ from mytalk.face.landmarks import FRAME_HZ, SAMPLES_PER_FRAME
 
 if TYPE_CHECKING:
     from mytalk.networks.identity import IdentityEncoder
+    from mytalk.networks.reader import LipReader
     from mytalk.networks.syncnet import SyncNet
     from mytalk.speech.activity import SpeechDetector
 
@@ -154,6 +155,13 @@ class LpipsJudge(Protocol):
         """How unlike each picture is to its counterpart, (K,)."""
 
 
+class LipReadingJudge(Protocol):
+    """The encoder of a lip reader (eval/judges/lip_reading.py)."""
+
+    def embed(self, frames_THW3: np.ndarray, landmarks_TN3: np.ndarray) -> np.ndarray:
+        """The features of each frame, (T, D)."""
+
+
 class LipSyncJudge(Protocol):
     """The public SyncNet (eval/judges/public_syncnet.py)."""
 
@@ -171,12 +179,14 @@ class Evaluators:
 
     syncnet: SyncNet | None = None
     identity: IdentityEncoder | None = None
+    reader: LipReader | None = None
     person: PersonJudge | None = None
     arcface: PersonJudge | None = None
     perception: PerceptionJudge | None = None
     inception: SetJudge | None = None
     i3d: SetJudge | None = None
     lpips: LpipsJudge | None = None
+    lip_reading: LipReadingJudge | None = None
     phones: PhoneDecoder | None = None
     speech: SpeechDetector | None = None
     lse: LipSyncJudge | None = None

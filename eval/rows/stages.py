@@ -106,11 +106,13 @@ def watch_networks(clock: Clock, models: Models, evaluators: Evaluators, detecto
     for judge, methods in (
         (evaluators.syncnet, ("mouth", "speech")),
         (evaluators.identity, ("forward",)),
+        (evaluators.reader, ("forward",)),
         (evaluators.person, ("embed",)),
         (evaluators.arcface, ("embed",)),
         (evaluators.inception, ("embed",)),
         (evaluators.i3d, ("embed",)),
         (evaluators.lpips, ("distances",)),
+        (evaluators.lip_reading, ("embed",)),
         (evaluators.perception, ("seen", "distances", "embed")),
         (evaluators.phones, ("phones",)),
         (evaluators.speech, ("speech_T",)),

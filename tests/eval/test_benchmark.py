@@ -16,7 +16,7 @@ import torch
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from eval import parallel, protocol, score_file
-from eval.metrics import sync
+from eval.metrics import read, sync
 from eval.metrics.landmarks import closure
 from eval.metrics.metric import RowFailed
 from eval.report import check, page
@@ -33,6 +33,7 @@ from tests.helpers.pages import Parsed
 # What needs more than two clips of a second of each of three people, or times of sounds.
 WITHOUT_VALUE = {"mouth_leak", "mouth_leak_excess", "gain_recovered", "lag_recovered"}
 WITHOUT_VALUE |= set(closure.METRICS)
+UNREAD = {name for name, metric in read.METRICS.items() if metric.needs == "reader"}  # no reader of lips is named
 BY_SPEECH = {"theval_lip_sync", "theval_silent_stability"}  # one or the other: what hears speech decides
 
 
@@ -46,7 +47,8 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert made["coverage"] == {"people": {"scored": 3, "total": 3}, "clips": {"scored": 6, "total": 6}, "misses": []}
     assert set(made["methods"]) == set(videos.ROWS)
     without = set(made["refused"])
-    assert WITHOUT_VALUE <= without <= WITHOUT_VALUE | BY_SPEECH, "short clips of three people that nobody speaks in"
+    without_value = WITHOUT_VALUE | UNREAD
+    assert without_value <= without <= without_value | BY_SPEECH, "short clips of three people that nobody speaks in"
     measured = set(made["protocol"]["metrics"]) - without
     assert all(set(scores) == measured for scores in made["methods"].values())
     assert made["methods"]["mytalk"]["success_rate"]["mean"] == 1
@@ -67,7 +69,9 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert "gate: " in said
     assert "ordering: " in said
     assert "faces of training people: not checked: 1 people in split train" in said
-    assert said.count("refused") == 4, "a line each for unknown sounds, short clips, little speech and few people"
+    assert said.count("refused") == 5, (
+        "a line each for no reader, unknown sounds, short clips, little speech and few people"
+    )
     assert (tmp_path / page.NAME).stat().st_size < 8_000_000
     kept_keys = sorted(path.name for path in (tmp_path / saved.VIDEOS).iterdir())
     assert len(kept_keys) == 3, "the first clip of each person is pictured"
@@ -96,7 +100,7 @@ def test_metrics_whose_evaluator_is_missing_or_at_chance_are_omitted_by_name(
     for scores in made["methods"].values():
         assert not set(scores) & set(made["refused"])
     assert "ordering" not in made
-    refused = {*sync.METRICS, *WITHOUT_VALUE, *(BY_SPEECH & set(made["refused"]))}
+    refused = {*sync.METRICS, *UNREAD, *WITHOUT_VALUE, *(BY_SPEECH & set(made["refused"]))}
     if why == "at chance":
         assert set(made["refused"]) == {*refused, "identity_cosine"}
         assert said.count("refused: identity_cosine: AT CHANCE: 0.45") == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mytalk.face.mediapipe_mesh
-from eval import score_file
+from eval import options, score_file
 from eval.__main__ import COMMANDS
 from eval.judges import load
 from eval.report import check, page
@@ -37,11 +37,11 @@ def boxes_are_faces(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def judges(tmp_path_factory) -> list[str]:
-    """The options that name a SyncNet and an identity encoder."""
+    """The options that name a SyncNet, an identity encoder and a reader of lips."""
     folder = tmp_path_factory.mktemp("judges")
-    for name in ("syncnet", "identity"):
+    for name in options.EVALUATORS:
         coded_films.evaluator(name, folder / name, [0.7, 0.9])
-    return ["--syncnet", str(folder / "syncnet"), "--identity", str(folder / "identity")]
+    return [word for name in options.EVALUATORS for word in (f"--{name}", str(folder / name))]
 
 
 def score(pred: Path, real: Path, out: Path, *more: str) -> int:
@@ -174,7 +174,9 @@ def test_the_metrics_tell_right_from_wrong_and_the_report_says_by_what_rules(sma
     assert set(made["methods"]) == {"ground_truth", "pred"}
     assert set(made["digests"]) >= {"predictions", "real_videos", "pairs", "syncnet_weights", "identity_config"}
     assert set(given.RULES) <= set(made["protocol"])
-    assert {"sync_distance", "identity_cosine", "psnr_mouth_db"} <= set(made["methods"]["pred"])
+    assert {"sync_distance", "identity_cosine", "psnr_mouth_db", "lmd_px@reader", "lip_score"} <= set(
+        made["methods"]["pred"]
+    )
 
 
 def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path, capsys) -> None:
@@ -183,7 +185,9 @@ def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path
     assert made["protocol"]["name"] == "given video, cross audio"
     assert {stated["mouth"] for stated in made["protocol"]["metrics"].values()} <= {"none", "original"}
     assert {"sync_distance", "identity_cosine", "detected_share"} <= set(made["methods"]["pred"])
-    assert not {"lmd_px", "opening_correlation", "psnr_mouth_db"} & set(made["methods"]["pred"])
+    assert not {"lmd_px", "opening_correlation", "psnr_mouth_db", "lmd_px@reader", "lip_score"} & set(
+        made["methods"]["pred"]
+    )
     assert "true speech" not in str(made["protocol"]["metrics"]["sync_distance"])
     another = tmp_path / "another"
     assert score(*small, another, *judges, "--protocol", "cross-audio", "--name", "theirs") == 0

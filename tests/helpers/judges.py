@@ -54,6 +54,14 @@ class LevelLpips:
         return np.abs(one_KHW3.mean(axis=(1, 2, 3)) - other_KHW3.mean(axis=(1, 2, 3)))
 
 
+class LevelMouths:
+    """A frame's features are its brightness and one."""
+
+    def embed(self, frames_THW3: np.ndarray, landmarks_TN3: np.ndarray) -> np.ndarray:
+        assert len(frames_THW3) == len(landmarks_TN3)
+        return np.stack([frames_THW3.mean(axis=(1, 2, 3)), np.ones(len(frames_THW3))], axis=1)
+
+
 class NoPhones:
     """No bilabial is ever spoken."""
 
@@ -87,6 +95,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
         "inception": LevelSets,
         "i3d": LevelSets,
         "lpips": LevelLpips,
+        "lip_reading": LevelMouths,
         "phones": NoPhones,
         "lse": Deaf,
         "speech": AlwaysSpeech,
