@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from eval.metrics import detection, identity, lips, lse, people, perception, person, pixels, read, sync
-from eval.metrics.landmarks import closure, leak, shape, smoothness, theval
+from eval.metrics import detection, lips, lse, people, perception, person, pixels, read, sync
+from eval.metrics.landmarks import closure, identity, leak, shape, smoothness, theval
 from eval.metrics.metric import NOT_FINITE, ORIGINAL_MOUTH, Comparison, Metric, Miss, NotAsked, grouped
 from eval.metrics.people import PeopleMetric
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics.identity import identity_cosine
+from eval.metrics.landmarks.identity import identity_cosine
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Truth
 from mytalk.networks import identity
 from tests.helpers.coded_films import IDENTITY
