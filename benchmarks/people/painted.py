@@ -97,7 +97,10 @@ def unpainted() -> Generator:
 
 class _Unpainted(Generator):
     def decode(
-        self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
+        self,
+        landmark_image_B3HW: torch.Tensor,
+        encoded: tuple[list[torch.Tensor], torch.Tensor],
+        base_B3HW: torch.Tensor,
     ) -> torch.Tensor:
         return base_B3HW
 

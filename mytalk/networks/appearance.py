@@ -36,6 +36,7 @@ from mytalk.networks.appearance_inputs import (
     keep_region,
     landmark_dots,
     mean_around,
+    own_share,
     region_mask,
     rims,
     soften,
@@ -307,8 +308,8 @@ class Generator(nn.Module):
 
         `base_B3HW` is what pixels may be copied from: `base_picture` of mytalk/networks/appearance_inputs.py.
         """
-        fused = self.encode_frame(self.encode_lips(lips_BR3HW), masked_B3HW)
-        return self.decode(landmark_image_B3HW, fused, base_B3HW)
+        encoded = self.encode_frame(self.encode_lips(lips_BR3HW), masked_B3HW)
+        return self.decode(landmark_image_B3HW, encoded, base_B3HW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
         """The references' mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
@@ -316,8 +317,10 @@ class Generator(nn.Module):
         levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
         return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
 
-    def encode_frame(self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor) -> list[torch.Tensor]:
-        """What does not depend on the landmarks: the fused maps of every level.
+    def encode_frame(
+        self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What does not depend on the landmarks: the fused maps of every level, and where they show (`own_share`).
 
         References of batch 1 are every frame's.
         """
@@ -325,15 +328,24 @@ class Generator(nn.Module):
         finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[:-1])]
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
-        return fused
+        own_B1HW = own_share(masked_B3HW, self.config.size_px) if self.moves else torch.ones_like(masked_B3HW[:, :1])
+        return fused, own_B1HW
 
     def decode(
-        self, landmark_image_B3HW: torch.Tensor, fused: list[torch.Tensor], base_B3HW: torch.Tensor
+        self,
+        landmark_image_B3HW: torch.Tensor,
+        encoded: tuple[list[torch.Tensor], torch.Tensor],
+        base_B3HW: torch.Tensor,
     ) -> torch.Tensor:
-        """The picture of these landmarks, from what `encode_frame` gave of the frame."""
+        """The picture of these landmarks, from what `encode_frame` gave of the frame.
+
+        Along the region's edge it is the base picture, which turns into the frame there without a step.
+        """
+        fused, own_B1HW = encoded
         if self.moves:
             seen_B6HW = torch.cat([landmark_image_B3HW, base_B3HW.to(landmark_image_B3HW.dtype)], 1)
-            return self.decoder(fused, self.landmarks(seen_B6HW), base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
+            made_B3HW = self.decoder(fused, self.landmarks(seen_B6HW), base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
+            return base_B3HW + own_B1HW * (made_B3HW - base_B3HW)
         at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
         return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
 
@@ -415,7 +427,7 @@ class Painter:
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         masked_B3HW = black_out(frame_B3HW, inside_B1HW)
-        fused = self.generator.encode_frame(self.lips, masked_B3HW)
+        encoded = self.generator.encode_frame(self.lips, masked_B3HW)
         full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
         soft_B1HW = soften(full_B1HW, CROP_PX)
         edge_B1HW = soften(inside_B1HW, config.size_px)  # the same, in the network's pixels
@@ -429,7 +441,7 @@ class Painter:
         for landmarks_BN3 in several:
             points = self._points(np.asarray(landmarks_BN3)[..., :2], corner_B2, config.step_px)
             base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, points, config)
-            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), fused, base_B3HW).float()
+            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), encoded, base_B3HW).float()
             if config.step_px > 1:
                 window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
             window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
 RIM_PX = 8  # of the crop, over which the mask fades towards a side of the window or of the crop
+OWN_PX = 10  # from the region's edge inwards over which a network's own picture comes in, at 256 px
 NEAR_PX = 8  # reach of the base picture's filling, at 256 px
 USUAL_GAIN = 0.3  # logarithm of a ratio of light at which a pixel counts half
 DARKEST, MOST_GAIN = 0.05, 0.7  # light that is added before a ratio of two is taken; largest logarithm of that ratio
@@ -184,6 +185,16 @@ def base_picture(
     light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
     filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=1e-6) + BLACK
     return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+
+
+def own_share(masked_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
+    """Where a network may depart from the base picture: 0 outside the region and at its edge, 1 from OWN_PX inwards.
+
+    So no network, however trained, puts a step back where one picture turns into the other: (B, 1, H, W).
+    """
+    inside_B1HW = (masked_B3HW <= BLACK).all(1, keepdim=True).to(masked_B3HW.dtype)
+    reach = max(1, round(OWN_PX * size_px / CROP_PX))
+    return (2 * mean_around(inside_B1HW, reach) - 1).clamp(0, 1) * inside_B1HW
 
 
 def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:

@@ -100,8 +100,8 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
 def test_the_colour_learns_where_the_base_is_kept_and_moved_references_are_shown_at_first():
     """However sure the share, in bf16 too, the painted colour has a gradient; what is added to them begins at 0."""
     model = Generator(TINY).eval()
-    given = pictures(6, 1)
-    base, last = given[-1], model.decoder.last[-2]
+    image, lips, masked, base = pictures(6, 1)
+    given, last = (image, lips, torch.full_like(masked, inputs.BLACK), base), model.decoder.last[-2]
     with torch.no_grad():
         shown = model(*given)
         assert not last.weight[16:].any()
@@ -112,6 +112,20 @@ def test_the_colour_learns_where_the_base_is_kept_and_moved_references_are_shown
         model(*given).float().sum().backward()
     assert last.bias.grad[:12].all(), "the colour's"
     assert last.bias.grad[16:].all(), "what is added"
+
+
+def test_whatever_the_network_paints_the_regions_edge_is_the_base_picture():
+    """A network with drawn weights departs from it inside, more the deeper, and nowhere at the edge or beyond."""
+    model, (image, lips, masked, base) = generator(), pictures(8)
+    masked[..., 8:28, 4:44] = inputs.BLACK
+    with torch.no_grad():
+        apart = (model(image, lips, masked, base) - base).abs().mean(1)
+        assert not apart[:, :8].any()
+        assert not apart[..., 44:].any()
+        share = inputs.own_share(masked, TINY.size_px)[0, 0]
+    assert (share[10:26, 6:42] == 1).all(), "10 px at 256 are 2 here"
+    assert ((share[8, 10:38] > 0) & (share[8, 10:38] < 0.5)).all()
+    assert apart[:, 12:24, 10:38].mean() > 3 * apart[:, 8, 10:38].mean()
 
 
 def test_fusion_sees_no_landmarks():
