@@ -169,8 +169,8 @@ def table(scores: list[ClipScore]) -> list[str]:
 
 
 def _mean(scores: list[ClipScore], row: str, name: str) -> str:
-    means = intervals.person_means((score.person, score.methods[row][name]) for score in scores)
-    return f"{np.mean(list(means.values())):.4g}"
+    mean = intervals.mean_over_people((score.person, score.methods[row][name]) for score in scores)
+    return f"{mean:.4g}"
 
 
 if __name__ == "__main__":

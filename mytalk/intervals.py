@@ -26,6 +26,12 @@ def person_means(scores: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {person: float(np.mean(person_values)) for person, person_values in values.items()}
 
 
+def mean_over_people(scores: Iterable[tuple[str, float]]) -> float | None:
+    """Mean over people of each person's mean, from (person, score of a clip); None without any."""
+    means = person_means(scores)
+    return float(np.mean(list(means.values()))) if means else None
+
+
 def mean_and_ci95(values: list[float]) -> tuple[float, list[float] | None]:
     """Mean of people's values and its interval: mean -+ t(0.975, n - 1) s / sqrt(n). None where n is 1."""
     from scipy.special import stdtrit

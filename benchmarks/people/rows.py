@@ -59,7 +59,7 @@ def entries(clips: Sequence[RowClip], total: int, metrics: Mapping[str, str] = M
         for split, person, value in values:
             of_splits.setdefault(split, []).append((person, value))
         entry = intervals.over_people([(person, value) for _, person, value in values], total)
-        made[metric] = {**entry, "splits": [_mean(of_split) for of_split in of_splits.values()]}
+        made[metric] = {**entry, "splits": [intervals.mean_over_people(of_split) for of_split in of_splits.values()]}
     try:
         told = [PersonClip(clip.person, clip.truth, clip.row) for clip in clips]
         made[GAIN] = PEOPLE_METRICS[GAIN].compute(told, total)
@@ -115,8 +115,3 @@ def table_of_differences(found: dict[str, dict[str, Any]], metrics: Mapping[str,
 
 def _p(value: float) -> str:
     return f"p {value:.3f}" if value >= 0.001 else "p < 0.001"
-
-
-def _mean(values: Iterable[tuple[str, float]]) -> float:
-    means = intervals.person_means(values)
-    return sum(means.values()) / len(means)

@@ -6,7 +6,6 @@ over people, with Student's interval over people. Differences are turned so that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -118,10 +117,9 @@ def _caught(
 
 def _mean(scored: list[ClipScore], row: str, name: str) -> float | None:
     """Mean over people of one measure of one row."""
-    means = intervals.person_means(
+    return intervals.mean_over_people(
         (score.person, score.methods[row][name]) for score in scored if name in score.methods.get(row, {})
     )
-    return math.fsum(means.values()) / len(means) if means else None
 
 
 def _verdict(ci95: list[float] | None) -> str:

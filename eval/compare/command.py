@@ -8,7 +8,6 @@ a permutation test over people, and that value corrected for all metrics.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from eval.report import text
 from eval.score_file import FLOOR
 from mytalk import atomic, command
 from mytalk.command import EXIT_DONE, UserError
-from mytalk.intervals import mean_and_ci95, person_means
+from mytalk.intervals import mean_and_ci95, mean_over_people, person_means
 
 LEVEL = 0.05
 NOT_APART = "not apart"
@@ -121,7 +120,7 @@ def _entry(metric: str, better: str, one: Method, other: Method, keys: list[str]
         worse.append(bad[0] - bad[1])
     if not values:
         return None
-    means = [_mean(zip(people, (pair[side] for pair in values))) for side in range(2)]
+    means = [mean_over_people(zip(people, (pair[side] for pair in values))) for side in range(2)]
     by_person = list(person_means(zip(people, worse)).values())
     sign = -1 if better == HIGHER else 1
     difference, ci95 = mean_and_ci95([sign * value for value in by_person])
@@ -136,11 +135,6 @@ def _entry(metric: str, better: str, one: Method, other: Method, keys: list[str]
         "people": len(by_person),
         "clips": len(values),
     }
-
-
-def _mean(values: Iterable[tuple[str, float]]) -> float:
-    means = person_means(values)
-    return sum(means.values()) / len(means)
 
 
 def in_words(compared: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 from typing import Any
 
 from eval.metrics import PEOPLE_METRICS
@@ -107,7 +108,7 @@ def gap(group: list[ClipScore], reference: list[ClipScore], row: str, metric: st
     ]
     if not all(sides):
         return None
-    mean = _mean(sides[0]) - _mean(sides[1])
+    mean = fmean(sides[0]) - fmean(sides[1])
     return {"mean": mean, "ci95": welch(*sides) if min(map(len, sides)) > 1 else None}
 
 
@@ -115,20 +116,11 @@ def welch(one: list[float], other: list[float]) -> list[float]:
     """The 95 % interval of mean(one) - mean(other), two values or more each."""
     from scipy.special import stdtrit
 
-    mean = _mean(one) - _mean(other)
-    shares = [_variance(side) / len(side) for side in (one, other)]
+    mean = fmean(one) - fmean(other)
+    shares = [variance(side) / len(side) for side in (one, other)]
     whole = sum(shares)
     if whole == 0:
         return [mean, mean]
     freedom = whole**2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, (one, other)))
     half = float(stdtrit(freedom, (1 + intervals.CONFIDENCE) / 2)) * math.sqrt(whole)
     return [mean - half, mean + half]
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _variance(values: list[float]) -> float:
-    mean = _mean(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
