@@ -28,16 +28,21 @@ from mytalk.networks import weights
 from mytalk.networks.motion import load_model
 from mytalk.progress import Progress
 
-Record = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Record = Callable[[np.ndarray, np.random.Generator, np.ndarray], np.ndarray]  # the last: another clip's speech
 CLEAN, SILENT = "clean", "silent source"
 ROWS: dict[str, Record] = {  # of the speech that is dubbed
-    CLEAN: lambda audio_S, random: audio_S,
-    "-12 dB": lambda audio_S, random: recording.louder(audio_S, -12),
-    "noise, 20 dB": lambda audio_S, random: recording.noisy(audio_S, 20, random),
-    "noise, 10 dB": lambda audio_S, random: recording.noisy(audio_S, 10, random),
-    "room, 0.3 s": lambda audio_S, random: recording.in_room(audio_S, 0.3, 0.0, random),
-    "telephone": lambda audio_S, random: recording.in_band(audio_S, 300, 3400),
-    SILENT: lambda audio_S, random: audio_S,
+    CLEAN: lambda audio_S, random, other_S: audio_S,
+    "-12 dB": lambda audio_S, random, other_S: recording.louder(audio_S, -12),
+    "noise, 20 dB": lambda audio_S, random, other_S: recording.noisy(audio_S, 20, random),
+    "noise, 10 dB": lambda audio_S, random, other_S: recording.noisy(audio_S, 10, random),
+    "another voice, 10 dB": lambda audio_S, random, other_S: recording.below(audio_S, other_S, 10),
+    "music, 10 dB": lambda audio_S, random, other_S: recording.below(
+        audio_S, recording.music(len(audio_S), random), 10
+    ),
+    "codec, 5 bits": lambda audio_S, random, other_S: recording.companded(audio_S, 5),
+    "room, 0.3 s": lambda audio_S, random, other_S: recording.in_room(audio_S, 0.3, 0.0, random),
+    "telephone": lambda audio_S, random, other_S: recording.in_band(audio_S, 300, 3400),
+    SILENT: lambda audio_S, random, other_S: audio_S,
 }
 MEASURES = {"correlation": "opening correlation", "amplitude": "amplitude ratio", "mean_px": "mean opening, px"}
 
@@ -94,7 +99,7 @@ def of_clip(model: Any, inputs: ClipInputs, seed: int, settings: Settings, key: 
     values = {}
     for row, record in ROWS.items():
         random = generator(settings.seed, key, f"recorded: {row}")
-        audio_S = record(np.asarray(inputs.audio_S, np.float32), random)
+        audio_S = record(np.asarray(inputs.audio_S, np.float32), random, inputs.other_audio_S)
         source_audio_S = np.zeros_like(inputs.source_audio_S) if row == SILENT else inputs.source_audio_S
         truth_TN3 = inputs.truth_TN3
         made_TN3 = generated(model, truth_TN3, inputs.source_UN3, source_audio_S, audio_S, seed, settings.sampler_steps)

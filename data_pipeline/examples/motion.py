@@ -18,7 +18,9 @@ from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.batches import Batch, Examples, padded, padded_audio, padded_landmarks
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import Example, SamplingConfig, WindowConfig, draw_voice
+from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.reader import ClipError
 from mytalk.face.landmarks import NOISED
 from mytalk.networks.diffusion import training_times
 
@@ -142,14 +144,29 @@ class MotionExamples(Examples[MotionBatch]):
                 draws.source_dropout,
                 draws.speech_dropout,
             )
+            voices = self._voices(slot) if anew else []
             for sound_BS, count in ((audio_BS, samples[0][i]), (source_audio_BS, samples[1][i])):
                 if anew:
                     sound_S = sound_BS[i, :count].numpy()
-                    sound_BS[i, :count] = torch.from_numpy(recording.recorded(sound_S, random))
+                    behind = [np.resize(voice_S, count) for voice_S in voices]
+                    sound_BS[i, :count] = torch.from_numpy(recording.recorded(sound_S, random, behind))
             if no_sound:
                 source_audio_BS[i] = 0.0
             kept_2B[0, i], kept_2B[1, i] = float(not no_speech), float(not no_source)
         return kept_2B[0], kept_2B[1]
+
+    def _voices(self, slot: int) -> list[np.ndarray]:
+        """The speech of a few other clips, drawn from the slot; none of a damaged one, or of the slot's person."""
+        random = self.windows.random(slot, Purpose.VOICES)
+        voices: list[np.ndarray] = []
+        rows_n, own = self.selection.rows_n, self.windows.row(slot)
+        for row in rows_n[random.integers(len(rows_n), size=random.integers(1, recording.MOST_VOICES + 1))]:
+            if self.windows.person_of[row] != self.windows.person_of[own]:
+                try:
+                    voices.append(reader.read_audio(self.manifest, *self.windows.whole(int(row))))
+                except ClipError:
+                    continue  # found and counted where it is a target
+        return [voice_S for voice_S in voices if len(voice_S)]
 
     def _keys(self, slots: list[int]) -> torch.Tensor:
         """The keys of the slots' dropout: (B,) int64."""

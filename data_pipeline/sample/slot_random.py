@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     PREDICTED = 14
     READER = 15
     WIDE_MOUTHS = 16
+    VOICES = 17
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

@@ -50,6 +50,8 @@ class MotionConfig(Settings):
     hidden: int = setting(2048, "width inside the feed-forward blocks", at_least=1)
     kernel: int = setting(13, "of the convolutions over time; odd", unit="frames", at_least=1)
     speech_layers: int = setting(4, "of the speech encoder", at_least=0)
+    speech_heads: int = setting(0, "of its attention; 0: as many as the denoiser has", at_least=0)
+    speech_hidden: int = setting(0, "width inside its feed-forward blocks; 0: as in the denoiser", at_least=0)
     identity_layers: int = setting(6, "of the encoder of the source stretch", at_least=0)
     unit_px: float = setting(16.0, "lower-face motion that counts as 1 in the diffusion process", unit="px", above=0)
     upper_face: str = setting(
@@ -66,6 +68,11 @@ class MotionConfig(Settings):
     times: str = setting(
         "uniform", "diffusion times of training and sampling: evenly in time, or in log-SNR", choices=diffusion.TIMES
     )
+    sampler: str = setting(
+        "exponential",
+        "steps of sampling: of first order, of second, or the siblings' Euler",
+        choices=diffusion.SAMPLERS,
+    )
     extractor_width: int = setting(
         0, "width of the frozen identity encoder's features in the condition; 0: none", at_least=0
     )
@@ -73,6 +80,10 @@ class MotionConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self.width, self.heads, self.kernel)
+        if self.speech_heads and self.width % (2 * self.speech_heads):
+            raise ValueError(
+                f"model.width {self.width} must be a multiple of 2 x model.speech_heads ({self.speech_heads})"
+            )
 
 
 @dataclass(frozen=True)
@@ -205,7 +216,8 @@ class MotionModel(nn.Module):
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
-        self.speech_blocks = nn.ModuleList(Block(*block) for _ in range(config.speech_layers))
+        heard = (width, config.speech_heads or config.heads, config.speech_hidden or config.hidden, config.kernel)
+        self.speech_blocks = nn.ModuleList(Block(*heard) for _ in range(config.speech_layers))
         self.source_in = nn.Linear(2 * COUNT, width)
         self.shape_in = nn.Linear(3 * COUNT, width)
         if config.extractor_width:
@@ -385,7 +397,7 @@ def generate(
         return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
 
     noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames))
-    motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, model.config.times) * scale
+    motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, model.config.times, model.config.sampler) * scale
     return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
 
 

@@ -37,6 +37,9 @@ WHITENED_EXAMPLES = 256  # from which the points' deviations are measured
 LEAST_DEVIATION_PX = 0.1
 # A resumed run may not change these. Off they are not named: runs begun before there were any resume.
 SWITCHED = ("recorded", "source_sound_dropout", "source_dropout", "speech_dropout", "dropout", "even_times")
+# Of the model, likewise where they are what every run was begun with before.
+LATER: dict[str, Any] = {"speech_heads": 0, "speech_hidden": 0, "sampler": "exponential"}
+EVERY_TIME = 1.0  # the identity loss counts at all times
 
 
 @dataclass
@@ -73,6 +76,9 @@ class MotionTrainConfig(LoopConfig):
     identity_condition: bool = setting(True, "whether its features of the source condition the denoiser")
     identity_loss: float = setting(
         0.1, "weight of 1 - cos between its embeddings of source and result; 0: no identity loss", at_least=0
+    )
+    identity_until: float = setting(
+        EVERY_TIME, "diffusion time up to which the identity loss counts: later x0 is hardly known", above=0, at_most=1
     )
     window: WindowConfig = field(default_factory=WindowConfig)
     model: MotionConfig = field(default_factory=MotionConfig)
@@ -191,9 +197,12 @@ class MotionRecipe(Recipe):
         return {
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
-            "model": asdict(self.model),
+            "model": {
+                name: value for name, value in asdict(self.model).items() if name not in LATER or value != LATER[name]
+            },
             "extractor": self.extractor_digest,
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
+            **({} if self.settings.identity_until == EVERY_TIME else {"identity_until": self.settings.identity_until}),
             **{name: value for name in SWITCHED if (value := getattr(self.settings, name))},
         }
 
@@ -233,6 +242,7 @@ class MotionRecipe(Recipe):
             unlike_B = motion.identity_loss(
                 extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
             )
+            unlike_B = unlike_B * (batch.t_B <= self.settings.identity_until)
             loss_B = loss_B + self.settings.identity_loss * unlike_B
             terms["identity"] = unlike_B
         return Loss(loss_B, terms)

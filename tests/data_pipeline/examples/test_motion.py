@@ -10,6 +10,7 @@ import torch
 
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
+from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.networks import diffusion
@@ -81,3 +82,20 @@ def test_times_of_slots_in_a_row_are_spread_evenly(make, first):
     assert set((u * 16).astype(int)) == set(range(16))
     discrepancy = max(np.abs(u - np.arange(32) / 32).max(), np.abs(u - np.arange(1, 33) / 32).max())
     assert discrepancy < 0.09  # of 32 drawn ones 0.15 on average
+
+
+def test_voices_behind_the_speech_are_other_peoples(make):
+    """Whole clips of people other than the slot's, the same for whoever makes the batch."""
+    examples, windows = make(DRAWS), make(DRAWS).windows
+    person_of = {}
+    for row in windows.selection.rows_n.tolist():
+        sound_S = reader.read_audio(windows.manifest, *windows.whole(row))
+        person_of[sound_S.tobytes()] = windows.person_of[row]
+    counts = set()
+    for slot in range(20):
+        voices = examples._voices(slot)
+        counts.add(len(voices))
+        assert all(person_of[voice_S.tobytes()] != windows.person_of[windows.row(slot)] for voice_S in voices)
+        again = make(DRAWS)._voices(slot)
+        assert [one.tobytes() for one in again] == [one.tobytes() for one in voices]
+    assert max(counts) > 1

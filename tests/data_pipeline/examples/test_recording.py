@@ -71,3 +71,27 @@ def test_clipping_is_at_a_share_of_the_largest_sample():
 def test_silence_stays_silence():
     for seed in range(20):
         assert not recording.recorded(np.zeros(6400, np.float32), np.random.default_rng(seed)).any()
+
+
+def test_what_is_behind_the_speech_lies_as_far_below_it_as_it_says(speech_S):
+    for other_S in (np.roll(speech_S, 4000), recording.music(len(speech_S), np.random.default_rng(3))):
+        added_S = recording.below(speech_S, other_S, 10.0) - speech_S
+        assert recording.speech_power(added_S) == pytest.approx(recording.speech_power(speech_S) / 10, rel=1e-3)
+    assert recording.below(speech_S, np.zeros_like(speech_S), 10.0) is speech_S
+
+
+@pytest.mark.parametrize(("bits", "snr_db"), [(8, 38.0), (4, 12.0)])
+def test_a_codec_of_few_bits_errs_by_its_law(bits, snr_db):
+    """G.711 is known for about 38 dB on speech; each bit less costs 6 dB or more."""
+    error_S = recording.companded(tone(440), bits) - tone(440)
+    assert 10 * np.log10(0.5 / np.square(error_S).mean()) == pytest.approx(snr_db, abs=3)
+
+
+def test_voices_are_heard_in_some_recordings(speech_S):
+    other_S = np.roll(speech_S, 4000)
+
+    def heard(seed: int, *voices: np.ndarray) -> bool:
+        alone_S, behind_S = (recording.recorded(speech_S, np.random.default_rng(seed), v) for v in ((), voices))
+        return not np.array_equal(alone_S, behind_S)
+
+    assert 0 < sum(heard(seed, other_S) for seed in range(40)) < 20

@@ -212,3 +212,48 @@ def test_few_steps_serve_motion_in_the_models_unit_badly_and_both_cures_help(ste
     assert gaussian_error(steps, "log_snr", small) / 0.17 < 0.6 * plain
     assert gaussian_error(steps, "uniform", unit) < 0.5 * plain
     assert gaussian_error(steps, "uniform", unit) < gaussian_error(steps, "log_snr", unit)
+
+
+def test_half_the_step_of_second_order_is_a_quarter_of_the_error():
+    """Gaussian data's closed solution where the last step starts, at which every sampler ends at a prediction."""
+    errors = {name: [before_the_end(name, steps, "log_snr") for steps in (33, 65, 129)] for name in diffusion.SAMPLERS}
+    for name, order in (("exponential", 1), ("second_order", 2)):
+        for coarse, fine in itertools.pairwise(errors[name]):
+            assert coarse / fine == pytest.approx(2**order, rel=0.25), (name, errors)
+    assert errors["second_order"][0] < 0.3 * errors["exponential"][0], errors
+    assert before_the_end("second_order", 8, "uniform") < 0.5 * before_the_end("exponential", 8, "uniform")
+    for coarse, fine in itertools.pairwise(before_the_end("euler", steps, "uniform") for steps in (32, 64, 128)):
+        assert coarse / fine == pytest.approx(2, rel=0.25)
+
+
+def before_the_end(sampler: str, steps: int, times: str) -> float:
+    """The error of x at the start of the last step, in units of its deviation. Data of deviation 0.5 to 2."""
+    random = torch.Generator().manual_seed(3)
+    noise, mu = torch.randn(2, 5, 7, 2, dtype=torch.float64, generator=random)
+    s = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)[:, None]
+    seen = []
+
+    def denoise(x, t_B):
+        seen.append((x, t_B))
+        return gaussian(mu, s)(x, t_B)
+
+    diffusion.sample(denoise, noise, steps, times, sampler)
+    units = []
+    for x, t_B in ((noise / START_TEMPERATURE, torch.ones(1, dtype=torch.float64)), seen[-1]):
+        alpha, sigma = scales(t_B[0].item())
+        units.append((x - alpha * mu) / (alpha**2 * s**2 + sigma**2).sqrt())
+    return (units[1] - units[0]).abs().max().item()
+
+
+@pytest.mark.parametrize("sampler", diffusion.SAMPLERS)
+def test_every_sampler_ends_at_its_last_prediction(sampler):
+    """So a promise that is held in it holds in the result; one step is the same for all."""
+    noise = torch.randn(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    for steps in (1, 2, 5):
+        made = []
+
+        def denoise(x, t_B, made=made):
+            made.append(0.9 * x + t_B[0])
+            return made[-1]
+
+        torch.testing.assert_close(diffusion.sample(denoise, noise, steps, sampler=sampler), made[-1])

@@ -405,3 +405,14 @@ def test_guidance_is_a_line_between_what_is_predicted_without_speech_and_with_it
     np.testing.assert_allclose(made(weight), made(0.0) + weight * (made(1.0) - made(0.0)), atol=1e-3)
     np.testing.assert_allclose(made(0.0, 0 * audio), made(0.0), atol=1e-5)
     assert np.abs(made(1.0) - made(0.0)).max() > 0.1
+
+
+def test_the_speech_encoder_may_have_sizes_of_its_own():
+    """0 is the denoiser's, so models of before keep theirs."""
+    sizes = {"width": 16, "heads": 2, "layers": 1, "hidden": 16, "kernel": 3, "speech_layers": 1, "identity_layers": 1}
+    own = MotionModel(MotionConfig(**sizes, speech_heads=4, speech_hidden=40)).speech_blocks[0]
+    assert (own.attention.heads, own.first.wide.out_features) == (4, 40)
+    same = MotionModel(MotionConfig(**sizes)).speech_blocks[0]
+    assert (same.attention.heads, same.first.wide.out_features) == (2, 16)
+    with pytest.raises(ValueError, match="speech_heads"):
+        MotionConfig(**sizes, speech_heads=3)

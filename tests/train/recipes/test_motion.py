@@ -78,6 +78,19 @@ def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, 
     torch.testing.assert_close(loss_B - plain_B, expected_B - plain_B, rtol=1e-6, atol=0)
 
 
+def test_the_identity_loss_counts_up_to_a_time(recipe, talker_shards, extractor_folder):
+    """An example whose diffusion time is later adds nothing."""
+    model, batch = double(recipe), batch_of(recipe)
+    early, late = batch.t_B.min().item(), batch.t_B.max().item()
+    until = made(talker_shards, extractor_folder, f"identity_until={(early + late) / 2}")
+    whole, part = (r.loss({"motion": model}, batch).terms["identity"] for r in (recipe, until))
+    counted = batch.t_B <= (early + late) / 2
+    torch.testing.assert_close(part, whole * counted)
+    assert 0 < counted.sum() < len(counted)
+    assert (whole > 0).all()
+    assert until.fixed() != recipe.fixed(), "a resumed run may not change it"
+
+
 def test_the_same_landmarks_are_the_same_person(extractor_folder):
     """Generated equal to the source: no loss."""
     extractor = identity.load_model(extractor_folder).double()
