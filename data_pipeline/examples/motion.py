@@ -144,7 +144,7 @@ class MotionExamples(Examples[MotionBatch]):
                 draws.source_dropout,
                 draws.speech_dropout,
             )
-            voices = self._voices(slot) if anew else []
+            voices = self.voices_behind(slot) if anew else []
             for sound_BS, count in ((audio_BS, samples[0][i]), (source_audio_BS, samples[1][i])):
                 if anew:
                     sound_S = sound_BS[i, :count].numpy()
@@ -155,7 +155,7 @@ class MotionExamples(Examples[MotionBatch]):
             kept_2B[0, i], kept_2B[1, i] = float(not no_speech), float(not no_source)
         return kept_2B[0], kept_2B[1]
 
-    def _voices(self, slot: int) -> list[np.ndarray]:
+    def voices_behind(self, slot: int) -> list[np.ndarray]:
         """The speech of a few other clips, drawn from the slot; none of a damaged one, or of the slot's person."""
         random = self.windows.random(slot, Purpose.VOICES)
         voices: list[np.ndarray] = []

@@ -93,9 +93,9 @@ def test_voices_behind_the_speech_are_other_peoples(make):
         person_of[sound_S.tobytes()] = windows.person_of[row]
     counts = set()
     for slot in range(20):
-        voices = examples._voices(slot)
+        voices = examples.voices_behind(slot)
         counts.add(len(voices))
         assert all(person_of[voice_S.tobytes()] != windows.person_of[windows.row(slot)] for voice_S in voices)
-        again = make(DRAWS)._voices(slot)
+        again = make(DRAWS).voices_behind(slot)
         assert [one.tobytes() for one in again] == [one.tobytes() for one in voices]
     assert max(counts) > 1
