@@ -27,7 +27,7 @@ from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, t
 from mytalk import atomic, media
 from mytalk.face import crop, pose
 from mytalk.face.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, RIGID, SAMPLES_PER_FRAME
-from mytalk.face.region import BELOW_NOSE, JAW, OUTLINE
+from mytalk.face.region import BELOW_NOSE, JAW
 from mytalk.progress import Progress
 
 CLIPS_PER_PERSON, CLIPS_PER_SHARD, FRAMES = 4, 20, 5 * FRAME_HZ
@@ -65,7 +65,8 @@ def outlined(face_N3: np.ndarray) -> np.ndarray:
     face_N3, angle = face_N3.copy(), np.linspace(np.pi - 0.2, 0.2, len(JAW))
     face_N3[JAW, :2] = np.stack([128 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], axis=-1)
     face_N3[BELOW_NOSE, :2] = [[150, 146], [128, 146], [106, 146]]
-    face_N3[OUTLINE, 2:] = depth(face_N3[OUTLINE, :2])
+    outline = [*JAW, *BELOW_NOSE]
+    face_N3[outline, 2:] = depth(face_N3[outline, :2])
     return face_N3
 
 

@@ -65,3 +65,21 @@ def test_a_face_that_turns_away_fades_and_is_passed_through():
     assert (np.diff(turning) <= 1e-6).all()
     assert turning[0] == 1
     assert turning[-1] == 0
+
+
+def test_regions_of_a_turned_head_hold_the_mouth():
+    """A head as round as a real one, 44 degrees to either side: the jaw's far end is hidden behind the mouth."""
+    landmarks = torch.from_numpy(talking(frames=4))[None].double()
+    head = pose.person_head(landmarks, torch.ones(landmarks.shape[:2], dtype=torch.float64))
+    posed = pose.fit(landmarks, head.rigid_BR3)
+    upright_14N2 = posed.to_head(landmarks, head.depth_BN)
+    depth_14N = 60 * (upright_14N2[..., 0] / 80) ** 2
+    depth_14N[:, :, RIGID] = head.depth_BN[:, None, RIGID]
+    upright_14N3 = torch.cat([upright_14N2, depth_14N[..., None]], dim=-1)
+    for yaw in (-44, 44):
+        angles = posed.angles()
+        angles[..., 0] = np.radians(yaw)
+        clip = pose.from_angles(posed.scale_BT, angles, posed.shift_BT3).place(upright_14N3)[0].numpy()
+        for polygon_V2, face_N2 in zip(region.regions(clip), clip[..., :2]):
+            at = face_N2[MOUTH].round().astype(int)
+            assert filled(polygon_V2, 256)[at[:, 1], at[:, 0]].all(), yaw
