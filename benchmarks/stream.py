@@ -347,7 +347,7 @@ class BareAppearance(AppearanceExamples):
         """Frames, the video's index, and the places of it and of the groups of pictures."""
         row = example.window.row
         (found,) = self.read([slot], [example])
-        frames, whole = found[1], reader.member_piece(self.manifest, row, "video")
+        frames, whole = found[2], reader.member_piece(self.manifest, row, "video")
         track = mp4.Track.parse(reader.read_member(self.manifest, row, "video"), whole.size)
         ranges = [(0, min(mp4.HEAD_BYTES, whole.size)), *track.ranges(frames)]
         pieces = [whole._replace(offset=whole.offset + offset, size=size) for offset, size in ranges]
@@ -362,7 +362,7 @@ class BareAppearance(AppearanceExamples):
             frames, track, places = self.plans[slot]
             landmarks_TN3 = as_float(as_points(os.pread(*self.known.places[slot][0])))
             _, *pieces = (os.pread(*place) for place in places)
-            read.append((landmarks_TN3, frames, track.decode(pieces, frames)))
+            read.append((landmarks_TN3, landmarks_TN3[frames[0]], frames, track.decode(pieces, frames)))
         return self.collate(numbers, [self.known.examples[slot] for slot in numbers], read)
 
 
