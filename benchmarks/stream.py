@@ -331,7 +331,7 @@ class FileAppearance:
             landmarks_TN3 = as_float(np.load(npy_path, allow_pickle=False))
             frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN3)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
-            read.append((landmarks_TN3, frames, pixels))
+            read.append((landmarks_TN3, landmarks_TN3[frames[0]], frames, pixels))
         return self.examples.collate(numbers, examples, read)
 
 

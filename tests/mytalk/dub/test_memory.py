@@ -23,9 +23,10 @@ def peak_kb(frames: int) -> int:
 
 @pytest.mark.full
 def test_memory_does_not_grow_with_the_length_of_the_video():
-    """From 4 to 20 minutes at 30 frames/s: less than a tenth of what the landmarks alone would take."""
-    landmarks_kb = 28_000 * 478 * 3 * 4 / 1024
-    assert peak_kb(36_000) - peak_kb(8_000) < 0.1 * landmarks_kb
+    """From 1 to 5 minutes at 30 frames/s: the sound, and less than a tenth of what the landmarks would take."""
+    frames, more = 2_000, 8_000
+    sound_kb, landmarks_kb = more * 640 * 4 / 1024, more * 478 * 3 * 4 / 1024
+    assert peak_kb(frames + more) - peak_kb(frames) < sound_kb + 0.1 * landmarks_kb
 
 
 def test_what_grows_lies_on_disk_and_is_gone_with_the_array(monkeypatch, tmp_path):
