@@ -66,7 +66,14 @@ class MotionConfig(Settings):
         False, "whether the diffusion works on each point's motion in units of its standard deviation over training"
     )
     times: str = setting(
-        "uniform", "diffusion times of training and sampling: evenly in time, or in log-SNR", choices=diffusion.TIMES
+        "uniform",
+        "diffusion times of training and sampling: evenly in time, in log-SNR, or on the path of flow matching",
+        choices=diffusion.TIMES,
+    )
+    prediction: str = setting(
+        "x0",
+        "what the network predicts, and the loss is L1 of: x0 (and the noise that follows), v, or the flow's velocity",
+        choices=diffusion.PREDICTIONS,
     )
     sampler: str = setting(
         "exponential",
@@ -295,13 +302,14 @@ class MotionModel(nn.Module):
         identity_mask_BM: torch.Tensor,
         drop: Drop = no_dropout,
     ) -> torch.Tensor:
-        """Predict x0 from x_t and the encoded conditions: (B, T, K, 2)."""
+        """x0 from x_t and the encoded conditions, whatever the network predicts: (B, T, K, 2)."""
         dtype = self.motion_in.weight.dtype
         time_BD = self.time_mlp(time_embedding(t_B, self.config.width).to(dtype))
         x_BTD = self.motion_in(noised_BTK2.flatten(2).to(dtype)) + self.seen_in(seen_BTF.to(dtype))
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM, drop)
-        return self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
+        output_BTK2 = self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
+        return diffusion.x0_of(output_BTK2, noised_BTK2, t_B, self.config.prediction)
 
     def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""

@@ -36,10 +36,15 @@ from train.recipes import lips, pictures
 WHITENED_EXAMPLES = 256  # from which the points' deviations are measured
 LEAST_DEVIATION_PX = 0.1
 # A resumed run may not change these. Off they are not named: runs begun before there were any resume.
-SWITCHED = ("recorded", "source_sound_dropout", "source_dropout", "speech_dropout", "dropout", "even_times")
-# Of the model, likewise where they are what every run was begun with before.
-LATER: dict[str, Any] = {"speech_heads": 0, "speech_hidden": 0, "sampler": "exponential"}
 EVERY_TIME = 1.0  # the identity loss counts at all times
+SWITCHED: dict[str, Any] = {
+    **dict.fromkeys(("recorded", "source_sound_dropout", "source_dropout", "speech_dropout", "dropout"), 0.0),
+    "even_times": False,
+    "identity_until": EVERY_TIME,
+    "loss_weights": "target",
+}
+# Of the model, likewise where they are what every run was begun with before.
+LATER: dict[str, Any] = {"speech_heads": 0, "speech_hidden": 0, "sampler": "exponential", "prediction": "x0"}
 
 
 @dataclass
@@ -71,6 +76,11 @@ class MotionTrainConfig(LoopConfig):
     )
     even_times: bool = setting(
         False, "whether the diffusion times of slots in a row are spread evenly, not drawn one by one"
+    )
+    loss_weights: str = setting(
+        "target",
+        "what an error counts at each diffusion time: L1 of what is predicted; the same at all; or as in min-SNR",
+        choices=diffusion.LOSS_WEIGHTS,
     )
     identity: str = setting("", "model folder of a trained identity encoder (run/model of train identity); empty: none")
     identity_condition: bool = setting(True, "whether its features of the source condition the denoiser")
@@ -135,6 +145,11 @@ def require_proven(settings: MotionTrainConfig) -> None:
             )
 
 
+def _but(usual: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that have their usual value."""
+    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
+
+
 def deviation(manifest: Manifest, examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
     """The standard deviation of each noised point's motion over some training clips, in `unit_px`: (K, 2).
 
@@ -150,7 +165,8 @@ def deviation(manifest: Manifest, examples: MotionExamples, model: MotionConfig)
 
 
 class MotionRecipe(Recipe):
-    """One player, the denoiser with its encoders; the loss is L1 on x0 and on the noise derived from it.
+    """One player, the denoiser with its encoders; the loss is L1 on what it predicts, or weighted otherwise by config:
+    with x0 it is L1 on x0 and on the noise derived from it.
 
     With a trained identity encoder, which stays as it is, its features condition the denoiser, and its loss is added.
     """
@@ -197,13 +213,10 @@ class MotionRecipe(Recipe):
         return {
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
-            "model": {
-                name: value for name, value in asdict(self.model).items() if name not in LATER or value != LATER[name]
-            },
+            "model": _but(LATER, asdict(self.model)),
             "extractor": self.extractor_digest,
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
-            **({} if self.settings.identity_until == EVERY_TIME else {"identity_until": self.settings.identity_until}),
-            **{name: value for name in SWITCHED if (value := getattr(self.settings, name))},
+            **_but(SWITCHED, {name: getattr(self.settings, name) for name in SWITCHED}),
         }
 
     def teachers(self) -> dict[str, str]:
@@ -236,8 +249,11 @@ class MotionRecipe(Recipe):
             ),
         )
         predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point
-        loss_B, x0_B, eps_B = diffusion.x0_eps_loss(made.motion_BTK2, predicted_BTK2, batch.t_B, batch.mask_BT)
-        terms = {"x0": x0_B, "eps": eps_B}
+        x0_B = diffusion.x0_error(made.motion_BTK2, predicted_BTK2, batch.mask_BT)
+        weight_B = diffusion.loss_weight(batch.t_B, self.model.prediction, self.settings.loss_weights)
+        loss_B, terms = x0_B * weight_B, {"x0": x0_B}
+        if (self.model.prediction, self.settings.loss_weights) == ("x0", "target"):
+            terms["eps"] = x0_B * (weight_B - 1)
         if extractor and known_BUD is not None and self.settings.identity_loss:
             unlike_B = motion.identity_loss(
                 extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px

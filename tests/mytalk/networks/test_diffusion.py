@@ -81,11 +81,11 @@ def test_loss_is_l1_of_x0_and_of_the_derived_eps(t):
         expected.append(np.mean(terms))
     mask = torch.tensor([[float(frame < length) for frame in range(6)] for length in valid], dtype=torch.float64)
     t_B = torch.full((3,), t, dtype=torch.float64)
-    loss, x0_term, eps_term = diffusion.x0_eps_loss(torch.tensor(x0), torch.tensor(guess), t_B, mask)
+    weight = diffusion.loss_weight(t_B, "x0", "target")
+    loss = diffusion.x0_error(torch.tensor(x0), torch.tensor(guess), mask) * weight
     np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-11)
-    torch.testing.assert_close(x0_term + eps_term, loss)
     padded = torch.tensor(guess) + 1e3 * (1 - mask)[..., None, None]
-    torch.testing.assert_close(diffusion.x0_eps_loss(torch.tensor(x0), padded, t_B, mask)[0], loss)
+    torch.testing.assert_close(diffusion.x0_error(torch.tensor(x0), padded, mask) * weight, loss)
 
 
 def gaussian(mu: torch.Tensor, s: torch.Tensor) -> diffusion.Denoise:
@@ -257,3 +257,83 @@ def test_every_sampler_ends_at_its_last_prediction(sampler):
             return made[-1]
 
         torch.testing.assert_close(diffusion.sample(denoise, noise, steps, sampler=sampler), made[-1])
+
+
+def targets(x0: torch.Tensor, noise: torch.Tensor, t_B: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a network is to predict, by definition."""
+    alpha, sigma = (diffusion.per_example(v, x0) for v in diffusion.alpha_sigma(t_B))
+    return {"x0": x0, "v": alpha * noise - sigma * x0, "flow": noise - x0}
+
+
+@pytest.mark.parametrize("prediction", diffusion.PREDICTIONS)
+def test_the_loss_is_l1_of_what_is_predicted(prediction):
+    """From the definitions of v and u; an output that is the target gives x0 itself, to float32 near t = 0 too."""
+    random = torch.Generator().manual_seed(6)
+    x0, noise, wrong = torch.randn(3, 4, 6, 5, 2, dtype=torch.float64, generator=random)
+    t_B, mask = torch.tensor([T_MIN, 0.03, 0.4, 1.0], dtype=torch.float64), torch.ones(4, 6, dtype=torch.float64)
+    x_t, target = diffusion.add_noise(x0, t_B, noise), targets(x0, noise, t_B)[prediction]
+    torch.testing.assert_close(diffusion.x0_of(target, x_t, t_B, prediction), x0)
+    single = diffusion.x0_of(target.float(), x_t.float(), t_B.float(), prediction)
+    torch.testing.assert_close(single.double(), x0, rtol=0, atol=1e-5)
+    guess = diffusion.x0_of(target + wrong, x_t, t_B, prediction)
+    loss_B = diffusion.x0_error(x0, guess, mask) * diffusion.loss_weight(t_B, prediction, "target")
+    if prediction != "x0":  # x0 has the noise beside it, see above
+        torch.testing.assert_close(loss_B, wrong.abs().mean((1, 2, 3)), rtol=1e-9, atol=0)
+    even_B = diffusion.x0_error(x0, guess, mask) * diffusion.loss_weight(t_B, prediction, "uniform")
+    torch.testing.assert_close(even_B, (guess - x0).abs().mean((1, 2, 3)))
+
+
+def test_min_snr_weighs_the_squared_error_by_the_snr_up_to_5():
+    times = torch.linspace(T_MIN, 1, 301, dtype=torch.float64)
+    weight = diffusion.loss_weight(times, "v", "min_snr")
+    for t, found in zip(times.tolist(), weight.tolist()):
+        alpha, sigma = scales(t)
+        assert found**2 == pytest.approx(min(alpha**2 / sigma**2, 5.0), rel=1e-9)
+    assert torch.equal(weight, diffusion.loss_weight(times, "x0", "min_snr")), "an error in x0 costs what it costs"
+
+
+@pytest.mark.parametrize("prediction", ["v", "flow"])
+def test_what_a_regression_learns_to_predict_samples_as_the_best_denoiser(prediction):
+    """Gaussian data: v and u fitted by least squares at every time, then solved: the closed solution's distribution.
+
+    The regression of the target on x_t is a line, whose x0 must be E[x0 | x_t].
+    """
+    random = torch.Generator().manual_seed(7)
+    mu, s, many = 0.4, 0.7, 40_000
+    x0 = mu + s * torch.randn(many, 1, dtype=torch.float64, generator=random)
+    noise = torch.randn(many, 1, dtype=torch.float64, generator=random)
+    best = gaussian(torch.tensor(mu), torch.tensor(s))
+
+    def fitted(x, t_B):
+        t_n = t_B[0].expand(many)
+        x_t = diffusion.add_noise(x0, t_n, noise)
+        design = torch.cat([x_t, torch.ones_like(x_t)], dim=1)
+        line = torch.linalg.lstsq(design, targets(x0, noise, t_n)[prediction]).solution[:, 0]
+        return diffusion.x0_of(line[0] * x + line[1], x, t_B, prediction)
+
+    start = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    for t in (0.05, 0.3, 0.7, 1.0):
+        t_B = torch.full((9,), t, dtype=torch.float64)
+        torch.testing.assert_close(fitted(start, t_B), best(start, t_B), rtol=0, atol=0.03)
+    for times in ("uniform", "straight"):
+        solved, exact = (diffusion.sample(one, start, 12, times) for one in (fitted, best))
+        torch.testing.assert_close(solved, exact, rtol=0, atol=0.03)
+
+
+def test_steps_on_the_straight_path_are_eulers_of_flow_matching():
+    """y = x / (alpha + sigma) runs along dy/ds = E[z - x0 | y]: its Euler steps, even in s, are exponential ones."""
+    mu, s = 0.4, 0.7
+    noise = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    made = diffusion.sample(gaussian(torch.tensor(mu), torch.tensor(s)), noise, 9, "straight")
+    alpha, sigma = scales(1.0)
+    y, first = noise / START_TEMPERATURE / (alpha + sigma), sigma / (alpha + sigma)
+    for step in range(9):
+        share = first * (1 - step / 9)
+        variance = (1 - share) ** 2 * s**2 + share**2
+        x0 = mu + (1 - share) * s**2 / variance * (y - (1 - share) * mu)
+        z = share / variance * (y - (1 - share) * mu)
+        y = y - first / 9 * (z - x0)
+    torch.testing.assert_close(made, y, rtol=0, atol=1e-7)
+    u = torch.linspace(0, 1, 11, dtype=torch.float64)
+    gaps = diffusion.noise_share(diffusion.training_times(u, "straight")).diff()
+    torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=0)

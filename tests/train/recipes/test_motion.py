@@ -12,7 +12,7 @@ from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
-from mytalk.networks import identity, motion
+from mytalk.networks import diffusion, identity, motion
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionModel
 from tests.helpers import talkers
@@ -42,6 +42,12 @@ def found(values: list[float], required: float | None = None) -> dict:
 
 def made(shards, folder, *settings: str) -> MotionRecipe:
     given = [f"shards={shards}", f"identity={folder}", *settings]
+    return MotionRecipe(config.load(MotionTrainConfig, ROOT / "tests" / "helpers" / "tiny_motion.yaml", given))
+
+
+def plain(shards, *settings: str) -> MotionRecipe:
+    """Without an identity encoder."""
+    given = [f"shards={shards}", *settings]
     return MotionRecipe(config.load(MotionTrainConfig, ROOT / "tests" / "helpers" / "tiny_motion.yaml", given))
 
 
@@ -89,6 +95,35 @@ def test_the_identity_loss_counts_up_to_a_time(recipe, talker_shards, extractor_
     assert 0 < counted.sum() < len(counted)
     assert (whole > 0).all()
     assert until.fixed() != recipe.fixed(), "a resumed run may not change it"
+
+
+@pytest.mark.parametrize("prediction", ["v", "flow"])
+def test_the_loss_of_another_prediction_is_l1_of_its_target(talker_shards, prediction):
+    """A fresh network says 0, so the loss is the mean of the target itself over valid frames."""
+    other = plain(talker_shards, f"model.prediction={prediction}")
+    batch = batch_of(other)
+    batch.t_B[0] = 1e-5
+    ready = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, other.model)
+    alpha, sigma = (scale_B[:, None, None, None] for scale_B in diffusion.alpha_sigma(batch.t_B))
+    noise, x0 = batch.noise_BTK2, ready.motion_BTK2
+    target = {"v": alpha * noise - sigma * x0, "flow": noise - x0}[prediction]
+    expected_B = (target.abs().mean((2, 3)) * batch.mask_BT).sum(1) / batch.mask_BT.sum(1)
+    fresh = modules_of(other)["motion"].double()
+    torch.testing.assert_close(other.loss({"motion": fresh}, batch).total_B, expected_B, rtol=1e-6, atol=0)
+    assert other.fixed()["model"]["prediction"] == prediction, "a resumed run may not change it"
+
+
+def test_loss_weights_are_of_the_error_in_x0(talker_shards):
+    usual, even, snr = (plain(talker_shards, f"loss_weights={name}") for name in diffusion.LOSS_WEIGHTS)
+    model, batch = double(usual), batch_of(usual)
+    of_usual, of_even, of_snr = (one.loss({"motion": model}, batch) for one in (usual, even, snr))
+    torch.testing.assert_close(of_usual.total_B, of_usual.terms["x0"] + of_usual.terms["eps"])
+    assert torch.equal(of_even.total_B, of_usual.terms["x0"])
+    weight_B = diffusion.loss_weight(batch.t_B, "x0", "min_snr")
+    torch.testing.assert_close(of_snr.total_B, of_usual.terms["x0"] * weight_B)
+    assert (weight_B < 1).any()
+    assert "loss_weights" not in usual.fixed(), "runs begun before resume"
+    assert snr.fixed() != even.fixed() != usual.fixed()
 
 
 def test_the_same_landmarks_are_the_same_person(extractor_folder):
