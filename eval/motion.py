@@ -26,6 +26,13 @@ def arguments() -> argparse.ArgumentParser:
     example = "python -m eval motion --shards shards --model runs/motion/model --out runs/motion/scores"
     parser = command.parser("python -m eval motion", __doc__, example)
     parser.add_argument("--model", type=Path, required=True, help="folder of a motion model")
+    parser.add_argument(
+        "--seeds",
+        type=options.count,
+        default=1,
+        help="of each clip's noise; with several, rows of one step and of their mean, and how far they differ "
+        "(default: %(default)s)",
+    )
     return options.add(parser)
 
 
@@ -36,17 +43,19 @@ def run(args: argparse.Namespace) -> int:
     tasks = plan_tasks(manifest, settings)
     whom = seen.refuse(manifest, settings.split, tasks, {"motion": args.model})
     provenance = {
-        "protocol": protocol.block(protocol.landmarks(args.model), manifest, settings, tasks, whom),
+        "protocol": protocol.block(protocol.landmarks(args.model, args.seeds), manifest, settings, tasks, whom),
         "digests": protocol.digests(manifest, settings, {"": ("motion", args.model)}),
     }
     job = parallel.ScoringJob("motion", args.out, tasks, provenance, other_files=(PICTURE,), force=args.force)
     report = None if parallel.other_scores(job) else check.read(args.out)
     if report is None:
-        report = _score_all(job, manifest, settings, args.model)
+        report = _score_all(job, manifest, settings, args.model, args.seeds)
     return options.conclude(report, args, check.NAME)
 
 
-def _score_all(job: parallel.ScoringJob, manifest: Manifest, settings: Settings, model_folder: Path) -> dict[str, Any]:
+def _score_all(
+    job: parallel.ScoringJob, manifest: Manifest, settings: Settings, model_folder: Path, seeds: int
+) -> dict[str, Any]:
     fitted = None if ridge.left_out(manifest, settings) else ridge.fit(manifest)
 
     def scorer(device) -> parallel.Scorer:
@@ -54,7 +63,7 @@ def _score_all(job: parallel.ScoringJob, manifest: Manifest, settings: Settings,
         from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
-        return lambda task: landmarks.score(manifest, settings, task, model, fitted)
+        return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
         _write_picture(job.out, list(scores.values()))

@@ -58,15 +58,17 @@ class Kind:
     facts: dict[str, Any]
 
 
-def landmarks(model: Path) -> Kind:
-    """The report of `motion`: landmarks that a motion model generates."""
+def landmarks(model: Path, seeds: int = 1) -> Kind:
+    """The report of `motion`: landmarks that a motion model generates, of so many seeds (eval/rows/seeds.py)."""
+    from eval.rows import seeds as several
     from eval.rows.landmarks import ROWS
 
     models = {"": MODELS["motion"]}
     if conditioned(model):
         models["extractor"] = MODELS["motion_extractor"]
     facts = {"models": models, "truth": "detected landmarks of the shards", "shown_to_model": SHOWN_TO_MODEL}
-    return Kind("landmarks, same audio", ROWS, LANDMARK_METRICS, facts)
+    rows, metrics = ROWS | several.rows(seeds), LANDMARK_METRICS | several.metrics(seeds)
+    return Kind("landmarks, same audio", rows, metrics, facts)
 
 
 def videos(

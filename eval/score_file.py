@@ -20,6 +20,7 @@ from mytalk.command import UserError
 
 ALL_ROWS = "*"
 FLOOR, OURS = "ground_truth", "mytalk"  # rows: the real video through the codec; the clip dubbed by the models
+ONE_STEP = "one_step"  # row: as OURS, sampled in one step
 WHOLE, PART = "clips.jsonl", "clips-{rank:04d}.jsonl"
 
 

@@ -90,7 +90,13 @@ def other_speech(manifest: Manifest, settings: Settings, task: ScoringTask) -> I
 
 def noise_seed(settings: Settings, key: str) -> int:
     """Seed of a clip's start noise; both generations of the clip start from it."""
-    return int(generator(settings.seed, key, NOISE).integers(2**63))
+    return noise_seeds(settings, key, 1)[0]
+
+
+def noise_seeds(settings: Settings, key: str, count: int) -> list[int]:
+    """Several seeds of a clip, `noise_seed` first."""
+    random = generator(settings.seed, key, NOISE)
+    return [int(random.integers(2**63)) for _ in range(count)]
 
 
 def generator(seed: int, key: str, purpose: str) -> np.random.Generator:

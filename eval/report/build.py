@@ -48,7 +48,8 @@ def build(
         "methods": methods,
         **({"gate": gate} if gate else {}),
         **({"ordering": ordering} if ordering else {}),
-        **(_ridge(scored, total, ridge_facts) if verdicts.RIDGE in methods else {}),
+        **({"ridge": ridge_facts or {}} if verdicts.RIDGE in methods else {}),
+        **{f"against_{row}": _against(row, scored, total) for row in verdicts.AGAINST if row in methods},
         **({"sets": sets} if sets else {}),
         **({"refused": refused} if refused else {}),
         "coverage": {
@@ -125,10 +126,10 @@ def _usable(row: str, score: ClipScore) -> bool | None:
     return False if ALL_ROWS in score.failed else None
 
 
-def _ridge(scored: list[ClipScore], total: int, facts: dict[str, Any] | None) -> dict[str, Any]:
-    """The facts of the ridge regression, and how far the model is from it on the same clips."""
+def _against(row: str, scored: list[ClipScore], total: int) -> dict[str, Any]:
+    """How far the model is from another row on the same clips."""
     differences = {}
     for metric in verdicts.COMPARED:
-        pairs = [(s.person, s.methods[verdicts.MODEL][metric] - s.methods[verdicts.RIDGE][metric]) for s in scored]
+        pairs = [(s.person, s.methods[verdicts.MODEL][metric] - s.methods[row][metric]) for s in scored]
         differences[metric] = intervals.over_people(pairs, total)
-    return {"ridge": facts or {}, "against_ridge": verdicts.against_ridge(differences)}
+    return verdicts.against(row, differences)

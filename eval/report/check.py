@@ -10,8 +10,8 @@
     gate = {rule, above: {<baseline>: true or false}, passed} (absent where one of its rows is)
     ordering = {rule, pairs: {"<row> > <row>": above, below, overlaps or no_interval}, found, holds}: of sync
         confidence (absent where that was not measured)
-    ridge = {<fact>: value} of the ridge regression behind the row of that name; against_ridge = {rule, metrics:
-        {<metric>: {difference: {mean, ...}, found}}} (both absent where there is no such row)
+    ridge = {<fact>: value} of the ridge regression behind the row of that name; against_<row> of ridge and of one_step
+        = {rule, metrics: {<metric>: {difference: {mean, ...}, found}}} (each absent where there is no such row)
     protocol, digests: how the numbers were measured, and from what
 
 `n` of `total` people were scored, in `clips` clips.
@@ -88,7 +88,9 @@ def check(report: dict[str, Any]) -> None:
             _check_score(f"methods.{method}.{metric}", metric, score, report)
         _require(set(scores) == measured, f"methods.{method} must hold {', '.join(sorted(measured))}")
     _require(report.get("gate") == verdicts.gate(report["methods"]), "gate is not what the scores give")
-    _check_ridge(report)
+    _require((verdicts.RIDGE in report["methods"]) == bool(report.get("ridge")), "ridge: its row or its facts")
+    for row in verdicts.AGAINST:
+        _check_against(row, report)
     _check_sets(report)
     _require(report.get("ordering") == verdicts.ordering(report["methods"]), "ordering is not what the scores give")
 
@@ -123,19 +125,19 @@ def _check_sets(report: dict[str, Any]) -> None:
         _require(finite, f"sets.{name} is no distance")
 
 
-def _check_ridge(report: dict[str, Any]) -> None:
-    methods, block = report["methods"], report.get("against_ridge")
-    present = verdicts.RIDGE in methods
-    _require(present == (block is not None) == bool(report.get("ridge")), "ridge: its row, its facts or against_ridge")
+def _check_against(row: str, report: dict[str, Any]) -> None:
+    methods, name = report["methods"], f"against_{row}"
+    block = report.get(name)
+    _require((row in methods) == (block is not None), f"{name} or its row")
     if block is None:
         return
-    differences = {name: entry["difference"] for name, entry in block["metrics"].items()}
-    _require(set(differences) == set(verdicts.COMPARED), "against_ridge is of other metrics")
-    _require(block == verdicts.against_ridge(differences), "against_ridge is not what the differences give")
+    differences = {metric: entry["difference"] for metric, entry in block["metrics"].items()}
+    _require(set(differences) == set(verdicts.COMPARED), f"{name} is of other metrics")
+    _require(block == verdicts.against(row, differences), f"{name} is not what the differences give")
     for metric, difference in differences.items():
-        place = f"against_ridge.{metric}"
+        place = f"{name}.{metric}"
         _check_score(place, metric, difference, report)
-        means = [methods[name][metric]["mean"] for name in (verdicts.MODEL, verdicts.RIDGE)]
+        means = [methods[method][metric]["mean"] for method in (verdicts.MODEL, row)]
         _require(math.isclose(difference["mean"], means[0] - means[1], abs_tol=1e-9), f"{place} contradicts methods")
 
 

@@ -70,8 +70,10 @@ def verdict_items(report: dict[str, Any]) -> list[dict[str, str]]:
     if "ordering" in report:
         colour = "pass" if report["ordering"]["holds"] else "neutral"
         items.append(("Sync ordering", colour, verdicts.ordering_in_words(methods).removeprefix("ordering: ")))
-    if "against_ridge" in report:
-        items.append(("Against ridge", "neutral", verdicts.ridge_in_words(report["against_ridge"])))
+    for row in verdicts.AGAINST:
+        if f"against_{row}" in report:
+            words = verdicts.against_in_words(row, report[f"against_{row}"])
+            items.append((f"Against {row.replace('_', ' ')}", "neutral", words))
     items += [("All clips", "neutral", line) for line in text.sets(report)]
     items += [("Refused", "neutral", f"{', '.join(names)}: {why}") for why, names in text.refused(report).items()]
     items.append(("Coverage", "neutral", text.coverage(report["coverage"])))

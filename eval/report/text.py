@@ -27,9 +27,9 @@ def in_words(report: dict[str, Any]) -> str:
         text.append(verdicts.gate_in_words(methods))
     if "ordering" in report:
         text.append(verdicts.ordering_in_words(methods))
-    if "against_ridge" in report:
-        text.append(verdicts.ridge_in_words(report["against_ridge"]))
-    elif "ridge_left_out" in report["protocol"]:
+    blocks = {row: report[f"against_{row}"] for row in verdicts.AGAINST if f"against_{row}" in report}
+    text += [verdicts.against_in_words(row, block) for row, block in blocks.items()]
+    if verdicts.RIDGE not in blocks and "ridge_left_out" in report["protocol"]:
         text.append(f"ridge: left out: {report['protocol'].get('ridge_left_out')}")
     without = report.get("environment", {}).get("sets_left_out", "none")
     text += [] if without == "none" else [f"left out: {without}"]

@@ -8,8 +8,9 @@ The ordering: sync confidence as a plausibility check. Real speech should fit it
 No pass or fail rests on it: methods trained on a sync network score too high, so a dubbed row above the ground truth
 is exaggeration, not quality. It is reported whichever way it falls.
 
-Against ridge: how far the model is from a ridge regression on the same speech. Both are scored on the same clips, so
-each person's difference is what is averaged. No pass or fail rests on it either.
+Against ridge: how far the model is from a ridge regression on the same speech; against one step: how far its steps are
+from a single one. Both rows are scored on the same clips, so each person's difference is what is averaged. No pass or
+fail rests on it either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from eval.score_file import FLOOR, OURS
+from eval.score_file import FLOOR, ONE_STEP, OURS
 from mytalk.intervals import shown
 
 GATE_METRIC, MODEL, BASELINES = "opening_correlation", OURS, ("shuffled_audio", "frozen_mouth")
@@ -28,10 +29,7 @@ ORDERING_RULE = (
     "below or overlaps the second's"
 )
 RIDGE, COMPARED = "ridge", {"opening_correlation": "higher", "lmd_px": "lower"}  # and which is better
-RIDGE_RULE = (
-    f"{MODEL} minus {RIDGE}, clip by clip, mean over people: better or worse where the difference's ci95 lies on one "
-    "side of 0"
-)
+AGAINST = (RIDGE, ONE_STEP)  # rows from which the model's difference is reported, as `against_<row>`
 PAIR_WORDS = {"above": "above", "below": "BELOW", "overlaps": "overlap", "no_interval": "no interval"}
 
 
@@ -83,19 +81,23 @@ def ordering_in_words(methods: dict[str, Any]) -> str:
     return f"ordering: {verdict}: {ORDERING_METRIC} {numbers} ({pairs})"
 
 
-def against_ridge(differences: dict[str, Any]) -> dict[str, Any]:
-    """The comparison's block of a report, from the entry (mean, ci95, ...) of each compared metric's difference."""
+def against(row: str, differences: dict[str, Any]) -> dict[str, Any]:
+    """The block `against_<row>` of a report, from the entry (mean, ci95, ...) of each compared metric's difference."""
+    rule = (
+        f"{MODEL} minus {row}, clip by clip, mean over people: better or worse where the difference's ci95 lies on one "
+        "side of 0"
+    )
     metrics = {
         name: {"difference": entry, "found": _side(entry["ci95"], COMPARED[name])}
         for name, entry in differences.items()
     }
-    return {"rule": RIDGE_RULE, "metrics": metrics}
+    return {"rule": rule, "metrics": metrics}
 
 
-def ridge_in_words(block: dict[str, Any]) -> str:
+def against_in_words(row: str, block: dict[str, Any]) -> str:
     """One line: the difference of each compared metric, and whether the model is better."""
     found = [f"{name} {shown(m['difference'])}: {m['found']}" for name, m in block["metrics"].items()]
-    return f"{MODEL} against {RIDGE}: {'; '.join(found)} (difference, person by person)"
+    return f"{MODEL} against {row}: {'; '.join(found)} (difference, person by person)"
 
 
 def _side(ci95: list[float] | None, better: str) -> str:

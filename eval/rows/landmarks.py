@@ -19,9 +19,10 @@ from eval.metrics import LANDMARK_METRICS, measure_rows, people
 from eval.metrics.lips import LipPair, aligned
 from eval.metrics.metric import Miss, RowFailed
 from eval.rows import ridge
+from eval.rows import seeds as several
 from eval.rows.inputs import ClipInputs, read_inputs
-from eval.score_file import ClipScore
-from eval.tasks import ScoringTask, Settings, noise_seed
+from eval.score_file import ONE_STEP, OURS, ClipScore
+from eval.tasks import ScoringTask, Settings, noise_seed, noise_seeds
 from mytalk.face.landmarks import CROP_PX, NOISED, without_mouth
 
 if TYPE_CHECKING:
@@ -45,16 +46,30 @@ ROWS = {  # by definition, as the protocol states them
 
 
 def score(
-    manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
+    manifest: Manifest,
+    settings: Settings,
+    task: ScoringTask,
+    model: MotionModel,
+    fitted: Ridge | None = None,
+    seeds: int = 1,
 ) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
         inputs = read_inputs(manifest, settings, task)
         rows = _rows(inputs, settings, task, model, fitted)
+        of_seeds = [rows[OURS]]
+        if seeds > 1:
+            first, *more = noise_seeds(settings, task.key, seeds)
+            of_seeds += [_of_own_speech(inputs, model, seed, settings.sampler_steps) for seed in more]
+            rows[ONE_STEP] = _of_own_speech(inputs, model, first, 1)
+            rows[several.MEAN] = np.mean(of_seeds, axis=0, dtype=np.float64)
         to_256 = CROP_PX / float(manifest.column("crop_px")[task.scored.row])
         sounds = {people.TRUTH: inputs.audio_S, "shuffled_audio": inputs.other_audio_S}
         scaled = {name: row_TN3 * to_256 for name, row_TN3 in rows.items()}
-        return measured(task, inputs.truth_TN3 * to_256, scaled, sounds)
+        found = measured(task, inputs.truth_TN3 * to_256, scaled, sounds)
+        for name, metric in several.metrics(seeds).items():
+            found.methods[OURS][name] = metric.compute([aligned(inputs.truth_TN3, one_TN3) for one_TN3 in of_seeds])
+        return found
     except RowFailed as error:
         miss = ClipScore(task.key, task.person, reason=error.reason, message=str(error))
         return replace(miss, failed=error.rows, usable=error.usable)
@@ -77,15 +92,20 @@ def _rows(
     inputs: ClipInputs, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None
 ) -> dict[str, np.ndarray]:
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
-    source = (inputs.source_UN3, inputs.source_audio_S)
+    other = replace(inputs, audio_S=inputs.other_audio_S)
     rows = {
-        "mytalk": generated(model, inputs.truth_TN3, *source, inputs.audio_S, seed, steps),
-        "shuffled_audio": generated(model, inputs.truth_TN3, *source, inputs.other_audio_S, seed, steps),
+        OURS: _of_own_speech(inputs, model, seed, steps),
+        "shuffled_audio": _of_own_speech(other, model, seed, steps),
         "frozen_mouth": frozen_mouth(inputs.truth_TN3),
     }
     if fitted is not None:
         rows[ridge.NAME] = fitted.landmarks(without_mouth(inputs.truth_TN3), inputs.source_UN3, inputs.audio_S)
     return rows
+
+
+def _of_own_speech(inputs: ClipInputs, model: MotionModel, seed: int, steps: int) -> np.ndarray:
+    source = (inputs.source_UN3, inputs.source_audio_S)
+    return generated(model, inputs.truth_TN3, *source, inputs.audio_S, seed, steps)
 
 
 def measured(

@@ -16,8 +16,11 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.__main__ import COMMANDS
+from eval.metrics.lips import LipPair, aligned, lmd_px
 from eval.report import check
 from eval.rows import landmarks, ridge
+from eval.rows.inputs import read_inputs
+from eval.tasks import Settings, noise_seeds, plan_tasks
 from mytalk import command as commands
 from mytalk.machine import free_port
 from mytalk.networks import weights
@@ -106,6 +109,35 @@ def test_invariant_7_the_command_reports_protocol_digests_and_coverage(scored, s
     assert made["ridge"]["clips"] == 2
     assert made["digests"]["ridge"] == ridge.digest(Manifest.load(shards))
     assert (scored / "openings.png").stat().st_size > 1000
+
+
+def test_several_seeds_show_what_steps_and_noise_bring(scored, shards, model, tmp_path, capsys) -> None:
+    """One step from the same noise, the seeds' mean, and how far they differ; other rows are as without."""
+    assert motion(shards, model, tmp_path / "out", "--seeds", "2") == 0
+    made, plain = held(tmp_path / "out"), held(scored)
+    said = capsys.readouterr().out
+    for row, scores in plain["methods"].items():
+        assert {name: made["methods"][row][name] for name in scores} == scores
+    manifest, settings = Manifest.load(shards), Settings(sampler_steps=int(STEPS))
+    network = load_model(model)
+    task = plan_tasks(manifest, settings)[0]
+    found = {s.key: s for s in score_file.read(tmp_path / "out" / score_file.WHOLE)[1]}[task.key].methods
+    inputs = read_inputs(manifest, settings, task)
+    seeds = noise_seeds(settings, task.key, 2)
+    given = (network, inputs.truth_TN3, inputs.source_UN3, inputs.source_audio_S, inputs.audio_S)
+    first, second, one = (landmarks.generated(*given, *how) for how in ((seeds[0], 3), (seeds[1], 3), (seeds[0], 1)))
+    distance = {name: lmd_px(aligned(inputs.truth_TN3, row)) for name, row in (("a", first), ("b", second))}
+    assert found["one_step"]["lmd_px"] == pytest.approx(lmd_px(aligned(inputs.truth_TN3, one)), rel=1e-4)
+    mean = aligned(inputs.truth_TN3, (first.astype(np.float64) + second) / 2)
+    assert found["mean_of_seeds"]["lmd_px"] == pytest.approx(lmd_px(mean), rel=1e-4)
+    apart = lmd_px(LipPair(*(aligned(inputs.truth_TN3, row).result_TN for row in (first, second))))
+    assert found["mytalk"]["seed_spread_ratio"] == pytest.approx(2 * apart / (distance["a"] + distance["b"]), rel=1e-4)
+    assert apart > 0.01
+    steps = made["against_one_step"]["metrics"]["lmd_px"]["difference"]["mean"]
+    rows = made["methods"]
+    assert steps == pytest.approx(rows["mytalk"]["lmd_px"]["mean"] - rows["one_step"]["lmd_px"]["mean"])
+    assert "mytalk against one_step: " in said
+    assert "seed_spread_ratio (1 is right)" in said
 
 
 def test_every_miss_is_counted_with_its_reason(model, tmp_path, capsys) -> None:

@@ -60,6 +60,6 @@ def test_the_model_is_better_than_ridge_where_its_difference_lies_on_the_better_
     correlation, distance, found
 ) -> None:
     entries = {name: {"mean": 0.0, "ci95": ci95} for name, ci95 in zip(verdicts.COMPARED, (correlation, distance))}
-    block = verdicts.against_ridge(entries)
+    block = verdicts.against("ridge", entries)
     assert [metric["found"] for metric in block["metrics"].values()] == found
-    assert all(f": {word}" in verdicts.ridge_in_words(block) for word in found)
+    assert all(f": {word}" in verdicts.against_in_words("ridge", block) for word in found)
