@@ -63,6 +63,8 @@ def _score_all(
         from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
+        if model.column:
+            manifest.later(model.column)  # refused here, not clip by clip
         return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

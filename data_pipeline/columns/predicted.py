@@ -37,7 +37,9 @@ def made_by(model: str) -> dict[str, Any]:
 
 def values_by(model: str) -> Values:
     """What gives a clip's values with the motion model of a folder; it pickles. Raises UserError."""
-    _loaded(model)
+    from mytalk.networks import motion
+
+    motion.refuse_columns(_loaded(model))
     return functools.partial(values, model)
 
 

@@ -20,6 +20,7 @@ from mytalk.command import UserError
 MIN_FRAMES, MAX_FRAMES = 24, 75  # of a clip, in an example of the identity encoder
 FRAMES = 64  # of a clip, in an example of SyncNet
 SORTED_ROWS = 1 << 19  # rows that are sorted at once
+LOG_MEL = "mel"  # mytalk.networks.motion.MEL, whose module loads torch
 PREDICTED = "predicted"  # column of landmarks that a motion model wrote
 MIN_SOURCE_FRAMES = 10  # outside the target, in a person's only clip; with fewer the target is shortened
 
@@ -191,8 +192,10 @@ def _syncnet(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings
 
 
 def _motion(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SourcedWindows:
-    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
-    return SourcedWindows(manifest, sampling, window_config(**{**settings.get("window", {}), **settings.sizes}))
+    """The windows of a training run, for `plan`. Raises UserError for impossible settings and an unknown column."""
+    features = str(settings.get("model", {}).get("features", LOG_MEL))
+    window = window_config(**{**settings.get("window", {}), **settings.sizes})
+    return SourcedWindows(manifest, sampling, window, "" if features == LOG_MEL else features)
 
 
 def _appearance(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:

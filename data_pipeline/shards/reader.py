@@ -283,6 +283,19 @@ def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = 
     return _one(manifest, ReadRequest(row, "audio", start, stop)).astype(np.float32) / 32768
 
 
+def read_features(
+    manifest: Manifest, column: str, row: int, start: int = 0, stop: int | None = None
+) -> np.ndarray | None:
+    """An added column's values of frames [start, stop) as float32 (T, width); None for no column.
+
+    Raises ClipError (short, checksum, layout, not_finite), UserError for a column that is not there, OSError.
+    """
+    if not column:
+        return None
+    stop = int(manifest.at(row, "frames")) if stop is None else stop
+    return _one(manifest, ReadRequest(row, column, start, stop)).astype(np.float32)
+
+
 def _one(manifest: Manifest, request: ReadRequest):
     (found,) = read(manifest, [request])
     if isinstance(found, ClipError):

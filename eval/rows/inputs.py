@@ -31,19 +31,29 @@ class ClipInputs:
     source_UN3: np.ndarray
     source_audio_S: np.ndarray
     other_audio_S: np.ndarray
+    features_TD: np.ndarray | None = None  # the values of a column, for a model that hears one
+    source_features_UD: np.ndarray | None = None
+    other_features_TD: np.ndarray | None = None
 
 
-def read_inputs(manifest: Manifest, settings: Settings, task: ScoringTask) -> ClipInputs:
-    """Read what a clip is scored with. Raises Miss, ClipError, OSError."""
+def read_inputs(manifest: Manifest, settings: Settings, task: ScoringTask, column: str = "") -> ClipInputs:
+    """Read what a clip is scored with, and the values of a column that is named. Raises Miss, ClipError, OSError."""
     if task.source is None:
         raise Miss(NO_SOURCE, "its person has no other clip, and it is too short to be source and scored")
     audio_S = _audio(manifest, task.scored)
+    truth_TN3, source_UN3 = _landmarks(manifest, task.scored), _landmarks(manifest, task.source)
+    other_row, other_audio_S = _other_audio(manifest, settings, task, audio_S)
+    other_TD = reader.read_features(manifest, column, other_row)
+    features_TD = _features(manifest, column, task.scored)
     return ClipInputs(
-        truth_TN3=_landmarks(manifest, task.scored),
+        truth_TN3=truth_TN3,
         audio_S=audio_S,
-        source_UN3=_landmarks(manifest, task.source),
+        source_UN3=source_UN3,
         source_audio_S=_audio(manifest, task.source),
-        other_audio_S=_other_audio(manifest, settings, task, audio_S),
+        other_audio_S=other_audio_S,
+        features_TD=features_TD,
+        source_features_UD=_features(manifest, column, task.source),
+        other_features_TD=None if other_TD is None or features_TD is None else np.resize(other_TD, features_TD.shape),
     )
 
 
@@ -87,9 +97,15 @@ def _audio(manifest: Manifest, window: Window) -> np.ndarray:
     return reader.read_audio(manifest, window.row, window.start, window.stop)
 
 
-def _other_audio(manifest: Manifest, settings: Settings, task: ScoringTask, audio_S: np.ndarray) -> np.ndarray:
+def _features(manifest: Manifest, column: str, window: Window) -> np.ndarray | None:
+    return reader.read_features(manifest, column, window.row, window.start, window.stop)
+
+
+def _other_audio(
+    manifest: Manifest, settings: Settings, task: ScoringTask, audio_S: np.ndarray
+) -> tuple[int, np.ndarray]:
     for row in other_speech(manifest, settings, task):
         other_S = swapped(audio_S, reader.read_audio(manifest, row))
         if other_S is not None:
-            return other_S
+            return row, other_S
     raise Miss(NO_OTHER_SPEECH, "no other clip of the split has another sound")

@@ -55,7 +55,7 @@ def score(
 ) -> ClipScore:
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
-        inputs = read_inputs(manifest, settings, task)
+        inputs = read_inputs(manifest, settings, task, model.column)
         rows = _rows(inputs, settings, task, model, fitted)
         of_seeds = [rows[OURS]]
         if seeds > 1:
@@ -84,7 +84,7 @@ def landmarks(
 
     Without a `fitted` ridge regression its row is missing. Raises Miss, ClipError, OSError.
     """
-    inputs = read_inputs(manifest, settings, task)
+    inputs = read_inputs(manifest, settings, task, model.column)
     return inputs.truth_TN3, _rows(inputs, settings, task, model, fitted)
 
 
@@ -92,7 +92,7 @@ def _rows(
     inputs: ClipInputs, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None
 ) -> dict[str, np.ndarray]:
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
-    other = replace(inputs, audio_S=inputs.other_audio_S)
+    other = replace(inputs, audio_S=inputs.other_audio_S, features_TD=inputs.other_features_TD)
     rows = {
         OURS: _of_own_speech(inputs, model, seed, steps),
         "shuffled_audio": _of_own_speech(other, model, seed, steps),
@@ -105,7 +105,8 @@ def _rows(
 
 def _of_own_speech(inputs: ClipInputs, model: MotionModel, seed: int, steps: int) -> np.ndarray:
     source = (inputs.source_UN3, inputs.source_audio_S)
-    return generated(model, inputs.truth_TN3, *source, inputs.audio_S, seed, steps)
+    features = (inputs.features_TD, inputs.source_features_UD)
+    return generated(model, inputs.truth_TN3, *source, inputs.audio_S, seed, steps, *features)
 
 
 def measured(
@@ -152,6 +153,8 @@ def generated(
     audio_S: np.ndarray,
     seed: int,
     steps: int,
+    features_TD: np.ndarray | None = None,
+    source_features_UD: np.ndarray | None = None,
 ) -> np.ndarray:
     """Landmarks with the lower face generated from speech: (T, 478, 3) float32.
 
@@ -160,7 +163,8 @@ def generated(
     """
     from mytalk.networks.motion import SourceStretch, generate
 
-    return generate(model, without_mouth(truth_TN3), SourceStretch(source_UN3, source_audio_S), audio_S, seed, steps)
+    source = SourceStretch(source_UN3, source_audio_S, source_features_UD)
+    return generate(model, without_mouth(truth_TN3), source, audio_S, seed, steps, features_TD=features_TD)
 
 
 def frozen_mouth(truth_TN3: np.ndarray) -> np.ndarray:

@@ -69,11 +69,13 @@ class Dub:
 
 
 def load_models(motion: Path, appearance: Path, device: str = "cpu") -> Models:
-    """The networks of two model folders. Raises UserError as `weights.load` does."""
+    """The networks of two model folders. Raises UserError as `weights.load` and `refuse_columns` do."""
     from mytalk.networks import appearance as appearance_network
     from mytalk.networks import motion as motion_network
 
-    return Models(motion_network.load_model(motion, device), appearance_network.load_model(appearance, device))
+    models = Models(motion_network.load_model(motion, device), appearance_network.load_model(appearance, device))
+    motion_network.refuse_columns(models.motion)
+    return models
 
 
 def dub(

@@ -33,6 +33,7 @@ from mytalk.settings import Settings, setting
 EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not state it
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
+MEL = "mel"  # log-mel energies of the sound, see speech_features.py
 UPPER_FACES = ("pose", "landmarks")
 NOISE_BLOCK = 64  # frames whose start noise is drawn at once
 Hold = Callable[[np.ndarray], np.ndarray]  # lower faces (T, K, 2), px in the head's frame, moved onto what is promised
@@ -80,6 +81,10 @@ class MotionConfig(Settings):
         "steps of sampling: of first order, of second, or the siblings' Euler",
         choices=diffusion.SAMPLERS,
     )
+    features: str = setting(
+        MEL, f"what is heard of the speech: {MEL}, computed from the sound, or the name of a column of the shards"
+    )
+    features_width: int = setting(0, "values a frame of that column; 0: no column", unit="values", at_least=0)
     extractor_width: int = setting(
         0, "width of the frozen identity encoder's features in the condition; 0: none", at_least=0
     )
@@ -87,6 +92,10 @@ class MotionConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self.width, self.heads, self.kernel)
+        if not self.features:
+            raise ValueError(f"model.features must be {MEL} or the name of a column")
+        if self.speech_level and self.features != MEL:
+            raise ValueError(f"model.speech_level levels the sound, and the column {self.features} is as it was stored")
         if self.speech_heads and self.width % (2 * self.speech_heads):
             raise ValueError(
                 f"model.width {self.width} must be a multiple of 2 x model.speech_heads ({self.speech_heads})"
@@ -206,6 +215,8 @@ class Conditions:
     speech_kept_B: torch.Tensor | None = None  # 0: nothing is known of the speech (classifier-free guidance)
     source_kept_B: torch.Tensor | None = None  # 0: of the person only the mean face is known
     drop: Drop = no_dropout  # of training
+    features_BTD: torch.Tensor | None = None  # the column's values of clip and source, where the model hears one
+    source_features_BUD: torch.Tensor | None = None
 
 
 class MotionModel(nn.Module):
@@ -222,7 +233,10 @@ class MotionModel(nn.Module):
         self.guidance = 1.0  # of the speech when sampling, see `generate`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
-        self.speech_in = nn.Linear(speech_features.MEL_PER_FRAME * speech_features.BANDS, width)
+        assert (config.features == MEL) == (config.features_width == 0), "the width is the column's"
+        self.speech_in = nn.Linear(
+            config.features_width or speech_features.MEL_PER_FRAME * speech_features.BANDS, width
+        )
         heard = (width, config.speech_heads or config.heads, config.speech_hidden or config.hidden, config.kernel)
         self.speech_blocks = nn.ModuleList(Block(*heard) for _ in range(config.speech_layers))
         self.source_in = nn.Linear(2 * COUNT, width)
@@ -241,21 +255,37 @@ class MotionModel(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @property
+    def column(self) -> str:
+        """The column of shards that it hears; empty: the sound."""
+        return "" if self.config.features == MEL else self.config.features
+
     def encode_speech(
         self,
         audio_BS: torch.Tensor,
         mask_BT: torch.Tensor,
         voice_B: torch.Tensor | None = None,
         drop: Drop = no_dropout,
+        features_BTD: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `speech_features.log_mel`."""
-        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
-            audio_BS = speech_features.levelled(audio_BS) if self.config.speech_level else audio_BS
-            mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
-        x_BTD = self.speech_in(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
+        """(B, T * 640) samples -> (B, T, D). `voice_B` augments the voice, see `speech_features.log_mel`.
+
+        A model that hears a column hears `features_BTD` instead. Raises UserError where it has none.
+        """
+        if self.column:
+            x_BTD = self.speech_in(_given(features_BTD, self.config).to(self.speech_in.weight.dtype))
+        else:
+            x_BTD = self.speech_in(self._mel(audio_BS, voice_B))
         for block in self.speech_blocks:
             x_BTD = block(x_BTD, mask_BT, drop=drop)
         return x_BTD
+
+    def _mel(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None) -> torch.Tensor:
+        """The log-mel energies of each frame, (B, T, 320)."""
+        with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
+            audio_BS = speech_features.levelled(audio_BS) if self.config.speech_level else audio_BS
+            mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
+        return mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2)
 
     def encode_identity(
         self,
@@ -267,6 +297,7 @@ class MotionModel(nn.Module):
         voice_B: torch.Tensor | None = None,
         kept_B: torch.Tensor | None = None,
         drop: Drop = no_dropout,
+        features_BUD: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Source motion, mean face, source speech and the identity encoder's features `known_BUD` -> condition tokens
         (B, U + 1, D), their mask (B, U + 1).
@@ -283,7 +314,7 @@ class MotionModel(nn.Module):
             x_BUD = x_BUD + self.known_in(known_BUD.to(dtype))
         if self.config.source_speech:
             heard_B11 = speech_features.audible(audio_BS)[:, None, None].to(x_BUD.dtype)
-            x_BUD = x_BUD + heard_B11 * self.encode_speech(audio_BS, mask_BU, voice_B, drop)
+            x_BUD = x_BUD + heard_B11 * self.encode_speech(audio_BS, mask_BU, voice_B, drop, features_BUD)
         for block in self.identity_blocks:
             x_BUD = block(x_BUD, mask_BU, drop=drop)
         if kept_B is not None:
@@ -314,7 +345,7 @@ class MotionModel(nn.Module):
     def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
         c = conditions
-        speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B, c.drop)
+        speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B, c.drop, c.features_BTD)
         if c.speech_kept_B is not None:
             speech_BTD = speech_BTD * c.speech_kept_B[:, None, None]
         identity_BMD, identity_mask_BM = self.encode_identity(
@@ -326,10 +357,32 @@ class MotionModel(nn.Module):
             c.voice_B,
             c.source_kept_B,
             c.drop,
+            c.source_features_BUD,
         )
         return self.denoise(
             noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM, c.drop
         )
+
+
+def _given(features_BTD: torch.Tensor | None, config: MotionConfig) -> torch.Tensor:
+    """The features of a model that hears a column. Raises UserError where there are none or of another width."""
+    if features_BTD is None:
+        raise UserError(
+            f"the motion model hears the column '{config.features}' of shards, which this command does not give it; "
+            f"use a model trained with model.features={MEL}"
+        )
+    if features_BTD.shape[-1] != config.features_width:
+        raise UserError(
+            f"the motion model hears {config.features_width} values a frame in column '{config.features}', not "
+            f"{features_BTD.shape[-1]}; write the column as it was in training"
+        )
+    return features_BTD
+
+
+def refuse_columns(model: MotionModel) -> None:
+    """Raises UserError for a model that hears a column of shards: a video has none."""
+    if model.column:
+        _given(None, model.config)
 
 
 @dataclass(frozen=True)
@@ -338,6 +391,7 @@ class SourceStretch:
 
     landmarks_UN3: np.ndarray  # crop px
     audio_S: np.ndarray | None = None  # its speech, U * 640 samples; None is silence
+    features_UD: np.ndarray | None = None  # its column's values, for a model that hears one
 
     def samples(self) -> np.ndarray:
         """The speech, silence as zeros. Raises ValueError where its length is not that of the landmarks."""
@@ -357,13 +411,14 @@ def generate(
     first_frame: int = 0,
     amplitude: float = 1.0,
     hold: Hold | None = None,
+    features_TD: np.ndarray | None = None,
 ) -> np.ndarray:
     """Landmarks of a clip with its lower face generated from speech: (T, 478, 3) float32, crop px.
 
     Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
     The start noise is that of `seed` and of the frames from `first_frame` on. `extractor` is used instead of the
     model's own identity encoder, which a model in training does not hold. Raises ValueError for audio of another
-    length.
+    length. A model that hears a column needs its values `features_TD`, and those of the source; else raises UserError.
 
     With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
@@ -380,11 +435,19 @@ def generate(
     clip_BTN3, source_BUN3 = batch_of_one(landmarks_TN3), batch_of_one(source.landmarks_UN3)
     mask_BT, source_mask_BU = torch.ones_like(clip_BTN3[..., 0, 0]), torch.ones_like(source_BUN3[..., 0, 0])
     prepared = prepare(clip_BTN3, mask_BT, source_BUN3, source_mask_BU, model.config)
-    speech_BTD = model.encode_speech(batch_of_one(audio_S), mask_BT)
+    features_BTD, features_BUD = (
+        None if values_TD is None else batch_of_one(values_TD) for values_TD in (features_TD, source.features_UD)
+    )
+    speech_BTD = model.encode_speech(batch_of_one(audio_S), mask_BT, features_BTD=features_BTD)
     extractor = extractor or model.extractor
     known_BUD = extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None
     identity_BMD, identity_mask_BM = model.encode_identity(
-        prepared.source_BUF, prepared.shape_BF, source_mask_BU, batch_of_one(source_audio_S), known_BUD
+        prepared.source_BUF,
+        prepared.shape_BF,
+        source_mask_BU,
+        batch_of_one(source_audio_S),
+        known_BUD,
+        features_BUD=features_BUD,
     )
     scale = amplitude if model.deviation_K2 is None else amplitude * model.deviation_K2
 

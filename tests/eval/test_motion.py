@@ -6,12 +6,14 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from data_pipeline.columns import column, mel
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
@@ -138,6 +140,23 @@ def test_several_seeds_show_what_steps_and_noise_bring(scored, shards, model, tm
     assert steps == pytest.approx(rows["mytalk"]["lmd_px"]["mean"] - rows["one_step"]["lmd_px"]["mean"])
     assert "mytalk against one_step: " in said
     assert "seed_spread_ratio (1 is right)" in said
+
+
+def test_a_model_that_hears_a_column_is_scored_with_it(shards, model, tmp_path) -> None:
+    """A column of log-mel energies scores as the sound does; swapped speech is another clip's column."""
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    column.add(folder, "heard", mel.values, mel.WIDTH, of=mel.OF)
+    network = load_model(model)
+    hears = dataclasses.replace(network.config, features="heard", features_width=mel.WIDTH)
+    save_model(network.state_dict(), hears, tmp_path / "model")
+    manifest, settings = Manifest.load(folder), Settings(sampler_steps=2)
+    task = plan_tasks(manifest, settings)[0]
+    by_sound = landmarks.score(manifest, settings, task, network).methods
+    by_column = landmarks.score(manifest, settings, task, load_model(tmp_path / "model")).methods
+    assert by_column["mytalk"] == pytest.approx(by_sound["mytalk"], rel=0.02)
+    assert by_column["shuffled_audio"]["lmd_px"] == pytest.approx(by_sound["shuffled_audio"]["lmd_px"], rel=0.02)
+    assert by_column["shuffled_audio"] != by_column["mytalk"]
+    assert motion(shards, tmp_path / "model", tmp_path / "out") == 1, "these shards have no such column"
 
 
 def test_every_miss_is_counted_with_its_reason(model, tmp_path, capsys) -> None:

@@ -44,7 +44,14 @@ SWITCHED: dict[str, Any] = {
     "loss_weights": "target",
 }
 # Of the model, likewise where they are what every run was begun with before.
-LATER: dict[str, Any] = {"speech_heads": 0, "speech_hidden": 0, "sampler": "exponential", "prediction": "x0"}
+LATER: dict[str, Any] = {
+    "speech_heads": 0,
+    "speech_hidden": 0,
+    "sampler": "exponential",
+    "prediction": "x0",
+    "features": motion.MEL,
+    "features_width": 0,
+}
 
 
 @dataclass
@@ -59,7 +66,10 @@ class MotionTrainConfig(LoopConfig):
     )
     scoring_steps: int = setting(5, "of the diffusion sampler, for those scores", unit="steps", at_least=1)
     voice_stretch: float = setting(
-        0.1, "augmentation: frequencies of a training voice are stretched by up to +- this share", at_least=0, below=0.5
+        0.1,
+        "augmentation: frequencies of a training voice are stretched by up to +- this share; not those of a column",
+        at_least=0,
+        below=0.5,
     )
     recorded: float = setting(
         0.0, "augmentation: share of examples in another room, noise, band and loudness", at_least=0, at_most=1
@@ -97,6 +107,12 @@ class MotionTrainConfig(LoopConfig):
         super().__post_init__()
         if self.model.extractor_width:
             raise ValueError("model.extractor_width follows from identity=FOLDER; leave it out")
+        if self.model.features_width:
+            raise ValueError("model.features_width follows from model.features=NAME; leave it out")
+        if self.recorded and self.model.features != motion.MEL:
+            raise ValueError(
+                f"recorded changes the sound, and the model hears the column {self.model.features}; set recorded=0"
+            )
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -185,6 +201,9 @@ class MotionRecipe(Recipe):
             self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
+        self.column = "" if settings.model.features == motion.MEL else settings.model.features
+        if self.column:
+            self.model = replace(self.model, features_width=self.manifest.later(self.column)["width"])
         draws = MotionDraws(
             voice_stretch=settings.voice_stretch,
             recorded=settings.recorded,
@@ -195,9 +214,10 @@ class MotionRecipe(Recipe):
             times=settings.model.times,
             even_times=settings.even_times,
         )
-        self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, draws)
+        self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, draws, self.column)
         undrawn = MotionDraws(times=settings.model.times)
-        self.validation = MotionExamples(self.manifest, settings.validation_sampling(), settings.window, undrawn)
+        validated = settings.validation_sampling()
+        self.validation = MotionExamples(self.manifest, validated, settings.window, undrawn, self.column)
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
         self.scored = validation.spread(self.validation.windows, settings.scored_clips)
@@ -246,6 +266,8 @@ class MotionRecipe(Recipe):
                 batch.speech_kept_B,
                 batch.source_kept_B,
                 no_dropout if batch.dropout_B is None else SlotDropout(batch.dropout_B, self.settings.dropout),
+                batch.features_BTD,
+                batch.source_features_BUD,
             ),
         )
         predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point
@@ -300,11 +322,15 @@ class MotionRecipe(Recipe):
         source = windows.source(0, place)
         truth_TN3 = reader.read_landmarks(self.manifest, *place)
         stretch = motion.SourceStretch(
-            reader.read_landmarks(self.manifest, *source), reader.read_audio(self.manifest, *source)
+            reader.read_landmarks(self.manifest, *source),
+            reader.read_audio(self.manifest, *source),
+            reader.read_features(self.manifest, self.column, *source),
         )
         audio_S = reader.read_audio(self.manifest, *place)
         hidden_TN3 = without_mouth(truth_TN3)
-        return truth_TN3, motion.generate(model, hidden_TN3, stretch, audio_S, seed, steps, self.extractor)
+        features_TD = reader.read_features(self.manifest, self.column, *place)
+        given = (hidden_TN3, stretch, audio_S, seed, steps, self.extractor)
+        return truth_TN3, motion.generate(model, *given, features_TD=features_TD)
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""

@@ -56,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
         control = options.control(args)
         import torch
 
-        from mytalk.networks.motion import load_model
+        from mytalk.networks.motion import load_model, refuse_columns
 
         model = load_model(args.motion, "cuda" if torch.cuda.is_available() else "cpu")
+        refuse_columns(model)
         options.guide(model, args)
         (one,) = generated(
             args.video,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from data_pipeline.columns import column
+from data_pipeline.shards import reader
 from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
@@ -15,10 +18,12 @@ from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, motion
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionModel
+from mytalk.networks.speech_features import log_mel
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import padded, predict_and_learn, shaken
 from tests.helpers.train_matrix import modules_of
+from train.engine.distributed import Ranks
 from train.recipe import Validated
 from train.recipes import motion as train_motion
 from train.recipes.motion import MotionRecipe, MotionTrainConfig, of_extractor
@@ -124,6 +129,80 @@ def test_loss_weights_are_of_the_error_in_x0(talker_shards):
     assert (weight_B < 1).any()
     assert "loss_weights" not in usual.fixed(), "runs begun before resume"
     assert snr.fixed() != even.fixed() != usual.fixed()
+
+
+@pytest.fixture(scope="module")
+def heard_shards(talker_shards, tmp_path_factory):
+    """Shards with a column of features of the speech, three values a frame."""
+    folder = shutil.copytree(talker_shards, tmp_path_factory.mktemp("heard") / "shards")
+
+    def values(manifest, row: int) -> np.ndarray:
+        audio_TS = reader.read_audio(manifest, row).reshape(-1, SAMPLES_PER_FRAME)
+        return np.stack([audio_TS.std(1), audio_TS.min(1), audio_TS.max(1)], axis=1)
+
+    column.add(folder, "heard", values, 3, of="audio")
+    return folder
+
+
+def test_a_column_is_heard_in_the_place_of_log_mel(heard_shards):
+    """With log-mel energies as its values the network is that of before; the sound itself is no longer heard."""
+    mel, heard = plain(heard_shards), plain(heard_shards, "model.features=heard")
+    assert modules_of(heard)["motion"].speech_in.in_features == 3
+    batch = replace(batch_of(heard), voice_B=torch.ones(3, dtype=torch.float64))
+    wide = replace(heard.model, features_width=320)
+    model, as_mel = double(mel), MotionModel(wide).double()
+    as_mel.load_state_dict(model.state_dict())
+    energies = [
+        log_mel(audio_BS).unflatten(1, (-1, 4)).flatten(2) for audio_BS in (batch.audio_BS, batch.source_audio_BS)
+    ]
+    of_mel = replace(batch, features_BTD=energies[0], source_features_BUD=energies[1])
+    expected_B = mel.loss({"motion": model}, batch).total_B
+    torch.testing.assert_close(heard.loss({"motion": as_mel}, of_mel).total_B, expected_B)
+    own = double(heard)
+    before_B = heard.loss({"motion": own}, batch).total_B
+    louder = replace(batch, audio_BS=2 * batch.audio_BS, source_audio_BS=2 * batch.source_audio_BS)
+    assert torch.equal(heard.loss({"motion": own}, louder).total_B, before_B)
+    for name in ("features_BTD", "source_features_BUD"):
+        other = replace(batch, **{name: 2 * getattr(batch, name)})
+        assert (heard.loss({"motion": own}, other).total_B - before_B).abs().min() > 1e-9, name
+
+
+def test_an_example_with_a_column_is_the_same_alone_and_in_a_batch(heard_shards):
+    recipe = plain(heard_shards, "model.features=heard", "voice_stretch=0")
+    model, slots = double(recipe), [0, 1, 2]
+    alone_B = [
+        recipe.loss({"motion": model}, recipe.examples([slot]).to(torch.device("cpu"), torch.float64)).total_B
+        for slot in slots
+    ]
+    torch.testing.assert_close(recipe.loss({"motion": model}, batch_of(recipe)).total_B, torch.cat(alone_B))
+
+
+def test_a_model_that_hears_a_column_needs_it(heard_shards, tmp_path):
+    """Validation generates with it, the exported model says which it is, and what has none is told."""
+    recipe = plain(heard_shards, "model.features=heard", "scored_clips=2")
+    model = shaken(modules_of(recipe)["motion"])
+    assert set(recipe.lip_scores(model, Ranks(0, 1, torch.device("cpu")))) >= {"lmd_px"}
+    recipe.export({"motion": model.state_dict()}, tmp_path, Validated({}))
+    loaded = motion.load_model(tmp_path)
+    assert loaded.column == "heard"
+    landmarks, audio = talkers.clip(np.random.default_rng(2), talkers.base_face(np.random.default_rng(2)), 10.0, 10)
+    source = motion.SourceStretch(landmarks, audio, np.zeros((10, 3)))
+    assert motion.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 3))).shape == (10, 478, 3)
+    with pytest.raises(UserError, match=r"hears the column 'heard'.* model.features=mel"):
+        motion.generate(loaded, landmarks, source, audio, 0, 1)
+    with pytest.raises(UserError, match="3 values a frame in column 'heard', not 4"):
+        motion.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 4)))
+    with pytest.raises(UserError, match="hears the column 'heard'"):
+        motion.refuse_columns(loaded)
+    with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*heard"):
+        plain(heard_shards, "model.features=hubert")
+    for wrong, said in (
+        ("recorded=0.5", "recorded changes the sound"),
+        ("model.features_width=3", "follows from"),
+        ("model.speech_level=true", "levels the sound"),
+    ):
+        with pytest.raises((ValueError, UserError), match=said):
+            plain(heard_shards, "model.features=heard", wrong)
 
 
 def test_the_same_landmarks_are_the_same_person(extractor_folder):
