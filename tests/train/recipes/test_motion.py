@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from data_pipeline.columns import column
+from data_pipeline.examples.settings import RunSettings
+from data_pipeline.examples.windows import PLANNED
+from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import reader
 from mytalk import config, intervals
 from mytalk.command import UserError
@@ -147,6 +150,8 @@ def heard_shards(talker_shards, tmp_path_factory):
 def test_a_column_is_heard_in_the_place_of_log_mel(heard_shards):
     """With log-mel energies as its values the network is that of before; the sound itself is no longer heard."""
     mel, heard = plain(heard_shards), plain(heard_shards, "model.features=heard")
+    planned = PLANNED["motion"](heard.manifest, SamplingConfig(), RunSettings(keys={"model": {"features": "heard"}}))
+    assert planned.members == heard.examples.windows.members == ("landmarks", "audio", "heard")
     assert modules_of(heard)["motion"].speech_in.in_features == 3
     batch = replace(batch_of(heard), voice_B=torch.ones(3, dtype=torch.float64))
     wide = replace(heard.model, features_width=320)
