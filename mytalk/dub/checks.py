@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from mytalk import atomic, media
 from mytalk.command import UserError
+from mytalk.dub.first_pass import LEAST_FRAMES
+from mytalk.face.landmarks import FRAME_HZ
 
 MOST_PX = 4096 * 2304  # of a picture: 4K in any format; several are in memory at a time
 FIXES = {
@@ -27,7 +30,7 @@ def check(
     sheet: Path | None = None,
     suffix: str = ".mp4",
 ) -> None:
-    """Look at all paths and headers, and at the first picture. Nothing is written.
+    """Look at all paths and headers, and at the first pictures. Nothing is written.
 
     Raises UserError for what cannot be dubbed, OSError for the machine's errors.
     """
@@ -75,7 +78,13 @@ def _check_pictures(video: Path) -> None:
             f"{video} has pictures of {header.width} x {header.height} px, more than can be dubbed (4096 x 2304); "
             f"make it smaller, as with: ffmpeg -i {video} -vf scale=-2:2160 NEW.mp4"
         )
-    next(media.read_frames(video, notes=media.Notes()))
+    fps = header.fps if 0 < header.fps <= media.MOST_HZ else FRAME_HZ
+    first = itertools.islice(media.read_frames(video, fps, notes=media.Notes()), LEAST_FRAMES)
+    frames = sum(1 for _ in first)
+    if frames < LEAST_FRAMES:
+        raise UserError(
+            f"{video} has {frames} of the {LEAST_FRAMES} frames in which a face must stay; name a longer video"
+        )
 
 
 def _check_folder(out: Path, video: Path) -> None:

@@ -20,6 +20,7 @@ from mytalk.face import crop
 from mytalk.networks.appearance_inputs import RIM_PX
 
 if TYPE_CHECKING:
+    from mytalk.dub.hands import Hands
     from mytalk.networks.appearance import Painter
 
 BATCH_FRAMES = 16
@@ -39,40 +40,31 @@ class Layer:
     painter: Painter
 
 
-def dubbed_frames(faces: FirstPass, layers: list[Layer], on_frame: Callable[[], None]) -> Iterator[np.ndarray]:
+def dubbed_frames(
+    faces: FirstPass, layers: list[Layer], on_frame: Callable[[], None], hands: Hands | None = None
+) -> Iterator[np.ndarray]:
     """Every frame of the video in order: the frames of spans painted, the others unchanged.
 
-    Each layer is painted over those before it. Raises MediaError and OSError.
+    Each layer is painted over those before it, and none over the hands that `hands` finds. Raises MediaError and
+    OSError.
     """
     frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
     for layer in layers:
-        frames = _with_layer(frames, layer)
+        frames = _with_layer(frames, layer, hands)
     for frame in frames:
         yield frame
         on_frame()
 
 
-def _with_layer(frames: Iterator[np.ndarray], layer: Layer) -> Iterator[np.ndarray]:
+def _with_layer(frames: Iterator[np.ndarray], layer: Layer, hands: Hands | None) -> Iterator[np.ndarray]:
     position = 0
     of_spans = zip(layer.spans, layer.landmarks, layer.regions, layer.strengths, strict=True)
     for span, new_FN3, regions_FV2, strength_F in of_spans:
         yield from itertools.islice(frames, span.start - position)
-        yield from _painted(frames, span, new_FN3, regions_FV2, strength_F, layer.painter)
+        several, more = [new_FN3], (regions_FV2, strength_F, layer.painter, hands)
+        yield from (frame for [frame] in painted_each(frames, span, several, *more))
         position = span.stop
     yield from frames
-
-
-def _painted(
-    frames: Iterator[np.ndarray],
-    span: FaceSpan,
-    new_FN3: np.ndarray,
-    regions_FV2: np.ndarray,
-    strength_F: np.ndarray,
-    painter: Painter,
-) -> Iterator[np.ndarray]:
-    """Take the span's frames, which come next, and paint them in batches."""
-    for [frame] in painted_each(frames, span, [new_FN3], regions_FV2, strength_F, painter):
-        yield frame
 
 
 def painted_each(
@@ -82,15 +74,22 @@ def painted_each(
     regions_FV2: np.ndarray,
     strength_F: np.ndarray,
     painter: Painter,
+    hands: Hands | None = None,
 ) -> Iterator[list[np.ndarray]]:
-    """Take the span's frames, which come next, and paint each with every one of `several` landmarks (F, N, 3)."""
+    """Take the span's frames, which come next, and paint each with every one of `several` landmarks (F, N, 3).
+
+    What `hands` finds is not painted over.
+    """
+    looked_at = zip(itertools.repeat(None), frames) if hands is None else hands.hidden(frames, span.crops_F23)
     for start in range(0, len(regions_FV2), BATCH_FRAMES):
         batch = np.s_[start : start + BATCH_FRAMES]
-        batch_frames = list(itertools.islice(frames, len(regions_FV2[batch])))
+        hidden_BPP, batch_frames = zip(*itertools.islice(looked_at, len(regions_FV2[batch])))
         crops_B23 = span.crops_F23[batch]
         crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
         painted, mask_BPP = painter.paint_each(crops_BPP3, [one[batch] for one in several], regions_FV2[batch])
         mask_BPP = mask_BPP * strength_F[batch][:, None, None]
+        if hands is not None:
+            mask_BPP = np.stack([hands.take_out(*masks) for masks in zip(mask_BPP, hidden_BPP, strict=True)])
         for place, frame in enumerate(batch_frames):
             yield [paste(frame, one_BPP3[place], mask_BPP[place], crops_B23[place]) for one_BPP3 in painted]
 

@@ -34,6 +34,7 @@ from mytalk.face.landmarks import NOISED, SAMPLE_HZ, without_mouth
 from mytalk.progress import Progress
 
 if TYPE_CHECKING:
+    from mytalk.dub.hands import Hands
     from mytalk.face.detector import Detector
     from mytalk.networks.appearance import Generator
     from mytalk.networks.motion import MotionModel, SourceStretch
@@ -90,10 +91,12 @@ def dub(
     face: Choice = MAIN_FACE,
     sheet: Path | None = None,
     control: Control = AS_WRITTEN,
+    hands: Hands | None = None,
 ) -> list[FirstPass]:
     """Write `out`: `video` with the person of `face` speaking the words of `speech`. Returns what was dubbed of each.
 
     `sheet` is where a contact sheet of the faces is written (None: beside `out`, if it must be asked which one).
+    `hands` finds those that are not painted over (None: all are).
     Shows progress. Raises UserError for whatever is wrong with the files, OSError for the machine's errors; then
     `out` is not touched.
     """
@@ -104,8 +107,10 @@ def dub(
         progress = Progress("paint", first.frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
         output_CS, layout = media.read_channels(speech, rate, media.Notes())
-        render_all(dubs, models, output_CS, out, progress.step, rate, layout)
+        render_all(dubs, models, output_CS, out, progress.step, rate, layout, hands)
         progress.finish()
+    if hands is not None and hands.kept_frames:
+        print(f"{video}: in {hands.kept_frames} frames a hand is before the mouth; it is not painted over")
     return [dub.faces for dub in dubs]
 
 
@@ -242,6 +247,7 @@ def render_all(
     on_frame: Callable[[], None] = lambda: None,
     rate: int = SAMPLE_HZ,
     layout: str = "mono",
+    hands: Hands | None = None,
 ) -> None:
     """Second pass: paint every span of every person into its frames, add the speech, mark, write `out` atomically.
 
@@ -260,7 +266,7 @@ def render_all(
         strengths = [region.strengths(span.landmarks_FN3, float(dub.faces.fps)) for span in dub.faces.spans]
         layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, strengths, painter))
     first = dubs[0].faces
-    frames = compositing.dubbed_frames(first, layers, on_frame)
+    frames = compositing.dubbed_frames(first, layers, on_frame, hands)
     audio_CS = cut_or_pad(speech_CS, round(first.frames / first.fps * rate))
     media.write_video(out, frames, first.fps, audio_CS, rate, MARK, media.probe(first.video).colour, layout)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mytalk import command
 from mytalk.command import UserError
+from mytalk.dub import hands
 from mytalk.dub.checks import as_user_errors, check
 from mytalk.dub.commands import options
 from mytalk.dub.dubbing import dub, load_models
@@ -75,6 +76,7 @@ def _run(args: argparse.Namespace) -> int:
         args.face,
         args.sheet,
         control,
+        hands.load(),
     )
     spans = [span for one in found for span in one.spans]
     dubbed = len({frame for span in spans for frame in range(span.start, span.stop)})

@@ -33,7 +33,7 @@ from mytalk.control import motion_file
 from mytalk.control.control import Control
 from mytalk.control.motion_file import Keyframes
 from mytalk.control.promises import mouth_of
-from mytalk.dub import compositing, dubbing, first_pass, long_form
+from mytalk.dub import compositing, dubbing, first_pass, hands, long_form
 from mytalk.dub.commands import dub as dub_command
 from mytalk.dub.faces import Choice
 from mytalk.dub.person import PersonReference, Sources, person_reference
@@ -337,6 +337,17 @@ def test_frames_without_a_face_and_pixels_outside_the_mask_are_those_of_the_sour
         for k in range(span.start, span.stop):
             assert np.array_equal(after[k][outside], before[k][outside])
             assert np.abs(after[k][painted].astype(float) - (255 - before[k][painted].astype(float))).mean() < 12
+
+
+def test_it_is_said_in_how_many_frames_a_hand_is_kept(tmp_path, models, capsys):
+    video, speech, out = film(tmp_path / "v.mp4", 12), wav(tmp_path / "s.wav", 0.5), tmp_path / "o.mp4"
+    across_K2 = np.stack([np.linspace(236, 276, 21), np.full(21, 288.0)], -1)
+    said = []
+    for hand_K2 in (across_K2, across_K2 + 200):
+        keeper = hands.Hands(lambda picture, hand_K2=hand_K2: [hand_K2])
+        dubbing.dub(video, speech, out, models, Seer(swaying(12)), steps=1, hands=keeper)
+        said += [line for line in capsys.readouterr().out.splitlines() if "hand" in line]
+    assert said == [f"{video}: in 12 frames a hand is before the mouth; it is not painted over"]
 
 
 def test_the_painter_gets_batches_of_crops_new_landmarks_and_the_regions_of_the_old(tmp_path, models, monkeypatch):
@@ -695,6 +706,9 @@ def test_what_cannot_be_done_is_refused_before_any_face_is_looked_for(tmp_path, 
     text = tmp_path / "text.wav"
     text.write_bytes(b"not a sound" * 99)
     refused("text.wav: .*; copy the file again", out, video, text, out, models, nobody)
+    one = film(tmp_path / "one.mp4", 1)
+    refused("one.mp4 has 1 of the 5 frames .*; name a longer video", out, one, speech, out, models, nobody)
+    refused("one.mp4 has 1 of the 5 frames", out, video, speech, out, models, nobody, Sources(appearance=one))
     probed = media.probe(video)
     with monkeypatch.context() as patch:
         patch.setattr(media, "probe", lambda path: dataclasses.replace(probed, width=7680, height=4320))
@@ -740,11 +754,6 @@ def test_a_dubbed_video_keeps_the_tags_of_its_colours(tmp_path, models):
     media.write_video(video, pictures, 25, np.zeros(8000, np.float32), colour=hdr)
     dubbing.dub(video, wav(tmp_path / "s.wav", 0.4), tmp_path / "o.mp4", models, Seer(swaying(12)), steps=1)
     assert media.probe(tmp_path / "o.mp4").colour == hdr
-
-
-def test_a_video_of_one_frame_is_refused(tmp_path, models):
-    video, speech, out = film(tmp_path / "v.mp4", 1), wav(tmp_path / "s.wav", 1.0), tmp_path / "o.mp4"
-    refused("no face stays for 5 frames in .*; name a longer video", out, video, speech, out, models, Seer(swaying(1)))
 
 
 def test_a_failed_run_leaves_the_old_result_and_no_temporary(tmp_path, models, monkeypatch):
@@ -847,11 +856,16 @@ def test_motion_is_written_as_a_file_edited_and_held(person, models_on_disk, tmp
 def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
     swapped = shutil.copytree(models_on_disk, tmp_path / "models")
-    config = swapped / "motion" / "config.json"
+    config, painter = (swapped / name / "config.json" for name in ("motion", "appearance"))
     config.write_text(config.read_text().replace('"hidden": 32', '"hidden": 64'))
+    assert "16" in painter.read_text()
+    painter.write_text(painter.read_text().replace("16", "24"))
+    whole = ("--motion", str(models_on_disk / "motion"))
     out = tmp_path / "o.mp4"
     for more, said in (
         ((), "do not fit its config"),
+        (whole, "appearance do not fit its config"),
+        ((*whole, "--appearance", str(models_on_disk / "motion")), "not an appearance model"),
         (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
         (("--steps", "0"), "steps must be 1 or more"),
         (("--guidance", "-1"), "must be 0 or more"),
