@@ -69,6 +69,8 @@ def check(manifest: Manifest, tasks: Sequence[ScoringTask], trained: Manifest, j
 def alike_share(faces: Sequence[np.ndarray], same: float) -> float:
     """The share of people, of at most ASKED, who are nearer than `same` to another of them."""
     asked = faces[:ASKED]
+    if len(asked) < 2:
+        return 0.0  # nobody to be alike
     near = [
         any(distance(one, other) < same for place, other in enumerate(asked) if place != number)
         for number, one in enumerate(asked)

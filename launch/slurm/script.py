@@ -57,7 +57,7 @@ START = "{typed}\ncode=$?"
 # A crash is followed by another try in the same job, as by launch/follow/restart.py: a newer checkpoint begins the
 # count anew.
 START_AGAIN = """\
-newest() {{ ls -d -- {checkpoints}/step-* 2>/dev/null | tail -n 1; }}
+newest() {{ ls -d -- {checkpoints}/step-* 2>/dev/null | sort -V | tail -n 1; }}
 tries=0 before=$(newest)
 while true; do
   {typed}

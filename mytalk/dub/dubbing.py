@@ -134,6 +134,7 @@ def generated(
     speech_S = media.read_audio(speech, notes=heard, whole=True)
     _say(speech, heard)
     found = _chosen_faces(video, detector, face, sheet, out)
+    _say_turned(video, found)
     _check_keyframes(control, found)
     _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
     shown = {path: _reference_faces(path, detector) for path in sources.paths()}

@@ -84,3 +84,8 @@ def test_the_benchmark_refuses_in_one_line_before_it_dubs(
     assert not (tmp_path / "out" / check.NAME).exists()
     with pytest.raises(SystemExit):
         benchmark(films, models, tmp_path / "out", "--same-face", "0")
+
+
+def test_nobody_is_alike_where_nobody_can_be_read():
+    assert faces.alike_share([], 0.5) == 0.0
+    assert faces.alike_share([np.zeros((1, 4))], 0.5) == 0.0
