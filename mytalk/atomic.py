@@ -89,11 +89,13 @@ def rename_folder(temporary: Path, path: Path) -> None:
     flush_folder(path.parent)
 
 
-def sweep(folder: str | os.PathLike) -> None:
-    """Remove what a killed process left unfinished directly in `folder`."""
+def sweep(folder: str | os.PathLike, named: str = "") -> None:
+    """Remove what a killed process left unfinished directly in `folder`: of files whose names begin with `named`."""
     folder = Path(folder)
     if folder.is_dir():
         for left in folder.glob(f"{TEMPORARY}*"):
+            if not left.name.removeprefix(TEMPORARY).split("-", 2)[-1].startswith(named):
+                continue
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -96,7 +96,8 @@ class Annotating(Job[PartTask]):
         self.tasks = {task.shard: task for task in _tasks(self.manifest, self.name, self.options, made_by)}
         self.pending = {n for n, task in self.tasks.items() if not annotation.finished(self.manifest, task)}
         if self.pending and torn:
-            Manifest.load(self.folder)  # raises: another command wrote half of it
+            Manifest.load(self.folder)  # raises where another command died in the middle of it; else it was writing
+            return self.plan()
         kind = annotation.digest_of([made_by, self.manifest.header["shards"], len(self.manifest)])
         return Plan(kind, {n: task.stop - task.start for n, task in self.tasks.items()})
 

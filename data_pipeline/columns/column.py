@@ -102,7 +102,8 @@ class Adding(Job["ShardTask"]):
             n for n, task in self.tasks.items() if n not in self.complete and _part(self.manifest, task) is None
         }
         if self.pending and torn:
-            Manifest.load(self.folder)  # raises: another command wrote half of it
+            Manifest.load(self.folder)  # raises where another command died in the middle of it; else it was writing
+            return self.plan()
         tars = [[entry["shard"], entry["motion"]["sha256"]] for entry in self.manifest.header["shards"]]
         kind = json.dumps([self.entry, tars, len(self.manifest)], sort_keys=True)
         return Plan(
@@ -110,8 +111,8 @@ class Adding(Job["ShardTask"]):
         )
 
     def clean(self) -> None:
-        atomic.sweep(self.folder)
-        atomic.sweep(self.folder / "parts")
+        for folder in (self.folder, self.folder / "parts"):
+            atomic.sweep(folder, f"{self.name}-")  # another command may be writing beside this one
         for number in self.pending:  # a part that was made of something else
             _part_path(self.folder, self.name, number).unlink(missing_ok=True)
 

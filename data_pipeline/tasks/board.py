@@ -27,7 +27,7 @@ from typing import Any
 
 from data_pipeline.tasks.owner import Owner, Watcher
 from mytalk import atomic
-from mytalk.command import UserError
+from mytalk.command import EXIT_RUN_AGAIN, UserError
 
 LEASE_S = 60.0
 ATTEMPTS = 2  # of a task, before it is set aside
@@ -238,19 +238,24 @@ class Board:
 
 @contextlib.contextmanager
 def leaving_on_term() -> Iterator[None]:
-    """SIGTERM, as a scheduler sends it, ends the process by SystemExit, so that leases are given back."""
+    """SIGTERM and USR1, as schedulers send them, end the process by SystemExit, so that leases are given back.
 
-    def leave(*_: Any) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    After USR1, Slurm's warning before the time is up, with the exit code that says "the same command again".
+    """
+    codes = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGUSR1: EXIT_RUN_AGAIN}
+
+    def leave(number: int, *_: Any) -> None:
+        raise SystemExit(codes[signal.Signals(number)])
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in codes}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _name(number: int) -> str:

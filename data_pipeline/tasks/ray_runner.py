@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from data_pipeline import pool
-from data_pipeline.pool import BUG, WORKER_DIED, Failure, Hooks, TimeLimits, Work
+from data_pipeline.pool import BUG, WORKER_DIED, Failure, Hooks, TimeLimits, Work, WorkerCrash
 from mytalk.command import RunAgain, UserError, one_line
 
 LOOK_EVERY_S = 1.0
@@ -52,6 +52,8 @@ def run(
             failure = _taken(ray, reference, task, hooks)
             if failure is None:
                 continue
+            if failure.cause == BUG and hooks.set_aside is None:  # as in a pool: once more would end alike
+                raise WorkerCrash(failure.message)
             if id(task) in failed and hooks.set_aside is not None:
                 hooks.set_aside(task, failure)
             elif id(task) in failed:

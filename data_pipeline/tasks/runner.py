@@ -37,7 +37,9 @@ class Runner:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command whose work many may do."""
-    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=int, help="processes, or tasks of Ray at once (default: one per core, of Ray's cluster there)"
+    )
     parser.add_argument(
         "--runner",
         choices=RUNNERS,
@@ -56,6 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def given(args: argparse.Namespace) -> Runner:
     """What `add_options` was told. Raises UserError for impossible numbers."""
+    if args.workers is None:
+        args.workers = 0 if args.runner == RAY else cores()
     if args.workers < 0:
         raise UserError("--workers must be at least 0")
     if not args.lease_seconds > 0:

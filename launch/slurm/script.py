@@ -101,7 +101,7 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
     return SCRIPT.format(
         directives="\n".join(directive(*option) for option in directives(job, words)),
         place=place,
-        threads=job.cpus_per_rank or 1,
+        threads=1 if job.elements else job.cpus_per_rank or 1,  # an element has a process for each CPU
         variables="".join(f"export {name}={quoted(value)}\n" for name, value in job.variables),
         start=starts(job, words, typed),
         again=again,

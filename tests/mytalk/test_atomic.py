@@ -86,6 +86,13 @@ def test_sweep_removes_what_was_left_and_nothing_else(tmp_path):
     atomic.sweep(tmp_path / "nowhere")
 
 
+def test_sweep_of_one_name_leaves_what_others_are_writing(tmp_path):
+    for name in ("mel-000001.tar", "loud-000001.tar", "a-mel-000001.tar"):
+        (tmp_path / f"{atomic.TEMPORARY}{atomic.MACHINE}-12-{name}").touch()
+    atomic.sweep(tmp_path, "mel-")
+    assert sorted(path.name.split("-12-")[1] for path in tmp_path.iterdir()) == ["a-mel-000001.tar", "loud-000001.tar"]
+
+
 def test_lines_are_added_whole_or_not_at_all(tmp_path):
     path = tmp_path / "lines"
     atomic.append(path, b"one\n")

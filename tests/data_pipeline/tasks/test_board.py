@@ -147,7 +147,9 @@ def _claim_and_die(work: Work, how: int, ready) -> None:
         time.sleep(60)
 
 
-@pytest.mark.parametrize(("how", "attempts"), [(signal.SIGKILL, ["000005.1"]), (signal.SIGTERM, None)])
+@pytest.mark.parametrize(
+    ("how", "attempts"), [(signal.SIGKILL, ["000005.1"]), (signal.SIGTERM, None), (signal.SIGUSR1, None)]
+)
 def test_a_process_that_is_gone_is_replaced_at_once_and_one_that_is_ended_gives_its_lease_back(work, how, attempts):
     context = multiprocessing.get_context("fork")
     ready = context.SimpleQueue()

@@ -161,6 +161,8 @@ def test_cpus_and_threads_of_a_rank(cluster):
     assert cluster.environment(0)["OMP_NUM_THREADS"] == "3"
     cluster.run(job, ["train"], OMP_NUM_THREADS="7")
     assert cluster.environment(0)["OMP_NUM_THREADS"] == "7"
+    array = script(cluster.job(cpus_per_rank=3, elements=2), ["data_pipeline", "extract"])
+    assert "OMP_NUM_THREADS:-1}" in array, "an element has a process for each CPU"
     cluster.run(cluster.job(), ["train"])
     assert not any(word.startswith("--cpus-per-task") for word in cluster.strings("srun"))
 
