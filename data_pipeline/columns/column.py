@@ -111,8 +111,9 @@ class Adding(Job["ShardTask"]):
         )
 
     def clean(self) -> None:
+        atomic.sweep(self.folder, "manifest.")
         for folder in (self.folder, self.folder / "parts"):
-            atomic.sweep(folder, f"{self.name}-")  # another command may be writing beside this one
+            atomic.sweep(folder, f"{self.name}-")  # another column may be written beside this one
         for number in self.pending:  # a part that was made of something else
             _part_path(self.folder, self.name, number).unlink(missing_ok=True)
 
