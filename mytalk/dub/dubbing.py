@@ -103,6 +103,7 @@ def dub(
     check(video, speech, out, sources.paths(), sheet)
     with as_user_errors():
         dubs = generated(video, speech, out, models.motion, detector, sources, seed, steps, face, sheet, control)
+        say_turned(video, [dub.faces for dub in dubs])
         first, speech_hz = dubs[0].faces, media.audio_hz(speech)
         progress = Progress("paint", first.frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
@@ -134,7 +135,6 @@ def generated(
     speech_S = media.read_audio(speech, notes=heard, whole=True)
     _say(speech, heard)
     found = _chosen_faces(video, detector, face, sheet, out)
-    _say_turned(video, found)
     _check_keyframes(control, found)
     _warn_if_cut(speech, len(speech_S) / SAMPLE_HZ, video, float(found[0].frames / found[0].fps))
     shown = {path: _reference_faces(path, detector) for path in sources.paths()}
@@ -346,7 +346,7 @@ def _own_audio(video: Path, silence_is_known: bool) -> np.ndarray:
     return audio_S
 
 
-def _say_turned(video: Path, found: list[FirstPass]) -> None:
+def say_turned(video: Path, found: list[FirstPass]) -> None:
     """How many frames are passed through because the face is turned away in them, if any."""
     from mytalk.face import region
 

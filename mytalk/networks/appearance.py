@@ -428,9 +428,10 @@ class Painter:
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         masked_B3HW = black_out(frame_B3HW, inside_B1HW)
         encoded = self.generator.encode_frame(self.lips, masked_B3HW)
-        full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
-        soft_B1HW = soften(full_B1HW, CROP_PX)
-        edge_B1HW = soften(inside_B1HW, config.size_px)  # the same, in the network's pixels
+        edge_B1HW = soft_B1HW = soften(inside_B1HW, config.size_px)
+        if config.step_px > 1:  # what is blended has the crop's pixels
+            full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
+            soft_B1HW = soften(full_B1HW, CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
         soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
         there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(corner_B2)]
