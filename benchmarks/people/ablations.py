@@ -62,13 +62,7 @@ def arguments() -> argparse.ArgumentParser:
         help=f"some of {', '.join([*ABLATIONS, *OF_IDENTITY])} (default: all)",
     )
     parser.add_argument("--identity", type=Path, metavar="FOLDER", help="an identity encoder, for ablations of it")
-    parser.add_argument("--steps", type=int, default=400, help="of each training (default: %(default)s)")
-    parser.add_argument(
-        "--sampler-steps", type=int, default=5, help="of the diffusion, in scores (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
-    parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
-    parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of every training")
+    people_rows.add_training_options(parser)
     return parser
 
 

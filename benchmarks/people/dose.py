@@ -41,13 +41,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--drawn", type=int, default=136, metavar="N", help="people drawn (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each person (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=400, help="of each training (default: %(default)s)")
-    parser.add_argument(
-        "--sampler-steps", type=int, default=5, help="of the diffusion, in scores (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
-    parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
-    parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of the trainings")
+    people_rows.add_training_options(parser)
     return parser
 
 

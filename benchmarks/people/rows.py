@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from eval.compare import paired
@@ -19,6 +21,17 @@ METRICS = {
     "lmd_px": "lip distance, px at 256",
 }
 GAIN, GAIN_IN_WORDS = "gain_recovered", "gain recovered"
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """The options of benchmarks that train motion models and score them by their landmarks."""
+    parser.add_argument("--steps", type=int, default=400, help="of each training (default: %(default)s)")
+    parser.add_argument(
+        "--sampler-steps", type=int, default=5, help="of the diffusion, in scores (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
+    parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
+    parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of every training")
 
 
 @dataclass(frozen=True)

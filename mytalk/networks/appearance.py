@@ -96,6 +96,11 @@ class AppearanceConfig(Settings):
             )
 
     @property
+    def moves(self) -> bool:
+        """Whether pixels may be copied from references that are moved to the landmarks."""
+        return self.base == "moved"
+
+    @property
     def step_px(self) -> int:
         """Crop px per window px."""
         return CROP_PX // self.size_px
@@ -259,9 +264,9 @@ class Decoder(nn.Module):
             if level:
                 wide = nn.Conv2d(widths[level], 4 * widths[level - 1], 3, padding=1)
                 self.ups.append(nn.Sequential(wide, nn.PixelShuffle(2)))
-        made = nn.Conv2d(widths[0], (7 if config.base == "moved" else 4) * config.stem**2, 3, padding=1)
+        made = nn.Conv2d(widths[0], (7 if config.moves else 4) * config.stem**2, 3, padding=1)
         self.last = nn.Sequential(groups(widths[0]), nn.SiLU(), made, nn.PixelShuffle(config.stem))
-        if config.base == "moved":
+        if config.moves:
             assert made.bias is not None
             with torch.no_grad():  # at first the base is shown, and nothing added to it
                 made.bias[3 * config.stem**2 : 4 * config.stem**2] = SHOWN_AT_FIRST
@@ -291,8 +296,7 @@ class Generator(nn.Module):
     def __init__(self, config: AppearanceConfig):
         super().__init__()
         self.config = config
-        self.moves = config.base == "moved"
-        self.landmarks, self.frame = Encoder(config, 6 if self.moves else 3), Encoder(config)
+        self.landmarks, self.frame = Encoder(config, 6 if config.moves else 3), Encoder(config)
         self.lips = Encoder(config) if config.appearance_encoders == 2 else None
         self.fusion, self.decoder = Fusion(config), Decoder(config)
         self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
@@ -328,7 +332,9 @@ class Generator(nn.Module):
         finer = [theirs.expand_as(own) for own, theirs in zip(frame, lips[:-1])]
         fused = [mix(torch.cat([own, theirs], 1)) for mix, own, theirs in zip(self.finer, frame, finer)]
         fused.append(self.fusion(frame[-1], lips[-1]))
-        own_B1HW = own_share(masked_B3HW, self.config.size_px) if self.moves else torch.ones_like(masked_B3HW[:, :1])
+        own_B1HW = (
+            own_share(masked_B3HW, self.config.size_px) if self.config.moves else torch.ones_like(masked_B3HW[:, :1])
+        )
         return fused, own_B1HW
 
     def decode(
@@ -342,7 +348,7 @@ class Generator(nn.Module):
         Along the region's edge it is the base picture, which turns into the frame there without a step.
         """
         fused, own_B1HW = encoded
-        if self.moves:
+        if self.config.moves:
             seen_B6HW = torch.cat([landmark_image_B3HW, base_B3HW.to(landmark_image_B3HW.dtype)], 1)
             made_B3HW = self.decoder(fused, self.landmarks(seen_B6HW), base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
             return base_B3HW + own_B1HW * (made_B3HW - base_B3HW)
@@ -402,7 +408,7 @@ class Painter:
                 np.asarray(references_RHW3), regions(reference_landmarks_RN3)
             )
             kept_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
-            self.shown_1R3HW = lips_R3HW[None] if generator.moves else kept_1R3HW
+            self.shown_1R3HW = lips_R3HW[None] if self.config.moves else kept_1R3HW
             self.theirs_1RN2 = self._points(reference_landmarks_RN3[..., :2], corner_R2, self.config.step_px)[None]
             self.lips = generator.encode_lips(kept_1R3HW)
 

@@ -173,7 +173,7 @@ def base_picture(
     Landmarks in px of the window; references of batch 1 are every frame's.
     """
     seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
-    if config.base == "moved":
+    if config.moves:
         shown_B3HW = warp.moved(references_BR3HW, theirs_BRN2, asked_BN2)
         taken_B1HW = (soft_B1HW > 0) & (shown_B3HW > BLACK).any(1, keepdim=True)
         shown_B3HW = as_light(shown_B3HW, masked_B3HW, taken_B1HW & seen_B1HW)

@@ -111,7 +111,7 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     lips_BR3HW = lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2])
     masked_B3HW = inputs.black_out(batch.frame_B3HW, inside_B1HW)
     soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
-    shown_BR3HW = batch.references_BR3HW if model.base == "moved" else lips_BR3HW
+    shown_BR3HW = batch.references_BR3HW if model.moves else lips_BR3HW
     theirs_BRN2, asked_BN2 = batch.reference_landmarks_BRN2, batch.landmarks_BN2
     return GeneratorInputs(
         image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
