@@ -125,7 +125,7 @@ def test_the_metric_of_the_page_is_measured_and_stated_in_the_protocol(tmp_path,
     frames, audio_S = np.zeros((40, 8, 8, 3), np.uint8), np.zeros(40 * 640, np.float32)
     truth = Truth(frames, faces.opened(wave_T), audio_S, faces.opened(wave_T))
     row = Comparison(truth, DetectedVideo(frames, faces.opened(wave_T / 2), np.ones(40, bool)))
-    assert metrics.measure_video(row) == {"reach_ratio": pytest.approx(0.5)}
+    assert metrics.measure_videos({"row": row})[0]["row"] == {"reach_ratio": pytest.approx(0.5)}
     assert "true one" in reach.METRICS["reach_ratio"].stated()["definition"]
 
 

@@ -44,11 +44,6 @@ def measure(metrics: Mapping[str, Metric], compared: Any) -> dict[str, float]:
     return measure_rows({"": compared}, metrics)[0][""]
 
 
-def measure_video(row: Comparison, cross_audio: bool = False) -> dict[str, float]:
-    """Every metric of a dubbed row that applies, whose evaluator is loaded and that has a value here. Raises Miss."""
-    return measure_videos({"": row}, cross_audio)[0][""]
-
-
 def measure_videos(
     rows: Mapping[str, Comparison], cross_audio: bool = False
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:

@@ -23,7 +23,6 @@ from mytalk.dub import dubbing
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME
 
 TRUTH, RESULT = FLOOR, OURS
-STRIPS = (SOURCE, TRUTH, RESULT, "shuffled_audio")
 NOT_SHOWN = ("frozen_mouth", "ridge", "silent_audio")  # rows without pictures
 BASELINES = ("shuffled_audio", *NOT_SHOWN)  # rows that do not play
 MOST_BESIDE = 4  # pictures beside each other in the video

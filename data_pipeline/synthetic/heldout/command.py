@@ -59,6 +59,14 @@ def arguments() -> argparse.ArgumentParser:
         "--corpora", nargs="+", choices=sorted(CORPORA), default=list(CORPORA), metavar="NAME", help=words
     )
     made.add_argument("--people", type=int, default=PEOPLE, metavar="N", help="of each corpus (default: %(default)s)")
+    made.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="K",
+        help="number of the first person; from 40 on nobody is in the "
+        "benchmark: people on whom a judge may be taught (default: %(default)s)",
+    )
     made.add_argument("--clips", type=int, default=CLIPS, metavar="N", help="of each person (default: %(default)s)")
     made.add_argument("--seconds", type=float, default=SECONDS, help="length of a clip (default: %(default)s)")
     made.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
@@ -67,7 +75,12 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the clips whose files are missing, and write the truth of all."""
-    for option, value, least in (("people", args.people, 1), ("clips", args.clips, 1), ("workers", args.workers, 1)):
+    for option, value, least in (
+        ("people", args.people, 1),
+        ("first", args.first, 0),
+        ("clips", args.clips, 1),
+        ("workers", args.workers, 1),
+    ):
         if value is not None and value < least:
             raise command.UserError(f"--{option} {value} is out of range; it must be {least} or more")
     if not 1 <= args.seconds <= 60:
@@ -75,10 +88,11 @@ def run(args: argparse.Namespace) -> int:
     asked = [
         HeldOutClip(corpus, identity, number)
         for corpus in args.corpora
-        for identity in range(args.people)
+        for identity in range(args.first, args.first + args.people)
         for number in range(args.clips)
     ]
     drawn = {"name": NAME, "seed": SEED, "size": SIZE, "seconds": args.seconds, "clips": args.clips}
+    drawn |= {"first": args.first} if args.first else {}
     drawn |= {"people": args.people, "corpora": {name: WORDS[name] for name in args.corpora}}
     _refuse_others(args.out, drawn)
     truth: dict[HeldOutClip, dict[str, Any]] = {}
@@ -94,9 +108,18 @@ def run(args: argparse.Namespace) -> int:
     for corpus in args.corpora:
         told = [truth[clip] | {"path": clip.path_in_corpus} for clip in asked if clip.corpus == corpus]
         _write_truth(args.out / corpus, told)
-    whole = (args.people, args.clips, args.seconds, set(args.corpora)) == (PEOPLE, CLIPS, SECONDS, set(CORPORA))
-    print(f"{args.out}: {len(asked)} clips, {NAME if whole else f'a part of {NAME}'}, truth in truth.jsonl")
+    print(f"{args.out}: {len(asked)} clips, {_what(args)}, truth in truth.jsonl")
     return command.EXIT_DONE
+
+
+def _what(args: argparse.Namespace) -> str:
+    """What was drawn, for a reader."""
+    if args.first >= PEOPLE:
+        return f"people who are not in {NAME}"
+    if args.first + args.people > PEOPLE:
+        return f"a part of {NAME} and others"
+    asked = (args.people, args.clips, args.seconds, set(args.corpora))
+    return NAME if asked == (PEOPLE, CLIPS, SECONDS, set(CORPORA)) else f"a part of {NAME}"
 
 
 def _write_truth(folder: Path, told: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics import measure_rows, measure_video, sync
+from eval.metrics import measure_rows, measure_videos, sync
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
 from mytalk.face.landmarks import SAMPLES_PER_FRAME, opening
 from mytalk.networks import syncnet
@@ -28,11 +28,12 @@ def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monke
     frames = np.zeros((40, 256, 256, 3), np.uint8)
     truth = Truth(frames, opened(WAVE), audio_S, opened(WAVE))
     video = DetectedVideo(frames, opened(WAVE), np.ones(40, bool))
-    scores = measure_video(Comparison(truth, video, Evaluators(syncnet=syncnet.SyncNet(SYNC))))
+    rows = {"row": Comparison(truth, video, Evaluators(syncnet=syncnet.SyncNet(SYNC)))}
+    scores = measure_videos(rows)[0]["row"]
     assert audio[0] is audio_S
     assert [scores[name] for name in sync.METRICS] == [0.4, 0.9, 3.0, -3.0]
     assert "identity_cosine" not in scores
-    assert not set(sync.METRICS) & set(measure_video(Comparison(truth, video)))
+    assert not set(sync.METRICS) & set(measure_videos({"row": Comparison(truth, video)})[0]["row"])
 
 
 def test_a_clip_that_is_too_short_for_the_offsets_is_a_miss() -> None:

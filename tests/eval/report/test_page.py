@@ -25,6 +25,8 @@ from tests.helpers.faces import opened as opened_mouths
 from tests.helpers.pages import Parsed, chromium, opened
 from tests.helpers.small_report import DIGEST, FRAMES, NASTY, built, scores
 
+STRIPS = (saved.SOURCE, pictures.TRUTH, pictures.RESULT, "shuffled_audio")
+
 
 @pytest.fixture(scope="module")
 def pictured(tmp_path_factory) -> Path:
@@ -35,10 +37,10 @@ def pictured(tmp_path_factory) -> Path:
     for score in [s for s in scores() if s.openings_px][1:]:
         made = out / "made"
         made.mkdir()
-        for name in pictures.STRIPS:
+        for name in STRIPS:
             level = random.integers(0, 256, (FRAMES, 1, 1, 3), dtype=np.uint8)
             media.write_video(made / f"{name}.mp4", np.tile(level, (1, 256, 256, 1)), 25, speech_S)
-        saved.write_lips(made, dict.fromkeys(pictures.STRIPS, opened_mouths(random.uniform(0, 20, FRAMES))))
+        saved.write_lips(made, dict.fromkeys(STRIPS, opened_mouths(random.uniform(0, 20, FRAMES))))
         saved.save(made, out, score.key)
         shutil.rmtree(made)
     return out
@@ -56,7 +58,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written) -> No
     assert all(reference.startswith("data:") for reference in parsed.references)
     assert not re.search(r"https?:|@import|url\(", written)
     assert not parsed.seen & {"link", "iframe", "object", "form"}
-    assert len(parsed.references) == 2 * (len(pictures.STRIPS) + 2), "two people: filmstrips, a poster and a clip each"
+    assert len(parsed.references) == 2 * (len(STRIPS) + 2), "two people: filmstrips, a poster and a clip each"
     assert len(written) < 8_000_000
 
 
@@ -168,7 +170,7 @@ def test_lips_are_drawn_where_they_were_detected_in_the_strips_frames(pictured, 
     x, y = map(float, contours[2 * place].split()[0].split(","))
     wanted = lips_TM2[first.moments[place], 0] - 32 + np.array([200 * place, 0])
     assert (x, y) == pytest.approx(tuple(wanted), abs=0.06)
-    assert written.count('class="overlay"') == 2 * len(pictures.STRIPS)
+    assert written.count('class="overlay"') == 2 * len(STRIPS)
 
 
 def test_lips_that_are_damaged_are_one_line_and_a_folder_without_them_has_no_overlay(pictured, tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics import measure_video
+from eval.metrics import measure_videos
 from eval.metrics.landmarks import theval
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
 from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
@@ -110,7 +110,7 @@ def test_a_row_is_judged_with_the_detector_of_speech_that_it_is_given() -> None:
     face[..., :2] = gaping(WAVE)
     audio_S = loud(WAVE / 100).astype(np.float32)
     truth, video = Truth(frames, face, audio_S, face), DetectedVideo(frames, face, np.ones(FRAMES, bool))
-    values = measure_video(Comparison(truth, video, Evaluators(speech=Half())))
+    values = measure_videos({"row": Comparison(truth, video, Evaluators(speech=Half()))})[0]["row"]
     assert values["theval_silent_stability"] == pytest.approx(
         theval.silent_stability(face[..., :2].astype(float), np.arange(FRAMES) < 20)
     )
