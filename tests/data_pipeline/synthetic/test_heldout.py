@@ -118,3 +118,12 @@ def test_the_command_draws_a_part_and_its_truth_is_frozen(tmp_path: Path, capsys
     assert commands.main("python -m data_pipeline", "", COMMANDS, [*words[:3], "2", *words[4:]]) == 1
     assert "was drawn with other options" in capsys.readouterr().err
     assert (command.PEOPLE, command.CLIPS, command.SECONDS, command.SEED) == (40, 2, 5.0, 20_261_127)
+
+
+def test_people_after_the_benchmarks_are_drawn_for_a_judge_and_are_nobody_of_it(tmp_path: Path, capsys) -> None:
+    words = ["heldout", str(tmp_path), "--people", "1", "--clips", "1", "--seconds", "1", "--workers", "1"]
+    words += ["--corpora", "ood-renderer", "--first", str(command.PEOPLE)]
+    assert commands.main("python -m data_pipeline", "", COMMANDS, words) == 0
+    (line,) = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
+    assert line["identity"] == f"ood-renderer-p{command.PEOPLE:03d}"
+    assert f"people who are not in {command.NAME}" in capsys.readouterr().out
