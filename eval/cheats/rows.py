@@ -72,7 +72,7 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
 
 def _pictures(row: Row) -> tuple:
     """Rows that are alike in this show the same pictures."""
-    return row.make, row.crf
+    return row.make, row.crf, row.encoder
 
 
 def _has_face(video: DetectedVideo) -> bool:
@@ -93,7 +93,7 @@ def measure_each(compared: Comparison) -> dict[str, float]:
 
 def _real(bench: CheatBench, task: ScoringTask, inputs: ClipInputs) -> RealClip:
     """The clip after the codec, and the frames of somebody else. Raises Miss where there is nobody else."""
-    frames_THW3 = _through(bench, read_frames(bench.manifest, task.scored), None)
+    frames_THW3 = _through(bench, read_frames(bench.manifest, task.scored))
     other = next(other_speech(bench.manifest, bench.settings, task), None)
     if other is None or bench.manifest.at(other, "identity") == task.person:
         raise Miss(NO_STRANGER, "the split has no other person to swap with")
@@ -110,20 +110,21 @@ def _shown(bench: CheatBench, row: Row, clip: RealClip) -> DetectedVideo:
     from mytalk.face.track import find_faces
 
     made_THW3 = clip.frames_THW3 if row.make is None else row.make(clip)
-    frames_THW3 = _through(bench, made_THW3, row.crf)
+    frames_THW3 = _through(bench, made_THW3, row)
     track = find_faces(frames_THW3, bench.detector)
     landmarks_TN3 = filled(track.landmarks_TN3, track.found_T)
     return DetectedVideo(frames_THW3, smooth(landmarks_TN3) if track.found_T.any() else landmarks_TN3, track.found_T)
 
 
-def _through(bench: CheatBench, frames_THW3: np.ndarray, crf: int | None) -> np.ndarray:
-    """The frames as an mp4 shows them, written as a dubbed video is but for its crf."""
+def _through(bench: CheatBench, frames_THW3: np.ndarray, row: Row | None = None) -> np.ndarray:
+    """The frames as an mp4 shows them, written as a dubbed video is but for a row's own encoder and crf."""
     with tempfile.TemporaryDirectory(prefix=atomic.TEMPORARY, dir=bench.out) as folder:
         path = Path(folder) / "row.mp4"
-        if crf is None:
+        if row is None or row.crf is None:
             media.write_video(path, frames_THW3, FRAME_HZ)
         else:
-            path.write_bytes(media.encode_frames(frames_THW3, FRAME_HZ, {**DUB_CODEC, "crf": str(crf)}))
+            codec = {**DUB_CODEC, "crf": str(row.crf)}
+            path.write_bytes(media.encode_frames(frames_THW3, FRAME_HZ, codec, row.encoder))
         return np.stack(list(media.read_frames(path)))
 
 

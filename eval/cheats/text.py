@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from eval.cheats.plan import RECODED
 from eval.cheats.table import BETTER, IN_ORDER, INSENSITIVE, OUT_OF_ORDER, REWARDED, SAME, UNKNOWN, WORSE
 from mytalk.intervals import shown
 
-MOST_COLUMNS = 12
-LADDER_VERDICTS = (IN_ORDER, OUT_OF_ORDER, INSENSITIVE, REWARDED)
-MARKS = {WORSE: "caught", SAME: "no", BETTER: "LIKES IT", UNKNOWN: "?"}
+MARKS = {WORSE: "x", SAME: "-", BETTER: "LIKES", UNKNOWN: "?"}
+RUNGS = {IN_ORDER: "in order", OUT_OF_ORDER: "mixed", INSENSITIVE: "-", REWARDED: "LIKES", UNKNOWN: "?"}
+LEGEND = (
+    "Differences are turned so that above 0 is worse, [95 % over people]. x: found worse than the real clip; -: not "
+    "seen (the interval holds 0); LIKES: found better; ?: no value, or one person. On a ladder - is INSENSITIVE: do "
+    "not use the measure to tell such damage; mixed: the worst rung is worse, but some rung is better than the one "
+    "before."
+)
 
 
 def in_words(made: dict[str, Any]) -> str:
@@ -31,36 +37,39 @@ def in_words(made: dict[str, Any]) -> str:
 
 
 def markdown(made: dict[str, Any]) -> str:
-    """The table of cheats by measures, then that of the ladders; many measures are listed instead of in columns."""
+    """What is meant for each cheat, then every measure by cheats and by ladders, in short cells."""
     table = made["table"]
-    measures = list(next(iter(table["cells"].values())))
-    wide = len(measures) <= MOST_COLUMNS
-    columns = measures if wide else ["also caught by", "likes it", "not seen by"]
-    head = ["cheat", "caught by what is meant for it", *columns]
-    lines = [f"{_coverage(made['coverage'])}.", "", *_row(head), *_row(["---"] * len(head))]
-    for cheat, found in table["cheats"].items():
-        meant = ", ".join(f"`{n}` {_difference(one)}" for n, one in found["meant"].items()) or "no judge"
-        mark = {True: "**yes**", False: "**NO**", None: "?"}[found["caught"]]
-        verdicts = {name: one["verdict"] for name, one in table["cells"][cheat].items()}
-        if wide:
-            cells = [MARKS[verdicts[name]] for name in measures]
-        else:
-            others = {name: verdict for name, verdict in verdicts.items() if name not in found["meant"]}
-            cells = [_listed(others, verdict) for verdict in (WORSE, BETTER, SAME)]
-        lines += _row([f"`{cheat}`", f"{mark}{' (leak)' if found['leak'] else ''}: {meant}", *cells])
+    others = [name for name in RECODED if name in table["cells"]]
+    columns = {name: table["cells"][name] for name in [*table["cheats"], *others]}
+    lines = [f"{_coverage(made['coverage'])}. {LEGEND}", "", *_meant(table["cheats"]), ""]
+    lines += _grid("measure", columns, MARKS)
     if table["ladders"]:
-        head = ["ladder", *(measures if wide else LADDER_VERDICTS)]
-        lines += ["", *_row(head), *_row(["---"] * len(head))]
-        for ladder, by_name in table["ladders"].items():
-            found = {name: one["verdict"] for name, one in by_name.items()}
-            cells = [found[name] for name in measures] if wide else [_listed(found, v) for v in LADDER_VERDICTS]
-            lines += _row([ladder, *cells])
-    return "\n".join(lines) + "\n"
+        lines += ["", *_grid("ladder", table["ladders"], RUNGS)]
+    missing = [f"`{name}` ({why})" for name, why in made.get("refused", {}).items()]
+    return "\n".join([*lines, *(["", f"Without a judge: {', '.join(missing)}."] if missing else [])]) + "\n"
 
 
-def _listed(verdicts: dict[str, str], verdict: str) -> str:
-    """The measures of one verdict."""
-    return ", ".join(f"`{name}`" for name, found in verdicts.items() if found == verdict) or "none"
+def _meant(cheats: dict[str, Any]) -> list[str]:
+    """A line for each cheat and each measure that is meant to catch it."""
+    head = ["cheat", "meant for it", "how much worse", "sees it"]
+    lines = [*_row(head), *_row(["---"] * len(head))]
+    for cheat, found in cheats.items():
+        caught = {True: "", False: " **NOT CAUGHT**", None: " no judge"}[found["caught"]]
+        name = f"`{cheat}`{' (leak)' if found['leak'] else ''}{caught}"
+        for measure, one in found["meant"].items():
+            lines += _row([name, f"`{measure}`", _difference(one), MARKS[one["verdict"]]])
+            name = ""
+        if not found["meant"]:
+            lines += _row([name, ", ".join(f"`{n}`" for n in found["missing"]), "", "?"])
+    return lines
+
+
+def _grid(what: str, columns: dict[str, dict[str, Any]], marks: dict[str, str]) -> list[str]:
+    """Measures by columns, a mark a cell."""
+    lines = [*_row([what, *(name.replace("_", " ") for name in columns)]), *_row(["---"] * (1 + len(columns)))]
+    for measure in next(iter(columns.values())):
+        lines += _row([f"`{measure}`", *(marks[found[measure]["verdict"]] for found in columns.values())])
+    return lines
 
 
 def _row(cells: list[str]) -> list[str]:

@@ -28,6 +28,7 @@ from mytalk.media.downmix import packed
 # scattered ones. One every 12 frames saves 30 % more bytes and decodes scattered frames 1.4 times as slow. JPEG q90
 # decodes them nearly twice as fast and takes 5 times the bytes.
 CLIP_CODEC = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "g": "5", "bf": "0", "sc_threshold": "0"}
+X264 = "libx264"
 DUB_CODEC = {"crf": "16", "preset": "medium"}
 UNTAGGED = Colour()
 CHANNEL_BITS = 96_000  # a second, of each channel of the sound
@@ -71,7 +72,7 @@ def writer(
     rate_fps = Fraction(fps).limit_denominator(1_000_000)
     with atomic.file(path) as handle, av.open(handle, "w", format="mp4") as container:
         container.metadata.update(metadata or {})
-        video: Any = container.add_stream("libx264", rate=rate_fps, options=dict(DUB_CODEC))
+        video: Any = container.add_stream(X264, rate=rate_fps, options=dict(DUB_CODEC))
         video.codec_context.colorspace = colour.matrix  # otherwise players guess from the picture's size
         video.codec_context.color_primaries = colour.primaries
         video.codec_context.color_trc = colour.transfer
@@ -99,9 +100,12 @@ def writer(
 
 
 def encode_frames(
-    frames: Iterable[np.ndarray], fps: int = FRAME_HZ, codec: Mapping[str, str] = MappingProxyType(CLIP_CODEC)
+    frames: Iterable[np.ndarray],
+    fps: int = FRAME_HZ,
+    codec: Mapping[str, str] = MappingProxyType(CLIP_CODEC),
+    encoder: str = X264,
 ) -> bytes:
-    """RGB uint8 (H, W, 3) frames (even H and W) as the bytes of an H.264 mp4; `codec` are options of x264.
+    """RGB uint8 (H, W, 3) frames (even H and W) as the bytes of an mp4; `codec` are options of the encoder.
 
     The index comes first, so that some frames can be read without the others (mytalk/media/mp4.py). One thread and
     no time of day: the same frames give the same bytes.
@@ -113,7 +117,7 @@ def encode_frames(
         return io.BytesIO(target.getvalue())
 
     with av.open(target, "w", format="mp4", options={"movflags": "faststart"}, io_open=again) as container:
-        stream: Any = container.add_stream("libx264", rate=fps, options=dict(codec))
+        stream: Any = container.add_stream(encoder, rate=fps, options=dict(codec))
         stream.codec_context.thread_count = 1
         for index, picture in enumerate(frames):
             _mux_picture(container, stream, picture, index)

@@ -97,17 +97,23 @@ def test_the_table_names_missing_judges_and_lost_rows() -> None:
     said = text.in_words(whole)
     assert "late_4: caught" in said
     assert "swapped_person: NO JUDGE" in said
-    assert "| `late_4` | **yes**" in text.markdown(whole)
+    told = text.markdown(whole | {"refused": {"identity_cosine": "no model was named (--identity)"}}).splitlines()
+    assert any(
+        line.startswith("| `late_4` | `opening_correlation` | 0.600") and line.endswith("| x |") for line in told
+    )
+    assert "| `swapped_person` no judge | `csim@dlib`, `identity_cosine` |  | ? |" in told
+    assert told[-1] == "Without a judge: `identity_cosine` (no model was named (--identity))."
 
 
-def test_many_measures_are_listed_by_verdict() -> None:
-    names = [f"m{number}" for number in range(text.MOST_COLUMNS + 1)]
+def test_every_measure_has_a_short_cell_for_each_cheat_and_ladder() -> None:
+    rungs = plan.LADDERS["picture late, 1 to 5 frames"]
+    values = {plan.REAL: 0.9, **{rung: 0.8 - 0.1 * place for place, rung in enumerate(rungs)}, "vp9_20": 0.95}
     clips = [
-        ClipScore(f"k{n}", f"p{n}", methods={row: dict.fromkeys(names, v + 0.01 * n) for row, v in of.items()})
-        for n, of in enumerate([{plan.REAL: 0.9, "late_4": 0.3}] * 3)
+        ClipScore(f"k{n}", f"p{n}", methods={row: {"a": v + 0.01 * n, "b": n} for row, v in values.items()})
+        for n in range(3)
     ]
-    made = table.build(clips, [plan.REAL, "late_4"], {name: measure("higher") for name in names}, {})
+    made = table.build(clips, values, {name: measure("higher") for name in "ab"}, {})
     coverage = {"people": {"scored": 3, "total": 3}, "clips": {"scored": 3, "total": 3}, "misses": []}
-    said = text.markdown({"table": made, "coverage": coverage})
-    assert "also caught by | likes it | not seen by" in said
-    assert f"| {', '.join(f'`{name}`' for name in names)} | none | none |" in said
+    told = text.markdown({"table": made, "coverage": coverage}).splitlines()
+    assert {"| measure | late 4 | vp9 20 |", "| `a` | x | LIKES |", "| `b` | - | - |"} <= set(told)
+    assert {f"| ladder | {'picture late, 1 to 5 frames'} |", "| `a` | in order |", "| `b` | - |"} <= set(told)
