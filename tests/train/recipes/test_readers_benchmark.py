@@ -1,4 +1,4 @@
-"""`python -m benchmarks.readers`: what is drawn and what is read meet in one crop."""
+"""`python -m benchmarks.judges.readers`: what is drawn and what is read meet in one crop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import readers
+from benchmarks.judges import readers
 from data_pipeline.shards import reader as shards
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError

@@ -35,10 +35,8 @@ Values = dict[str, list[tuple[str, float]]]  # column -> (person, value) of each
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    example = (
-        "python -m benchmarks.readers runs/demo/shards --truth runs/demo/drawn-v2/truth.jsonl --reader runs/judge/model"
-    )
-    parser = command.parser("python -m benchmarks.readers", __doc__, example)
+    example = "python -m benchmarks.judges.readers runs/demo/shards --truth runs/demo/drawn-v2/truth.jsonl --reader runs/judge/model"
+    parser = command.parser("python -m benchmarks.judges.readers", __doc__, example)
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder that extract wrote, with frames")
     parser.add_argument("--reader", type=Path, nargs="+", default=[], metavar="MODEL", help="readers of lips")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="truth.jsonl of the drawn corpus")
@@ -138,4 +136,4 @@ def table(found: dict[str, Values], people: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    harness.end("python -m benchmarks.readers", lambda: run(arguments().parse_args()))
+    harness.end("python -m benchmarks.judges.readers", lambda: run(arguments().parse_args()))
