@@ -35,7 +35,7 @@ Values = dict[str, list[tuple[str, float]]]  # column -> (person, value) of each
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    example = "python -m benchmarks.judges.readers runs/demo/shards --truth runs/demo/drawn-v2/truth.jsonl --reader runs/judge/model"
+    example = "python -m benchmarks.judges.readers data/demo --truth corpora/demo/truth.jsonl --reader runs/judge/model"
     parser = command.parser("python -m benchmarks.judges.readers", __doc__, example)
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder that extract wrote, with frames")
     parser.add_argument("--reader", type=Path, nargs="+", default=[], metavar="MODEL", help="readers of lips")
