@@ -23,7 +23,8 @@ from data_pipeline.extract import command as extract
 from data_pipeline.index import command as index
 from data_pipeline.shards.manifest import HEADER
 from data_pipeline.split import command as split
-from data_pipeline.tasks.board import LEASE_S, Board, leaving_on_term
+from data_pipeline.tasks.board import Board, leaving_on_term
+from data_pipeline.tasks.leases import LEASE_S
 from data_pipeline.verify import command as verify
 from mytalk import atomic, command, config
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, RunAgain, UserError

@@ -89,8 +89,11 @@ def rename_folder(temporary: Path, path: Path) -> None:
     flush_folder(path.parent)
 
 
-def sweep(folder: str | os.PathLike, named: str = "") -> None:
-    """Remove what a killed process left unfinished directly in `folder`: of files whose names begin with `named`."""
+def sweep(folder: str | os.PathLike, named: str | tuple[str, ...] = "") -> None:
+    """Remove what a killed process left unfinished directly in `folder`: of files whose names begin with `named`.
+
+    Several beginnings: a tuple.
+    """
     folder = Path(folder)
     if folder.is_dir():
         for left in folder.glob(f"{TEMPORARY}*"):

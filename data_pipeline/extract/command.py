@@ -22,7 +22,7 @@ from data_pipeline.extract.work.tasks import Job
 from data_pipeline.storage.inputs import is_remote
 from data_pipeline.storage.store import without_secrets
 from data_pipeline.tasks import runner as runners
-from data_pipeline.tasks.board import leaving_on_term
+from data_pipeline.tasks.board import PLAN, Board, leaving_on_term
 from mytalk import command, config
 from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
@@ -130,24 +130,43 @@ def run(args: argparse.Namespace) -> int:
     limits = pool.TimeLimits(args.idle_seconds, args.source_seconds)
     job = Job(args.videos, out, corpus, rules, args.detector, args.shots, limits, runner)
     job = dataclasses.replace(job, scratch_bytes=int(args.scratch_gb * 1e9), to=args.to)
+    frames, worked = 0, False
     with leaving_on_term(), tasks.board_of(out, args.lease_seconds) as board:
-        with board.alone("list"):
-            protocol.refuse_other_format(out)
-            settings, videos = _settings(args, corpus, rules), _videos(args, found)
-            listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of, found.unlisted)
-            shards = tasks.pending(board, out, listed, bool(args.to))
-        outcome = tasks.extract(job, board, shards, listed, found)
-        with board.alone("close"):
-            close.add_run(out, outcome.frames, started, max(args.workers, 1))
-            closed = board.closed() if shards else None
-            if closed is None:
-                closed = {"code": close.close(out, listed, found, _skipped(found, missing, listed), outcome.aside)}
-                if args.to:
-                    publish.send_tables(out, args.to)
-                board.close(closed)
-            else:
-                print(f"closed   by another worker; python -m data_pipeline stats {shlex.quote(str(out))}")
-        return int(closed["code"])
+        while True:
+            with board.alone(PLAN):
+                protocol.refuse_other_format(out)
+                settings, videos = _settings(args, corpus, rules), _videos(args, found)
+                listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of, found.unlisted)
+                shards, of = tasks.pending(board, out, listed, bool(args.to)), sources.digest(out)
+            outcome = tasks.extract(job, board, shards, listed, found)
+            frames, worked = frames + outcome.frames, worked or bool(shards)
+            with board.alone(PLAN):
+                if sources.digest(out) == of:
+                    close.add_run(out, frames, started, max(args.workers, 1))
+                    code = board.closed(of) if worked else None
+                    if code is not None:
+                        print(f"closed   by another worker; python -m data_pipeline stats {shlex.quote(str(out))}")
+                        return int(code)
+                    skipped = _skipped(found, missing, listed)
+                    return board.close(of, _closed(args, board, listed, found, skipped, outcome.aside))
+            _, found = _found(args, out)  # another worker has listed videos that came since
+
+
+def _closed(
+    args: argparse.Namespace,
+    board: Board,
+    listed: list[sources.Source],
+    found: walk.Found,
+    skipped: dict[str, str],
+    aside: dict[int, str],
+) -> int:
+    """Write the tables of all shards, alone; the exit code."""
+    if not board.at_task():  # else one that was taken for dead still writes
+        tasks.sweep(args.out)
+    code = close.close(args.out, listed, found, skipped, aside)
+    if args.to:
+        publish.send_tables(args.out, args.to)
+    return code
 
 
 def place(text: str) -> Path | str:

@@ -20,6 +20,7 @@ from mytalk import atomic
 
 PIECE_BYTES = 8 << 20
 WAIT_S = 1.0  # from one sign of life to the next
+REMOTE = "remote-"  # names of the folders in which remote files lie begin so, behind the temporary prefix
 Files = list[tuple[str, str]]  # (root, name) of the files of one item; a root without :// is a folder
 
 
@@ -58,7 +59,7 @@ class Ahead:
         self.items, self.limit_bytes, self.stores = items, limit_bytes, stores
         self.folder = folder
         if any(map(_any_remote, items)):
-            mine = f"{atomic.TEMPORARY}{atomic.MACHINE}-{os.getpid()}-"
+            mine = f"{atomic.TEMPORARY}{atomic.MACHINE}-{os.getpid()}-{REMOTE}"
             self.folder = Path(tempfile.mkdtemp(prefix=mine, dir=folder))
         self.own = self.folder != folder
         self._ready: dict[int, Future[list[Path]]] = {}

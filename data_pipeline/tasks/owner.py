@@ -43,7 +43,6 @@ class Owner:
         self.path = folder / self.token
         self.said: dict[str, float] = {}
         self._count, self._ended = 0, threading.Event()
-        folder.mkdir(parents=True, exist_ok=True)
         self._beat()
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
@@ -64,6 +63,7 @@ class Owner:
         self._count += 1
         row = {"beat": self._count, "machine": machine(), "pid": os.getpid(), "began": command.began(os.getpid())}
         data = json.dumps({**row, "said": self.said}).encode().ljust(BYTES)
+        self.folder.mkdir(parents=True, exist_ok=True)  # the last one out may have removed it as this one came
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(descriptor, data, 0)

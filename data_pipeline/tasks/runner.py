@@ -9,7 +9,7 @@ from typing import Any
 
 from data_pipeline import pool
 from data_pipeline.pool import Hooks, TimeLimits, Work
-from data_pipeline.tasks.board import LEASE_S
+from data_pipeline.tasks.leases import LEASE_S
 from mytalk.command import UserError
 from mytalk.machine import cores
 

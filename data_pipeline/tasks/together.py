@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from data_pipeline import pool
 from data_pipeline.pool import Failure, TimeLimits
-from data_pipeline.tasks.board import LOOK_EVERY_S, Board, leaving_on_term, work_through
+from data_pipeline.tasks.board import LOOK_EVERY_S, PLAN, Board, leaving_on_term, work_through
 from data_pipeline.tasks.runner import Runner
 from mytalk.command import UserError
 from mytalk.progress import Progress
@@ -85,34 +85,18 @@ def together(job: Job[Any], runner: Runner) -> Any:
     Raises UserError where others do other work in the folder, or a task's workers died twice.
     """
     with leaving_on_term(), Board(job.board, job.done, job.all_done, runner.lease_s) as board:
-        with board.alone("plan"):
+        with board.alone(PLAN):
             plan = job.plan()
-            board.refuse_other_work(plan.kind)
-            idle = board.idle()
-            if idle:  # else whoever came first has cleaned, and what is missing may be made at this moment
-                job.clean()
-            board.arrive()
-            left = [number for number in plan.units if not job.done(number)]
-            for number in left:
-                board.to_do_again(number)
+            left = board.begin(plan.units, plan.kind, job.clean)
             if not left:
-                return _closed(job, board)
-            board.open_again()
-            if idle and all(map(board.reason, left)):
-                board.try_again(left)
+                return board.close(plan.kind, job.close())
         aside = _work_through(job, board, plan, left, runner)
         if aside:
             reason = board.reason(aside[0])
             raise UserError(f"shard {aside[0]} is set aside ({reason}); type the same command to try it again")
-        with board.alone("plan"):
-            said = board.closed()
-            return _closed(job, board) if said is None else said["said"]
-
-
-def _closed(job: Job[Any], board: Board) -> Any:
-    said = job.close()
-    board.close({"said": said})
-    return said
+        with board.alone(PLAN):
+            said = board.closed(plan.kind)
+            return board.close(plan.kind, job.close()) if said is None else said
 
 
 def _work_through(job: Job[Any], board: Board, plan: Plan, left: list[int], runner: Runner) -> list[int]:

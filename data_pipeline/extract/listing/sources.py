@@ -26,6 +26,7 @@ from data_pipeline.storage.inputs import Files
 from data_pipeline.storage.store import without_secrets
 from mytalk import atomic
 from mytalk.command import UserError
+from mytalk.digest import sha256_of
 
 FILE = "sources.json"
 FORMAT = 1
@@ -137,6 +138,11 @@ def listed(
         kept = {name: value for name, value in settings.items() if (name, value) != ("layout", "folder")}
         atomic.write_json(out / FILE, {"format": FORMAT, "settings": kept, "sources": rows})
     return sources, missing
+
+
+def digest(out: Path) -> str:
+    """SHA-256 of the list in a folder."""
+    return sha256_of(out / FILE)
 
 
 def _source(video: Video, size: int, identity: str, shard: int) -> Source:

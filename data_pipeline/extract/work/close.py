@@ -17,7 +17,7 @@ from data_pipeline.extract.work.protocol import PROTOCOL
 from data_pipeline.shards import layout, manifest_update, throughput
 from data_pipeline.shards import ledger as ledgers
 from data_pipeline.shards.throughput import Throughput
-from mytalk import atomic, command, faults
+from mytalk import command, faults
 from mytalk.speech.activity import EnergyRule
 
 SET_ASIDE = "set_aside"  # a source whose task failed twice
@@ -34,8 +34,6 @@ def close(
 
     `aside`: shards that nobody could make, and why; their sources are rejected.
     """
-    for folder in (out, out / "parts", out / "rejected"):
-        atomic.sweep(folder)  # all shards are made: what is temporary is of workers that died
     shards = sorted({source.shard for source in listed})
     parts = [
         _without_shard(n, aside[n], listed) if n in aside else json.loads(layout.part_path(out, n).read_text())

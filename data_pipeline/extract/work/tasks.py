@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from data_pipeline.extract.listing import sources, walk
 from data_pipeline.extract.process import ShardTask
 from data_pipeline.extract.rules.rules import Rules
 from data_pipeline.extract.video import Tools
-from data_pipeline.extract.work import protocol
+from data_pipeline.extract.work import protocol, publish
 from data_pipeline.extract.work.watch import Watch
 from data_pipeline.pool import Failure
 from data_pipeline.shards import layout, manifest_update
+from data_pipeline.storage import inputs
 from data_pipeline.tasks import board as boards
 from data_pipeline.tasks.board import Board
 from data_pipeline.tasks.runner import Runner
@@ -73,26 +75,26 @@ def board_of(out: Path, lease_s: float) -> Board:
 def pending(board: Board, out: Path, listed: list[sources.Source], sent: bool = False) -> list[int]:
     """Shards that are to be made. To be called alone (`board.alone`).
 
-    Where nobody is at work it cleans up first: what killed workers left, and parts whose tars are lost. Where nothing
-    is left but tasks that were set aside, they are tried again. `sent`: tars lie elsewhere.
+    Where nobody is at work it cleans up first: what killed workers left, and parts whose tars are lost.
+    `sent`: tars lie elsewhere.
     """
     shards = sorted({source.shard for source in listed})
-    idle = board.idle()
-    if idle:
-        for folder in (out, out / "parts", out / "rejected"):
-            atomic.sweep(folder)
-        for shard in shards:
+
+    def clean() -> None:
+        sweep(out)
+        for shard in shards if not sent else ():
             path = layout.part_path(out, shard)
-            if not sent and path.exists() and manifest_update.finished_part(out, path, shard) is None:
+            if path.exists() and manifest_update.finished_part(out, path, shard) is None:
                 path.unlink()
-                board.to_do_again(shard)
-    board.arrive()
-    left = [shard for shard in shards if not layout.part_path(out, shard).exists()]
-    if left:
-        board.open_again()
-        if idle and all(map(board.reason, left)):
-            board.try_again(left)
-    return left
+
+    return board.begin(shards, clean=clean)
+
+
+def sweep(out: Path) -> None:
+    """Remove what killed workers of an extraction left; other commands may be writing into the same folder."""
+    atomic.sweep(out, (*(f"{column}-" for column in layout.COLUMNS), inputs.REMOTE, *publish.TABLES))
+    atomic.sweep(out / "parts", tuple(string.digits))
+    atomic.sweep(out / "rejected")
 
 
 def extract(job: Job, board: Board, shards: list[int], listed: list[sources.Source], found: walk.Found) -> Outcome:

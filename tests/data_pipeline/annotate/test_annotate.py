@@ -91,8 +91,7 @@ def test_two_processes_share_the_shards_and_a_killed_one_costs_the_shard_that_it
 def test_other_options_are_refused_while_another_process_is_at_work(shards):
     work = command.Annotating(shards, "speech", Options(), False)
     with Board(work.board, work.done, work.all_done) as other:
-        other.refuse_other_work("another kind")
-        other.arrive()
+        other.begin([], "another kind")
         with pytest.raises(UserError, match=r"others are at work in .* with other options"):
             annotate(shards)
     annotate(shards)
@@ -104,8 +103,7 @@ def test_a_part_that_another_process_commits_meanwhile_is_not_removed(shards, mo
     before = stamps(shards / "annotations/speech")
     work = command.Annotating(shards, "speech", Options(), False)
     with Board(work.board, work.done, work.all_done) as other:
-        other.refuse_other_work(work.plan().kind)
-        other.arrive()
+        other.begin([], work.plan().kind)
         monkeypatch.setattr(annotation, "finished", lambda manifest, task: False)
         annotate(shards)
     after = stamps(shards / "annotations/speech")

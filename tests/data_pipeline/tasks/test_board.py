@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.tasks import leases
 from data_pipeline.tasks.board import Board, leaving_on_term, work_through
 from mytalk.command import UserError
 
@@ -48,20 +49,70 @@ def work(tmp_path) -> Work:
     return Work(tmp_path / "work")
 
 
-def test_a_board_is_idle_until_another_worker_arrives_whether_or_not_that_has_a_task(work):
+def test_a_board_is_idle_until_another_worker_begins_whether_or_not_that_has_a_task(work):
+    cleaned = []
     with work.board() as one, work.board() as two:
         assert one.idle(), "the other one lives, but waits"
-        two.refuse_other_work("kind")
-        two.arrive()
+        assert two.begin([0, 1], "kind", lambda: cleaned.append(2)) == [0, 1]
         assert two.idle(), "its own presence does not count"
         assert not one.idle()
-        one.refuse_other_work("kind")
-        with pytest.raises(UserError, match="others are at work in"):
-            one.refuse_other_work("another")
-        two.__exit__()
-        assert one.idle()
-        one.refuse_other_work("another")
+        assert one.begin([0, 1], "kind", lambda: cleaned.append(1)) == [0, 1]
+        assert not one.at_task()
+        assert next(two.claims([1])) == 1
+        time.sleep(0.01)
+        assert one.at_task()
+        assert not two.at_task()
+        with work.board() as three:
+            with pytest.raises(UserError, match="others are at work in"):
+                three.begin([0, 1], "another", lambda: cleaned.append(3))
+            one.__exit__()
+            two.__exit__()
+            assert three.begin([0, 1], "another", lambda: cleaned.append(3)) == [0, 1]
+    assert cleaned == [2, 3]
     assert not (work.folder / "board").exists()
+
+
+def test_the_last_one_out_takes_nothing_from_one_that_comes_meanwhile(work):
+    one = work.board()
+    arrived = []
+
+    def comes():
+        """Between the look at who lives and the removal of what nobody needs."""
+        real()
+        arrived.append(work.board())
+        arrived[0].begin([0], "kind")
+        assert arrived[0].claim("plan")
+
+    real, one.watcher.clear = one.watcher.clear, comes
+    one.__exit__()
+    (two,) = arrived
+    with work.board() as three:
+        assert not three.claim("plan"), "it is held"
+        with pytest.raises(UserError, match="others are at work in"):
+            three.begin([0], "another")
+    two.__exit__()
+    assert not (work.folder / "board").exists()
+
+
+def test_the_place_of_a_dead_worker_is_not_taken_once_another_had_it_and_left(work, monkeypatch):
+    """Of three that see a dead worker's lease: the second has had its turn while the first looked at it."""
+    with work.board() as one, work.board() as two, work.board() as three:
+        work.lease_of_another(1, 1).unlink()
+        there = work.folder / "board/leases"
+        (there / "000001.1").rename(there / "plan.1")
+        assert not one.at_task(), "it has looked now"
+        real = os.open
+
+        def late(path, *flags):
+            monkeypatch.undo()
+            with two.alone("plan"):
+                pass
+            assert three.claim("plan")
+            return real(path, *flags)
+
+        monkeypatch.setattr(leases.os, "open", late)
+        assert not one.claim("plan")
+        assert sorted(os.listdir(there)) == ["plan.1"], "that of the third"
 
 
 def test_two_workers_take_each_task_once_and_leave_nothing_behind(work):
@@ -133,9 +184,8 @@ def test_a_task_whose_workers_died_twice_is_set_aside_with_its_reason_and_the_ot
         assert board.reason(1) == "its workers died in 2 attempts"
         assert sorted(os.listdir(work.folder / "done")) == ["0", "2", "3"]
     with work.board() as board:
-        assert board.idle()
         assert list(board.claims([1])) == []
-        board.try_again([1])
+        assert board.begin([1]) == [1], "nothing else is left: it is tried again"
         assert list(board.claims([1])) == [1]
 
 
@@ -174,6 +224,7 @@ def test_one_at_a_time_waits_for_a_living_worker_and_not_for_a_dead_one(work):
             assert time.monotonic() - began >= SHORT_S, "it was silent for so long"
         worker.unlink()
         with board.alone("list"):
-            assert board.closed() is None
-            board.close({"code": 3})
-        assert board.closed() == {"code": 3}
+            assert board.closed("a list") is None
+            assert board.close("a list", 3) == 3
+        assert board.closed("a list") == 3
+        assert board.closed("a longer list") is None

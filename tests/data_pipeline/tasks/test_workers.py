@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -12,9 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_pipeline import pool
+from data_pipeline.extract import command as extract
+from data_pipeline.extract.work import tasks
 from data_pipeline.shards import ledger
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.tasks import ray_runner
 from mytalk.command import UserError
 from tests.helpers import deadly, numbered, stub_extract, stub_worker
@@ -30,8 +36,6 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def whole(videos, tmp_path_factory) -> tuple[dict[str, bytes], int]:
     """What one process without workers writes, and the number of its events."""
-    import multiprocessing
-
     out = tmp_path_factory.mktemp("whole") / "out"
     count = multiprocessing.get_context("fork").Value("i", 0)
     code, said = stub_extract.run(videos, out, *OPTIONS, count=count)
@@ -69,6 +73,40 @@ def test_a_worker_that_is_killed_costs_its_task_alone_and_another_takes_it_over(
     assert stub_extract.run(videos, out, *OPTIONS)[0] == 0
     assert stub_extract.files(out) == whole[0]
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def _held_up(videos: Path, out: Path, listed, go) -> None:
+    """Extract in this process, which waits between its list and its work."""
+    stub_extract.install()
+    real = tasks.extract
+
+    def waits(*given):
+        listed.set()
+        assert go.wait(60)
+        return real(*given)
+
+    tasks.extract = waits
+    os._exit(extract.run(extract.arguments().parse_args([str(videos), str(out), *OPTIONS, "--workers", "0"])))
+
+
+def test_a_worker_that_listed_fewer_videos_than_another_leaves_no_clip_out(tmp_path):
+    """The other one still waits when this one has made its shards; it finds all closed, with its shard in it."""
+    torch.set_num_threads(1)  # the threads of the process that is forked are not in its child
+    videos, out, context = tmp_path / "videos", tmp_path / "out", multiprocessing.get_context("fork")
+    workers = []
+    for person in ("ann", "bob"):
+        numbered.write(videos / person / "talk.mp4", numbered.regular(40))
+        listed, go = context.Event(), context.Event()
+        worker = context.Process(target=_held_up, args=(videos, out, listed, go))
+        worker.start()
+        assert listed.wait(60)
+        workers.append((worker, go))
+    for worker, go in workers:
+        go.set()
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert {*Manifest.load(out).column("source")} == {"ann/talk.mp4", "bob/talk.mp4"}
+    assert not (out / "tasks").exists()
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.full)])
