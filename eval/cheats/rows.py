@@ -51,6 +51,11 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
         assert task.source is not None, "read_inputs raises Miss without one"
         frames_THW3, source_UHW3 = (read_frames(bench.manifest, window) for window in (task.scored, task.source))
         truth = Truth(frames_THW3, inputs.truth_TN3, inputs.audio_S, inputs.source_UN3, source_UHW3)
+        heard = {
+            OWN: truth,
+            SILENT: replace(truth, audio_S=np.zeros_like(inputs.audio_S), original_S=inputs.audio_S),
+            SWAPPED: replace(truth, audio_S=inputs.other_audio_S, original_S=inputs.audio_S),
+        }  # one for each sound, so that what is the truth's alone is found once for all rows that share it
         scores = {}
         shown: dict[tuple, DetectedVideo] = {}  # pictures that several rows share, under other sounds
         shared = [pictures for pictures, count in Counter(map(_pictures, bench.rows.values())).items() if count > 1]
@@ -60,9 +65,7 @@ def score(bench: CheatBench, task: ScoringTask) -> ClipScore:
             if _pictures(row) in shared:
                 shown[_pictures(row)] = video
             if _has_face(video):
-                original_S = None if row.sound == OWN else inputs.audio_S
-                heard = replace(truth, audio_S=_sound(row, inputs), original_S=original_S)
-                scores[name] = measure_each(Comparison(heard, video, bench.evaluators))
+                scores[name] = measure_each(Comparison(heard[row.sound], video, bench.evaluators))
             elif name == REAL:
                 raise Miss(REAL_LOST, f"a face is detected in less than {LEAST_DETECTED:g} of the clip's own frames")
         return ClipScore(task.key, task.person, methods=scores)
@@ -126,8 +129,3 @@ def _through(bench: CheatBench, frames_THW3: np.ndarray, row: Row | None = None)
             codec = {**DUB_CODEC, "crf": str(row.crf)}
             path.write_bytes(media.encode_frames(frames_THW3, FRAME_HZ, codec, row.encoder))
         return np.stack(list(media.read_frames(path)))
-
-
-def _sound(row: Row, inputs: ClipInputs) -> np.ndarray:
-    """What is heard with a row, and so what measures of sync hold its lips against."""
-    return {SILENT: np.zeros_like(inputs.audio_S), SWAPPED: inputs.other_audio_S}.get(row.sound, inputs.audio_S)

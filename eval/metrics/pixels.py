@@ -6,15 +6,11 @@ Shape suffixes: T frames, H height, W width, N landmarks (478), 2 = (x, y), 3 = 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eval.metrics.metric import ZERO, Comparison, Metric, Miss
 from mytalk.face.landmarks import MOUTH, NOISED
-
-if TYPE_CHECKING:
-    import torch
 
 BOX_MARGIN = 0.25  # of the mouth's width, on each side of the box in which pictures are compared
 MOST_DB = 100.0  # PSNR of frames that are the same to the bit
@@ -22,7 +18,6 @@ WINDOW_PX, SIGMA_PX = 11, 1.5  # SSIM's Gaussian window (Wang et al. 2004)
 BRIGHTEST = 255.0
 C1, C2 = (0.01 * BRIGHTEST) ** 2, (0.03 * BRIGHTEST) ** 2
 MOST_KEPT = 300  # frames whose blurred truth is kept for the other rows, some 0.7 MB each
-CHUNK_FRAMES = 8  # at a time, so that they stay in the processor's cache
 TOO_SHORT = "too_short_for_flicker"
 Box = tuple[slice, slice]  # rows, columns
 
@@ -39,23 +34,23 @@ def mouth_box(landmarks_TN3: np.ndarray, size: tuple[int, int]) -> Box:
 
 def psnr_db(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box) -> float:
     """Peak signal-to-noise ratio of each frame, mean over the frames, dB; at most MOST_DB."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio
+    squares = []
+    for true_HW3, result_HW3 in zip(truth_THW3, result_THW3, strict=True):
+        apart_HW3 = _cut(true_HW3, box) - _cut(result_HW3, box)
+        squares.append(float(np.vdot(apart_HW3, apart_HW3)) / apart_HW3.size)
+    least = BRIGHTEST**2 / 10 ** (MOST_DB / 10)
+    return float(np.mean(10 * np.log10(BRIGHTEST**2 / np.maximum(squares, least))))
 
-    truth, result = _cut(truth_THW3, box), _cut(result_THW3, box)
-    each_T = peak_signal_noise_ratio(result, truth, data_range=BRIGHTEST, reduction="none", dim=(1, 2, 3))
-    return float(each_T.clamp(max=MOST_DB).mean())
 
-
-Moments = list[tuple["torch.Tensor", "torch.Tensor"]]  # of each chunk of frames the blurred picture and its square
+Moments = list[tuple[np.ndarray, np.ndarray]]  # of each frame the blurred picture and its blurred square
 
 
 def moments(frames_THW3: np.ndarray, box: Box) -> Moments:
     """What SSIM asks of one side alone."""
-    starts = range(0, len(frames_THW3), CHUNK_FRAMES)
-    return [_own_moments(_padded(frames_THW3[start : start + CHUNK_FRAMES], box)) for start in starts]
+    return [_own_moments(_cut(frame_HW3, box)) for frame_HW3 in frames_THW3]
 
 
-def _own_moments(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _own_moments(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _blurred(a), _blurred(a * a)
 
 
@@ -64,38 +59,29 @@ def ssim(truth_THW3: np.ndarray, result_THW3: np.ndarray, box: Box, of_truth: Mo
 
     Wang et al. 2004, equation 13; the box's borders are reflected.
     """
-    import torch
-
-    chunks = []
-    for chunk, start in enumerate(range(0, len(truth_THW3), CHUNK_FRAMES)):
-        here = np.s_[start : start + CHUNK_FRAMES]
-        a, b = _padded(truth_THW3[here], box), _padded(result_THW3[here], box)
-        mean_a, aa = _own_moments(a) if of_truth is None else of_truth[chunk]
+    values = []
+    for number, (true_HW3, result_HW3) in enumerate(zip(truth_THW3, result_THW3, strict=True)):
+        a, b = _cut(true_HW3, box), _cut(result_HW3, box)
+        mean_a, aa = _own_moments(a) if of_truth is None else of_truth[number]
         (mean_b, bb), ab = _own_moments(b), _blurred(a * b)
         product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
         covariance, variances = ab - product, aa + bb - squares
         each = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
-        chunks.append(each.mean(dim=(1, 2, 3)))
-    return float(torch.cat(chunks).double().mean())
+        values.append(each.mean(dtype=np.float64))
+    return float(np.mean(values))
 
 
-def _padded(frames_THW3: np.ndarray, box: Box) -> torch.Tensor:
-    """The box of every frame, its borders reflected as far as the window reaches."""
-    import torch
+def _blurred(picture_HW3: np.ndarray) -> np.ndarray:
+    """The Gaussian-weighted mean round every pixel, the picture's borders reflected."""
+    import cv2
 
-    reach = WINDOW_PX // 2
-    return torch.nn.functional.pad(_cut(frames_THW3, box), (reach, reach, reach, reach), mode="reflect")
+    side = (WINDOW_PX, WINDOW_PX)
+    return cv2.GaussianBlur(picture_HW3, side, SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
 
 
-def _blurred(padded_T3HW: torch.Tensor) -> torch.Tensor:
-    """Each picture's weighted mean round every pixel inside: the Gaussian along rows, then along columns."""
-    import torch
-
-    at = torch.arange(WINDOW_PX, dtype=torch.float64) - WINDOW_PX // 2
-    bell = torch.exp(-(at**2) / (2 * SIGMA_PX**2))
-    weight_3111 = (bell / bell.sum()).to(padded_T3HW.dtype).expand(3, 1, 1, -1)
-    across = torch.nn.functional.conv2d(padded_T3HW, weight_3111, groups=3)
-    return torch.nn.functional.conv2d(across, weight_3111.transpose(-1, -2), groups=3)
+def _cut(frame_HW3: np.ndarray, box: Box) -> np.ndarray:
+    """The box of a frame as float32."""
+    return frame_HW3[box].astype(np.float32)
 
 
 def flicker(frames_THW3: np.ndarray, region: Box, without: Box) -> float:
@@ -155,13 +141,6 @@ def _within(low: float, high: float, side: int) -> slice:
     start, stop = max(int(np.floor(low)), 0), min(int(np.ceil(high)), side)
     start = max(min(start, stop - WINDOW_PX), 0)
     return slice(start, max(stop, start + WINDOW_PX))
-
-
-def _cut(frames_THW3: np.ndarray, box: Box) -> torch.Tensor:
-    """The box of every frame as float (T, 3, h, w), the channels last in memory: 2.5 times as fast to convolve."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(frames_THW3[:, box[0], box[1]])).float().permute(0, 3, 1, 2)
 
 
 _FACE = (
