@@ -41,7 +41,7 @@ def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: 
     chosen_BR3HW = references_BR3HW[row_B1 if len(references_BR3HW) > 1 else 0, chosen_BR]
     at_BRHW2 = followed(asked_BN2, affine_BR32[row_B1, chosen_BR], left_BRN2[row_B1, chosen_BR], chosen_BR3HW.shape[3:])
     light_BR3HW = chosen_BR3HW - BLACK
-    seen_BR1HW = (light_BR3HW > 0).any(2, keepdim=True).to(light_BR3HW.dtype)
+    seen_BR1HW = (light_BR3HW.amax(2, keepdim=True) > 0).to(light_BR3HW.dtype)
     both_X4HW = torch.cat([light_BR3HW, seen_BR1HW], 2).flatten(0, 1)
     sampled_X4HW = F.grid_sample(both_X4HW, at_BRHW2.flatten(0, 1).to(both_X4HW.dtype), align_corners=False)
     share_BR111 = (weight_BR / weight_BR.sum(1, keepdim=True)).to(both_X4HW.dtype)[..., None, None, None]
@@ -68,9 +68,12 @@ def followed(
     rows, columns = height // GRID_PX + 1, width // GRID_PX + 1
     y_H, x_W = (torch.linspace(0.5, side - 0.5, count) for side, count in ((height, rows), (width, columns)))
     place_P2 = torch.cartesian_prod(y_H, x_W).flip(1).to(asked_BN2)
-    weight_BPN = (torch.cdist(place_P2, asked_BN2).square() + NEAR).reciprocal().square()
-    weight_BPN = weight_BPN / weight_BPN.sum(-1, keepdim=True)
-    at_BRP2 = F.pad(place_P2, (0, 1), value=1.0) @ affine_BR32 + weight_BPN[:, None] @ left_BRN2
+    weight_BPN = torch.cdist(place_P2, asked_BN2).square_().add_(NEAR).reciprocal_().square_()
+    left_BNX = left_BRN2.transpose(1, 2).flatten(2)
+    sums_BPX = weight_BPN @ F.pad(left_BNX, (0, 1), value=1.0)  # the last are the weights' own
+    mean_BPX = sums_BPX[..., :-1] / sums_BPX[..., -1:]
+    at_BRP2 = F.pad(place_P2, (0, 1), value=1.0) @ affine_BR32
+    at_BRP2 = at_BRP2 + mean_BPX.unflatten(2, left_BRN2.shape[1::2]).transpose(1, 2)
     at_BRP2 = 2 * at_BRP2 / at_BRP2.new_tensor([width, height]) - 1
     coarse_X2HW = at_BRP2.flatten(0, 1).transpose(1, 2).unflatten(2, (rows, columns))
     at_X2HW = F.interpolate(coarse_X2HW, size=(height, width), mode="bilinear", align_corners=True)

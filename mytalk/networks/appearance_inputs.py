@@ -172,18 +172,19 @@ def base_picture(
     "mean", the mean of the references' lower faces, inside alone. Where nothing is known, the mean of nearby pixels.
     Landmarks in px of the window; references of batch 1 are every frame's.
     """
-    seen_B1HW = (masked_B3HW > BLACK).any(1, keepdim=True)
+    seen_B1HW = masked_B3HW.amax(1, keepdim=True) > BLACK
     if config.moves:
         shown_B3HW = warp.moved(references_BR3HW, theirs_BRN2, asked_BN2)
-        taken_B1HW = (soft_B1HW > 0) & (shown_B3HW > BLACK).any(1, keepdim=True)
+        taken_B1HW = (soft_B1HW > 0) & (shown_B3HW.amax(1, keepdim=True) > BLACK)
         shown_B3HW = as_light(shown_B3HW, masked_B3HW, taken_B1HW & seen_B1HW)
     else:
         shown_B3HW, taken_B1HW = mean_shown(references_BR3HW), ~seen_B1HW
     base_B3HW = torch.where(taken_B1HW, shown_B3HW, masked_B3HW)
-    known_B1HW = (base_B3HW > BLACK).any(1, keepdim=True).to(base_B3HW.dtype)
+    known_B1HW = (base_B3HW.amax(1, keepdim=True) > BLACK).to(base_B3HW.dtype)
     reach = max(1, round(NEAR_PX * config.size_px / CROP_PX))
     light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
-    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=1e-6) + BLACK
+    one_pixel = 1 / (2 * reach + 1) ** 2
+    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=one_pixel) + BLACK
     return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
 
 
@@ -192,14 +193,14 @@ def own_share(masked_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
 
     So no network, however trained, puts a step back where one picture turns into the other: (B, 1, H, W).
     """
-    inside_B1HW = (masked_B3HW <= BLACK).all(1, keepdim=True).to(masked_B3HW.dtype)
+    inside_B1HW = (masked_B3HW.amax(1, keepdim=True) <= BLACK).to(masked_B3HW.dtype)
     reach = max(1, round(OWN_PX * size_px / CROP_PX))
     return (2 * mean_around(inside_B1HW, reach) - 1).clamp(0, 1) * inside_B1HW
 
 
 def mean_shown(lips_BR3HW: torch.Tensor) -> torch.Tensor:
     """The mean of the references at each pixel, over those that are not black there: (B, 3, H, W)."""
-    shown_BR1HW = (lips_BR3HW > BLACK).any(2, keepdim=True).to(lips_BR3HW.dtype)
+    shown_BR1HW = (lips_BR3HW.amax(2, keepdim=True) > BLACK).to(lips_BR3HW.dtype)
     light_BR3HW = (lips_BR3HW - BLACK) * shown_BR1HW
     return light_BR3HW.sum(1) / shown_BR1HW.sum(1).clamp(min=1) + BLACK
 
@@ -224,5 +225,9 @@ def _log_light(picture_B3HW: torch.Tensor) -> torch.Tensor:
 
 def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
     """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: along rows, then along columns."""
-    across_BDHW = F.avg_pool2d(maps_BDHW, (1, 2 * reach + 1), 1, (0, reach))
-    return F.avg_pool2d(across_BDHW, (2 * reach + 1, 1), 1, (reach, 0))
+    side, means = 2 * reach + 1, maps_BDHW.float()
+    for axis, pad in ((-1, (reach + 1, reach)), (-2, (0, 0, reach + 1, reach))):
+        sums = F.pad(means, pad).cumsum(axis)
+        count = maps_BDHW.shape[axis]
+        means = (sums.narrow(axis, side, count) - sums.narrow(axis, 0, count)) / side
+    return means.to(maps_BDHW.dtype)
