@@ -1,11 +1,12 @@
 """The demo's chain on real people: opening correlation, amplitude, lip distance of motion models on people unseen.
 
-For each split a third of the people stays unseen (drawn anew for each seed; with --folds N, each N-th part in turn, so
-that everybody is unseen once), the identity encoder and the motion model are trained with the settings of configs/demo,
-and `eval motion` measures them on the unseen people, beside a model trained on drawn people alone, a ridge regression,
-another clip's speech, and a mouth that stands still. A person's clips are averaged over all splits, then people: the
-intervals say what other people could have given; differences of rows are paired. Stopped anywhere, the same command
-continues. Writes OUT/results.json.
+For each split a third of the people stays unseen (drawn anew for each seed; with --folds N, each N-th part in turn,
+so that everybody is unseen once), the identity encoder and the motion model are trained with the settings of
+configs/demo, and `eval motion` measures them on the unseen people, beside a model trained on drawn people alone, a
+ridge regression, another clip's speech, and a mouth that stands still. With --appearance the unseen people are dubbed
+and painted as well: the rows of `eval benchmark` on a few frames of one clip a person. A person's clips are averaged
+over all splits, then people: the intervals say what other people could have given; differences of rows are paired.
+Stopped anywhere, the same command continues. Writes OUT/results.json.
 
 The identity loss is off: few people prove no identity encoder. Its features condition the model all the same.
 """
@@ -25,8 +26,9 @@ from typing import Any
 import yaml
 
 from benchmarks import harness
+from benchmarks.people import dubbed
 from benchmarks.people import rows as people_rows
-from benchmarks.people.rows import RowClip
+from benchmarks.people.rows import RowClip, Scoring
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.tasks import Settings
@@ -40,15 +42,6 @@ VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best ste
 RIDGE = "ridge regression"
 DRAWN, TUNED = "drawn", "drawn, then {} steps"
 SLOWER = 5  # times, the learning rate of a model that goes on
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Scores of one motion model (`steps` of training, or `drawn`) on the unseen people of one split."""
-
-    model: str
-    split: str
-    out: Path
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -71,7 +64,7 @@ def arguments() -> argparse.ArgumentParser:
         "--folds", type=int, metavar="N", help="for each seed N splits: each N-th part of the people unseen in turn"
     )
     parser.add_argument(
-        "--steps", type=int, nargs="+", default=[60, 400], help="of the motion model's training (default: 60 400)"
+        "--steps", type=int, nargs="*", default=[60, 400], help="of the motion model's trainings (default: 60 400)"
     )
     parser.add_argument(
         "--tune-drawn",
@@ -84,6 +77,12 @@ def arguments() -> argparse.ArgumentParser:
         type=int,
         default=Settings.source_frames,
         help="frames of the person that models see; a person's only clip must last 25 more (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--appearance", type=Path, metavar="MODEL", help="a painter that has seen none of them: dub the unseen people"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=50, help="of each clip that is dubbed, with --appearance (default: %(default)s)"
     )
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
     parser.add_argument(
@@ -109,14 +108,17 @@ def run(args: argparse.Namespace) -> int:
     if code != command.EXIT_DONE:
         return code
     scorings = [scoring for _, of_split in planned for scoring in of_split]
+    dubs = [] if args.appearance is None else [dub_of(scoring) for scoring in scorings]
     clips, people = clips_of_rows(scorings)
     rows = {row: people_rows.entries(of_row, people) for row, of_row in clips.items()}
     found = {f"{one} - {other}": people_rows.differences(clips[one], clips[other]) for one, other in pairs_of(clips)}
     conditions = conditions_in_words(args)
-    results = {"conditions": conditions, "rows": rows, "differences": found, **provenance(scorings)}
+    results = {"conditions": conditions, "rows": rows, "differences": found, **provenance([*scorings, *dubs])}
     atomic.write_json(args.out / "results.json", results)
     print(f"\n{conditions}\n")
     print("\n".join([*people_rows.table(rows), "", *people_rows.table_of_differences(found)]))
+    if dubs:
+        print("\n".join(["", *dubbed.table(dubs)]))
     return command.EXIT_DONE
 
 
@@ -172,6 +174,8 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
     """The divisions that are asked for. Raises UserError for impossible ones, and --tune-drawn without a model."""
     if args.seeds < 1 or (args.folds is not None and args.folds < 2):
         raise UserError("--seeds must be 1 or more, --folds 2 or more")
+    if not args.steps and args.drawn is None:
+        raise UserError("--steps without a number trains nothing; name a model by --drawn")
     if args.tune_drawn is not None and args.drawn is None:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
     folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
@@ -184,16 +188,18 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
     shards = folder / "shards"
     index = ("data_pipeline", "index", str(shards), str(args.out / "extracted"))
     identity = pipeline.training("identity", args.configs, shards, folder / "identity", [f"seed={split.seed}"])
+    trained = models(args)
     steps = [
         Step("index", index, shards / "manifest.json"),
         Step("split", ("data_pipeline", "split", str(shards), *split.options()), shards / "manifest.json"),
-        identity,
+        *([identity] if trained else []),
     ]
-    scorings = []
-    for name, settings in models(args).items():
+    scorings, runs = [], []
+    for name, settings in trained.items():
         run = folder / f"motion-{name.replace(', ', '-').replace(' ', '-')}"
         own = (f"identity={identity.result.parent}", "identity_loss=0", f"seed={split.seed}", *settings)
         training = pipeline.training("motion", args.configs, shards, run, own)
+        runs.append(run)
         scorings.append(Scoring(name, split.name, run.with_name(run.name.replace("motion-", "score-", 1))))
         steps += [
             replace(training, name=f"train motion {name}"),
@@ -202,6 +208,10 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
     if args.drawn is not None:
         scorings.append(Scoring(DRAWN, split.name, folder / f"score-{DRAWN}"))
         steps.append(scoring_step(scorings[-1], split, shards, args.drawn / "motion", args.source_frames))
+        runs.append(args.drawn / "motion")
+    for scoring, run in zip(scorings, runs) if args.appearance else ():
+        given, size = scoring.model == DRAWN, (split.seed, args.frames, args.source_frames)
+        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, *size, given=given))
     return [replace(step, name=f"{step.name}, {split.name}") for step in steps], scorings
 
 
@@ -222,6 +232,11 @@ def scoring_step(scoring: Scoring, split: Split, shards: Path, run: Path, source
     weights = run / "model" / "model.safetensors"
     reads = (weights,) if scoring.model == DRAWN else ()  # the others follow from the steps before
     return Step(f"score {scoring.model}", (*words, *more), scoring.out / "report.json", reads)
+
+
+def dub_of(scoring: Scoring) -> Scoring:
+    """The scores of the same motion model's painted videos."""
+    return replace(scoring, out=scoring.out.with_name(scoring.out.name.replace("score-", "dub-", 1)))
 
 
 # Results -----------------------------------------------------------------------------------------------------

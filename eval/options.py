@@ -42,6 +42,7 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="frames of the person that the model sees (default: %(default)s)",
     )
     parser.add_argument("--clips-per-person", type=count, help="score at most this many (default: all)")
+    parser.add_argument("--frames", type=count, help="score at most so many frames of a clip (default: all)")
     parser.add_argument("--force", action="store_true", help="replace what OUT holds of other weights or settings")
     parser.add_argument("--require-gate", action="store_true", help="exit code 1 where the gate fails")
     return parser
@@ -49,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def settings(args: argparse.Namespace) -> Settings:
     """What the options choose."""
-    return Settings(args.split, args.steps, args.seed, args.source_frames, args.clips_per_person)
+    return Settings(args.split, args.steps, args.seed, args.source_frames, args.clips_per_person, args.frames)
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +226,7 @@ def block(
     no_ridge = kind.facts.get(RIDGE_LEFT_OUT) or ridge.left_out(manifest, settings)
     return {
         "name": kind.name,
-        **asdict(settings),
+        **settings.stated(),
         "people": len({task.person for task in tasks}),
         "clips": len(tasks),
         "corpora": sorted(set(manifest.column("corpus")[rows].tolist())),

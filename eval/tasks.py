@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from data_pipeline.shards.manifest import Manifest
+from mytalk.command import UserError
 
 MIN_SCORED_FRAMES = 25  # 1 s: a person's only clip must have this much left after its source window
 PICTURED_PEOPLE = 4
@@ -39,6 +40,15 @@ class Settings:
     seed: int = 0
     source_frames: int = 75  # of 25 Hz; how much of the person the model sees
     clips_per_person: int | None = None  # None: all
+    frames: int | None = None  # of each clip at most, its first; None: all
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.frames < MIN_SCORED_FRAMES:
+            raise UserError(f"--frames {self.frames} is too short to measure; it must be {MIN_SCORED_FRAMES} or more")
+
+    def stated(self) -> dict[str, Any]:
+        """For a protocol; one without `frames` scores whole clips."""
+        return {name: value for name, value in asdict(self).items() if name != "frames" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ def plan_tasks(manifest: Manifest, settings: Settings) -> list[ScoringTask]:
             chosen = sorted(random.choice(rows, settings.clips_per_person, replace=False).tolist())
         for place, row in enumerate(chosen):
             scored, source = _windows(manifest, row, rows, settings)
+            if settings.frames is not None:
+                scored = replace(scored, stop=min(scored.stop, scored.start + settings.frames))
             pictured = number < PICTURED_PEOPLE and place == 0
             tasks.append(ScoringTask(str(keys[row]), person, scored, source, pictured))
     return tasks

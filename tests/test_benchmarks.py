@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import heads, media, real_people, robustness
-from benchmarks.people import promises
+from benchmarks.people import dubbed, promises
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip
 from benchmarks.train import plays
@@ -179,9 +179,40 @@ def test_splits_of_real_people_by_seed_and_by_part():
     steps, _ = real_people.plan(real_people.arguments().parse_args(["videos", "out"]), parts[0])
     assert steps[0].words[:2] == ("data_pipeline", "index")
     assert "--unsplit" not in steps[0].words  # it refuses a manifest that is there, as after a kill or with more videos
-    for wrong, words in ((("--seeds", "0"), "1 or more"), (("--tune-drawn", "3"), "--drawn")):
+    for wrong, words in (
+        (("--seeds", "0"), "1 or more"),
+        (("--tune-drawn", "3"), "--drawn"),
+        (("--steps",), "trains nothing"),
+    ):
         with pytest.raises(UserError, match=words):
             asked(*wrong)
+
+
+def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(tmp_path):
+    typed = ["videos", "out", "--drawn", "runs/demo", "--appearance", "painter", "--steps", "60", "--frames", "40"]
+    args = real_people.arguments().parse_args(typed)
+    steps, scorings = real_people.plan(args, real_people.Split(0))
+    trained, drawn = (step for step in steps if step.name.startswith("dub "))
+    assert trained.words[:2] == drawn.words[:2] == ("eval", "benchmark")
+    asked = dict(zip(trained.words, trained.words[1:]))
+    assert (asked["--motion"], asked["--frames"]) == ("out/seed-0/motion-60-steps/model", "40")
+    assert [path.parts[0] for path in trained.reads] == ["painter"]
+    assert [path.parts[0] for path in drawn.reads] == ["painter", "runs"], "another given model dubs again"
+    dub = real_people.dub_of(scorings[0])
+    assert trained.result == dub.out / "report.json"
+    args = real_people.arguments().parse_args([*typed[:4], "--steps"])
+    assert [step.name.split(",")[0] for step in real_people.plan(args, real_people.Split(0))[0]] == [
+        *("index", "split", "score drawn"),
+    ], "a given model needs no training"
+    dub = replace(dub, out=tmp_path)
+    values = {"opening_correlation": 0.5, "psnr_mouth_db": 30.0}
+    scores = [ClipScore(f"k{n}", f"p{n}", {"mytalk": values, "ground_truth": values}) for n in range(2)]
+    score_file.write_whole(dub.out, {}, [*scores, ClipScore("k", "p2", reason="no_face")])
+    lines = dubbed.table([dub])
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| 60 steps: mytalk", "2/3"],
+        ["| 60 steps: ground_truth", "2/3"],
+    ]
 
 
 def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate():

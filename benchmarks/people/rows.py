@@ -35,6 +35,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """Scores of one motion model (`60 steps` of training, or `drawn`) on the unseen people of one split."""
+
+    model: str
+    split: str
+    out: Path
+
+
+@dataclass(frozen=True)
 class RowClip:
     """One clip as one row has it: metrics, and the traits of the true mouth and of the row's (eval/metrics/people.py).
 

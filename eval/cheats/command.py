@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from eval.judges import load as judges
 from eval.metrics import VIDEO_METRICS, evaluators
 from eval.metrics.metric import Evaluators
 from eval.score_file import ClipScore
-from eval.tasks import MIN_SCORED_FRAMES, ScoringTask, Settings, plan_tasks
+from eval.tasks import Settings, plan_tasks
 from mytalk import atomic, command, intervals
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
 from mytalk.digest import sha256_of
@@ -60,11 +59,15 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score, unless it is done; print the table."""
-    if args.frames is not None and args.frames < MIN_SCORED_FRAMES:
-        raise UserError(f"--frames {args.frames} is too short to measure; it must be {MIN_SCORED_FRAMES} or more")
+    settings = Settings(
+        args.split,
+        seed=args.seed,
+        source_frames=SOURCE_FRAMES,
+        clips_per_person=args.clips_per_person,
+        frames=args.frames,
+    )
     manifest = Manifest.load(args.shards)
-    settings = Settings(args.split, seed=args.seed, source_frames=SOURCE_FRAMES, clips_per_person=args.clips_per_person)
-    tasks = [_shortened(task, args.frames) for task in plan_tasks(manifest, settings)]
+    tasks = plan_tasks(manifest, settings)
     people = list(dict.fromkeys(task.person for task in tasks))[: args.people]
     tasks = [task for task in tasks if task.person in people]
     crops = {int(manifest.at(task.scored.row, "crop_px")) for task in tasks}
@@ -103,12 +106,6 @@ def run(args: argparse.Namespace) -> int:
         print(args.out / MARKDOWN)
     uncaught = [cheat for cheat, found in made["table"]["cheats"].items() if found["caught"] is False]
     return EXIT_NOT_DONE if args.require_caught and uncaught else EXIT_DONE
-
-
-def _shortened(task: ScoringTask, frames: int | None) -> ScoringTask:
-    """A clip's first `frames` frames alone."""
-    stop = task.scored.stop if frames is None else min(task.scored.stop, task.scored.start + frames)
-    return replace(task, scored=replace(task.scored, stop=stop))
 
 
 def _made(

@@ -30,6 +30,20 @@ def test_the_source_is_the_same_person_and_never_what_is_scored(clips_each, tmp_
             assert task.source.stop <= task.scored.start
 
 
+def test_so_many_frames_of_a_clip_are_scored_and_the_protocol_says_it(shards) -> None:
+    manifest = Manifest.load(shards)
+    settings = dataclasses.replace(SETTINGS, source_frames=10)
+    for whole, short in zip(
+        plan_tasks(manifest, settings), plan_tasks(manifest, dataclasses.replace(settings, frames=25)), strict=True
+    ):
+        assert (short.scored.start, short.source) == (whole.scored.start, whole.source)
+        assert short.scored.stop - short.scored.start == min(25, whole.scored.stop - whole.scored.start)
+    assert dataclasses.replace(settings, frames=25).stated()["frames"] == 25
+    assert "frames" not in settings.stated(), "reports of whole clips go on"
+    with pytest.raises(UserError, match="too short"):
+        dataclasses.replace(settings, frames=24)
+
+
 @pytest.mark.parametrize("column", ["has_audio", "speaks"])
 def test_clips_without_speech_are_neither_scored_nor_shown_nor_heard(shards, column) -> None:
     stored = Manifest.load(shards)
