@@ -41,6 +41,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compare
     "inner-mouth": (PLAIN, "losses.inner_mouth=2"),
     "reading": (PLAIN, "losses.reading=0.05", "losses.reader=READER"),
     "seeing-adversary": SEEING,
+    "time": (PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
 }
 
 

@@ -101,6 +101,7 @@ class _Unpainted(Generator):
         landmark_image_B3HW: torch.Tensor,
         encoded: tuple[list[torch.Tensor], torch.Tensor],
         base_B3HW: torch.Tensor,
+        time_BDHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         return base_B3HW
 
@@ -110,10 +111,11 @@ def painted(clip: Clip, generator: Generator | None) -> np.ndarray:
     if generator is None:
         return clip.frames_THW3
     painter = appearance.Painter(generator, clip.references_RHW3, clip.reference_landmarks_RN3)
-    parts = []
+    parts: list[np.ndarray] = []
     for start in range(0, len(clip.frames_THW3), 8):
-        here = np.s_[start : start + 8]
-        parts.append(painter.paint(clip.frames_THW3[here], clip.landmarks_TN3[here], clip.regions_TV2[here])[0])
+        here, last = np.s_[start : start + 8], [parts[-1][-1]] if parts else None
+        found, _ = painter.paint_each(clip.frames_THW3[here], [clip.landmarks_TN3], clip.regions_TV2[here], start, last)
+        parts.append(found[0])
     return np.concatenate(parts)
 
 

@@ -54,6 +54,17 @@ class ReferenceConfig(Settings):
 
 
 @dataclass
+class PreviousConfig(Settings):
+    """What training does to the frame before, where model.previous_frame shows it: a model must not lean on it."""
+
+    part = "previous"
+
+    dropout: float = setting(0.3, "share of examples that see none, as a stretch's first frame", at_least=0, at_most=1)
+    shift_px: float = setting(2.0, "the most that it is shifted, each way", unit="px of the crop", at_least=0)
+    noise: float = setting(0.05, "the largest deviation of noise on it; pixels span 2", at_least=0)
+
+
+@dataclass
 class AppearanceBatch(Batch):
     """Windows of frames as the network sees them; points are in px of the window."""
 
@@ -63,6 +74,8 @@ class AppearanceBatch(Batch):
     references_BR3HW: torch.Tensor  # whole windows: the device blacks out all but the lower face
     reference_regions_BRV2: torch.Tensor
     reference_landmarks_BRN2: torch.Tensor
+    around_BKN2: torch.Tensor | None = None  # landmarks of model.landmark_frames, the target's in the middle; if more
+    previous_B3HW: torch.Tensor | None = None  # the frame before, disturbed, in the target's window; if asked for
     wrong_landmarks_BN2: torch.Tensor | None = None  # the target's with another frame's lower face, if asked for
     wrong_B: torch.Tensor | None = None  # how much another mouth that is, 0 to 1
 
@@ -74,7 +87,8 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
     frame has no reference and is left out. A share `predicted_landmarks` of the slots shows, in place of the target's
     own landmarks, those of the column `predicted`; mask and references stay. A share `wide_mouths` shows another frame
-    of its clip than `plan` lists: that of a few with the widest open mouth. Raises UserError where no clip is left, or
+    of its clip than `plan` lists: that of a few with the widest open mouth. `previous` says what is done to the frame
+    before, where the model sees it. Raises UserError where no clip is left, or
     one has no frames or lacks that column.
     """
 
@@ -87,26 +101,38 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         wrong_landmarks: bool = False,
         predicted_landmarks: float = 0.0,
         wide_mouths: float = 0.0,
+        previous: PreviousConfig | None = None,
     ):
-        super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0))
+        around = model.landmark_frames // 2
+        super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0, around))
         self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
+        self.previous = previous or PreviousConfig()
         self.predicted_landmarks, self.wide_mouths = predicted_landmarks, wide_mouths
         self._regions: dict[int, np.ndarray] = {}  # by row
         refuse_without_frames(manifest, self.selection)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
-        """(landmarks of the clip, those to show, chosen frames, their pixels) of each; these alone are decoded."""
+        """(landmarks of the clip, those to show, chosen frames, their pixels) of each; these alone are decoded.
+
+        Shown are the landmarks of the target in the middle of those around. Chosen are target, references, and last the
+        frame before the target, where it is seen.
+        """
         read = super().read(slots, examples)
         chosen: dict[int, list[int]] = {}
         shown: dict[int, np.ndarray] = {}
         for place, (slot, example, values) in enumerate(zip(slots, examples, read)):
             if not isinstance(values, ClipError):
                 read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
-                if self.shows_predicted(slot):
-                    shown[place] = values[1].astype(np.float32).reshape(COUNT, 3)
                 example = self.widest(slot, example, read[place])
-                shown.setdefault(place, read[place][example.window.start])
-                chosen[place] = [example.window.start, *self.reference_frames(slot, example, read[place])]
+                frame, frames = example.window.start, len(read[place])
+                seen_K = inputs.around_frames(np.array([frame]), frames, self.model)[0]
+                shown[place] = read[place][seen_K]
+                if self.shows_predicted(slot):
+                    near_KN3 = values[1].astype(np.float32).reshape(-1, COUNT, 3)
+                    shown[place] = near_KN3[seen_K - max(frame - self.model.landmark_frames // 2, 0)]
+                chosen[place] = [frame, *self.reference_frames(slot, example, read[place])]
+                if self.shows_previous(slot, frame):
+                    chosen[place].append(frame - 1)
         frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
         for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, frames_of_rows)):
             read[place] = pixels if isinstance(pixels, ClipError) else (read[place], shown[place], frames, pixels)
@@ -117,6 +143,12 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         if not self.predicted_landmarks:
             return False
         return self.windows.random(slot, Purpose.PREDICTED).random() < self.predicted_landmarks
+
+    def shows_previous(self, slot: int, frame: int) -> bool:
+        """Whether a slot shows the frame before its target."""
+        if not self.model.previous_frame or frame == 0:
+            return False
+        return self.windows.random(slot, Purpose.PREVIOUS).random() >= self.previous.dropout
 
     def widest(self, slot: int, example: Example, landmarks_TN3: np.ndarray) -> Example:
         """What the slot shows: in a share `wide_mouths`, of some frames of the clip that with the widest open mouth.
@@ -150,7 +182,12 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         made = [
             self._example(to.numpy(), all_TV2, *values) for to, all_TV2, values in zip(frames_BC3HW, outlines, read)
         ]
-        landmarks, regions = zip(*made)
+        around, landmarks, regions = zip(*made)
+        around_BKN2 = torch.from_numpy(np.stack(around)) if self.model.landmark_frames > 1 else None
+        previous_B3HW = None
+        if self.model.previous_frame:
+            before = [self._previous(*example) for example in zip(slots, outlines, read)]
+            previous_B3HW = torch.from_numpy(np.stack(before))
         landmarks_BCN2, regions_BCV2 = torch.from_numpy(np.stack(landmarks)), torch.from_numpy(np.stack(regions))
         wrong_landmarks_BN2 = wrong_B = None
         if self.wrong_landmarks:
@@ -158,6 +195,8 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             wrong_landmarks_BN2 = torch.stack([points_N2 for points_N2, _ in wrong])
             wrong_B = torch.tensor([share for _, share in wrong], dtype=torch.float32)
         return AppearanceBatch(
+            around_BKN2=around_BKN2,
+            previous_B3HW=previous_B3HW,
             wrong_landmarks_BN2=wrong_landmarks_BN2,
             wrong_B=wrong_B,
             **self.batch_fields(slots, examples) | {"starts_B": torch.tensor([chosen[0] for _, _, chosen, _ in read])},
@@ -182,18 +221,32 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         windows_C3HW: np.ndarray,
         regions_TV2: np.ndarray,
         landmarks_TN3: np.ndarray,
-        shown_N3: np.ndarray,
+        shown_KN3: np.ndarray,
         chosen: list[int],
         pixels_CHW3: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Fills in the windows of target and references; landmarks (1 + R, N, 2), regions (1 + R, V, 2)."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fills in the windows of target and references.
+
+        Returns what is shown around the target (K, N, 2), landmarks (1 + R, N, 2), regions (1 + R, V, 2).
+        """
+        chosen = chosen[: len(windows_C3HW)]
         regions_CV2 = regions_TV2[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
-        inputs.cut(pixels_CHW3, corners_C2, self.model, windows_C3HW)
-        points_CN2 = np.stack([shown_N3, *landmarks_TN3[chosen[1:]]])[..., :2]
-        landmarks_CN2 = (points_CN2 - corners_C2[:, None]) / self.model.step_px
+        inputs.cut(pixels_CHW3[: len(chosen)], corners_C2, self.model, windows_C3HW)
+        around_KN2 = (shown_KN3[..., :2] - corners_C2[0]) / self.model.step_px
+        others_RN2 = (landmarks_TN3[chosen[1:], :, :2] - corners_C2[1:, None]) / self.model.step_px
+        landmarks_CN2 = np.concatenate([around_KN2[[len(around_KN2) // 2]], others_RN2])
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
-        return landmarks_CN2.astype(np.float32), in_window_CV2.astype(np.float32)
+        return around_KN2.astype(np.float32), landmarks_CN2.astype(np.float32), in_window_CV2.astype(np.float32)
+
+    def _previous(self, slot: int, regions_TV2: np.ndarray, read: Any) -> np.ndarray:
+        """The frame before the target in the target's window, disturbed: (3, H, W); black where none is shown."""
+        _, _, chosen, pixels_CHW3 = read
+        if len(chosen) == 1 + self.references.count:
+            return np.full((3, *self.model.shape), inputs.BLACK, np.float32)
+        corner_12 = inputs.corners(regions_TV2[chosen[:1]], self.model)
+        picture_HW3 = inputs.cut(pixels_CHW3[-1:], corner_12, self.model)[0].transpose(1, 2, 0)
+        return disturbed(picture_HW3, self.previous, self.model, self.windows.random(slot, Purpose.PREVIOUS))
 
     def _wrong(self, slot: int, example: Example, read: Any) -> tuple[torch.Tensor, float]:
         """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""
@@ -206,6 +259,22 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         corner_2 = inputs.corners(self.regions_of(example.window.row, landmarks_TN3)[[frame]], self.model)[0]
         in_window_N2 = (wrong_N2 - corner_2) / self.model.step_px
         return torch.from_numpy(in_window_N2.astype(np.float32)), min(float(difference.max()) / WRONG_PX, 1.0)
+
+
+def disturbed(
+    picture_HW3: np.ndarray, how: PreviousConfig, model: AppearanceConfig, random: np.random.Generator
+) -> np.ndarray:
+    """A previous frame as training shows it: a little shifted, and noisy, (3, H, W) in [-1, 1]."""
+    import cv2
+
+    random.random()  # decided whether it is shown
+    shift_2 = random.uniform(-1, 1, 2) * how.shift_px / model.step_px
+    size = (picture_HW3.shape[1], picture_HW3.shape[0])
+    moved_HW3 = cv2.warpAffine(
+        np.ascontiguousarray(picture_HW3), np.column_stack([np.eye(2), shift_2]), size, borderMode=cv2.BORDER_REPLICATE
+    )
+    noise_HW3 = random.standard_normal(moved_HW3.shape, np.float32) * np.float32(how.noise * random.random())
+    return np.clip(moved_HW3 + noise_HW3, -1, 1).transpose(2, 0, 1)
 
 
 def with_mouth_of(landmarks_N3: np.ndarray, other_N3: np.ndarray) -> np.ndarray:

@@ -146,12 +146,13 @@ def grouped(values_n: np.ndarray, group_n: np.ndarray, groups: int) -> tuple[np.
 class FrameWindows(Windows):
     """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it.
 
-    With `predicted` the frame of the column PREDICTED too. Raises UserError where a clip that is selected lacks it.
+    With `predicted` the frame of the column PREDICTED too, and `around` frames on either side. Raises UserError where a
+    clip that is selected lacks it.
     """
 
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig, predicted: bool = False):
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, predicted: bool = False, around: int = 0):
         super().__init__(manifest, sampling, ("frames",), Purpose.WINDOW, 1, 1, least_frames=2)
-        self.predicted = predicted
+        self.predicted, self.around = predicted, around
         if predicted:
             _refuse_without_predicted(manifest, self.selection.rows_n)
 
@@ -162,8 +163,10 @@ class FrameWindows(Windows):
 
     def requests(self, example: Example) -> list[ReadRequest]:
         row, start, stop = example.window
-        predicted = [ReadRequest(row, PREDICTED, start, stop)] if self.predicted else []
-        return [ReadRequest(row, "landmarks", 0, int(self.frames[row])), *predicted]
+        frames = int(self.frames[row])
+        near = max(start - self.around, 0), min(stop + self.around, frames)
+        predicted = [ReadRequest(row, PREDICTED, *near)] if self.predicted else []
+        return [ReadRequest(row, "landmarks", 0, frames), *predicted]
 
 
 def _refuse_without_predicted(manifest: Manifest, rows_n: np.ndarray) -> None:
@@ -200,7 +203,8 @@ def _motion(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings)
 
 def _appearance(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:
     """The windows of a training run, for `plan`. Raises UserError where a column is missing."""
-    return FrameWindows(manifest, sampling, settings.get("predicted_landmarks", 0.0) > 0)
+    around = settings.get("model", {}).get("landmark_frames", 1) // 2
+    return FrameWindows(manifest, sampling, settings.get("predicted_landmarks", 0.0) > 0, around)
 
 
 def _reader(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:

@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
     READER = 15
     WIDE_MOUTHS = 16
     VOICES = 17
+    PREVIOUS = 18
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

@@ -81,12 +81,14 @@ def painted_each(
     What `hands` finds is not painted over.
     """
     looked_at = zip(itertools.repeat(None), frames) if hands is None else hands.hidden(frames, span.crops_F23)
+    last = None
     for start in range(0, len(regions_FV2), BATCH_FRAMES):
         batch = np.s_[start : start + BATCH_FRAMES]
         hidden_BPP, batch_frames = zip(*itertools.islice(looked_at, len(regions_FV2[batch])))
         crops_B23 = span.crops_F23[batch]
         crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
-        painted, mask_BPP = painter.paint_each(crops_BPP3, [one[batch] for one in several], regions_FV2[batch])
+        painted, mask_BPP = painter.paint_each(crops_BPP3, several, regions_FV2[batch], start, last)
+        last = [one_BPP3[-1] for one_BPP3 in painted]
         mask_BPP = mask_BPP * strength_F[batch][:, None, None]
         if hands is not None:
             mask_BPP = np.stack([hands.take_out(*masks) for masks in zip(mask_BPP, hidden_BPP, strict=True)])

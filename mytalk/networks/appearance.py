@@ -28,6 +28,8 @@ from mytalk.face.landmarks import CROP_PX
 from mytalk.face.region import regions
 from mytalk.networks import weights
 from mytalk.networks.appearance_inputs import (
+    BLACK,
+    around_frames,
     base_picture,
     black_out,
     blend,
@@ -40,6 +42,7 @@ from mytalk.networks.appearance_inputs import (
     region_mask,
     rims,
     soften,
+    time_pictures,
 )
 from mytalk.settings import Settings, setting
 
@@ -74,6 +77,12 @@ class AppearanceConfig(Settings):
         "what pixels may be copied from: references moved to the landmarks, or, as an ablation, their mean",
         choices=BASES,
     )
+    landmark_frames: int = setting(
+        1, "frames whose landmarks it sees, the painted one in their middle; an odd number", unit="frames", at_least=1
+    )
+    previous_frame: bool = setting(
+        False, "whether it sees the frame painted before; in training the true one, as `previous` disturbs it"
+    )
     appearance_encoders: int = setting(2, "1, as an ablation: lips and the rest share an encoder", choices=(1, 2))
     discriminator_channels: int = setting(64, "of its first level; a multiple of 4", at_least=4)
     discriminator_landmarks: bool = setting(False, "whether it sees the landmarks beside the picture")
@@ -86,6 +95,8 @@ class AppearanceConfig(Settings):
             raise ValueError(f"model.channels {self.channels} and model.blocks {self.blocks} must be of one length")
         if any(width % 4 for width in (*self.channels, self.discriminator_channels)):
             raise ValueError("model.channels and model.discriminator_channels must be multiples of 4")
+        if self.landmark_frames % 2 == 0:
+            raise ValueError(f"model.landmark_frames must be odd, not {self.landmark_frames}")
         if self.channels[-1] % self.heads:
             raise ValueError(f"the last of model.channels {self.channels} must be a multiple of model.heads")
         unit_px, least_px = self.step_px * self.stride, 32 * self.step_px  # the discriminator needs 32 window px
@@ -99,6 +110,11 @@ class AppearanceConfig(Settings):
     def moves(self) -> bool:
         """Whether pixels may be copied from references that are moved to the landmarks."""
         return self.base == "moved"
+
+    @property
+    def time_channels(self) -> int:
+        """Of what neighbouring frames add to a frame's own pictures."""
+        return 3 * (self.landmark_frames - 1 + self.previous_frame)
 
     @property
     def step_px(self) -> int:
@@ -296,7 +312,8 @@ class Generator(nn.Module):
     def __init__(self, config: AppearanceConfig):
         super().__init__()
         self.config = config
-        self.landmarks, self.frame = Encoder(config, 6 if config.moves else 3), Encoder(config)
+        self.landmarks = Encoder(config, (6 if config.moves else 3) + config.time_channels)
+        self.frame = Encoder(config)
         self.lips = Encoder(config) if config.appearance_encoders == 2 else None
         self.fusion, self.decoder = Fusion(config), Decoder(config)
         self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
@@ -307,13 +324,15 @@ class Generator(nn.Module):
         lips_BR3HW: torch.Tensor,
         masked_B3HW: torch.Tensor,
         base_B3HW: torch.Tensor,
+        time_BDHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded.
 
-        `base_B3HW` is what pixels may be copied from: `base_picture` of mytalk/networks/appearance_inputs.py.
+        `base_B3HW` is what pixels may be copied from, `time_BDHW` what a model with `time_channels` sees of the frames
+        around: `base_picture` and `time_pictures` of mytalk/networks/appearance_inputs.py.
         """
         encoded = self.encode_frame(self.encode_lips(lips_BR3HW), masked_B3HW)
-        return self.decode(landmark_image_B3HW, encoded, base_B3HW)
+        return self.decode(landmark_image_B3HW, encoded, base_B3HW, time_BDHW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
         """The references' mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
@@ -342,18 +361,23 @@ class Generator(nn.Module):
         landmark_image_B3HW: torch.Tensor,
         encoded: tuple[list[torch.Tensor], torch.Tensor],
         base_B3HW: torch.Tensor,
+        time_BDHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The picture of these landmarks, from what `encode_frame` gave of the frame.
 
         Along the region's edge it is the base picture, which turns into the frame there without a step.
         """
         fused, own_B1HW = encoded
+        seen = [landmark_image_B3HW]
         if self.config.moves:
-            seen_B6HW = torch.cat([landmark_image_B3HW, base_B3HW.to(landmark_image_B3HW.dtype)], 1)
-            made_B3HW = self.decoder(fused, self.landmarks(seen_B6HW), base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
+            seen.append(base_B3HW.to(landmark_image_B3HW.dtype))
+        if time_BDHW is not None:
+            seen.append(time_BDHW.to(landmark_image_B3HW.dtype))
+        landmarks = self.landmarks(torch.cat(seen, 1))
+        if self.config.moves:
+            made_B3HW = self.decoder(fused, landmarks, base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
             return base_B3HW + own_B1HW * (made_B3HW - base_B3HW)
-        at_lips_B1HW = near_lips(landmark_image_B3HW, self.config.size_px)
-        return self.decoder(fused, self.landmarks(landmark_image_B3HW), base_B3HW, at_lips_B1HW)
+        return self.decoder(fused, landmarks, base_B3HW, near_lips(landmark_image_B3HW, self.config.size_px))
 
 
 class Discriminator(nn.Module):
@@ -419,16 +443,26 @@ class Painter:
 
         `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
         over 20 px round it, and over 8 px towards a side of the window that lies inside the crop, so that no
-        edge shows there. Where it is 0, painted is the frame bit for bit.
+        edge shows there. Where it is 0, painted is the frame bit for bit. The frames are a stretch of their own: what
+        a model sees of frames around, it sees of these.
         """
         [painted_BHW3], mask_BHW = self.paint_each(frames_BHW3, [landmarks_BN3], regions_BV2)
         return painted_BHW3, mask_BHW
 
     @torch.no_grad()
     def paint_each(
-        self, frames_BHW3: np.ndarray, several: Sequence[np.ndarray], regions_BV2: np.ndarray
+        self,
+        frames_BHW3: np.ndarray,
+        several: Sequence[np.ndarray],
+        regions_BV2: np.ndarray,
+        start: int = 0,
+        before: Sequence[np.ndarray] | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        """`paint` of the same frames with each of `several` landmarks (B, N, 3); frames are encoded once for all."""
+        """`paint` of the same frames with each of `several` landmarks; frames are encoded once for all.
+
+        Landmarks (F, N, 3) are of the whole stretch, in which the frames stand from `start` on: a model may see those
+        around. `before` is what was painted last of each, (H, W, 3), where the stretch has begun earlier.
+        """
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
         height, width = config.window_px
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
@@ -445,19 +479,42 @@ class Painter:
         for place, soft_HW1 in zip(there, soft_BHW1):
             mask_BHW[place] = soft_HW1[..., 0]
         painted = []
-        for landmarks_BN3 in several:
-            points = self._points(np.asarray(landmarks_BN3)[..., :2], corner_B2, config.step_px)
-            base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, points, config)
-            window_B3HW = self.generator.decode(landmark_dots(points, config.shape), encoded, base_B3HW).float()
-            if config.step_px > 1:
-                window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
-            window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+        for landmarks_FN3, last_HW3 in zip(several, before or [None] * len(several), strict=True):
+            points_BKN2 = self._around(np.asarray(landmarks_FN3), start, corner_B2)
+            asked = points_BKN2[:, config.landmark_frames // 2]
+            base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, asked, config)
             painted_BHW3 = frames_BHW3.copy()
-            for place, window_HW3, soft_HW1 in zip(there, window_BHW3, soft_BHW1):
-                composed_HW3 = blend(window_HW3, frames_BHW3[place].astype(np.float32), soft_HW1)
-                painted_BHW3[place] = np.rint(composed_HW3).clip(0, 255)
+            for part in self._in_order(len(frames_BHW3)):
+                time = time_pictures(points_BKN2[part], self._previous(last_HW3, corner_B2[part]), config)
+                fused, own_B1HW = [level[part] for level in encoded[0]], encoded[1][part]
+                dots = landmark_dots(asked[part], config.shape)
+                window_B3HW = self.generator.decode(dots, (fused, own_B1HW), base_B3HW[part], time).float()
+                if config.step_px > 1:
+                    window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+                window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+                for place, window_HW3, soft_HW1 in zip(there[part], window_BHW3, soft_BHW1[part]):
+                    composed_HW3 = blend(window_HW3, frames_BHW3[place].astype(np.float32), soft_HW1)
+                    painted_BHW3[place] = np.rint(composed_HW3).clip(0, 255)
+                last_HW3 = painted_BHW3[part][-1]
             painted.append(painted_BHW3)
         return painted, mask_BHW
+
+    def _in_order(self, frames: int) -> list[slice]:
+        """What is painted at once: all frames, or one after the other where each sees the one before."""
+        return [slice(at, at + 1) for at in range(frames)] if self.config.previous_frame else [slice(0, frames)]
+
+    def _around(self, landmarks_FN3: np.ndarray, start: int, corner_B2: np.ndarray) -> torch.Tensor:
+        """The landmarks that each frame sees, in px of its window: (B, K, N, 2); beyond an end, the end's."""
+        at_BK = around_frames(start + np.arange(len(corner_B2)), len(landmarks_FN3), self.config)
+        return self._points(landmarks_FN3[at_BK][..., :2], corner_B2[:, None], self.config.step_px)
+
+    def _previous(self, last_HW3: np.ndarray | None, corner_B2: np.ndarray) -> torch.Tensor | None:
+        """The frame that was painted before, cut as the frames to be painted are; black where there is none."""
+        if not self.config.previous_frame:
+            return None
+        if last_HW3 is None:
+            return torch.full((len(corner_B2), 3, *self.config.shape), BLACK, device=self.device)
+        return torch.from_numpy(cut(last_HW3[None], corner_B2, self.config)).to(self.device)
 
     def _windows(self, frames_BHW3: np.ndarray, region_BV2: np.ndarray):
         """Windows (B, 3, H, W), their regions' masks (B, 1, H, W), and their corners in the crop (B, 2)."""
@@ -468,7 +525,7 @@ class Painter:
 
     def _points(self, points_BN2: np.ndarray, corner_B2: np.ndarray, step_px: int) -> torch.Tensor:
         """Crop px -> px of the window, on the device."""
-        moved = (np.asarray(points_BN2) - corner_B2[:, None]) / step_px
+        moved = (np.asarray(points_BN2) - corner_B2[..., None, :]) / step_px
         return torch.from_numpy(moved.astype(np.float32)).to(self.device)
 
 

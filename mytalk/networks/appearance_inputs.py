@@ -188,6 +188,24 @@ def base_picture(
     return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
 
 
+def around_frames(frame_B: np.ndarray, count: int, config: AppearanceConfig) -> np.ndarray:
+    """The frames whose landmarks are seen with each frame of a stretch of `count`: (B, K), its own in the middle."""
+    half = config.landmark_frames // 2
+    return np.clip(frame_B[:, None] + np.arange(-half, half + 1), 0, count - 1)
+
+
+def time_pictures(
+    points_BKN2: torch.Tensor, previous_B3HW: torch.Tensor | None, config: AppearanceConfig
+) -> torch.Tensor | None:
+    """What frames around show: the dots of each neighbour, then the frame before; (B, time_channels, H, W) or None."""
+    middle = config.landmark_frames // 2
+    others = [points_N2 for number, points_N2 in enumerate(points_BKN2.unbind(1)) if number != middle]
+    pictures = [landmark_dots(points_BN2, config.shape) for points_BN2 in others]
+    if previous_B3HW is not None:
+        pictures.append(previous_B3HW)
+    return torch.cat(pictures, 1) if pictures else None
+
+
 def own_share(masked_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
     """Where a network may depart from the base picture: 0 outside the region and at its edge, 1 from OWN_PX inwards.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, PreviousConfig, ReferenceConfig
 from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
@@ -66,6 +66,7 @@ class AppearanceTrainConfig(LoopConfig):
         at_least=0,
         at_most=1,
     )
+    previous: PreviousConfig = field(default_factory=PreviousConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     model: AppearanceConfig = field(default_factory=AppearanceConfig)
 
@@ -101,6 +102,12 @@ class GeneratorInputs:
     masked_B3HW: torch.Tensor
     base_B3HW: torch.Tensor  # what pixels may be copied from
     soft_B1HW: torch.Tensor  # 1 in the region, with the edge that the final picture has
+    time_BDHW: torch.Tensor | None  # of the frames around, where the model sees any
+
+    def given(self) -> list[torch.Tensor]:
+        """What the generator takes, in its order."""
+        own = [self.image_B3HW, self.lips_BR3HW, self.masked_B3HW, self.base_B3HW]
+        return own if self.time_BDHW is None else [*own, self.time_BDHW]
 
 
 def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
@@ -113,12 +120,14 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
     shown_BR3HW = batch.references_BR3HW if model.moves else lips_BR3HW
     theirs_BRN2, asked_BN2 = batch.reference_landmarks_BRN2, batch.landmarks_BN2
+    around_BKN2 = asked_BN2[:, None] if batch.around_BKN2 is None else batch.around_BKN2
     return GeneratorInputs(
         image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
         lips_BR3HW=lips_BR3HW,
         masked_B3HW=masked_B3HW,
         base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BR3HW, theirs_BRN2, asked_BN2, model),
         soft_B1HW=soft_B1HW,
+        time_BDHW=inputs.time_pictures(around_BKN2, batch.previous_B3HW, model),
     )
 
 
@@ -157,13 +166,14 @@ class AppearanceRecipe(Recipe):
             settings.losses.wrong_landmarks,
             settings.predicted_landmarks,
             settings.wide_mouths,
+            settings.previous,
         )
         self.perceptual = None
         if settings.losses.perceptual:
             self.perceptual = Perceptual(settings.losses.perceptual_step, settings.model.shape)
         self.reading = Reading(settings.losses, settings.model.size_px) if settings.losses.reading else None
         self.validation = AppearanceExamples(
-            manifest, settings.validation_sampling(), settings.model, settings.references
+            manifest, settings.validation_sampling(), settings.model, settings.references, previous=settings.previous
         )
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(manifest, examples.selection.rows_n)
@@ -180,15 +190,22 @@ class AppearanceRecipe(Recipe):
         kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step", "discriminator_from_step")
         return {
             "references": asdict(self.settings.references),
-            "model": asdict(self.settings.model),
+            "model": self._model(),
             "losses": asdict(self.settings.losses),
             **self._predicted(),
             **({"wide_mouths": self.settings.wide_mouths} if self.settings.wide_mouths else {}),
+            **({"previous": asdict(self.settings.previous)} if self.settings.model.previous_frame else {}),
             **{name: getattr(self.settings, name) for name in kept},
         }
 
     def teachers(self) -> dict[str, str]:
         return {"reader": self.settings.losses.reader} if self.reading is not None else {}
+
+    def _model(self) -> dict[str, Any]:
+        """Its settings; those of time only where it sees any, so that runs of before go on."""
+        told, plain = asdict(self.settings.model), AppearanceConfig()
+        unused = [name for name in ("landmark_frames", "previous_frame") if told[name] == getattr(plain, name)]
+        return {name: value for name, value in told.items() if name not in unused}
 
     def _predicted(self) -> dict[str, Any]:
         """The share of predicted landmarks, and what wrote them; nothing without, as in runs of before."""
@@ -248,7 +265,7 @@ class AppearanceRecipe(Recipe):
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
         with torch.autocast(batch.frame_B3HW.device.type, enabled=False):
             seen = prepare(batch, self.settings.model)
-        made = generator(seen.image_B3HW, seen.lips_BR3HW, seen.masked_B3HW, seen.base_B3HW)
+        made = generator(*seen.given())
         return seen, made.to(batch.frame_B3HW.dtype)
 
     def reconstruction(

@@ -20,6 +20,7 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP, opening
+from mytalk.networks import appearance_inputs as inputs
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, referred, tiny_recipe, tiny_settings
 from train.recipes.appearance import AppearanceRecipe
@@ -32,7 +33,9 @@ def recipe(tmp_path_factory) -> AppearanceRecipe:
     return tiny_recipe(tmp_path_factory.mktemp("seen"))
 
 
-def test_a_slot_holds_the_same_whoever_makes_it(recipe):
+@pytest.mark.parametrize("more", [(), ("model.landmark_frames=3", "model.previous_frame=true")])
+def test_a_slot_holds_the_same_whoever_makes_it(recipe, more):
+    recipe = AppearanceRecipe(tiny_settings(recipe.settings.shards, *more)) if more else recipe
     together = recipe.examples([3, 4, 5])
     fresh = AppearanceRecipe(recipe.settings).examples
     for index, slot in enumerate((3, 4, 5)):
@@ -135,6 +138,52 @@ def test_a_share_of_the_slots_shows_a_wide_mouth_of_the_same_clip(recipe):
             assert (opened_T > opened_T[shown.window.start]).mean() < 0.6, "the widest of six"
         away = min(abs(frame - shown.window.start) for frame in wide.reference_frames(slot, shown, landmarks_TN3))
         assert away >= plain.references.gap_frames
+
+
+def test_a_model_may_see_the_landmarks_around_and_the_frame_before(shards_with_predicted):
+    """Neighbours end with the clip; the frame before is disturbed, or dropped; all else is as without."""
+    settings = ("model.landmark_frames=5", "model.previous_frame=true", "previous.dropout=0.4", "wide_mouths=0.3")
+    recipe = AppearanceRecipe(tiny_settings(shards_with_predicted, *settings))
+    plain = AppearanceRecipe(tiny_settings(shards_with_predicted, "wide_mouths=0.3"))
+    slots, model, black = list(range(20)), recipe.settings.model, -1
+    ours, before = recipe.examples(slots), plain.examples(slots)
+    for field in dataclasses.fields(AppearanceBatch):
+        value = getattr(before, field.name)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(getattr(ours, field.name), value), field.name
+    assert before.around_BKN2 is None
+    assert before.previous_B3HW is None
+    assert torch.equal(ours.around_BKN2[:, 2], ours.landmarks_BN2)
+    exact = dataclasses.replace(recipe.examples.previous, shift_px=0, noise=0)
+    still = AppearanceExamples(
+        plain.examples.manifest, plain.examples.windows.sampling, model, plain.examples.references, wide_mouths=0.3,
+        previous=exact,
+    )(slots)  # fmt: skip
+    drops = 0
+    for at in slots:
+        row, frame = recipe.examples.windows.example(at).window.row, int(ours.starts_B[at])
+        landmarks_TN3 = reader.read_landmarks(plain.examples.manifest, row)
+        seen = np.clip(np.arange(frame - 2, frame + 3), 0, len(landmarks_TN3) - 1)
+        corner = landmarks_TN3[frame, 0, :2] - ours.landmarks_BN2[at, 0].numpy() * model.step_px
+        points = (landmarks_TN3[seen][..., :2] - corner) / model.step_px
+        np.testing.assert_allclose(ours.around_BKN2[at], points, atol=1e-3)
+        if (ours.previous_B3HW[at] == black).all():
+            drops += 1
+            continue
+        pixels = reader.read_video(plain.examples.manifest, row, [frame - 1])
+        window = inputs.cut(pixels, np.rint(corner).astype(int)[None], model)[0]
+        np.testing.assert_allclose(still.previous_B3HW[at], window, atol=1e-6)
+        assert 0 < (ours.previous_B3HW[at] - torch.from_numpy(window)).abs().mean() < 0.2
+    assert 0.1 < drops / len(slots) < 0.8
+    both = tiny_settings(shards_with_predicted, *settings[:2], "predicted_landmarks=1")
+    moved = AppearanceRecipe(both).examples(slots[:4])
+    true = AppearanceRecipe(tiny_settings(shards_with_predicted, *settings[:2])).examples(slots[:4])
+    apart = (moved.around_BKN2 - true.around_BKN2) * model.step_px
+    torch.testing.assert_close(apart[..., 0], torch.full_like(apart[..., 0], 3.0), atol=0.3, rtol=0)
+    run = RunSettings(keys={"predicted_landmarks": 1, "model": {"landmark_frames": 5}})
+    planned = PLANNED["appearance"](plain.examples.manifest, SamplingConfig(), run)
+    example = planned.example(3)
+    assert planned.requests(example) == AppearanceRecipe(both).examples.windows.requests(example)
 
 
 def test_predicted_landmarks_without_their_column_are_refused_in_one_line(recipe):

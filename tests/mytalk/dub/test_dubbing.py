@@ -113,10 +113,11 @@ class Inverter:
         assert references_RHW3.shape == (len(reference_landmarks_RN2), 256, 256, 3)
         assert references_RHW3.dtype == np.uint8
 
-    def paint_each(self, frames_BHW3, several, regions_BV2):
+    def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         assert frames_BHW3.dtype == np.uint8
-        [new_landmarks_BN2] = several
-        self.calls.append((frames_BHW3, new_landmarks_BN2, regions_BV2))
+        [new_landmarks_FN2] = several
+        assert (before is None) == (start == 0)
+        self.calls.append((frames_BHW3, new_landmarks_FN2[start : start + len(frames_BHW3)], regions_BV2))
         return [255 - frames_BHW3], np.stack([disc()] * len(frames_BHW3))
 
 

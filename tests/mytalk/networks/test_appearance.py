@@ -160,6 +160,7 @@ def test_no_example_knows_another():
         ({"channels": [8]}, "one length"),
         ({"channels": [8, 18]}, "multiples of 4"),
         ({"heads": 3}, "multiple of model.heads"),
+        ({"landmark_frames": 4}, "must be odd, not 4"),
         ({"fusion": "sum"}, "attention, concat or add"),
         ({"base": "none"}, "moved or mean"),
         ({"appearance_encoders": 3}, "1 or 2"),
@@ -272,6 +273,32 @@ def test_painting_is_a_function_of_landmarks_and_surroundings_alone(painting):
     assert not np.array_equal(base, painted)
     alone, _ = painter.paint(frames[2:3], landmarks[2:3], regions[2:3])
     assert np.abs(alone[0].astype(int) - painted[2]).max() <= 1
+
+
+def test_a_painter_that_sees_frames_around_gives_the_same_however_a_stretch_is_cut(painting):
+    """Landmarks of two frames on either side, across batches too, and the frame painted before."""
+    painter, frames, landmarks, regions = painting
+    references = (frames[2:], landmarks[2:])
+    seeing = Painter(shaken(Generator(replace(TINY, landmark_frames=5, previous_frame=True))), *references)
+    [whole], _ = seeing.paint_each(frames, [landmarks], regions)
+    parts, last = [], None
+    for start, stop in ((0, 1), (1, 3), (3, 4)):
+        found, _ = seeing.paint_each(frames[start:stop], [landmarks, landmarks + 2], regions[start:stop], start, last)
+        parts.append(found[0])
+        last = [one[-1] for one in found]
+    assert np.abs(np.concatenate(parts).astype(int) - whole).max() <= 1
+
+    def shows(changed, frame: int) -> bool:
+        return bool(np.abs(changed[frame].astype(int) - whole[frame]).max() > 1)
+
+    later = landmarks.copy()
+    later[3, :, 0] += 4
+    [changed], _ = seeing.paint_each(frames, [later], regions)
+    assert [shows(changed, frame) for frame in range(4)] == [False, True, True, True], "two frames before it"
+    begun, _ = seeing.paint_each(frames[:1], [landmarks], regions[:1], 0, [255 - frames[0]])
+    assert shows(begun[0], 0), "what was painted before is seen"
+    alone, _ = painter.paint_each(frames[:1], [landmarks], regions[:1], 0, [255 - frames[0]])
+    assert np.array_equal(alone[0], painter.paint_each(frames[:1], [landmarks], regions[:1])[0][0]), "off: not seen"
 
 
 def test_a_saved_generator_paints_the_same(tmp_path):

@@ -14,7 +14,7 @@ from mytalk.face import region
 from mytalk.face.landmarks import COUNT, MOUTH
 from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks.appearance import Generator, Painter
-from tests.helpers.appearance_models import TINY, referred, shaken, tiny_recipe
+from tests.helpers.appearance_models import TINY, referred, shaken, tiny_recipe, tiny_settings
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
 from train.recipes import appearance as recipes
@@ -113,6 +113,24 @@ def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing
     loss_B.mean().backward()
     assert all(weight.grad is None for weight in networks["generator"].parameters())
     assert all(weight.grad.norm() > 1e-9 for weight in networks["discriminator"].parameters())
+
+
+def test_a_model_that_sees_frames_around_learns_each_example_by_itself(recipe):
+    """The losses of a batch are those of its examples alone; neighbours and the frame before take part; fixed tells."""
+    more = ("model.landmark_frames=3", "model.previous_frame=true", "previous.dropout=0", "model.base=mean")
+    seeing = AppearanceRecipe(tiny_settings(recipe.settings.shards, *more))
+    networks = {name: shaken(module).double() for name, module in modules_of(seeing).items()}
+    batch = seeing.examples([0, 1]).to(CPU, torch.float64)
+    loss_B = seeing.generator_loss(networks, batch).total_B
+    for at in range(2):
+        alone = seeing.generator_loss(networks, seeing.examples([at]).to(CPU, torch.float64)).total_B
+        torch.testing.assert_close(alone, loss_B[at : at + 1], rtol=1e-6, atol=1e-9)
+    for name in ("around_BKN2", "previous_B3HW"):
+        other = replace(batch, **{name: getattr(batch, name).flip(0)})
+        assert (seeing.generator_loss(networks, other).total_B != loss_B).all(), name
+    assert seeing.fixed()["previous"]["dropout"] == 0
+    assert seeing.fixed()["model"]["landmark_frames"] == 3
+    assert {"previous", "model.landmark_frames"}.isdisjoint([*recipe.fixed(), *recipe.fixed()["model"]])
 
 
 def test_the_mouth_box_is_round_the_mouth():
