@@ -124,8 +124,8 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             if not isinstance(values, ClipError):
                 read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
                 example = self.widest(slot, example, read[place])
-                frame, frames = example.window.start, len(read[place])
-                seen_K = inputs.around_frames(np.array([frame]), frames, self.model)[0]
+                frame = example.window.start
+                seen_K = inputs.around_frames(np.array([frame]), len(read[place]), self.model)[0]
                 shown[place] = read[place][seen_K]
                 if self.shows_predicted(slot):
                     near_KN3 = values[1].astype(np.float32).reshape(-1, COUNT, 3)

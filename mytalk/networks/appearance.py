@@ -479,7 +479,8 @@ class Painter:
         for place, soft_HW1 in zip(there, soft_BHW1):
             mask_BHW[place] = soft_HW1[..., 0]
         painted = []
-        for landmarks_FN3, last_HW3 in zip(several, before or [None] * len(several), strict=True):
+        for number, landmarks_FN3 in enumerate(several):
+            last_HW3 = None if before is None else before[number]
             points_BKN2 = self._around(np.asarray(landmarks_FN3), start, corner_B2)
             asked = points_BKN2[:, config.landmark_frames // 2]
             base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, asked, config)
