@@ -82,6 +82,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="print the CPU seconds of each stage, and the networks' own share"
     )
+    parser.add_argument(
+        "--speech-encoder", metavar="ENCODER", help="of a motion model that hears learnt features, as dub takes it"
+    )
     detector.add_option(parser)
     return options.add(parser)
 
@@ -160,7 +163,7 @@ def _benchmark_all(
         from eval.rows import given, videos
         from mytalk.dub import dubbing
 
-        models = dubbing.load_models(folders["motion"], folders["appearance"], str(device))
+        models = dubbing.load_models(folders["motion"], folders["appearance"], str(device), args.speech_encoder)
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
         loaded = evaluators.load(folders, all_refused, device, judged, args.judge_frames)
         finder = detector.load(args.detector)

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from eval import options, parallel, protocol, seen
 from eval.report import build, check
@@ -63,8 +64,7 @@ def _score_all(
         from mytalk.networks.motion import load_model
 
         model = load_model(model_folder, device)
-        if model.column:
-            manifest.later(model.column)  # refused here, not clip by clip
+        reader.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip
         return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

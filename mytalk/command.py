@@ -58,6 +58,8 @@ EXTRA_OF_MODULE = {
     "fsspec": "remote",
     "s3fs": "remote",
     "ray": "ray",
+    "transformers": "speech",
+    "huggingface_hub": "speech",
     "mediapipe": "landmarks",
     "cv2": "landmarks",
     "scenedetect": "landmarks",

@@ -140,7 +140,7 @@ ROOMS = {
     "mytalk.networks": {*PLUMBING, "mytalk.face"},
     "mytalk.speech": {*PLUMBING, "mytalk.face"},
     "mytalk.control": {*PLUMBING, "mytalk.face", "mytalk.speech"},
-    "mytalk.dub": {*PLUMBING, "mytalk.control", "mytalk.face", "mytalk.media", "mytalk.networks"},
+    "mytalk.dub": {*PLUMBING, *(f"mytalk.{room}" for room in ("control", "face", "media", "networks", "speech"))},
     "eval.metrics": set[str](),  # judges are handed to it
     "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},

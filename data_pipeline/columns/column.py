@@ -43,6 +43,16 @@ Values = Callable[[Manifest, int], np.ndarray]  # (manifest, row) -> values of a
 
 
 @dataclass(frozen=True)
+class Made:
+    """A column that is to be written: `values` as `add` takes them, and what made them."""
+
+    values: Values
+    width: int
+    of: str = ""
+    made_by: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Added:
     """What `add` did."""
 

@@ -11,11 +11,12 @@ from data_pipeline.columns import column
 from data_pipeline.tasks import runner as runners
 from mytalk import command
 
-# Name of a column -> the module that computes it: WIDTH values a frame, OF ("audio": shifted with the sound; "": not),
-# and values(manifest, row), or values_by(model) and made_by(model). docs/extending.md has a whole one.
+# Name of a column -> the module that computes it: made(...) gives a column.Made, from the options that OPTIONS names
+# (True: needed, False: may be left out). docs/extending.md has a whole one.
 COLUMNS = {
     "mel": "data_pipeline.columns.mel",  # log-mel energies of the speech
     "predicted": "data_pipeline.columns.predicted",  # landmarks whose lower face a motion model wrote
+    "speech": "data_pipeline.columns.speech",  # learnt features of the speech
 }
 
 
@@ -26,14 +27,24 @@ def arguments() -> argparse.ArgumentParser:
         "Add a column of features to shards: one tar for each shard, with a row of fp16 values for every frame, and\n"
         "its place in the manifest. Existing shards are not touched. mel: log-mel energies of the speech, the four\n"
         "mel frames of a video frame side by side; an annotated A/V offset is corrected when they are read, to whole\n"
-        "frames. predicted: landmarks whose lower face a motion model writes from the speech.\n"
+        "frames. predicted: landmarks whose lower face a motion model writes from the speech. speech: what an encoder\n"
+        "(wav2vec 2.0, HuBERT, XLSR, Whisper; extra [speech]) makes of it; train with model.features=speech.\n"
         "Stopped at any moment, the same command continues; for shards added later, type it again. Typed on several\n"
         "machines that share SHARDS, or as a Slurm array, the commands divide the work.",
-        "python -m data_pipeline column data/hdtf mel",
+        "python -m data_pipeline column data/hdtf speech --encoder models/xlsr-53",
     )
     parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
     parser.add_argument("name", choices=tuple(COLUMNS), help="which features")
     parser.add_argument("--model", metavar="FOLDER", help="the motion model of predicted")
+    parser.add_argument(
+        "--encoder", metavar="ENCODER", help="of speech: its folder, or a hub id (OWNER/NAME or OWNER/NAME@REVISION)"
+    )
+    parser.add_argument(
+        "--layer",
+        help="of speech: conv, or the number of the block after which the encoder is cut (default: conv; of Whisper, "
+        "which has no conv, the last block)",
+    )
+    parser.add_argument("--as", dest="as_name", metavar="COLUMN", help="call the column so (default: NAME)")
     runners.add_options(parser)
     return parser
 
@@ -41,15 +52,17 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Add the column to every shard that lacks it, and print what was added."""
     features = importlib.import_module(COLUMNS[args.name])
-    of_model = hasattr(features, "values_by")
-    if of_model != bool(args.model):
-        need = "needs --model FOLDER (python -m train motion)" if of_model else "has no --model"
-        raise command.UserError(f"column {args.name} {need}")
-    made_by = features.made_by(args.model) if of_model else None
-    values = features.values_by(args.model) if of_model else features.values
-    runner = runners.given(args)
-    added = column.add(args.shards, args.name, values, features.WIDTH, features.OF, made_by, runner)
-    print(f"{args.name:<8} {added.clips} clips, {added.written} of them written now, {features.WIDTH} values a frame")
+    metavars = {"model": "FOLDER (python -m train motion)", "encoder": "FOLDER_OR_HUB_ID"}
+    for option in ("model", "encoder", "layer"):
+        typed, needed = getattr(args, option) is not None, features.OPTIONS.get(option)
+        if typed and needed is None:
+            raise command.UserError(f"column {args.name} has no --{option}")
+        if needed and not typed:
+            raise command.UserError(f"column {args.name} needs --{option} {metavars[option]}")
+    made = features.made(**{option: getattr(args, option) for option in features.OPTIONS})
+    name, runner = args.as_name or args.name, runners.given(args)
+    added = column.add(args.shards, name, made.values, made.width, made.of, made.made_by, runner)
+    print(f"{name:<8} {added.clips} clips, {added.written} of them written now, {made.width} values a frame")
     if added.damaged:
         lost = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
         print(f"{lost}; examples that use the column take other clips", file=sys.stderr)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from data_pipeline.columns.column import Made
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
 from mytalk.networks.speech_features import BANDS, MEL_PER_FRAME, log_mel
 
-WIDTH = MEL_PER_FRAME * BANDS
-OF = "audio"  # where an A/V offset is annotated, the values are shifted with the sound when they are read
+OPTIONS: dict[str, bool] = {}
+
+
+def made() -> Made:
+    """What gives a clip's values. Where an A/V offset is annotated, they are shifted with the sound when read."""
+    return Made(values, MEL_PER_FRAME * BANDS, "audio")
 
 
 def values(manifest: Manifest, row: int) -> np.ndarray:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.columns.column import Values
+from data_pipeline.columns.column import Made
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME, without_mouth
@@ -21,39 +21,37 @@ from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME, without_mouth
 if TYPE_CHECKING:
     from mytalk.networks.motion import MotionModel
 
-WIDTH = COUNT * 3
-OF = ""  # of the pictures' frames: the speech that it was written from is already in time
+OPTIONS = {"model": True}
 SOURCE_FRAMES = 75
 STEPS = 5  # of the sampler, as in validation
 
 
-def made_by(model: str) -> dict[str, Any]:
-    """What writes the column: the model's digest, and how it is asked. Raises UserError where there is no model."""
+def made(model: str) -> Made:
+    """What gives a clip's values with the motion model of a folder. Raises UserError where there is none.
+
+    They are of the pictures' frames: the speech that they are written from is already in time.
+    """
     from mytalk.networks import weights
 
-    weights.describe(model, "motion")
-    return {"model": weights.digest(model), "steps": STEPS, "source_frames": SOURCE_FRAMES}
+    _loaded(model)  # refused here, not clip by clip
+    made_by = {"model": weights.digest(model), "steps": STEPS, "source_frames": SOURCE_FRAMES}
+    return Made(functools.partial(values, model), COUNT * 3, made_by=made_by)
 
 
-def values_by(model: str) -> Values:
-    """What gives a clip's values with the motion model of a folder; it pickles. Raises UserError."""
-    from mytalk.networks import motion
-
-    motion.refuse_columns(_loaded(model))
-    return functools.partial(values, model)
-
-
-def values(model: str, manifest: Manifest, row: int) -> np.ndarray:
+def values(folder: str, manifest: Manifest, row: int) -> np.ndarray:
     """A clip's landmarks with the lower face that a model writes: (T, 478 * 3) px. Raises ClipError."""
     from mytalk.dub import long_form
     from mytalk.networks import motion
 
+    model = _loaded(folder)
+    reader.refuse_other_features(manifest, model.column, model.features_by)
     landmarks_TN3 = without_mouth(reader.read_landmarks(manifest, row))
-    source = motion.SourceStretch(*_source(manifest, _next_clips(manifest)[row]))
+    source = motion.SourceStretch(*_source(manifest, _next_clips(manifest)[row], model.column))
     seed = int.from_bytes(hashlib.sha256(str(manifest.at(row, "key")).encode()).digest()[:4], "big")
     audio_S = reader.read_audio(manifest, row)
-    made_TN3 = long_form.generate(_loaded(model), landmarks_TN3, source, audio_S, seed, STEPS)
-    return made_TN3.reshape(len(landmarks_TN3), -1)
+    features_TD = reader.read_features(manifest, model.column, row)
+    written_TN3 = long_form.generate(model, landmarks_TN3, source, audio_S, seed, STEPS, features_TD=features_TD)
+    return written_TN3.reshape(len(landmarks_TN3), -1)
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,8 +72,12 @@ def _next_clips(manifest: Manifest) -> dict[int, int]:
     return dict(zip(order_n.tolist(), following.tolist()))
 
 
-def _source(manifest: Manifest, row: int) -> tuple[np.ndarray, np.ndarray]:
+def _source(manifest: Manifest, row: int, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     stop = min(SOURCE_FRAMES, int(manifest.at(row, "frames")))
     audio_S = reader.read_audio(manifest, row, 0, stop)
     assert len(audio_S) == stop * SAMPLES_PER_FRAME
-    return reader.read_landmarks(manifest, row, 0, stop), audio_S
+    return (
+        reader.read_landmarks(manifest, row, 0, stop),
+        audio_S,
+        reader.read_features(manifest, column, row, 0, stop),
+    )

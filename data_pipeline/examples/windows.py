@@ -20,7 +20,7 @@ from mytalk.command import UserError
 MIN_FRAMES, MAX_FRAMES = 24, 75  # of a clip, in an example of the identity encoder
 FRAMES = 64  # of a clip, in an example of SyncNet
 SORTED_ROWS = 1 << 19  # rows that are sorted at once
-LOG_MEL = "mel"  # mytalk.networks.motion.MEL, whose module loads torch
+LOG_MEL = "mel"  # mytalk.networks.speech_features.MEL, whose module loads torch
 PREDICTED = "predicted"  # column of landmarks that a motion model wrote
 MIN_SOURCE_FRAMES = 10  # outside the target, in a person's only clip; with fewer the target is shortened
 
@@ -34,11 +34,12 @@ class IdentityWindows(Windows):
 
 
 class SpeechWindows(Windows):
-    """Slot -> `frames` of a clip, or all of a shorter one: landmarks and speech."""
+    """Slot -> `frames` of a clip, or all of a shorter one: landmarks and speech, and an added column's `features`."""
 
     members: tuple[str, ...] = ("landmarks", "audio")
 
-    def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int):
+    def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int, features: str = ""):
+        self.members = _with(features, manifest, self.members)
         super().__init__(manifest, sampling, ("frames",), Purpose.SYNC_WINDOW, frames, frames)
 
 
@@ -53,9 +54,7 @@ class SourcedWindows(Windows):
     members: tuple[str, ...] = ("landmarks", "audio")
 
     def __init__(self, manifest: Manifest, sampling: SamplingConfig, window: WindowConfig, features: str = ""):
-        if features:
-            manifest.later(features)  # an unknown name is refused with the known ones
-            self.members = ("landmarks", "audio", features)
+        self.members = _with(features, manifest, self.members)
         columns = ("identity", "frames")
         super().__init__(manifest, sampling, columns, Purpose.WINDOW, window.min_frames, window.max_frames)
         self.source_frames = window.source_frames
@@ -143,6 +142,20 @@ def grouped(values_n: np.ndarray, group_n: np.ndarray, groups: int) -> tuple[np.
     return sorted_n, first
 
 
+def _with(features: str, manifest: Manifest, members: tuple[str, ...]) -> tuple[str, ...]:
+    """The members that are read, with an added column's if one is named; an unknown one is refused with the known."""
+    if features:
+        manifest.later(features)
+        return (*members, features)
+    return members
+
+
+def _features(settings: RunSettings) -> str:
+    """The column that the model of a run hears; empty: the sound."""
+    features = str(settings.get("model", {}).get("features", LOG_MEL))
+    return "" if features == LOG_MEL else features
+
+
 class FrameWindows(Windows):
     """Slot -> one frame of a clip of two frames or more; all landmarks of the clip are read for it.
 
@@ -188,17 +201,16 @@ def _identity(manifest: Manifest, sampling: SamplingConfig, settings: RunSetting
 
 
 def _syncnet(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SpeechWindows:
-    """The windows of a training run, for `plan`. Raises UserError for impossible settings."""
+    """The windows of a training run, for `plan`. Raises UserError for impossible settings and an unknown column."""
     frames = settings.sizes.get("max_frames", settings.get("frames", FRAMES))
     window_config(min_frames=frames, max_frames=frames)
-    return SpeechWindows(manifest, sampling, frames)
+    return SpeechWindows(manifest, sampling, frames, _features(settings))
 
 
 def _motion(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> SourcedWindows:
     """The windows of a training run, for `plan`. Raises UserError for impossible settings and an unknown column."""
-    features = str(settings.get("model", {}).get("features", LOG_MEL))
     window = window_config(**{**settings.get("window", {}), **settings.sizes})
-    return SourcedWindows(manifest, sampling, window, "" if features == LOG_MEL else features)
+    return SourcedWindows(manifest, sampling, window, _features(settings))
 
 
 def _appearance(manifest: Manifest, sampling: SamplingConfig, settings: RunSettings) -> FrameWindows:

@@ -296,6 +296,23 @@ def read_features(
     return _one(manifest, ReadRequest(row, column, start, stop)).astype(np.float32)
 
 
+def refuse_other_features(manifest: Manifest, column: str, features_by: dict[str, Any] | None) -> None:
+    """Raises UserError where a column is not there, or holds features by another encoder than a model was trained on.
+
+    `features_by` is what the column of training said of that, None where it said nothing; no column: nothing is asked.
+    """
+    by = manifest.later(column).get("made_by") if column else None
+    if column and features_by is not None and by != features_by:
+        by = by if isinstance(by, dict) else {}
+        other = ", ".join(
+            f"{name} {by.get(name)}, not {wanted}" for name, wanted in features_by.items() if by.get(name) != wanted
+        )
+        raise UserError(
+            f"{manifest.folder}: the model was not trained on features as column '{column}' holds ({other}); write the "
+            "column of a copy of the shards with that encoder, or name another model"
+        )
+
+
 def _one(manifest: Manifest, request: ReadRequest):
     (found,) = read(manifest, [request])
     if isinstance(found, ClipError):

@@ -69,13 +69,14 @@ class Dub:
     person: PersonReference
 
 
-def load_models(motion: Path, appearance: Path, device: str = "cpu") -> Models:
-    """The networks of two model folders. Raises UserError as `weights.load` and `refuse_columns` do."""
+def load_models(motion: Path, appearance: Path, device: str = "cpu", speech_encoder: str | None = None) -> Models:
+    """The networks of two model folders. Raises UserError as `weights.load` and `encoder.give` do."""
     from mytalk.networks import appearance as appearance_network
     from mytalk.networks import motion as motion_network
+    from mytalk.speech import encoder
 
     models = Models(motion_network.load_model(motion, device), appearance_network.load_model(appearance, device))
-    motion_network.refuse_columns(models.motion)
+    encoder.give(models.motion, "motion", speech_encoder, device)
     return models
 
 
@@ -171,16 +172,18 @@ def write_motion(
     from mytalk.dub import long_form
     from mytalk.networks.motion import SourceStretch
 
-    source = SourceStretch(person.landmarks_UN3, person.audio_S)
+    def hear(audio_S: np.ndarray) -> np.ndarray | None:
+        return None if model.hear is None else model.hear(audio_S)
+
+    source = SourceStretch(person.landmarks_UN3, person.audio_S, hear(person.audio_S))
     head = long_form.person_head(source.landmarks_UN3)
     landmarks = []
     for span in faces.spans:
         clip_TN3 = without_mouth(at_25_hz(span, faces.fps))
         span_speech_S = speech_of_span(span, faces.fps, speech_S)
         at_25, at_source = _promises(control, span, faces.fps, source, len(clip_TN3))
-        generated_TN3 = long_form.generate(
-            model, clip_TN3, source, span_speech_S, seed, steps, on_window, control.amplitude, at_25
-        )
+        given = (model, clip_TN3, source, span_speech_S, seed, steps, on_window, control.amplitude, at_25)
+        generated_TN3 = long_form.generate(*given, hear(span_speech_S))
         lower_TK2 = long_form.lower_face(generated_TN3, head)
         lower_FK2 = at_source_rate(lower_TK2, len(span.landmarks_FN3), faces.fps)
         if at_source is not None:

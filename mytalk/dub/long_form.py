@@ -45,12 +45,14 @@ def generate(
     on_window: Callable[[], None] = lambda: None,
     amplitude: float = 1.0,
     promises: Promises | None = None,
+    features_TD: np.ndarray | None = None,
 ) -> np.ndarray:
     """`motion.generate` for a clip of any length: (T, 478, 3) float32, crop px.
 
     A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
     trained on. They start from the same noise where they overlap, and are joined by a linear cross-fade in the head's
-    frame, where the head stands still. `promises` are those of the clip's frames.
+    frame, where the head stands still. `promises` are those of the clip's frames, `features_TD` the values of the
+    column that the model hears, if it hears one.
     """
     head = person_head(source.landmarks_UN3)
     joined_TK2, end = machine.zeros((len(landmarks_TN3), len(NOISED), 2), np.float64), 0
@@ -58,8 +60,13 @@ def generate(
         speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         clip_TN3 = landmarks_TN3[start:stop]
         hold = None if promises is None else promises.part(start, stop).hold
+        heard_TD = None if features_TD is None else features_TD[start:stop]
         window_TN3 = motion.generate(
-            model, clip_TN3, source, speech_S, seed, steps, first_frame=start, amplitude=amplitude, hold=hold
+            *(model, clip_TN3, source, speech_S, seed, steps),
+            first_frame=start,
+            amplitude=amplitude,
+            hold=hold,
+            features_TD=heard_TD,
         )
         join(joined_TK2, end, lower_face(window_TN3, head), start, overlap(model.window_frames))
         end = stop

@@ -33,9 +33,10 @@ from mytalk.settings import Settings, setting
 EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
 WINDOW_FRAMES = 250  # the longest window of training, where a model's folder does not state it
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
-MEL = "mel"  # log-mel energies of the sound, see speech_features.py
+MEL = speech_features.MEL
 UPPER_FACES = ("pose", "landmarks")
 NOISE_BLOCK = 64  # frames whose start noise is drawn at once
+Hear = Callable[[np.ndarray], np.ndarray]  # speech, (S,) -> features, (T, D)
 Hold = Callable[[np.ndarray], np.ndarray]  # lower faces (T, K, 2), px in the head's frame, moved onto what is promised
 
 
@@ -94,12 +95,17 @@ class MotionConfig(Settings):
         check_sizes(self.width, self.heads, self.kernel)
         if not self.features:
             raise ValueError(f"model.features must be {MEL} or the name of a column")
-        if self.speech_level and self.features != MEL:
+        if self.speech_level and self.column:
             raise ValueError(f"model.speech_level levels the sound, and the column {self.features} is as it was stored")
         if self.speech_heads and self.width % (2 * self.speech_heads):
             raise ValueError(
                 f"model.width {self.width} must be a multiple of 2 x model.speech_heads ({self.speech_heads})"
             )
+
+    @property
+    def column(self) -> str:
+        """The column of shards that is heard; empty: the sound."""
+        return "" if self.features == MEL else self.features
 
 
 @dataclass(frozen=True)
@@ -231,9 +237,11 @@ class MotionModel(nn.Module):
         self.knows_silent_sources = False  # whether it was trained with some, set by `load_model`
         self.knows_no_speech = False  # whether some examples had none: what guidance needs, set by `load_model`
         self.guidance = 1.0  # of the speech when sampling, see `generate`
+        self.features_by: dict[str, Any] | None = None  # what made the column that it hears, set by `load_model`
+        self.hear: Hear | None = None  # computes that column of any sound, see mytalk/speech/encoder.py
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
-        assert (config.features == MEL) == (config.features_width == 0), "the width is the column's"
+        assert bool(config.column) == bool(config.features_width), "the width is the column's"
         self.speech_in = nn.Linear(
             config.features_width or speech_features.MEL_PER_FRAME * speech_features.BANDS, width
         )
@@ -258,7 +266,7 @@ class MotionModel(nn.Module):
     @property
     def column(self) -> str:
         """The column of shards that it hears; empty: the sound."""
-        return "" if self.config.features == MEL else self.config.features
+        return self.config.column
 
     def encode_speech(
         self,
@@ -273,7 +281,8 @@ class MotionModel(nn.Module):
         A model that hears a column hears `features_BTD` instead. Raises UserError where it has none.
         """
         if self.column:
-            x_BTD = self.speech_in(_given(features_BTD, self.config).to(self.speech_in.weight.dtype))
+            given_BTD = speech_features.of_column(features_BTD, "motion", self.column, self.config.features_width)
+            x_BTD = self.speech_in(given_BTD.to(self.speech_in.weight.dtype))
         else:
             x_BTD = self.speech_in(self._mel(audio_BS, voice_B))
         for block in self.speech_blocks:
@@ -362,27 +371,6 @@ class MotionModel(nn.Module):
         return self.denoise(
             noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM, c.drop
         )
-
-
-def _given(features_BTD: torch.Tensor | None, config: MotionConfig) -> torch.Tensor:
-    """The features of a model that hears a column. Raises UserError where there are none or of another width."""
-    if features_BTD is None:
-        raise UserError(
-            f"the motion model hears the column '{config.features}' of shards, which this command does not give it; "
-            f"use a model trained with model.features={MEL}"
-        )
-    if features_BTD.shape[-1] != config.features_width:
-        raise UserError(
-            f"the motion model hears {config.features_width} values a frame in column '{config.features}', not "
-            f"{features_BTD.shape[-1]}; write the column as it was in training"
-        )
-    return features_BTD
-
-
-def refuse_columns(model: MotionModel) -> None:
-    """Raises UserError for a model that hears a column of shards: a video has none."""
-    if model.column:
-        _given(None, model.config)
 
 
 @dataclass(frozen=True)
@@ -500,7 +488,7 @@ def save_model(
     """Write weights as a folder that `load_model` reads, with the identity encoder that conditions them inside it.
 
     The fact `window_frames` is the longest window that the model was trained on, `source_sound_dropout` how many of its
-    sources had no sound.
+    sources had no sound, `features_by` what made the column that it hears.
     """
     if config.extractor_width:
         assert extractor is not None, "a conditioned model needs its identity encoder"
@@ -522,6 +510,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
     model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
     model.knows_silent_sources = _some(facts.get("source_sound_dropout"))
     model.knows_no_speech = _some(facts.get("speech_dropout"))
+    model.features_by = speech_features.features_by(facts)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width

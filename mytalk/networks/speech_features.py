@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 
+from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLE_HZ, SAMPLES_PER_FRAME
 
+MEL = "mel"  # the log-mel energies below, where a model may hear a column of shards instead
 HOP = 160  # 10 ms: four mel frames for each video frame
 WINDOW = 400  # 25 ms
 FFT = 512
@@ -63,6 +66,27 @@ def audible(audio_BS: torch.Tensor) -> torch.Tensor:
     """Whether the loudest frame (40 ms) of each sound reaches AUDIBLE_DB: (B,) bool. A codec's silence does not."""
     power_BT = audio_BS.unflatten(1, (-1, SAMPLES_PER_FRAME)).square().mean(-1)
     return power_BT.amax(1) >= 10 ** (AUDIBLE_DB / 10)
+
+
+def of_column(features_BTD: torch.Tensor | None, kind: str, column: str, width: int) -> torch.Tensor:
+    """The features of a model that hears a column. Raises UserError where there are none or of another width."""
+    if features_BTD is None:
+        raise UserError(
+            f"the {kind} model hears the column '{column}' of shards, which this command does not give it; "
+            f"use a model trained with model.features={MEL}"
+        )
+    if features_BTD.shape[-1] != width:
+        raise UserError(
+            f"the {kind} model hears {width} values a frame in column '{column}', not {features_BTD.shape[-1]}; write "
+            "the column as it was in training"
+        )
+    return features_BTD
+
+
+def features_by(facts: Any) -> dict[str, Any] | None:
+    """What made the column that a model hears, of the facts of its folder; None where they do not say."""
+    found = facts.get("features_by") if isinstance(facts, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def log_mel(audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:

@@ -43,6 +43,22 @@ class SyncConfig(Settings):
     hidden: int = setting(512, "width inside the feed-forward blocks", at_least=1)
     layers: int = setting(4, "feed-forward blocks before the window's frames are joined, and again after", at_least=1)
     embedding: int = setting(256, "size of an embedding", at_least=1)
+    features: str = setting(
+        speech_features.MEL,
+        f"what is heard of the speech: {speech_features.MEL}, computed from the sound, or the name of a column of the "
+        "shards",
+    )
+    features_width: int = setting(0, "values a frame of that column; 0: no column", unit="values", at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.features:
+            raise ValueError(f"model.features must be {speech_features.MEL} or the name of a column")
+
+    @property
+    def column(self) -> str:
+        """The column of shards that is heard; empty: the sound."""
+        return "" if self.features == speech_features.MEL else self.features
 
 
 class WindowEncoder(nn.Module):
@@ -79,7 +95,9 @@ class SyncNet(nn.Module):
         super().__init__()
         self.config = config
         self.lips = WindowEncoder(2 * len(MOUTH), config)
-        self.voice = WindowEncoder(speech_features.MEL_PER_FRAME * speech_features.BANDS, config)
+        assert bool(config.column) == bool(config.features_width), "the width is the column's"
+        of_mel = speech_features.MEL_PER_FRAME * speech_features.BANDS
+        self.voice = WindowEncoder(config.features_width or of_mel, config)
 
     def mouth(self, landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
         """Landmarks in crop px (B, T, N, 3), their valid frames in `mask_BT` -> unit vectors (B, W, D)."""
@@ -87,8 +105,19 @@ class SyncNet(nn.Module):
             mask_BT = torch.ones_like(landmarks_BTN3[..., 0, 0])
         return self.lips(lip_motion(landmarks_BTN3, mask_BT).flatten(2))
 
-    def speech(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:
-        """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `speech_features.log_mel`."""
+    def speech(
+        self,
+        audio_BS: torch.Tensor,
+        voice_B: torch.Tensor | None = None,
+        features_BTF: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Samples in [-1, 1] (B, S) -> unit vectors (B, W, D). `voice_B` augments, see `speech_features.log_mel`.
+
+        A model that hears a column hears `features_BTF` instead. Raises UserError where it has none.
+        """
+        if column := self.config.column:
+            heard = speech_features.of_column(features_BTF, "syncnet", column, self.config.features_width)
+            return self.voice(heard)
         with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
             mel_BMC = speech_features.log_mel(audio_BS, voice_B)
         return self.voice(mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2))
@@ -99,9 +128,10 @@ class SyncNet(nn.Module):
         mask_BT: torch.Tensor,
         audio_BS: torch.Tensor,
         voice_B: torch.Tensor | None = None,
+        features_BTF: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(mouth, speech), both (B, W, D): the whole network in one call."""
-        return self.mouth(landmarks_BTN3, mask_BT), self.speech(audio_BS, voice_B)
+        return self.mouth(landmarks_BTN3, mask_BT), self.speech(audio_BS, voice_B, features_BTF)
 
 
 def lip_motion(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -193,5 +223,11 @@ def save_model(
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SyncNet:
-    """The SyncNet of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
-    return weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
+    """The SyncNet of a folder, in evaluation mode, which scores a mouth with a sound.
+
+    Raises UserError as `weights.load` does, and for one that hears a column of shards: a sound has none.
+    """
+    model = weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
+    if model.config.column:
+        speech_features.of_column(None, "syncnet", model.config.column, 0)
+    return model

@@ -145,9 +145,10 @@ def test_several_seeds_show_what_steps_and_noise_bring(scored, shards, model, tm
 def test_a_model_that_hears_a_column_is_scored_with_it(shards, model, tmp_path) -> None:
     """A column of log-mel energies scores as the sound does; swapped speech is another clip's column."""
     folder = shutil.copytree(shards, tmp_path / "shards")
-    column.add(folder, "heard", mel.values, mel.WIDTH, of=mel.OF)
+    made = mel.made()
+    column.add(folder, "heard", made.values, made.width, of=made.of)
     network = load_model(model)
-    hears = dataclasses.replace(network.config, features="heard", features_width=mel.WIDTH)
+    hears = dataclasses.replace(network.config, features="heard", features_width=made.width)
     save_model(network.state_dict(), hears, tmp_path / "model")
     manifest, settings = Manifest.load(folder), Settings(sampler_steps=2)
     task = plan_tasks(manifest, settings)[0]

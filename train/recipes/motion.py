@@ -109,7 +109,7 @@ class MotionTrainConfig(LoopConfig):
             raise ValueError("model.extractor_width follows from identity=FOLDER; leave it out")
         if self.model.features_width:
             raise ValueError("model.features_width follows from model.features=NAME; leave it out")
-        if self.recorded and self.model.features != motion.MEL:
+        if self.recorded and self.model.column:
             raise ValueError(
                 f"recorded changes the sound, and the model hears the column {self.model.features}; set recorded=0"
             )
@@ -201,9 +201,10 @@ class MotionRecipe(Recipe):
             self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
-        self.column = "" if settings.model.features == motion.MEL else settings.model.features
+        self.column = settings.model.column
         if self.column:
-            self.model = replace(self.model, features_width=self.manifest.later(self.column)["width"])
+            self.features = self.manifest.later(self.column)
+            self.model = replace(self.model, features_width=self.features["width"])
         draws = MotionDraws(
             voice_stretch=settings.voice_stretch,
             recorded=settings.recorded,
@@ -350,5 +351,6 @@ class MotionRecipe(Recipe):
             "window_frames": self.settings.window.max_frames,
             "source_sound_dropout": self.settings.source_sound_dropout,
             "speech_dropout": self.settings.speech_dropout,
+            **({"features_by": self.features.get("made_by", {})} if self.column else {}),
         }
         motion.save_model(states["motion"], self.model, folder, self.extractor, facts)

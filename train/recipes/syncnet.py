@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from dataclasses import asdict, dataclass, field
+import functools
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,7 @@ from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
-from mytalk.networks import syncnet
+from mytalk.networks import speech_features, syncnet
 from mytalk.networks.syncnet import SyncConfig, SyncNet
 from mytalk.settings import setting
 from train import cli, validation
@@ -30,6 +31,7 @@ from train.recipe import Networks, Player, Recipe, Validated
 from train.recipes import pictures
 
 CHANCE = 0.5
+LATER = {"features": speech_features.MEL, "features_width": 0}  # off they are not named: runs begun before resume
 STUCK = (
     "if it stays there: is the sound in time with the picture (column sync_offset)? is global_batch large enough, "
     "optimizer.lr small enough? do the clips show who speaks?"
@@ -59,6 +61,8 @@ class SyncTrainConfig(LoopConfig):
         super().__post_init__()
         if self.frames < self.least_frames:
             raise ValueError(f"frames must be {self.least_frames} or more for a false pair, not {self.frames}")
+        if self.model.features_width:
+            raise ValueError("model.features_width follows from model.features=NAME; leave it out")
 
     @property
     def least_frames(self) -> int:
@@ -120,7 +124,12 @@ class SyncRecipe(Recipe):
     def __init__(self, settings: SyncTrainConfig):
         self.settings = settings
         self.manifest = settings.manifest()
-        self.examples = SyncExamples(self.manifest, settings.sampling(), settings.frames, settings.voice_stretch)
+        self.model, self.column = settings.model, settings.model.column
+        if self.column:
+            self.features = self.manifest.later(self.column)
+            self.model = replace(self.model, features_width=self.features["width"])
+        stretch = settings.voice_stretch
+        self.examples = SyncExamples(self.manifest, settings.sampling(), settings.frames, stretch, self.column)
         rows = self.manifest.rows(settings.validation_split, settings.shards_until, with_speech=True)
         for chosen in (self.examples.selection.rows_n, rows):
             reader.refuse_other_crops(self.manifest, chosen)
@@ -132,7 +141,7 @@ class SyncRecipe(Recipe):
             )
 
     def players(self) -> dict[str, Player]:
-        return {"syncnet": Player(SyncNet(self.settings.model), self.settings.optimizer, self.loss)}
+        return {"syncnet": Player(SyncNet(self.model), self.settings.optimizer, self.loss)}
 
     def fixed(self) -> dict[str, Any]:
         settings = self.settings
@@ -141,11 +150,13 @@ class SyncRecipe(Recipe):
             "min_shift_frames": settings.min_shift_frames,
             "scale": settings.scale,
             "voice_stretch": settings.voice_stretch,
-            "model": asdict(settings.model),
+            "model": {name: value for name, value in asdict(self.model).items() if LATER.get(name) != value},
         }
 
     def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
-        mouth, speech = networks["syncnet"](batch.landmarks_BTN3, batch.mask_BT, batch.audio_BS, batch.voice_B)
+        mouth, speech = networks["syncnet"](
+            batch.landmarks_BTN3, batch.mask_BT, batch.audio_BS, batch.voice_B, batch.features_BTF
+        )
         valid_BW = batch.mask_BT.unfold(1, self.settings.model.window_frames, 1).amin(-1) > 0
         with torch.autocast(mouth.device.type, enabled=False):  # near the end of training, cosines differ by little
             return pair_loss(mouth, speech, valid_BW, self.settings.min_shift_frames, self.settings.scale)
@@ -155,8 +166,7 @@ class SyncRecipe(Recipe):
 
         def accuracy(index: int) -> torch.Tensor:
             landmarks = torch.from_numpy(reader.read_landmarks(self.manifest, self.rows[index]))[None]
-            audio = torch.from_numpy(reader.read_audio(self.manifest, self.rows[index]))[None]
-            mouth, speech = model.mouth(landmarks.to(ranks.device)), model.speech(audio.to(ranks.device))
+            mouth, speech = model.mouth(landmarks.to(ranks.device)), self.speech(model, self.rows[index])
             return two_way_accuracy(mouth[0], speech[0], self.settings.min_shift_frames)
 
         with torch.no_grad():
@@ -164,6 +174,18 @@ class SyncRecipe(Recipe):
         people = [str(self.manifest.at(row, "identity")) for row in self.rows]
         measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
         return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
+
+    def speech(self, model: SyncNet, row: int, stop: int | None = None) -> torch.Tensor:
+        """What the network makes of a clip's speech up to a frame: (1, W, D). Raises ClipError, OSError."""
+        device = next(model.parameters()).device
+        audio_BS = torch.from_numpy(reader.read_audio(self.manifest, row, 0, stop))[None].to(device)
+        features_TF = reader.read_features(self.manifest, self.column, row, 0, stop)
+        features_BTF = None if features_TF is None else torch.from_numpy(features_TF)[None].to(device)
+        return model.speech(audio_BS, features_BTF=features_BTF)
+
+    @torch.no_grad()
+    def _embedded(self, model: SyncNet, row: int, stop: int) -> torch.Tensor:
+        return self.speech(model, row, stop)[0]
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> Validated:
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
@@ -187,10 +209,11 @@ class SyncRecipe(Recipe):
                 continue
             with contextlib.suppress(ClipError):  # a damaged clip has no picture
                 landmarks_TN3 = reader.read_landmarks(self.manifest, row, 0, both)
-                curves = {
-                    colour: syncnet.distances(model, landmarks_TN3, reader.read_audio(self.manifest, speaker, 0, both))
-                    for colour, speaker in ((pictures.TRUTH, row), (pictures.RESULT, other))
-                }
+                curves = {}
+                for colour, speaker in ((pictures.TRUTH, row), (pictures.RESULT, other)):
+                    audio_S = reader.read_audio(self.manifest, speaker, 0, both)
+                    speech = functools.partial(self._embedded, model, speaker, both)
+                    curves[colour] = syncnet.distances(model, landmarks_TN3, audio_S, speech=speech)
                 key = self.manifest.at(row, "key")
                 shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, offsets, "frames", 512)
         return shown
@@ -203,5 +226,6 @@ class SyncRecipe(Recipe):
             "split": self.settings.validation_split,
             "manifest": self.manifest.digest,
         }
-        syncnet.save_model(states["syncnet"], self.settings.model, folder, {"validation": facts})
+        by = {"features_by": self.features.get("made_by", {})} if self.column else {}
+        syncnet.save_model(states["syncnet"], self.model, folder, {"validation": facts, **by})
         print(f"syncnet: two-way accuracy {proven(validated.facts[syncnet.MEASURED])[1]}", flush=True)

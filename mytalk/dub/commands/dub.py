@@ -62,7 +62,8 @@ def _run(args: argparse.Namespace) -> int:
         control = options.control(args)
     import torch
 
-    models = load_models(args.motion, args.appearance, "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = load_models(args.motion, args.appearance, device, args.speech_encoder)
     options.guide(models.motion, args)
     found = dub(
         args.video,

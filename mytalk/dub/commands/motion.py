@@ -56,10 +56,12 @@ def run(args: argparse.Namespace) -> int:
         control = options.control(args)
         import torch
 
-        from mytalk.networks.motion import load_model, refuse_columns
+        from mytalk.networks.motion import load_model
+        from mytalk.speech import encoder
 
-        model = load_model(args.motion, "cuda" if torch.cuda.is_available() else "cpu")
-        refuse_columns(model)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_model(args.motion, device)
+        encoder.give(model, "motion", args.speech_encoder, device)
         options.guide(model, args)
         (one,) = generated(
             args.video,

@@ -24,6 +24,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("speech", type=Path, metavar="SPEECH", help="any sound or video file with the speech")
     parser.add_argument("--motion", type=Path, required=True, metavar="FOLDER", help="model of train motion")
     parser.add_argument(
+        "--speech-encoder",
+        metavar="ENCODER",
+        help="folder or hub id of the encoder whose features the motion model was trained on, if it was",
+    )
+    parser.add_argument(
         "--motion-source", type=Path, metavar="VIDEO2", help="a video that shows how the person speaks (default: VIDEO)"
     )
     parser.add_argument(

@@ -33,7 +33,7 @@ def flip(path: Path, at: int) -> None:
 
 
 def test_whole_shards_are_sound_in_processes_too(shards, command, tmp_path):
-    column.add(shards, "mel", mel.values, mel.WIDTH, of=mel.OF)
+    column.add(shards, "mel", mel.values, mel.made().width, of=mel.made().of)
     report = verified(str(shards), 1.0, Runner(0))
     assert report["findings"] == []
     assert report["decoded"] == report["clips"] == 16

@@ -22,6 +22,7 @@ from mytalk.networks import diffusion, identity, motion
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionModel
 from mytalk.networks.speech_features import log_mel
+from mytalk.speech import encoder
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import padded, predict_and_learn, shaken
@@ -198,7 +199,7 @@ def test_a_model_that_hears_a_column_needs_it(heard_shards, tmp_path):
     with pytest.raises(UserError, match="3 values a frame in column 'heard', not 4"):
         motion.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 4)))
     with pytest.raises(UserError, match="hears the column 'heard'"):
-        motion.refuse_columns(loaded)
+        encoder.give(loaded, "motion", None)
     with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*heard"):
         plain(heard_shards, "model.features=hubert")
     for wrong, said in (
