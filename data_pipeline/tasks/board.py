@@ -42,23 +42,21 @@ class Board(Leases):
     """
 
     def __init__(self, folder: Path, done: Callable[[int], bool], all_done: Callable[[], set[int]], lease_s=LEASE_S):
-        super().__init__(folder, lease_s)
         self.done, self.all_done = done, all_done
         self._finished: set[int] = set()
+        super().__init__(folder, lease_s)
 
     def _tidy(self) -> None:
-        """Attempts at tasks that are left are kept."""
         (self.folder / CLOSED).unlink(missing_ok=True)
         atomic.sweep(self.folder)
         atomic.sweep(self.folder / "aside")
-        self._look(at_once=True)
-        for task, attempt in list(self._attempts.items()):
-            gone = task.startswith(ARRIVED) and self._abandoned(task, attempt)
-            if gone or (task.isdecimal() and self.done(int(task))):
-                self._give_back(task, all_attempts=True)
+        super()._tidy()
         with contextlib.suppress(OSError):
             (self.folder / "aside").rmdir()
-        super()._tidy()
+
+    def _says_nothing(self, task: str) -> bool:
+        """Attempts at tasks that are left are kept."""
+        return not task.isdecimal() or int(task) in self._finished
 
     def _pause_s(self, at_once: bool) -> float:
         """Not more often than needed: a list of 100 000 names takes a while."""
@@ -76,19 +74,20 @@ class Board(Leases):
         for number in [*numbers[first:], *numbers[:first]]:
             self._look()
             if number not in self._finished and not self.reason(number) and self._try(number):
-                if not self.done(number):  # it may have been finished since the last look
-                    yield number
-                else:
-                    self.release(number)
+                yield number
 
     def _try(self, number: int) -> bool:
-        """Take a task's lease; sets a task aside whose workers died in ATTEMPTS."""
-        attempt = self._attempts.get(_name(number), 0)
-        if attempt < ATTEMPTS:
-            return self.claim(_name(number))
-        if _name(number) not in self.held and self._abandoned(_name(number), attempt):
-            self.set_aside(number, f"{DIED} in {attempt} attempts")
-        return False
+        """Take a task's lease, if it is still to be done; sets it aside where its workers died in all ATTEMPTS."""
+        name = _name(number)
+        if not self.claim(name):
+            return False
+        if self.done(number):  # since the last look
+            self.release(number)
+        elif self.reason(number):
+            self._give_back(name, all_attempts=True)
+        elif self.held[name] > ATTEMPTS:
+            self.set_aside(number, f"{DIED} in {ATTEMPTS} attempts")
+        return name in self.held
 
     def release(self, number: int) -> None:
         """A task is finished: its lease and those of workers that died over it are removed."""
@@ -96,7 +95,7 @@ class Board(Leases):
         self._give_back(_name(number), all_attempts=True)
 
     def set_aside(self, number: int, reason: str) -> None:
-        """A task is not tried again, by anyone."""
+        """A task that this worker has is not tried again, by anyone."""
         atomic.write_json(self.folder / "aside" / f"{_name(number)}.json", {"task": number, "reason": reason})
         self._give_back(_name(number), all_attempts=True)
 

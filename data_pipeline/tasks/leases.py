@@ -1,10 +1,15 @@
 """Leases: files of a shared folder, each held by one worker at a time, on any number of machines, without a server.
 
     FOLDER/leases/plan.1     the lease `plan`, and whose it is: its token, and what that says of it
+    FOLDER/leases/door.1     a worker that comes or goes: one at a time, so that the last one out tidies undisturbed
     FOLDER/workers/TOKEN     a worker that lives (owner.py)
 
 A lease is created with O_EXCL, so one worker has it; where that worker dies, another one creates the lease of the next
 attempt, `plan.2`. Needs a file system on which O_EXCL holds (POSIX, NFS from version 3 on, Lustre, GPFS).
+
+Two rules keep it at one, however the operations of several workers fall between each other: only who holds a lease
+removes it and those before it, the first one first; and a lease counts where, after it was created, the one before it
+is still there, its worker dead.
 """
 
 from __future__ import annotations
@@ -16,10 +21,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_pipeline.tasks.owner import Owner, Watcher
+from data_pipeline.tasks.owner import Owner, Watcher, opened
 
 LEASE_S = 60.0
 LEAST_WAIT_S, MOST_WAIT_S = 0.05, 2.0
+DOOR = "door"
 AnyLeases = TypeVar("AnyLeases", bound="Leases")
 
 
@@ -38,6 +44,8 @@ class Leases:
         self.held: dict[str, int] = {}  # lease -> attempt
         self._attempts: dict[str, int] = {}  # the last attempt of each lease, as last looked
         self._looked_s, self._look_s = -1e9, 0.0  # when, and how long it took
+        self._wait_for(DOOR)  # nobody tidies now, and whoever does later sees this worker
+        self._give_back(DOOR, all_attempts=True)
 
     def __enter__(self: AnyLeases) -> AnyLeases:
         return self
@@ -45,19 +53,28 @@ class Leases:
     def __exit__(self, *_: Any) -> None:
         for task in list(self.held):
             self._give_back(task)
-        self.owner.end()
-        if not self.watcher.living():
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """The last one out removes what says nothing any more.
-
-        Another worker may arrive meanwhile, so nothing is removed that a living one needs.
-        """
-        self.watcher.clear()
-        for folder in (self.leases, self.folder / "workers", self.folder):
+        try:
+            with contextlib.suppress(OSError), self.alone(DOOR):  # where the disk is full, the next one tidies
+                if not self.others():
+                    self._tidy()
+                self.owner.end()
+        finally:
+            self.owner.end()
+        for folder in (self.leases, self.watcher.folder, self.folder):
             with contextlib.suppress(OSError):  # something is left in it
                 folder.rmdir()
+
+    def _tidy(self) -> None:
+        """The last one out removes what says nothing any more."""
+        self.watcher.clear()
+        self._look(at_once=True)
+        for task in list(self._attempts):
+            if self._says_nothing(task) and self.claim(task):
+                self._give_back(task, all_attempts=True)
+
+    def _says_nothing(self, task: str) -> bool:
+        """Whether a lease of dead workers may go."""
+        return True
 
     def others(self) -> dict[str, dict[str, Any]]:
         """What the other living workers say."""
@@ -66,15 +83,18 @@ class Leases:
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Do what one worker at a time may do; waits for another one that is at it, not for one that dies."""
-        for wait_s in waits_s():
-            self._look(at_once=True)
-            if self.claim(name):
-                break
-            time.sleep(wait_s)
+        self._wait_for(name)
         try:
             yield
         finally:
             self._give_back(name, all_attempts=True)
+
+    def _wait_for(self, name: str) -> None:
+        for wait_s in waits_s():
+            if self.claim(name):
+                return
+            time.sleep(wait_s)
+            self._look(at_once=True)
 
     def _living(self, wanted: Callable[[str], bool]) -> dict[str, int]:
         """The leases of other living workers, of some names, and their attempts."""
@@ -156,10 +176,5 @@ def waits_s() -> Iterator[float]:
 
 def _write_new(path: Path, text: str) -> None:
     """Raises FileExistsError where the file is there."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileNotFoundError:  # the last one out has removed the folder as this one came
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    with os.fdopen(descriptor, "w") as handle:
+    with os.fdopen(opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as handle:
         handle.write(text)

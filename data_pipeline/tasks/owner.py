@@ -34,7 +34,7 @@ def machine() -> str:
 class Owner:
     """This process as a worker: FOLDER/TOKEN, whose count a thread of its own moves on until `end`.
 
-    `said` is what it tells the others of its work, a few numbers.
+    `said` is what it tells the others of its work, a few numbers. A forked child has no such thread and is no worker.
     """
 
     def __init__(self, folder: Path, lease_s: float):
@@ -46,7 +46,6 @@ class Owner:
         self._beat()
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
-        os.register_at_fork(after_in_child=self._ended.set)  # a child is no worker
 
     def end(self) -> None:
         """Leave: the others see at once that it is gone."""
@@ -63,8 +62,7 @@ class Owner:
         self._count += 1
         row = {"beat": self._count, "machine": machine(), "pid": os.getpid(), "began": command.began(os.getpid())}
         data = json.dumps({**row, "said": self.said}).encode().ljust(BYTES)
-        self.folder.mkdir(parents=True, exist_ok=True)  # the last one out may have removed it as this one came
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = opened(self.path, os.O_WRONLY | os.O_CREAT)
         try:
             os.pwrite(descriptor, data, 0)
         finally:
@@ -112,6 +110,15 @@ class Watcher:
                 with contextlib.suppress(FileNotFoundError):
                     rows[name] = _row((self.folder / name).read_bytes()).get("said", {})
         return rows
+
+
+def opened(path: Path, flags: int) -> int:
+    """A descriptor of a new file, whose folder the last worker out may remove as this one comes."""
+    while True:
+        try:
+            return os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _names(folder: Path) -> list[str]:

@@ -72,28 +72,6 @@ def test_a_board_is_idle_until_another_worker_begins_whether_or_not_that_has_a_t
     assert not (work.folder / "board").exists()
 
 
-def test_the_last_one_out_takes_nothing_from_one_that_comes_meanwhile(work):
-    one = work.board()
-    arrived = []
-
-    def comes():
-        """Between the look at who lives and the removal of what nobody needs."""
-        real()
-        arrived.append(work.board())
-        arrived[0].begin([0], "kind")
-        assert arrived[0].claim("plan")
-
-    real, one.watcher.clear = one.watcher.clear, comes
-    one.__exit__()
-    (two,) = arrived
-    with work.board() as three:
-        assert not three.claim("plan"), "it is held"
-        with pytest.raises(UserError, match="others are at work in"):
-            three.begin([0], "another")
-    two.__exit__()
-    assert not (work.folder / "board").exists()
-
-
 def test_the_place_of_a_dead_worker_is_not_taken_once_another_had_it_and_left(work, monkeypatch):
     """Of three that see a dead worker's lease: the second has had its turn while the first looked at it."""
     with work.board() as one, work.board() as two, work.board() as three:
