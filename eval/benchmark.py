@@ -91,7 +91,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Benchmark, unless it is done; print the table and the verdicts."""
-    settings = options.settings(args)
+    settings = options.settings(args, args.motion)
     no_judge = judges.missing()
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)

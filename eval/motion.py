@@ -39,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score, unless it is done; print the table and the gate."""
-    settings = options.settings(args)
+    settings = options.settings(args, args.model)
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
     whom = seen.refuse(manifest, settings.split, tasks, {"motion": args.model})

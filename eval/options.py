@@ -11,6 +11,7 @@ from data_pipeline.shards.manifest import SPLITS
 from eval.report import text
 from eval.tasks import Settings
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE
+from mytalk.networks import model_folder
 
 EVALUATORS = {  # models of ours that judge videos, an option each: what it is, and what is missing without it
     "syncnet": "a SyncNet; without it there is no sync metric",
@@ -48,9 +49,10 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def settings(args: argparse.Namespace) -> Settings:
-    """What the options choose."""
-    return Settings(args.split, args.steps, args.seed, args.source_frames, args.clips_per_person, args.frames)
+def settings(args: argparse.Namespace, motion_model: Path) -> Settings:
+    """What the options choose; a distilled model chooses its sampler's steps itself. Raises UserError for no model."""
+    steps = model_folder.own_steps(motion_model) or args.steps
+    return Settings(args.split, steps, args.seed, args.source_frames, args.clips_per_person, args.frames)
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:

@@ -25,6 +25,7 @@ from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.face.detector import DEFAULT, module_of
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ
+from mytalk.networks import model_folder
 
 if TYPE_CHECKING:
     from eval.rows.pairs import Pair
@@ -276,9 +277,7 @@ def model_digests(models: dict[str, tuple[str, Path]]) -> dict[str, str]:
         for part, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():
                 if part == "config":
-                    from mytalk.networks import weights  # loads torch; a finished report is shown without it
-
-                    raise weights.absent(folder, kind)
+                    raise model_folder.absent(folder, kind)
                 raise UserError(f"no model in {folder}: {name} is missing; train one with: python -m train {kind}")
             digest_by_name[f"{prefix}{part}"] = sha256_of(folder / name)
     return digest_by_name

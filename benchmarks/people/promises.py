@@ -61,7 +61,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score every clip and print the tables."""
-    settings, manifest, model = options.settings(args), Manifest.load(args.shards), load_model(args.model)
+    settings, manifest, model = options.settings(args, args.model), Manifest.load(args.shards), load_model(args.model)
     tasks = plan_tasks(manifest, settings)
     progress = Progress("generate", len(tasks), "clips")
     clips: dict[str, list[RowClip]] = {}

@@ -8,6 +8,7 @@ RECIPES = {  # name -> what it trains; in this order, since motion uses the iden
     "identity": "the encoder that recognises people by their landmarks",
     "syncnet": "the network that scores how well speech and lips fit",
     "motion": "the speech-to-motion diffusion model",
+    "distil": "a motion model that says in one step what another samples in many",
     "reader": "the network that reads lip points in pictures",
     "appearance": "the generator that paints faces from landmarks",
 }

@@ -229,6 +229,7 @@ PLANNED: dict[str, Callable[[Manifest, SamplingConfig, RunSettings], Windows]] =
     "identity": _identity,
     "syncnet": _syncnet,
     "motion": _motion,
+    "distil": _motion,
     "reader": _reader,
     "appearance": _appearance,
 }

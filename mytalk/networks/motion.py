@@ -24,7 +24,7 @@ from torch import nn
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, identity, speech_features, weights
+from mytalk.networks import diffusion, identity, model_folder, speech_features, weights
 from mytalk.networks.conformer import Block, Drop, check_sizes
 from mytalk.networks.identity import IdentityEncoder
 from mytalk.networks.slot_dropout import no_dropout
@@ -239,6 +239,7 @@ class MotionModel(nn.Module):
         self.guidance = 1.0  # of the speech when sampling, see `generate`
         self.features_by: dict[str, Any] | None = None  # what made the column that it hears, set by `load_model`
         self.hear: Hear | None = None  # computes that column of any sound, see mytalk/speech/encoder.py
+        self.steps: int | None = None  # of the sampler, where it is distilled for so many; set by `load_model`
         width = config.width
         block = (width, config.heads, config.hidden, config.kernel)
         assert bool(config.column) == bool(config.features_width), "the width is the column's"
@@ -351,13 +352,14 @@ class MotionModel(nn.Module):
         output_BTK2 = self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
         return diffusion.x0_of(output_BTK2, noised_BTK2, t_B, self.config.prediction)
 
-    def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
-        c = conditions
+    def heard(self, c: Conditions) -> torch.Tensor:
+        """The speech of the conditions, encoded: (B, T, D); zeros where it is not to be heard."""
         speech_BTD = self.encode_speech(c.audio_BS, c.mask_BT, c.voice_B, c.drop, c.features_BTD)
-        if c.speech_kept_B is not None:
-            speech_BTD = speech_BTD * c.speech_kept_B[:, None, None]
-        identity_BMD, identity_mask_BM = self.encode_identity(
+        return speech_BTD if c.speech_kept_B is None else speech_BTD * c.speech_kept_B[:, None, None]
+
+    def know(self, c: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
+        """The person of the conditions, as `encode_identity` returns it."""
+        return self.encode_identity(
             c.prepared.source_BUF,
             c.prepared.shape_BF,
             c.source_mask_BU,
@@ -368,9 +370,31 @@ class MotionModel(nn.Module):
             c.drop,
             c.source_features_BUD,
         )
-        return self.denoise(
-            noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, identity_BMD, identity_mask_BM, c.drop
-        )
+
+    def forward(self, noised_BTK2: torch.Tensor, t_B: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """The whole network in one call, as training needs it: x0 predicted from x_t, (B, T, K, 2)."""
+        c = conditions
+        speech_BTD, known = self.heard(c), self.know(c)
+        return self.denoise(noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, *known, c.drop)
+
+
+def denoiser(model: MotionModel, conditions: Conditions) -> diffusion.Denoise:
+    """(x_t, t_B) -> x0, with the conditions encoded once and the model's guidance: what `diffusion.sample` asks."""
+    c = conditions
+    speech_BTD = model.heard(c)
+    known = model.know(c)
+
+    def predicted(x_BTK2: torch.Tensor, t_B: torch.Tensor, heard_BTD: torch.Tensor) -> torch.Tensor:
+        return model.denoise(x_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, heard_BTD, *known, c.drop)
+
+    def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        heard_BTK2 = predicted(x_BTK2, t_B, speech_BTD)
+        if model.guidance == 1:
+            return heard_BTK2
+        unheard_BTK2 = predicted(x_BTK2, t_B, torch.zeros_like(speech_BTD))
+        return unheard_BTK2 + model.guidance * (heard_BTK2 - unheard_BTK2)
+
+    return denoise
 
 
 @dataclass(frozen=True)
@@ -412,6 +436,8 @@ def generate(
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
     `amplitude` multiplies the motion, what the face differs by from the person's mean. With `hold` each step's
     estimate of the clean motion is moved onto what is promised (mytalk/dub/promises.py), so the result holds it too.
+
+    A distilled model is sampled in its own number of steps, whatever `steps` says: it knows no other times.
     """
     frames = len(landmarks_TN3)
     audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
@@ -426,26 +452,20 @@ def generate(
     features_BTD, features_BUD = (
         None if values_TD is None else batch_of_one(values_TD) for values_TD in (features_TD, source.features_UD)
     )
-    speech_BTD = model.encode_speech(batch_of_one(audio_S), mask_BT, features_BTD=features_BTD)
     extractor = extractor or model.extractor
     known_BUD = extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None
-    identity_BMD, identity_mask_BM = model.encode_identity(
-        prepared.source_BUF,
-        prepared.shape_BF,
+    conditions = Conditions(
+        prepared,
+        mask_BT,
+        batch_of_one(audio_S),
         source_mask_BU,
         batch_of_one(source_audio_S),
         known_BUD,
-        features_BUD=features_BUD,
+        features_BTD=features_BTD,
+        source_features_BUD=features_BUD,
     )
+    denoise = denoiser(model, conditions)
     scale = amplitude if model.deviation_K2 is None else amplitude * model.deviation_K2
-
-    def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        given = (identity_BMD, identity_mask_BM)
-        heard_BTK2 = model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, speech_BTD, *given)
-        if model.guidance == 1:
-            return heard_BTK2
-        unheard_BTK2 = model.denoise(x_BTK2, t_B, prepared.seen_BTF, mask_BT, torch.zeros_like(speech_BTD), *given)
-        return unheard_BTK2 + model.guidance * (heard_BTK2 - unheard_BTK2)
 
     def held(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         motion_BTK2 = denoise(x_BTK2, t_B)
@@ -456,7 +476,8 @@ def generate(
         return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
 
     noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames))
-    motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, model.config.times, model.config.sampler) * scale
+    config, steps = model.config, model.steps or steps
+    motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, config.times, config.sampler) * scale
     return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
 
 
@@ -488,7 +509,8 @@ def save_model(
     """Write weights as a folder that `load_model` reads, with the identity encoder that conditions them inside it.
 
     The fact `window_frames` is the longest window that the model was trained on, `source_sound_dropout` how many of its
-    sources had no sound, `features_by` what made the column that it hears.
+    sources had no sound, `features_by` what made the column that it hears, `sampling_steps` those that it is distilled
+    for.
     """
     if config.extractor_width:
         assert extractor is not None, "a conditioned model needs its identity encoder"
@@ -504,13 +526,13 @@ def _some(share: Any) -> bool:
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
-    facts = weights.describe(folder, "motion").get("facts")
-    facts = facts if isinstance(facts, dict) else {}
+    facts = model_folder.facts_of(folder, "motion")
     window_frames = facts.get("window_frames")
     model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
     model.knows_silent_sources = _some(facts.get("source_sound_dropout"))
     model.knows_no_speech = _some(facts.get("speech_dropout"))
     model.features_by = speech_features.features_by(facts)
+    model.steps = model_folder.own_steps(folder)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width

@@ -6,7 +6,6 @@ refused in one line.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,11 +19,8 @@ from torch import nn
 
 from mytalk import atomic
 from mytalk.command import UserError
-from mytalk.digest import sha256_of
-from mytalk.intervals import proven
+from mytalk.networks.model_folder import CONFIG, FORMAT, WEIGHTS, describe
 
-FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -37,33 +33,6 @@ def save(
     atomic.write_bytes(folder / WEIGHTS, to_bytes(whole))
     described = {"format": FORMAT, "model": kind, "config": asdict(config)}
     atomic.write_json(folder / CONFIG, described | ({"facts": facts} if facts else {}))
-
-
-def describe(folder: str | Path, kind: str) -> dict[str, Any]:
-    """The content of a folder's config.json, checked to be of a model `kind` of this format. Raises UserError."""
-    folder = Path(folder)
-    try:
-        described = json.loads((folder / CONFIG).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise absent(folder, kind) from None
-    except ValueError:
-        raise UserError(f"{folder / CONFIG} is not JSON; copy or export the model again") from None
-    if not isinstance(described, dict) or not isinstance(described.get("config"), dict):
-        raise UserError(f"{folder / CONFIG} describes no model; name another folder")
-    if described.get("model") != kind or described.get("format") != FORMAT:
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise UserError(
-            f"{folder} holds model '{described.get('model')}' format {described.get('format')}, not {article} {kind} "
-            f"model of format {FORMAT}; name another folder"
-        )
-    return described
-
-
-def absent(folder: Path, kind: str) -> UserError:
-    """The error for a folder without a model: it is one folder deeper, or how to train one."""
-    if (folder / "model" / CONFIG).is_file():
-        return UserError(f"no model in {folder}, which is the folder of a run; name {folder / 'model'}")
-    return UserError(f"no model in {folder}: {CONFIG} is missing; train one with: python -m train {kind}")
 
 
 def load(
@@ -95,19 +64,3 @@ def load(
         why = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
         raise UserError(f"the weights in {folder} do not fit its config: {why}") from None
     return model.to(device).eval()
-
-
-def digest(folder: str | Path) -> str:
-    """SHA-256 of a model's weights. Raises OSError."""
-    return sha256_of(Path(folder) / WEIGHTS)
-
-
-def above_chance(folder: str | Path, kind: str, measure: str) -> tuple[bool, str]:
-    """Whether a model is above chance on people it was not trained on, and that in words.
-
-    `measure` names the fact of its validation that is compared with chance. Raises UserError where the folder holds
-    no such model.
-    """
-    facts = describe(folder, kind).get("facts")
-    validation = facts.get("validation") if isinstance(facts, dict) else None
-    return proven(validation.get(measure) if isinstance(validation, dict) else None)

@@ -23,7 +23,7 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED, without_mouth
 from mytalk.intervals import person_means
-from mytalk.networks import diffusion, identity, motion, weights
+from mytalk.networks import diffusion, identity, model_folder, motion
 from mytalk.networks.motion import MotionConfig, MotionModel
 from mytalk.networks.slot_dropout import SlotDropout, no_dropout
 from mytalk.settings import setting
@@ -146,14 +146,14 @@ def of_extractor(settings: MotionTrainConfig) -> str:
         return ""
     if not settings.identity:
         return "motion: no identity encoder is named, so its condition and loss are off; name one with identity=FOLDER"
-    shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
+    shown, words = model_folder.above_chance(settings.identity, "identity", identity.MEASURED)
     return "" if shown else f"motion: warning: identity encoder {settings.identity}: {words}"
 
 
 def require_proven(settings: MotionTrainConfig) -> None:
     """Raises UserError where the identity loss would use an encoder that is not above chance."""
     if settings.identity_loss:
-        shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
+        shown, words = model_folder.above_chance(settings.identity, "identity", identity.MEASURED)
         if not shown:
             raise UserError(
                 f"identity_loss cannot use identity encoder {settings.identity}: {words}; train it longer "
@@ -198,7 +198,7 @@ class MotionRecipe(Recipe):
         if settings.identity:
             require_proven(settings)
             self.extractor = identity.load_model(settings.identity).requires_grad_(False)
-            self.extractor_digest = weights.digest(settings.identity)
+            self.extractor_digest = model_folder.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
         self.column = settings.model.column
@@ -243,34 +243,37 @@ class MotionRecipe(Recipe):
     def teachers(self) -> dict[str, str]:
         return {"identity": self.settings.identity} if self.extractor is not None else {}
 
-    def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
+    def conditions(self, batch: MotionBatch) -> tuple[motion.Conditions, torch.Tensor | None]:
+        """What a prediction is conditioned on, and the identity encoder's features of the source, if there is one."""
         made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None
         if extractor:
             extractor.to(batch.noise_BTK2)  # where and in what the batch is
             with torch.no_grad():
                 known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
+        conditions = motion.Conditions(
+            made,
+            batch.mask_BT,
+            batch.audio_BS,
+            batch.source_mask_BU,
+            batch.source_audio_BS,
+            known_BUD if self.model.extractor_width else None,
+            batch.voice_B,
+            batch.speech_kept_B,
+            batch.source_kept_B,
+            no_dropout if batch.dropout_B is None else SlotDropout(batch.dropout_B, self.settings.dropout),
+            batch.features_BTD,
+            batch.source_features_BUD,
+        )
+        return conditions, known_BUD
+
+    def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
+        conditions, known_BUD = self.conditions(batch)
+        made, extractor = conditions.prepared, self.extractor
         deviation_K2 = made.motion_BTK2.new_ones(()) if self.deviation_K2 is None else self.deviation_K2
         deviation_K2 = deviation_K2.to(made.motion_BTK2)
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2 / deviation_K2, batch.t_B, batch.noise_BTK2)
-        predicted_BTK2 = networks["motion"](
-            noised_BTK2,
-            batch.t_B,
-            motion.Conditions(
-                made,
-                batch.mask_BT,
-                batch.audio_BS,
-                batch.source_mask_BU,
-                batch.source_audio_BS,
-                known_BUD if self.model.extractor_width else None,
-                batch.voice_B,
-                batch.speech_kept_B,
-                batch.source_kept_B,
-                no_dropout if batch.dropout_B is None else SlotDropout(batch.dropout_B, self.settings.dropout),
-                batch.features_BTD,
-                batch.source_features_BUD,
-            ),
-        )
+        predicted_BTK2 = networks["motion"](noised_BTK2, batch.t_B, conditions)
         predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point
         x0_B = diffusion.x0_error(made.motion_BTK2, predicted_BTK2, batch.mask_BT)
         weight_B = diffusion.loss_weight(batch.t_B, self.model.prediction, self.settings.loss_weights)
@@ -346,11 +349,14 @@ class MotionRecipe(Recipe):
             shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN3, result_TN3)
         return shown
 
-    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
-        facts = {
+    def facts(self) -> dict[str, Any]:
+        """What the model's folder says beside its weights."""
+        return {
             "window_frames": self.settings.window.max_frames,
             "source_sound_dropout": self.settings.source_sound_dropout,
             "speech_dropout": self.settings.speech_dropout,
             **({"features_by": self.features.get("made_by", {})} if self.column else {}),
         }
-        motion.save_model(states["motion"], self.model, folder, self.extractor, facts)
+
+    def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
+        motion.save_model(states["motion"], self.model, folder, self.extractor, self.facts())
