@@ -12,16 +12,15 @@ import torch
 from mytalk import config
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, model_folder, motion
-from mytalk.networks.identity import IdentityEncoder
+from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionConfig, MotionModel, SourceStretch
 from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import shaken
 from tests.helpers.train_matrix import modules_of
 from tests.helpers.training import curve, train
-from tests.train.recipes.test_motion import SMALL as ENCODER
-from tests.train.recipes.test_motion import found
 from train.recipes.distil import DistilRecipe, DistilTrainConfig, of_teacher
 
+ENCODER = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
 SIZES = MotionConfig(
     width=16,
     heads=2,
@@ -44,7 +43,6 @@ def teacher(tmp_path_factory):
     torch.manual_seed(0)
     model, encoder = shaken(MotionModel(SIZES)), IdentityEncoder(ENCODER)
     model.deviation_K2.fill_(0.3)
-    encoder.facts = found([0.9, 0.92, 0.97])
     facts = {"window_frames": 24, "source_sound_dropout": 0.2, "speech_dropout": 0.1}
     motion.save_model(model.state_dict(), SIZES, folder, encoder, facts)
     return folder
