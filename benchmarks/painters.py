@@ -27,7 +27,7 @@ from launch import pipeline
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face import detector
-from mytalk.networks import appearance, model_folder, reader
+from mytalk.networks import appearance, reader, weights
 from mytalk.progress import Progress
 
 TRUE, MOVED = "true frames", "references moved, no network"
@@ -129,11 +129,11 @@ def scores(args: argparse.Namespace, name: str, folder: Path | None) -> list[Row
     """The unseen clips as a model paints them, measured; read from OUT where they have been with these settings."""
     manifest = Manifest.load(args.shards)
     told = {
-        "digest": model_folder.digest(folder) if folder else "",
+        "digest": weights.digest(folder) if folder else "",
         "manifest": manifest.digest,
         "frames": args.frames,
         "corpus": args.corpus,
-        "judge": model_folder.digest(args.judge) if args.judge else "",
+        "judge": weights.digest(args.judge) if args.judge else "",
     }
     path = args.out / f"scores-{name.replace(', ', '-').replace(' ', '-')}.json"
     if path.is_file() and (kept := json.loads(path.read_text()))["of"] == told:

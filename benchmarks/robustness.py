@@ -24,7 +24,7 @@ from eval.rows.landmarks import generated
 from eval.tasks import Settings, generator, noise_seed, plan_tasks
 from mytalk import atomic, command, intervals
 from mytalk.command import UserError
-from mytalk.networks import model_folder
+from mytalk.networks import weights
 from mytalk.networks.motion import load_model
 from mytalk.progress import Progress
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"no clip of split '{args.split}' can be scored; extract longer clips or more of each person")
     rows = summary(found)
     facts = {
-        "model": model_folder.digest(args.model),
+        "model": weights.digest(args.model),
         "manifest": manifest.digest,
         "split": args.split,
         "sampler_steps": args.steps,

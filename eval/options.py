@@ -11,7 +11,7 @@ from data_pipeline.shards.manifest import SPLITS
 from eval.report import text
 from eval.tasks import Settings
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE
-from mytalk.networks import model_folder
+from mytalk.networks import weights
 
 EVALUATORS = {  # models of ours that judge videos, an option each: what it is, and what is missing without it
     "syncnet": "a SyncNet; without it there is no sync metric",
@@ -51,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def settings(args: argparse.Namespace, motion_model: Path) -> Settings:
     """What the options choose; a distilled model chooses its sampler's steps itself. Raises UserError for no model."""
-    steps = model_folder.own_steps(motion_model) or args.steps
+    steps = weights.own_steps(motion_model) or args.steps
     return Settings(args.split, steps, args.seed, args.source_frames, args.clips_per_person, args.frames)
 
 

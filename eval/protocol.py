@@ -25,7 +25,7 @@ from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.face.detector import DEFAULT, module_of
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ
-from mytalk.networks import model_folder
+from mytalk.networks import weights
 
 if TYPE_CHECKING:
     from eval.rows.pairs import Pair
@@ -277,7 +277,7 @@ def model_digests(models: dict[str, tuple[str, Path]]) -> dict[str, str]:
         for part, name in (("config", "config.json"), ("weights", "model.safetensors")):
             if not (folder / name).is_file():
                 if part == "config":
-                    raise model_folder.absent(folder, kind)
+                    raise weights.absent(folder, kind)
                 raise UserError(f"no model in {folder}: {name} is missing; train one with: python -m train {kind}")
             digest_by_name[f"{prefix}{part}"] = sha256_of(folder / name)
     return digest_by_name

@@ -43,14 +43,14 @@ NULL_SHARE = 0.95  # of the clips with reversed speech have less confidence than
 
 def made_by(options: Options) -> dict[str, Any]:
     """The model with its digest and its standing on the people it was validated with. Raises UserError."""
-    from mytalk.networks import model_folder, syncnet
+    from mytalk.networks import syncnet, weights
 
     if not options.syncnet:
         raise UserError("sync is measured by a SyncNet; name one with --syncnet FOLDER (python -m train syncnet)")
-    _, standing = model_folder.above_chance(options.syncnet, "syncnet", syncnet.MEASURED)
+    _, standing = weights.above_chance(options.syncnet, "syncnet", syncnet.MEASURED)
     rules = {"required": REQUIRED, "apart_frames": APART_FRAMES, "alike_frames": ALIKE_FRAMES, "null_share": NULL_SHARE}
     rules["least_frames"] = LEAST_FRAMES
-    return {"syncnet": model_folder.digest(options.syncnet), "standing": standing, **rules, "version": 1}
+    return {"syncnet": weights.digest(options.syncnet), "standing": standing, **rules, "version": 1}
 
 
 def measure(options: Options) -> Measure:

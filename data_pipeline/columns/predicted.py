@@ -31,10 +31,10 @@ def made(model: str) -> Made:
 
     They are of the pictures' frames: the speech that they are written from is already in time.
     """
-    from mytalk.networks import model_folder
+    from mytalk.networks import weights
 
     _loaded(model)  # refused here, not clip by clip
-    made_by = {"model": model_folder.digest(model), "steps": STEPS, "source_frames": SOURCE_FRAMES}
+    made_by = {"model": weights.digest(model), "steps": STEPS, "source_frames": SOURCE_FRAMES}
     return Made(functools.partial(values, model), COUNT * 3, made_by=made_by)
 
 

@@ -152,10 +152,10 @@ def _shards_digest(manifest: Manifest) -> str:
 
 
 def _weights(folders: Mapping[str, Path]) -> dict[str, str]:
-    from mytalk.networks import model_folder
+    from mytalk.networks import weights
 
     return {
         f"{name}_{path.stem}": sha256_of(path)
         for name, folder in folders.items()
-        for path in (folder / model_folder.CONFIG, folder / model_folder.WEIGHTS)
+        for path in (folder / weights.CONFIG, folder / weights.WEIGHTS)
     }

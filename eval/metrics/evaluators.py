@@ -28,13 +28,13 @@ def refused(folders: dict[str, Path], no_judge: Mapping[str, str]) -> dict[str, 
     `folders` holds the evaluators' folders by name, `no_judge` why a judge is not there. Raises UserError where a
     folder holds no such model.
     """
-    from mytalk.networks import model_folder
+    from mytalk.networks import weights
 
     reasons = dict(no_judge)
     for name, network in _networks().items():
         above, words = False, NOT_NAMED.format(name)
         if name in folders:
-            above, words = model_folder.above_chance(folders[name], name, network.MEASURED)
+            above, words = weights.above_chance(folders[name], name, network.MEASURED)
         if not above:
             reasons[name] = words
     return {name: reasons[m.needs] for name, m in VIDEO_METRICS.items() if m.needs in reasons}

@@ -24,7 +24,7 @@ from torch import nn
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, NOISED, SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, identity, model_folder, speech_features, weights
+from mytalk.networks import diffusion, identity, speech_features, weights
 from mytalk.networks.conformer import Block, Drop, check_sizes
 from mytalk.networks.identity import IdentityEncoder
 from mytalk.networks.slot_dropout import no_dropout
@@ -526,13 +526,13 @@ def _some(share: Any) -> bool:
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MotionModel:
     """The motion model of a folder, in evaluation mode. Raises UserError as `weights.load` does."""
     model = weights.load(folder, "motion", MotionConfig, MotionModel, device)
-    facts = model_folder.facts_of(folder, "motion")
+    facts = weights.facts_of(folder, "motion")
     window_frames = facts.get("window_frames")
     model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
     model.knows_silent_sources = _some(facts.get("source_sound_dropout"))
     model.knows_no_speech = _some(facts.get("speech_dropout"))
     model.features_by = speech_features.features_by(facts)
-    model.steps = model_folder.own_steps(folder)
+    model.steps = weights.own_steps(folder)
     if model.config.extractor_width:
         model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width

@@ -19,7 +19,7 @@ from torch import nn
 
 from mytalk.command import UserError
 from mytalk.face.landmarks import INNER_LIP_PAIRS, MOUTH, RIGID
-from mytalk.networks import model_folder, weights
+from mytalk.networks import weights
 from mytalk.settings import Settings, setting
 
 MEASURED = "lip_correlation"  # the fact of a model's folder that shows whether it reads lips
@@ -131,7 +131,7 @@ class LipReader(nn.Module):
 def save_model(
     state: dict[str, torch.Tensor], config: ReaderConfig, folder: str | Path, facts: dict[str, Any] | None = None
 ) -> None:
-    """Write weights as a folder that `load_model` reads; `facts` as `model_folder.above_chance` reads them."""
+    """Write weights as a folder that `load_model` reads; `facts` as `weights.above_chance` reads them."""
     weights.save(state, "reader", config, folder, facts)
 
 
@@ -142,7 +142,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> LipRea
 
 def load_proven(folder: str | Path, user: str) -> LipReader:
     """`load_model`, frozen, for a loss or score called `user`. Raises UserError where it is not shown to read lips."""
-    shown, words = model_folder.above_chance(folder, "reader", MEASURED)
+    shown, words = weights.above_chance(folder, "reader", MEASURED)
     if not shown:
         raise UserError(f"{user} cannot use reader {folder}: {words}; train it longer (python -m train reader)")
     return load_model(folder).requires_grad_(False)

@@ -218,7 +218,7 @@ def score(
 def save_model(
     state: dict[str, torch.Tensor], config: SyncConfig, folder: str | Path, facts: dict[str, Any] | None = None
 ) -> None:
-    """Write weights as a folder that `load_model` reads; `facts` as `model_folder.above_chance` reads them."""
+    """Write weights as a folder that `load_model` reads; `facts` as `weights.above_chance` reads them."""
     weights.save(state, "syncnet", config, folder, facts)
 
 

@@ -15,7 +15,7 @@ from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify.command import verified
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, NOISED
-from mytalk.networks import model_folder, motion
+from mytalk.networks import motion, weights
 from mytalk.networks.motion import MotionConfig, MotionModel
 from tests.helpers import talkers
 from tests.helpers.motion_batches import shaken
@@ -38,7 +38,7 @@ def test_predicted_landmarks_are_a_column_of_the_shards(model, tmp_path):
     plain = shutil.copytree(folder, tmp_path / "other")
     assert run(folder, "predicted", "--model", model) == 0
     made = Manifest.load(folder)
-    assert made.later("predicted")["made_by"]["model"] == model_folder.digest(model)
+    assert made.later("predicted")["made_by"]["model"] == weights.digest(model)
     assert verified(str(folder), 1.0, Runner(0))["findings"] == []
     for row in range(len(made)):
         frames = int(made.at(row, "frames"))

@@ -25,7 +25,7 @@ from eval.rows.inputs import read_inputs
 from eval.tasks import Settings, noise_seeds, plan_tasks
 from mytalk import command as commands
 from mytalk.machine import free_port
-from mytalk.networks import model_folder
+from mytalk.networks import weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionConfig, MotionModel, load_model, save_model
 from tests.helpers import talkers
@@ -312,7 +312,7 @@ def test_the_identity_encoder_inside_the_model_is_among_the_digests(shards, tmp_
     found = []
     for _ in range(2):
         save_model(state, config, tmp_path / "model", IdentityEncoder(small))
-        found.append(model_folder.digest(tmp_path / "model" / "identity"))
+        found.append(weights.digest(tmp_path / "model" / "identity"))
         assert motion(shards, tmp_path / "model", tmp_path / f"out{len(found)}") == 0
         assert held(tmp_path / f"out{len(found)}")["digests"]["extractor_weights"] == found[-1]
     assert found[0] != found[1]

@@ -19,7 +19,7 @@ import pytest
 
 from launch.follow.folder import status
 from mytalk.machine import free_port
-from mytalk.networks import identity, model_folder, syncnet
+from mytalk.networks import identity, syncnet, weights
 from mytalk.networks.motion import load_model
 from tests.helpers.checkout import ROOT
 from tests.helpers.disks import small_disk, with_shared_memory
@@ -314,7 +314,7 @@ def test_a_curve_at_chance_is_called_out_while_it_happens(whole):
 
 def test_a_model_states_its_required_score_and_is_refused_below_it(whole):
     """What is exported says so itself; `eval benchmark` asks it (tests/eval/test_benchmark.py)."""
-    shown, words = model_folder.above_chance(whole / "stuck" / "model", "syncnet", syncnet.MEASURED)
+    shown, words = weights.above_chance(whole / "stuck" / "model", "syncnet", syncnet.MEASURED)
     assert not shown
     assert words.startswith("AT CHANCE")
     facts = json.loads((whole / "identity" / "model" / "config.json").read_text())["facts"]["validation"]
@@ -324,7 +324,7 @@ def test_a_model_states_its_required_score_and_is_refused_below_it(whole):
     described = json.loads((weaker / "config.json").read_text())
     described["facts"]["validation"][identity.MEASURED] |= {"mean": 0.74, "ci95": [0.7, 0.78]}
     (weaker / "config.json").write_text(json.dumps(described))
-    assert model_folder.above_chance(weaker, "identity", identity.MEASURED)[1].startswith(
+    assert weights.above_chance(weaker, "identity", identity.MEASURED)[1].startswith(
         "BELOW WHAT IT MUST REACH (0.75): 0.74"
     )
 

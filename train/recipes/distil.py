@@ -18,7 +18,7 @@ import torch
 from data_pipeline.examples.motion import MotionBatch
 from data_pipeline.sample.windows import WindowConfig
 from mytalk import config
-from mytalk.networks import diffusion, model_folder, motion
+from mytalk.networks import diffusion, motion, weights
 from mytalk.networks.slot_dropout import no_dropout
 from mytalk.settings import setting
 from train import cli
@@ -108,7 +108,7 @@ class DistilRecipe(MotionRecipe):
         self.deviation_K2 = self.teacher.deviation_K2
 
     def fixed(self) -> dict[str, Any]:
-        own = {"teacher": model_folder.digest(self.own.teacher), "teacher_steps": self.own.teacher_steps}
+        own = {"teacher": weights.digest(self.own.teacher), "teacher_steps": self.own.teacher_steps}
         return {**super().fixed(), **own, "teacher_guidance": self.own.teacher_guidance}
 
     def teachers(self) -> dict[str, str]:

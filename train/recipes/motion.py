@@ -23,7 +23,7 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED, without_mouth
 from mytalk.intervals import person_means
-from mytalk.networks import diffusion, identity, model_folder, motion
+from mytalk.networks import diffusion, identity, motion, weights
 from mytalk.networks.motion import MotionConfig, MotionModel
 from mytalk.networks.slot_dropout import SlotDropout, no_dropout
 from mytalk.settings import setting
@@ -146,14 +146,14 @@ def of_extractor(settings: MotionTrainConfig) -> str:
         return ""
     if not settings.identity:
         return "motion: no identity encoder is named, so its condition and loss are off; name one with identity=FOLDER"
-    shown, words = model_folder.above_chance(settings.identity, "identity", identity.MEASURED)
+    shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
     return "" if shown else f"motion: warning: identity encoder {settings.identity}: {words}"
 
 
 def require_proven(settings: MotionTrainConfig) -> None:
     """Raises UserError where the identity loss would use an encoder that is not above chance."""
     if settings.identity_loss:
-        shown, words = model_folder.above_chance(settings.identity, "identity", identity.MEASURED)
+        shown, words = weights.above_chance(settings.identity, "identity", identity.MEASURED)
         if not shown:
             raise UserError(
                 f"identity_loss cannot use identity encoder {settings.identity}: {words}; train it longer "
@@ -198,7 +198,7 @@ class MotionRecipe(Recipe):
         if settings.identity:
             require_proven(settings)
             self.extractor = identity.load_model(settings.identity).requires_grad_(False)
-            self.extractor_digest = model_folder.digest(settings.identity)
+            self.extractor_digest = weights.digest(settings.identity)
             width = self.extractor.config.width if settings.identity_condition else 0
             self.model = replace(settings.model, extractor_width=width)
         self.column = settings.model.column

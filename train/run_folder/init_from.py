@@ -21,7 +21,7 @@ from torch import nn
 
 from mytalk import atomic
 from mytalk.command import UserError
-from mytalk.networks import model_folder
+from mytalk.networks import weights
 from train.engine.distributed import Ranks
 from train.engine.train_state import learnt, put
 from train.run_folder import checkpoint
@@ -103,7 +103,7 @@ Weights = dict[str, torch.Tensor]
 
 def read_once(folder: Path, ranks: Ranks) -> tuple[Weights, dict[str, tuple[int, ...]], str]:
     """Weights by name, on the first rank; on all ranks their shapes, and what they are. Raises UserError on all."""
-    source = None if (folder / model_folder.WEIGHTS).is_file() else checkpoint_of(folder)
+    source = None if (folder / weights.WEIGHTS).is_file() else checkpoint_of(folder)
     if source is not None:
         checkpoint.refuse(source, ranks.gather(checkpoint.damaged(source, ranks.rank, ranks.world_size)))
     held: Weights = {}
@@ -131,12 +131,12 @@ def checkpoint_of(folder: Path) -> Path:
 def exported(folder: Path) -> tuple[Weights, str]:
     """Weights of an exported model by name, and which model it is. Raises UserError where it is damaged."""
     try:
-        description = json.loads((folder / model_folder.CONFIG).read_text())
-        return load_file(folder / model_folder.WEIGHTS), f"model '{description['model']}'"
+        description = json.loads((folder / weights.CONFIG).read_text())
+        return load_file(folder / weights.WEIGHTS), f"model '{description['model']}'"
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / model_folder.CONFIG} describes no model; name another folder") from None
+        raise UserError(f"{folder / weights.CONFIG} describes no model; name another folder") from None
     except SafetensorError as error:
-        raise UserError(f"{folder / model_folder.WEIGHTS} is damaged ({error}); copy it again") from None
+        raise UserError(f"{folder / weights.WEIGHTS} is damaged ({error}); copy it again") from None
 
 
 def of_checkpoint(source: Path) -> tuple[Weights, str]:

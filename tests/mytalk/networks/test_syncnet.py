@@ -10,7 +10,7 @@ from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME
-from mytalk.networks import model_folder, syncnet
+from mytalk.networks import syncnet, weights
 from mytalk.networks.syncnet import SyncConfig, SyncNet
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
@@ -160,7 +160,7 @@ def test_a_model_without_facts_above_chance_is_not_above_chance(tmp_path):
     syncnet.save_model(state, SIZES, tmp_path, good)
 
     def above_chance(folder):
-        return model_folder.above_chance(folder, "syncnet", syncnet.MEASURED)
+        return weights.above_chance(folder, "syncnet", syncnet.MEASURED)
 
     assert above_chance(tmp_path) == (True, "above chance: 0.88 [0.81, 0.94] over 3 people, chance is 0.50")
     for facts in (None, {}, {"validation": {}}, {"validation": 3}, {"validation": {syncnet.MEASURED: 0.9}}):

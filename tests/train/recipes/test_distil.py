@@ -11,7 +11,7 @@ import torch
 
 from mytalk import config
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, model_folder, motion
+from mytalk.networks import diffusion, motion, weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import MotionConfig, MotionModel, SourceStretch
 from tests.helpers.checkout import ROOT
@@ -130,8 +130,8 @@ def test_invariant_2_two_processes_have_the_same_curve(alone, talker_shards, tea
 def test_its_model_is_sampled_in_one_step(alone, teacher):
     """It remembers that it knows no other."""
     model = motion.load_model(alone / "model")
-    assert model_folder.own_steps(alone / "model") == model.steps == 1
-    assert model_folder.own_steps(teacher) is None
+    assert weights.own_steps(alone / "model") == model.steps == 1
+    assert weights.own_steps(teacher) is None
     face_TN3 = np.random.default_rng(0).uniform(60, 200, (12, 478, 3)).astype(np.float32)
     source, audio_S = SourceStretch(face_TN3), np.zeros(12 * SAMPLES_PER_FRAME, np.float32)
     np.testing.assert_array_equal(

@@ -21,7 +21,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.networks import identity, model_folder
+from mytalk.networks import identity, weights
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
@@ -255,9 +255,7 @@ def test_what_is_exported_is_the_extractor_and_its_facts(recipe, tmp_path, capsy
     assert facts["split"] == "val"
     assert facts["clips"] == 4
     assert facts[recipes.MEASURED]["mean"] == validated.scores[recipes.MEASURED]
-    assert model_folder.above_chance(tmp_path, "identity", identity.MEASURED) == intervals.proven(
-        facts[recipes.MEASURED]
-    )
+    assert weights.above_chance(tmp_path, "identity", identity.MEASURED) == intervals.proven(facts[recipes.MEASURED])
     assert facts["manifest"] == recipe.manifest.digest
     assert intervals.proven(facts[recipes.MEASURED])[1] in capsys.readouterr().out
 

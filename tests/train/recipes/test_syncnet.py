@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from data_pipeline.shards import reader
 from mytalk import config, intervals
 from mytalk.command import UserError
-from mytalk.networks import model_folder, syncnet
+from mytalk.networks import syncnet, weights
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
@@ -111,7 +111,7 @@ def test_the_exported_facts_say_whether_the_model_is_above_chance(recipe, tmp_pa
     monkeypatch.setattr(reader, "read_landmarks", lambda *asked: read.append(asked))
     recipe.export({"syncnet": state}, tmp_path, validated)
     assert not read, "what was measured is not measured again"
-    above, words = model_folder.above_chance(tmp_path, "syncnet", syncnet.MEASURED)
+    above, words = weights.above_chance(tmp_path, "syncnet", syncnet.MEASURED)
     assert not above
     assert words.startswith("AT CHANCE: 0.")
     assert f"two-way accuracy {words}\n" in capsys.readouterr().out
