@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from launch.preflight import where
@@ -56,24 +57,27 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_NOT_DONE if any(row.verdict == BAD for row in rows) else EXIT_DONE
 
 
-def typed(words: list[str]) -> Any:
-    """A command that prints JSON; UserError with its own last line where it fails."""
+def typed(words: list[str]) -> str:
+    """What a command prints; UserError with its own last line where it fails."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
     if done.returncode != EXIT_DONE:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(lines[-1].partition("error: ")[2] or lines[-1])
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 def dry_run(words: list[str], world_size: int) -> dict[str, Any]:
     """What `train --dry-run` says of this training at this world size."""
-    return typed([*words, "--dry-run", "--json", "--world-size", str(world_size)])
+    return json.loads(typed([*words, "--dry-run", "--json", "--world-size", str(world_size)]))
 
 
 def read_per_example(words: list[str], planned: dict[str, Any]) -> float:
     """Bytes of shards that an example asks for, by `data_pipeline plan`."""
-    shards = str(settings_of(words).get("shards", "data/shards")).strip("'\"")
-    size, batch = ["--world-size", str(planned["world_size"])], ["--global-batch", str(planned["global_batch"])]
-    plan = typed(["data_pipeline", "plan", shards, "--recipe", planned["recipe"], *size, *batch, "--json"])
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:  # filters, splits, sizes of windows, all of it
+        config.write(typed([*words, "--show-config"]))
+        config.flush()
+        shards = settings_of(["", "", "--config", config.name])["shards"]
+        more = ["--recipe", planned["recipe"], "--world-size", str(planned["world_size"]), "--config", config.name]
+        plan = json.loads(typed(["data_pipeline", "plan", shards, *more, "--json"]))
     slots = sum(rank["slots"] for rank in plan["ranks"])
     return sum(rank["bytes"] for rank in plan["ranks"]) / max(slots, 1)

@@ -14,6 +14,7 @@ LEAST_OPEN_FILES = 1024
 LEAST_SHM_BYTES = 1 << 30
 SLOW = 0.7  # of the median: a rank that holds up the others
 ENOUGH = 3.0  # times what is asked of a loader, at which nobody waits for it
+IDLE = 0.25  # of a step without the networks' work, from which on something is to be gained
 CHECKPOINTS = 3  # that must fit: those kept, and the one being written
 OK, WARN, BAD = "ok", "WARN", "BAD"
 
@@ -74,7 +75,12 @@ def expected(ranks: Sequence[dict[str, Any]], planned: dict[str, Any], read_per_
     }
     narrow = max(step.parts(), key=lambda name: step.parts()[name])
     rows = [
-        Verdict(name, WARN if name == narrow else OK, f"{seconds / step.seconds:.0%} of a step: {alone[name]}")
+        # Networks that are at work all the time are what is wanted.
+        Verdict(
+            name,
+            WARN if name != "compute" and seconds > IDLE * step.seconds else OK,
+            f"{seconds / step.seconds:.0%} of a step: {alone[name]}",
+        )
         for name, seconds in step.parts().items()
     ]
     rows.append(Verdict("bottleneck", OK, f"{narrow}: {step.parts()[narrow]:.3g} of {step.seconds:.3g} s a step"))

@@ -29,7 +29,7 @@ ARRAY_FOLDERS = ("data_pipeline",)  # whose commands share their work by themsel
 CONTAINERS = ("pyxis", "apptainer")
 IMAGE = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9._/:@+#-]*")
 MOUNT = re.compile(r"/[^,:\x00-\x1f]*:/[^,:\x00-\x1f]*(:(ro|rw))?")
-MOST_RESTARTS = 10  # pauses double: the last one is of 43 minutes
+MOST_RESTARTS = 10
 MAX_SIGNAL_S = 65535  # sbatch --signal
 EARLY_S = 60  # Slurm may send the signal so much earlier
 

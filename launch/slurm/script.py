@@ -2,8 +2,9 @@
 
 srun starts the ranks, one task each, without a launcher in between: what Slurm signals is the training itself. It
 catches USR1, which Slurm sends before the time is up, writes a checkpoint and ends with 75; the script then requeues
-the job, and the same command continues. Scoring (`eval`) needs none of that: the scores of a clip are on disk when
-the clip is done, so any signal may end it, and the same command continues.
+the job, and the same command continues. 75 without a newer checkpoint, as where storage is gone, counts as a crash, as
+for every launcher (launch/follow/restart.py). Scoring (`eval`) needs none of that: the scores of a clip are on disk
+when the clip is done, so any signal may end it, and the same command continues.
 
 Of an array (`data_pipeline`) every element starts the same command, which takes what no other has taken. USR1 ends a
 command that does not catch it; the element is requeued then, as after 75.
@@ -15,8 +16,9 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
-from launch.follow.restart import PAUSE_S
+from launch.follow.restart import LONGEST_PAUSE_S, PAUSE_S
 from launch.slurm.job import SlurmJob, directive
 from launch.words import is_eval, is_training, run_folder
 from mytalk.command import EVENTS, EXIT_DONE, EXIT_NOT_DONE, EXIT_RUN_AGAIN, EXIT_USAGE
@@ -55,21 +57,25 @@ export MASTER_PORT=$(({first_port} + SLURM_JOB_ID % {ports}))
 export LOCAL_WORLD_SIZE={ranks_per_node}"""
 START = "{typed}\ncode=$?"
 # A crash is followed by another try in the same job, as by launch/follow/restart.py: a newer checkpoint begins the
-# count anew.
-START_AGAIN = """\
+# count anew. Steps have six digits or more: by version a million is the newest. Storage that is gone shows none.
+START_TRAINING = """\
 newest() {{ ls -d -- {checkpoints}/step-* 2>/dev/null | sort -V | tail -n 1; }}
 tries=0 before=$(newest)
 while true; do
   {typed}
-  code=$?
+  code=$? now=$(newest) further=
   case "$code" in {no_crash}) break ;; esac
-  now=$(newest)
-  if [ "$now" != "$before" ]; then tries=0 before=$now; fi
-  if [ "$tries" -ge {restarts} ]; then break; fi
+  if [ -n "$now" ] && [ "$now" != "$before" ]; then tries=0 before=$now further=yes; fi
+  if [ "$code" -eq {run_again} ] && [ "$further" ]; then break; fi
+  if [ "$tries" -ge {restarts} ]; then
+    [ "$code" -ne {run_again} ] || echo "no newer checkpoint; submit job {number} again to continue" >&2
+    break
+  fi
   pause=$(({pause_s} << tries)) tries=$((tries + 1))
+  if [ "$pause" -gt {longest_s} ]; then pause={longest_s}; fi
   echo "ended with exit code $code; starting again in $pause s (try $tries of {restarts})"
   printf '{{"event": "restart", "time": %s, "code": %s, "reason": "exit code %s", "then": "try %s of {restarts}", \
-"world_size": %s}}\\n' "$(date +%s)" "$code" "$code" "$tries" "$SLURM_NTASKS" >>{events} || true
+"world_size": %s}}\n' "$(date +%s)" "$code" "$code" "$tries" "$SLURM_NTASKS" >>{events} || true
   sleep "$pause"
 done"""
 # Elements of an array know nothing of each other: what a terminal or a job around has set does not reach them.
@@ -91,7 +97,7 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
     srun += in_srun
     place = PLACE.format(first_port=PORTS.start, ports=len(PORTS), ranks_per_node=job.ranks_per_node)
     rank = IGNORE_EARLY_SIGNALS + RANK if is_training(words) else RANK
-    again = f'[ "$code" -eq {EXIT_RUN_AGAIN} ]'
+    again = f'[ "$code" -eq {EXIT_RUN_AGAIN} ]' + (' && [ "$further" ]' if run_folder(words) else "")
     if job.elements:
         place, rank = NO_PLACE, ELEMENT
         again += f' || [ "$code" -eq {DIED_OF_USR1} ]'
@@ -111,18 +117,31 @@ def script(job: SlurmJob, words: Sequence[str]) -> str:
 
 
 def starts(job: SlurmJob, words: Sequence[str], typed: str) -> str:
-    """What sets `code`: the command once, or of a training that may crash so many times."""
+    """What sets `code`: the command once, a training so often as its crashes allow; that sets `further` as well."""
     run = run_folder(words)
-    if not job.restarts or run is None:
+    if run is None:
         return START.format(typed=typed)
-    return START_AGAIN.format(
+    run = on_host(job, run)
+    return START_TRAINING.format(
         typed=typed,
         checkpoints=quoted(str(run / "checkpoints")),
         events=quoted(str(run / EVENTS)),
-        no_crash="|".join(map(str, (EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE, EXIT_RUN_AGAIN))),
+        no_crash="|".join(map(str, (EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE))),
+        run_again=EXIT_RUN_AGAIN,
+        number=NUMBER,
         restarts=job.restarts,
         pause_s=f"{PAUSE_S:g}",
+        longest_s=f"{LONGEST_PAUSE_S:g}",
     )
+
+
+def on_host(job: SlurmJob, path: Path) -> Path:
+    """Where the batch shell, which is in no container, finds a path of the ranks."""
+    for mount in job.mounts:
+        here, there = mount.split(":")[:2]
+        if path.is_relative_to(there):
+            return here / path.relative_to(there)
+    return path
 
 
 def in_allocation(job: SlurmJob, words: Sequence[str]) -> list[str]:

@@ -61,11 +61,11 @@ def test_every_rank_gets_its_words_and_its_place(cluster, words, nodes, ranks):
     No word begins a line of the script: sbatch would read it as an option if it looked like one.
     """
     job = cluster.job(nodes=nodes, ranks_per_node=ranks)
-    done = cluster.run(job, ["train", *words])
-    assert script(job, ["train", *words]).count("\n") == script(job, ["train"]).count("\n")
+    done = cluster.run(job, ["train", "motion", *words])
+    assert script(job, ["train", "motion", *words]).count("\n") == script(job, ["train", "motion"]).count("\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for rank in range(nodes * ranks):
-        assert cluster.strings(f"{rank}.argv") == ["-m", "train", *words]
+        assert cluster.strings(f"{rank}.argv") == ["-m", "train", "motion", *words]
         told = cluster.environment(rank)
         assert (told["RANK"], told["LOCAL_RANK"]) == (str(rank), str(rank % ranks))
         assert (told["WORLD_SIZE"], told["LOCAL_WORLD_SIZE"]) == (str(nodes * ranks), str(ranks))
@@ -87,28 +87,59 @@ def test_75_requeues_and_every_other_code_is_handed_on(cluster, codes, expected)
 SLEEP = """#!/bin/bash
 echo "$1" >> "$RECORD/pauses"
 number=$(wc -l < "$RECORD/pauses")
-if ((number <= MADE)); then mkdir -p "$CHECKPOINTS/step-00000$number"; fi
+if ((number <= MADE)); then mkdir -p "$CHECKPOINTS/step-100000$number"; fi
 """
 
 
 @pytest.mark.parametrize(
-    ("code", "made", "pauses"),
-    [(137, 0, [5, 10]), (70, 3, [5, 5, 5, 5, 10]), (1, 0, []), (2, 0, []), (75, 0, []), (0, 0, [])],
+    ("code", "made", "restarts", "pauses"),
+    [
+        (137, 0, 2, [5, 10]),
+        (70, 3, 2, [5, 5, 5, 5, 10]),
+        (70, 0, 8, [5, 10, 20, 40, 80, 160, 300, 300]),
+        (1, 0, 2, []),
+        (2, 0, 2, []),
+        (0, 0, 2, []),
+        (75, 0, 2, [5, 10]),
+        (75, 0, 0, []),
+        (75, 1, 2, [5]),  # the second start came to a checkpoint: it is requeued
+    ],
 )
-def test_a_crash_is_tried_again_and_a_newer_checkpoint_begins_the_count_anew(cluster, tmp_path, code, made, pauses):
-    """`made`: starts that come to a new checkpoint."""
+def test_a_crash_is_tried_again_and_a_newer_checkpoint_begins_the_count_anew(
+    cluster, tmp_path, code, made, restarts, pauses
+):
+    """`made`: starts that come to a new checkpoint. 75 without one, as where storage stays gone, is a crash."""
     run = tmp_path / "a 'run'; $(exit 9)"
-    run.mkdir()
+    (run / "checkpoints/step-999999").mkdir(parents=True)
     stand_in(cluster.bin / "sleep", SLEEP)
-    job = cluster.job(nodes=1, ranks_per_node=1, restarts=2)
+    job = cluster.job(nodes=1, ranks_per_node=1, restarts=restarts)
     more = {"MADE": str(made), "CHECKPOINTS": str(run / "checkpoints")}
     done = cluster.run(job, ["train", "motion", f"run={run}"], (code,), **more)
-    assert (done.returncode, done.stderr) == (code, "")
+    assert done.returncode == code
+    requeued = code == 75 and made > 0
+    assert cluster.requeued() == ("requeue 123456" if requeued else "")
+    assert ("submit job 123456 again" in done.stderr) == (code == 75 and not requeued)
     told = cluster.record / "pauses"
     assert [int(line) for line in told.read_text().splitlines()] == pauses if pauses else not told.exists()
-    restarts = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()] if pauses else []
-    assert [one["event"] for one in restarts] == ["restart"] * len(pauses)
-    assert all((one["code"], one["world_size"]) == (code, 1) for one in restarts)
+    noted = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()] if pauses else []
+    assert [one["event"] for one in noted] == ["restart"] * len(pauses)
+    assert all((one["code"], one["world_size"]) == (code, 1) for one in noted)
+
+
+def test_a_training_whose_checkpoint_is_newer_is_requeued_and_one_whose_storage_is_gone_is_not(cluster, tmp_path):
+    for run, moved in ((tmp_path / "kept", "step-1000000"), (tmp_path / "gone", "")):
+        (run / "checkpoints/step-999999").mkdir(parents=True)
+        become = f"mkdir {run}/checkpoints/{moved}" if moved else f"mv {run} {run}.away"
+        python = stand_in(cluster.bin / "once", f"#!/bin/bash\necho $$ > $RECORD/0.pid\n{become}\nexit 75\n")
+        job = cluster.job(nodes=1, ranks_per_node=1, python=str(python))
+        assert cluster.run(job, ["train", "motion", f"run={run}"]).returncode == 75
+        assert cluster.requeued() == ("requeue 123456" if moved else ""), run
+
+
+def test_the_batch_shell_finds_the_run_folder_of_a_container(cluster):
+    job = cluster.job(container="pyxis", image="a.sif", mounts=("/data:/data:ro", "/scratch/me:/runs"))
+    assert "ls -d -- /scratch/me/mine/checkpoints/step-*" in script(job, ["train", "motion", "run=/runs/mine"])
+    assert "ls -d -- runs/mine/checkpoints/step-*" in script(job, ["train", "motion", "run=runs/mine"])
 
 
 def test_who_may_not_requeue_is_told_to_submit_again(cluster):
