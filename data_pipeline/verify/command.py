@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -34,7 +33,6 @@ from mytalk import atomic, command
 FORMAT = 1  # of the JSON
 MOST_LINES = 20  # findings that are printed; the JSON has all
 TABLE, SPLIT = "manifest", "split"
-COMPLETE = "complete"  # in the folder of what was found: all shards were checked
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -56,7 +54,11 @@ def arguments() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="check together with whoever else types this command with this folder, on any machine that sees it; "
-        "killed, the same command continues from what is there",
+        "killed, the same command continues from what is there; done, it says the same again, having read anew only "
+        "shards that were damaged",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="with --share: read all anew; to be typed once, not by an array"
     )
     runners.add_options(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write every finding as JSON")
@@ -67,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     """Check, print the verdict, and return 0 where nothing is wrong."""
     if not 0 <= args.decode <= 1:
         raise command.UserError("--decode is a share from 0 to 1")
-    report = verified(args.shards, args.decode, runners.given(args), args.share)
+    if args.again and args.share is None:
+        raise command.UserError("--again forgets what lies in --share FOLDER; name it, or leave --again out")
+    report = verified(args.shards, args.decode, runners.given(args), args.share, args.again)
     if args.out:
         atomic.write_json(args.out, report)
     for finding in report["findings"][:MOST_LINES]:
@@ -91,25 +95,29 @@ def verdict(report: dict[str, Any]) -> str:
     return f"DAMAGED: {seen}: {counted}"
 
 
-def verified(folder: str, decode: float, runner: Runner, share: Path | None = None) -> dict[str, Any]:
+def verified(
+    folder: str, decode: float, runner: Runner, share: Path | None = None, again: bool = False
+) -> dict[str, Any]:
     """The report of a folder or URL; `share`: a folder through which several processes check together.
+
+    What was found there before is taken, but of damaged shards; with `again` all is read anew.
 
     Raises UserError where there is no manifest, OSError.
     """
     with contextlib.ExitStack() as stack:
         place = share or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return together(Verifying(folder, decode, place), runner)
+        return together(Verifying(folder, decode, place, again), runner)
 
 
 class Verifying(Job[ShardTask]):
-    """The work of one check, a task a shard. What was found of a shard lies in PLACE/KIND until the next check."""
+    """The work of one check, a task a shard. What was found of a shard lies in PLACE/KIND."""
 
     name = "verify"
 
-    def __init__(self, folder: str, decode: float, place: Path):
+    def __init__(self, folder: str, decode: float, place: Path, again: bool = False):
         manifests.read_header(Store(folder))  # nothing is made for a folder without shards
         super().__init__(place / "tasks")
-        self.folder, self.decode, self.place = folder, decode, place
+        self.folder, self.decode, self.place, self.again = folder, decode, place, again
         self.parts: Path | None = None
         self.found = 0
 
@@ -128,9 +136,12 @@ class Verifying(Job[ShardTask]):
     def clean(self) -> None:
         assert self.parts is not None
         atomic.sweep(self.parts)
-        if (self.parts / COMPLETE).exists():  # of a check before: what it read is to be read again
-            shutil.rmtree(self.parts)
-            self.parts.mkdir()
+        before = [_part_path(self.parts, number) for number in sorted(self.all_done())]
+        for path in before:
+            if self.again or _read(path).findings:  # a damaged shard may have been mended
+                path.unlink()
+        if kept := sum(path.exists() for path in before):
+            print(f"verify   {kept} of {len(self.tasks)} shards were found sound before; --again reads them anew")
 
     def done(self, number: int) -> bool:
         assert self.parts is not None
@@ -158,9 +169,7 @@ class Verifying(Job[ShardTask]):
 
     def close(self) -> dict[str, Any]:
         assert self.parts is not None
-        report = self._report([_read(_part_path(self.parts, number)) for number in sorted(self.tasks)])
-        (self.parts / COMPLETE).touch()
-        return report
+        return self._report([_read(_part_path(self.parts, number)) for number in sorted(self.tasks)])
 
     def _report(self, in_order: list[Checked]) -> dict[str, Any]:
         findings: list[Finding] = []

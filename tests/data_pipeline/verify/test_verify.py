@@ -162,8 +162,11 @@ def test_a_person_in_two_splits_and_a_torn_manifest_are_findings(shards, command
     assert "1 manifest, 1 split" in done.stdout
 
 
-def test_what_is_checked_together_continues_and_the_next_check_reads_all_again(shards, tmp_path, monkeypatch):
-    """Killed after one shard, the others alone are read; two at once read each shard once."""
+def test_what_is_checked_together_continues_and_is_read_again_where_damaged_or_asked(shards, tmp_path, monkeypatch):
+    """Killed after one shard, the others alone are read; two at once read each shard once.
+
+    Who comes when all is done, as late elements of an array, reads none of the sound ones.
+    """
     alone, share, checked = verified(str(shards), 0.5, Runner(0)), tmp_path / "share", []
     real = shard.check
 
@@ -181,9 +184,17 @@ def test_what_is_checked_together_continues_and_the_next_check_reads_all_again(s
     assert sorted(checked) == list(range(alone["shards"]))
     checked.clear()
     flip(shards / "motion-000000.tar", 3000)
-    damaged = verified(str(shards), 0.5, Runner(0), share)
+    assert verified(str(shards), 0.5, Runner(0), share) == alone, "a late one takes what was found"
+    assert checked == []
+    damaged = verified(str(shards), 0.5, Runner(0), share, again=True)
     assert damaged["counts"] == verified(str(shards), 0.5, Runner(0))["counts"] != {}
     flip(shards / "motion-000000.tar", 3000)
+    checked.clear()
+    assert verified(str(shards), 0.5, Runner(0), share) == alone
+    assert checked == [0], "it was mended"
+    shutil.rmtree(share)
+    share.mkdir()
+    (share / "continued").touch()
     checked.clear()
     with ThreadPoolExecutor(2) as threads:
         both = [threads.submit(verified, str(shards), 0.5, Runner(0), share) for _ in range(2)]
