@@ -29,6 +29,8 @@ from data_pipeline.index.third_party import FieldMapping, Unusable
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
 from data_pipeline.shards.manifest import HEADER, INDEXED, Manifest
+from data_pipeline.storage.inputs import is_remote
+from data_pipeline.storage.store import without_secrets
 from mytalk import atomic, command, config
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
@@ -43,15 +45,15 @@ def arguments() -> argparse.ArgumentParser:
     parser = command.parser(
         "python -m data_pipeline index",
         "Make a manifest over existing shards, without copying them. A SOURCE is a tar written with webdataset (a\n"
-        "path, or a pattern in quotes), or a folder that extract or index wrote. Folders are merged and keep their\n"
-        "splits. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 3, px of\n"
-        "its crop) and audio (.wav, 16-bit mono, 16 kHz, 640 samples a frame); OUT/ledger.jsonl lists each as kept\n"
-        "or rejected. The same command again reads only what is new; shards added later come last.",
+        "path, or a pattern in quotes), a folder that extract or index wrote, or such a folder's URL. Folders are\n"
+        "merged and keep their splits. Each sample of a tar must have landmarks (.npy, fp16, T x 478 x 3, px of its\n"
+        "crop) and audio (.wav, 16-bit mono, 16 kHz, 640 samples a frame); OUT/ledger.jsonl lists each as kept or\n"
+        "rejected. The same command again reads only what is new; shards added later come last.",
         "python -m data_pipeline index data/all 'others/*.tar' data/hdtf --landmarks lm.npy --identity 'key:^([^_]+)_'",
     )
     parser.add_argument("out", type=Path, help="folder of the manifest")
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="tars, patterns of tars, and folders with a manifest"
+        "sources", nargs="+", metavar="SOURCE", help="tars, patterns of tars, and folders or URLs with a manifest"
     )
     parser.add_argument("--config", type=Path, help="YAML with the options below as keys; options go before it")
     defaults = FieldMapping()
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         folders = dict.fromkeys(
             [*(s.folder for s in earlier if s.folder), *(name for name in requested if isinstance(name, str))]
         )
-        manifests = {name: Manifest.load(out / name) for name in folders}
+        manifests = {name: Manifest.load(name if is_remote(name) else out / name) for name in folders}
         sources = _all_sources(earlier, requested, manifests)
         tars = [source for source in sources if source.tar]
         heads = _read_tars(out, tars, tar_mapping or FieldMapping(), max(args.workers, 1))
@@ -120,10 +122,12 @@ def _field_mapping(args: argparse.Namespace) -> FieldMapping:
 
 def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
     """Tars and (by name) folders in the order of the command line, each once. Raises UserError."""
-    paths: list[Path] = []
+    paths: list[Path | str] = []
     for source in args.sources:
         path = Path(source)
-        if not path.is_dir():
+        if is_remote(source):
+            paths.append(_remote_folder(source))
+        elif not path.is_dir():
             paths += _tars(source)
         elif path.resolve() == out.resolve():
             raise UserError(f"{source} is OUT itself; name the sources")
@@ -131,7 +135,7 @@ def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
             raise UserError(f"{source} has no {HEADER}; name its tars, in quotes: '{path / '*.tar'}'")
         else:
             paths.append(path)
-    tars = [path for path in dict.fromkeys(paths) if not path.is_dir()]
+    tars = [path for path in dict.fromkeys(paths) if isinstance(path, Path) and not path.is_dir()]
     frames = list(dict.fromkeys(path for pattern in args.frames_tars for path in _tars(pattern)))
     if frames and len(frames) != len(tars):
         raise UserError(f"{len(tars)} tars and {len(frames)} --frames-tars cannot be paired; name equally many")
@@ -143,18 +147,28 @@ def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
     frames_of = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
     sources: list[ShardSource | str] = []
     for path in paths:
-        name = named(path, out)
-        if path.is_dir():
+        name = path if isinstance(path, str) else named(path, out)
+        if isinstance(path, str) or path.is_dir():
             sources.append(name)
         else:
             sources.append(ShardSource(name, "" if frames_of.get(path) == name else frames_of.get(path, "")))
     return list(dict.fromkeys(sources))
 
 
+def _remote_folder(source: str) -> str:
+    """The URL of a folder of shards. Raises UserError."""
+    if without_secrets(source) != source:
+        raise UserError(
+            f"{without_secrets(source)}: a URL with a query, user or password would stand in the manifest; name a "
+            "plain one"
+        )
+    if glob.has_magic(source) or source.endswith(".tar"):
+        raise UserError(f"{source} is a URL, and index reads local tars; copy or mount it, or name a folder of shards")
+    return source.rstrip("/")
+
+
 def _tars(source: str) -> list[Path]:
     """The files that a path or a pattern names, sorted. Raises UserError."""
-    if "://" in source:
-        raise UserError(f"{source} is a URL, and index reads local files; copy or mount it")
     matches = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
     paths = [Path(name) for name in matches if os.path.isfile(name)]
     if not paths:

@@ -20,6 +20,7 @@ from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
 from data_pipeline.shards.manifest import ANNOTATIONS, SCHEMA, Manifest
 from data_pipeline.shards.manifest_update import kind, merged_members, place_names, set_column
+from data_pipeline.storage.inputs import is_remote
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ
@@ -31,7 +32,7 @@ KEPT, REJECTED, MERGED = "kept", "rejected", "merged"
 class ShardSource:
     """Where one shard of an index lies: a tar, and the tar of its videos where that is another; or a folder's shard.
 
-    Names are relative to OUT where the file lies below OUT's parent, else absolute.
+    Names are relative to OUT where the file lies below OUT's parent, else absolute; a remote folder's is its URL.
     """
 
     tar: str = ""
@@ -143,8 +144,10 @@ class IndexBuilder:
         return entry if file.sums is None else {**entry, "crc": self._from_out(source, file.sums)}
 
     def _from_out(self, source: ShardSource, name: str) -> str:
-        if "://" in name or os.path.isabs(name):
+        if is_remote(name) or os.path.isabs(name):
             return name
+        if is_remote(source.folder):
+            return f"{source.folder}/{name}"
         return named(self.out / source.folder / name, self.out)
 
     def _folder_rows(self, table: pa.Table, source: ShardSource, shard: int) -> pa.Table:

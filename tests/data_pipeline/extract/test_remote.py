@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.annotate import command as annotate
+from data_pipeline.index import command as index
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.split import command as split
 from data_pipeline.storage import inputs, store
 from data_pipeline.storage.inputs import Ahead, TooLarge
+from data_pipeline.tasks.runner import Runner
+from data_pipeline.verify.command import verified
+from mytalk.command import UserError
 from tests.helpers import stub_extract
 from tests.helpers.faulty_http import FaultyServer
 from tests.helpers.s3 import bucket
@@ -99,6 +105,23 @@ def test_s3_gives_equal_shards_and_is_listed(videos, shards, tmp_path, monkeypat
         assert {name: data for name, data in sent.items() if name.endswith(".tar") or "parts/" in name} == shards
         manifest = Manifest.load("s3://bucket/shards")
         assert reader.read_landmarks(manifest, 0).shape[1:] == (478, 3)
+        annotated_and_split(tmp_path / "all", "s3://bucket/shards")
+
+
+def annotated_and_split(out: Path, url: str) -> None:
+    """A local manifest over remote shards is annotated, split and verified like any; indexed again, it keeps that."""
+    steps = [(index, [str(out), url]), (annotate, [str(out), "quality", "--workers", "0"])]
+    steps += [(split, [str(out), "--everyone", "train"]), (index, [str(out), url])]
+    for command, words in steps:
+        assert command.run(command.arguments().parse_args(words)) == 0
+    manifest = Manifest.load(out)
+    assert {*manifest.column("split")} == {"train"}
+    assert (manifest.column("sharpness_px") > 0).all()
+    assert manifest.shard_file("motion", 0).name == f"{url}/motion-000000.tar"
+    report = verified(str(out), 1.0, Runner(0))
+    assert (report["sound"], report["decoded"]) == (True, len(manifest))
+    with pytest.raises(UserError, match="a query, user or password"):
+        index.run(index.arguments().parse_args([str(out), "https://a:b@host/shards"]))
 
 
 def _listed(client, prefix: str) -> list[dict]:
