@@ -243,10 +243,28 @@ def run_all(
     if args.dry_run:
         print("\n".join(shell_line(step) for step in steps))
         return EXIT_DONE
-    code = run_steps(steps, args.out, restart)
+    code = checked(steps, args.out)
+    if code == EXIT_DONE:
+        code = run_steps(steps, args.out, restart)
     if code == EXIT_DONE:
         print_times([*before, *seconds_of(steps, args.out)])
         print_results(args.out, videos)
+    return code
+
+
+def checked(steps: Sequence[Step], out: Path) -> int:
+    """Ask `train check` of the trainings that are not done, before any work; the exit code.
+
+    What is not installed, or a wrong setting, would else be told after hours.
+    """
+    record = out / RECORD
+    budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    trainings = [step for step in steps if step.run is not None]
+    if all("done" in budget.get(step.name, {}) for step in trainings):
+        return EXIT_DONE
+    code, _, _ = timed(("train", "check", *(shlex.join(step.words[1:]) for step in trainings)))
+    if code != EXIT_DONE:
+        print("\nnothing was begun; the same command starts when that is mended")
     return code
 
 

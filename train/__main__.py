@@ -8,6 +8,7 @@ from data_pipeline.examples import RECIPES
 from mytalk import command
 
 COMMANDS = {name: (f"train.recipes.{name}", line) for name, line in RECIPES.items()}
+COMMANDS["check"] = ("train.check", "whether the settings of several trainings hold")
 
 if __name__ == "__main__":
     argv = sys.argv[1:]

@@ -40,19 +40,29 @@ def arguments(recipe: str, words: str, example: str, schema: type[LoopConfig]) -
     )
     parser.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: as N processes would (1)")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON, one line")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # of `train check`
     parser.add_argument("--rates", metavar="FILE", type=Path, help=argparse.SUPPRESS)  # of `launch preflight`
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the file's")
     parser.epilog = f"{settings.help_text(schema)}\n{parser.epilog}"
     return parser
 
 
-def start(config: LoopConfig, make_recipe: Callable[[], Recipe], args: argparse.Namespace) -> int:
+def start(
+    config: LoopConfig,
+    make_recipe: Callable[[], Recipe],
+    args: argparse.Namespace,
+    refuse_missing: Callable[[], None] = lambda: None,
+) -> int:
     """What every recipe's command does: nothing if the model is there, else join the ranks and train.
 
-    With --dry-run or --show-config in `args` it says what training takes, or its settings, and writes nothing.
+    With --dry-run or --show-config in `args` it says what training takes, or its settings, and writes nothing; with
+    --check it calls `refuse_missing`, which raises UserError where a package or weights are not installed.
 
     Raises UserError where the model that is there was trained with other settings or data.
     """
+    if args.check:
+        refuse_missing()
+        return EXIT_DONE
     if args.show_config:
         print(resume.resolved(config), end="")
         return EXIT_DONE

@@ -35,6 +35,7 @@ from train.recipes.appearance_losses import (
     masked_mean,
     mouth_box,
     pyramid_l1,
+    refuse_missing,
 )
 
 LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
@@ -90,7 +91,12 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(AppearanceTrainConfig, args.config, args.settings)
-    return cli.start(settings, lambda: AppearanceRecipe(settings), args)
+    return cli.start(
+        settings,
+        lambda: AppearanceRecipe(settings),
+        args,
+        lambda: refuse_missing(settings.losses, settings.model.shape),
+    )
 
 
 @dataclass(frozen=True)

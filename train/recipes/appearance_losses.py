@@ -7,6 +7,7 @@ taught what it judges. Shape suffixes: B batch, C channels, H height, W width, 3
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -107,21 +108,33 @@ def feature_distance(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> to
     return torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in zip(ours, theirs, strict=True)]).mean(0)
 
 
+def refuse_missing(config: LossConfig, shape: tuple[int, int]) -> None:
+    """UserError where what a loss needs is not installed, or does not fit a window of this `shape` in px."""
+    if config.perceptual:
+        teacher(config.perceptual_step, shape)
+
+
+def teacher(step_px: int, shape: tuple[int, int]) -> Path:
+    """The weights of the perceptual network. Raises UserError where they are not installed, or do not fit."""
+    entry = weights.registered()[TEACHER]
+    found = weights.located(entry)
+    if found is None:
+        raise UserError(f"losses.perceptual needs {TEACHER}; type: {entry.install}, or set losses.perceptual=0")
+    if min(shape) < LEAST_SIDE_PX * step_px:
+        raise UserError(
+            f"losses.perceptual sees pictures of {LEAST_SIDE_PX} px or more; the window's {min(shape)} px with "
+            f"losses.perceptual_step={step_px} are fewer"
+        )
+    return found[0]
+
+
 class Perceptual:
     """ST-LPIPS with its AlexNet trunk, frozen. Raises UserError where its weights are not installed, or others."""
 
     def __init__(self, step_px: int, shape: tuple[int, int]):
-        entry = weights.registered()[TEACHER]
-        found = weights.located(entry)
-        if found is None:
-            raise UserError(f"losses.perceptual needs {TEACHER}; type: {entry.install}, or set losses.perceptual=0")
-        if min(shape) < LEAST_SIDE_PX * step_px:
-            raise UserError(
-                f"losses.perceptual sees pictures of {LEAST_SIDE_PX} px or more; the window's {min(shape)} px with "
-                f"losses.perceptual_step={step_px} are fewer"
-            )
+        found = teacher(step_px, shape)
         self.step_px = step_px
-        self.network = st_lpips.from_published(torch.load(found[0], map_location="cpu", weights_only=True), TRUNK)
+        self.network = st_lpips.from_published(torch.load(found, map_location="cpu", weights_only=True), TRUNK)
 
     def __call__(self, result_B3HW: torch.Tensor, frame_B3HW: torch.Tensor) -> torch.Tensor:
         """The distance of each example: (B,). The frame takes no gradient."""
