@@ -37,14 +37,14 @@ def check(manifest: Manifest, tasks: Sequence[ScoringTask], trained: Manifest, j
     anybody = TRAINED_ON in trained.column("split")
     people = trained.rows_of_people(TRAINED_ON) if anybody else {}
     if len(people) < LEAST_PEOPLE:
-        return (
-            f"not checked: {len(people)} people in split {TRAINED_ON} of the training shards; it needs {LEAST_PEOPLE}"
-        )
+        return _too_few(len(people), "are there")
     rows: dict[str, list[int]] = {}
     for task in tasks:
         rows.setdefault(task.person, []).append(task.scored.row)
     progress = Progress("faces", len(people) + len(rows), "people")
     known = _embedded(trained, people, judge, progress)
+    if len(known) < LEAST_PEOPLE:
+        return _too_few(len(known), "can be read")
     scored = _embedded(manifest, rows, judge, progress)
     progress.finish()
     alike = alike_share(list(known.values()), same)
@@ -66,11 +66,13 @@ def check(manifest: Manifest, tasks: Sequence[ScoringTask], trained: Manifest, j
     return f"nobody scored is within {same:g} (L2, dlib) of {len(known)} training people; {unread} could not be read"
 
 
+def _too_few(count: int, which: str) -> str:
+    return f"not checked: {count} people in split {TRAINED_ON} of the training shards {which}; it needs {LEAST_PEOPLE}"
+
+
 def alike_share(faces: Sequence[np.ndarray], same: float) -> float:
     """The share of people, of at most ASKED, who are nearer than `same` to another of them."""
     asked = faces[:ASKED]
-    if len(asked) < 2:
-        return 0.0  # nobody to be alike
     near = [
         any(distance(one, other) < same for place, other in enumerate(asked) if place != number)
         for number, one in enumerate(asked)

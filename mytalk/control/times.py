@@ -22,7 +22,7 @@ LEAST_SILENCE_S = 0.4  # a shorter pause is part of the speech: people keep movi
 def read(path: Path) -> Times:
     """The times of a CSV file with the columns start_s and stop_s. Raises UserError for anything else, OSError."""
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV file ({error}); its first line is to be {','.join(COLUMNS)}") from error

@@ -73,6 +73,14 @@ def test_people_who_cannot_be_read_are_counted(people, monkeypatch) -> None:
     monkeypatch.setattr(reader, "read_video", damaged)
     assert checked(people, judge).endswith("of 3 training people; 1 could not be read")
 
+    def all_damaged(manifest, row, at):
+        raise reader.ClipError("k", "corrupt", "cannot be decoded")
+
+    monkeypatch.setattr(reader, "read_video", all_damaged)
+    assert checked(people, judge) == (
+        "not checked: 0 people in split train of the training shards can be read; it needs 3"
+    )
+
 
 def test_the_benchmark_refuses_in_one_line_before_it_dubs(
     films, models, tmp_path, stand_ins, monkeypatch, capsys
@@ -84,8 +92,3 @@ def test_the_benchmark_refuses_in_one_line_before_it_dubs(
     assert not (tmp_path / "out" / check.NAME).exists()
     with pytest.raises(SystemExit):
         benchmark(films, models, tmp_path / "out", "--same-face", "0")
-
-
-def test_nobody_is_alike_where_nobody_can_be_read():
-    assert faces.alike_share([], 0.5) == 0.0
-    assert faces.alike_share([np.zeros((1, 4))], 0.5) == 0.0

@@ -64,7 +64,10 @@ def _rows(tree: Tree) -> dict[str, list[dict[str, Any]]]:
         listed = tree.json(path)
         for row in listed if isinstance(listed, list) else []:
             if isinstance(row, dict) and {"start-time", "end-time", "info"} <= row.keys():
-                ytid = re.split(r"v=|youtu\.be/|/shorts/", str(row["info"].get("Video Link", "")))[-1]
-                times = {name: float(row[name]) for name in ("start-time", "end-time")}
+                try:
+                    ytid = re.split(r"v=|youtu\.be/|/shorts/", str(row["info"].get("Video Link", "")))[-1]
+                    times = {name: float(row[name]) for name in ("start-time", "end-time")}
+                except (AttributeError, TypeError, ValueError) as error:
+                    raise UserError(f"{path}: a row is none of this layout ({error}); fetch the list again") from None
                 rows.setdefault(re.split("[?&]", ytid)[0], []).append({**row, **times})
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.extract.corpora import avspeech, folder, table
+from data_pipeline.extract.corpora import avspeech, folder, table, talkvid
 from data_pipeline.extract.corpora.layouts import CENTRE, FaceBox, Video
 from data_pipeline.extract.listing import walk
 from data_pipeline.extract.listing.tree import Tree
@@ -229,6 +229,14 @@ def test_a_corpus_brings_its_people_parts_sound_faces_and_facts(tmp_path, made, 
     assert {state: states.count(state) for state in states} == spans
     reasons = {line["skipped"]: line["reason"] for line in lines if "skipped" in line}
     assert {path: reasons.get(path) for path in skipped} == skipped
+
+
+@pytest.mark.parametrize("bad", [{"info": "none"}, {"start-time": None}, {"end-time": "soon"}])
+def test_a_list_of_talkvid_that_is_none_is_one_line(tmp_path, bad):
+    row = {"start-time": 1, "end-time": 2, "info": {}} | bad
+    tree = corpora.tree(tmp_path / "v", {"list.json": json.dumps([row])}, {})
+    with pytest.raises(UserError, match=r"list\.json: a row is none of this layout"):
+        list(talkvid.videos(Tree(tree, walk.walk(tree))))
 
 
 def test_the_sound_beside_a_video_is_what_its_clip_holds(tmp_path, made):

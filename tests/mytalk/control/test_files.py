@@ -18,6 +18,8 @@ def test_times_of_a_csv_file(tmp_path):
     path = tmp_path / "times.csv"
     path.write_text("start_s,stop_s,sound\n0.5,0.58,p\n1,1,b\n")
     assert times.read(path) == [(0.5, 0.58), (1.0, 1.0)]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as spreadsheets save UTF-8
+    assert times.read(path) == [(0.5, 0.58), (1.0, 1.0)]
 
 
 @pytest.mark.parametrize(
