@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -19,6 +20,25 @@ def test_links_lead_somewhere_and_nothing_is_left_open(page: Path):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
     assert not re.findall(r"^[A-Z]+_[A-Z_]+$|\b(?:TODO|FIXME|XXX)\b", text, re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    found: set[str] = set()
+    fences = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for heading in re.findall(r"^#+ +(.+?) *$", fences, re.M):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.add(next(name for n in itertools.count() if (name := f"{anchor}-{n}" if n else anchor) not in found))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_of_links_are_headings(page: Path):
+    for name, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
+        target = page.parent / name if name else page
+        if target.suffix == ".md":
+            assert anchor in anchors(target), f"{page.name}: {name}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

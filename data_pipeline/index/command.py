@@ -146,12 +146,12 @@ def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
             raise UserError(f"{path} is compressed ({program}); unpack it: byte ranges are read from plain tars alone")
     frames_of = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
     sources: list[ShardSource | str] = []
-    for path in paths:
-        name = path if isinstance(path, str) else named(path, out)
-        if isinstance(path, str) or path.is_dir():
+    for place in paths:
+        name = place if isinstance(place, str) else named(place, out)
+        if isinstance(place, str) or place.is_dir():
             sources.append(name)
         else:
-            sources.append(ShardSource(name, "" if frames_of.get(path) == name else frames_of.get(path, "")))
+            sources.append(ShardSource(name, "" if frames_of.get(place) == name else frames_of.get(place, "")))
     return list(dict.fromkeys(sources))
 
 
