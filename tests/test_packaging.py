@@ -101,10 +101,10 @@ def test_no_test_uses_a_private_name_of_ours():
             raise AssertionError(f"{path}:{line} uses {name}; test what the public names do")
 
 
-# A room is a sub-package: what it may import of its own package. Commands stand above the rooms, nothing imports them.
+# What a package inside a folder may import of that folder. Commands stand above them, nothing imports them.
 PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
 ENGINE = {"train.config", "train.recipe", "train.run_folder"}
-ROOMS = {
+PACKAGES = {
     "data_pipeline.storage": set[str](),
     "data_pipeline.shards": {"data_pipeline.storage"},
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
@@ -140,7 +140,7 @@ ROOMS = {
     "mytalk.networks": {*PLUMBING, "mytalk.face"},
     "mytalk.speech": {*PLUMBING, "mytalk.face"},
     "mytalk.control": {*PLUMBING, "mytalk.face", "mytalk.speech"},
-    "mytalk.dub": {*PLUMBING, *(f"mytalk.{room}" for room in ("control", "face", "media", "networks", "speech"))},
+    "mytalk.dub": {*PLUMBING, *(f"mytalk.{name}" for name in ("control", "face", "media", "networks", "speech"))},
     "eval.metrics": set[str](),  # judges are handed to it
     "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
@@ -176,24 +176,24 @@ def is_in(name: str, places: set[str]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_it_may(room):
-    """Of its own package; no test is needed for what the packages may import of each other (above)."""
-    package = room.split(".")[0]
-    for path, tree in sources(room.replace(".", "/")):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package):
+    """Of its own folder; no test is needed for what the folders may import of each other (above)."""
+    folder = package.split(".")[0]
+    for path, tree in sources(package.replace(".", "/")):
         for line, name in imports(tree):
-            if name.split(".")[0] == package:
-                assert is_in(name, {room, *ROOMS[room]}), f"{path}:{line} imports {name}"
+            if name.split(".")[0] == folder:
+                assert is_in(name, {package, *PACKAGES[package]}), f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("room", WITHOUT_FACES)
-def test_a_room_of_formats_and_readers_finds_no_faces(room):
-    for path, tree in sources(f"data_pipeline/{room}"):
+@pytest.mark.parametrize("package", WITHOUT_FACES)
+def test_a_package_of_formats_and_readers_finds_no_faces(package):
+    for path, tree in sources(f"data_pipeline/{package}"):
         for line, name in imports(tree):
             assert not is_in(name, FACE_FINDING), f"{path}:{line} imports {name}"
 
 
-def test_the_drawn_corpus_is_a_room_of_its_own():
+def test_the_drawn_corpus_is_a_package_of_its_own():
     """Nothing but tests and benchmarks imports it: its command is started by name, and the demo types that command."""
     for path, tree in sources(*MAY_IMPORT):
         for line, name in imports(tree):
@@ -201,14 +201,14 @@ def test_the_drawn_corpus_is_a_room_of_its_own():
                 assert not is_in(name, {"data_pipeline.synthetic"}), f"{path}:{line} imports {name}"
 
 
-def test_the_loop_and_its_rooms_know_no_recipe():
+def test_the_loop_and_its_packages_know_no_recipe():
     for path, tree in sources("train"):
         for line, name in imports(tree):
             if not path.startswith("train/recipes/") and path != "train/__main__.py":
                 assert not is_in(name, {"train.recipes"}), f"{path}:{line} imports {name}"
 
 
-def test_a_room_holds_a_dozen_files_at_most():
+def test_a_folder_holds_a_dozen_files_at_most():
     files = [Path(path) for path, _ in sources(*MAY_IMPORT, "benchmarks") if not path.endswith("__init__.py")]
     for folder in {path.parent for path in files}:
         held = sorted(path.name for path in files if path.parent == folder)

@@ -52,7 +52,7 @@ class Joined(NamedTuple):
 
 
 class Annotation(Protocol):
-    """A module of this room.
+    """A module of this package.
 
     `COLUMNS`: columns of the manifest, with their types; `KEPT`: further values, in the parts alone. `made_by(options)`
     says what makes them, for the manifest's header: JSON. Raises UserError where that is not there. `measure(options)`
