@@ -64,6 +64,9 @@ class MotionConfig(Settings):
     speech_level: bool = setting(
         False, "whether speech is brought to one level, so that quiet speech moves the mouth as loud speech does"
     )
+    speech_mean: bool = setting(
+        False, "whether each band is heard about its mean over the speech: a microphone's or room's colour says nothing"
+    )
     whiten: bool = setting(
         False, "whether the diffusion works on each point's motion in units of its standard deviation over training"
     )
@@ -95,8 +98,9 @@ class MotionConfig(Settings):
         check_sizes(self.width, self.heads, self.kernel)
         if not self.features:
             raise ValueError(f"model.features must be {MEL} or the name of a column")
-        if self.speech_level and self.column:
-            raise ValueError(f"model.speech_level levels the sound, and the column {self.features} is as it was stored")
+        for name in ("speech_level", "speech_mean"):
+            if getattr(self, name) and self.column:
+                raise ValueError(f"model.{name} changes what is heard, and column {self.features} is as it was stored")
         if self.speech_heads and self.width % (2 * self.speech_heads):
             raise ValueError(
                 f"model.width {self.width} must be a multiple of 2 x model.speech_heads ({self.speech_heads})"
@@ -285,16 +289,18 @@ class MotionModel(nn.Module):
             given_BTD = speech_features.of_column(features_BTD, "motion", self.column, self.config.features_width)
             x_BTD = self.speech_in(given_BTD.to(self.speech_in.weight.dtype))
         else:
-            x_BTD = self.speech_in(self._mel(audio_BS, voice_B))
+            x_BTD = self.speech_in(self._mel(audio_BS, mask_BT, voice_B))
         for block in self.speech_blocks:
             x_BTD = block(x_BTD, mask_BT, drop=drop)
         return x_BTD
 
-    def _mel(self, audio_BS: torch.Tensor, voice_B: torch.Tensor | None) -> torch.Tensor:
+    def _mel(self, audio_BS: torch.Tensor, mask_BT: torch.Tensor, voice_B: torch.Tensor | None) -> torch.Tensor:
         """The log-mel energies of each frame, (B, T, 320)."""
         with torch.autocast(audio_BS.device.type, enabled=False):  # log-mel energies need float32
             audio_BS = speech_features.levelled(audio_BS) if self.config.speech_level else audio_BS
-            mel_BMC = speech_features.log_mel(audio_BS, voice_B).to(self.speech_in.weight.dtype)
+            mel_BMC = speech_features.log_mel(audio_BS, voice_B)
+            mel_BMC = speech_features.about_mean(mel_BMC, mask_BT) if self.config.speech_mean else mel_BMC
+            mel_BMC = mel_BMC.to(self.speech_in.weight.dtype)
         return mel_BMC.unflatten(1, (-1, speech_features.MEL_PER_FRAME)).flatten(2)
 
     def encode_identity(

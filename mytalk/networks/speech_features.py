@@ -22,6 +22,7 @@ BANDS = 80
 MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
 LEVEL_DB, QUIETEST_DB = -20.0, -45.0  # of full scale, see `levelled`
 AUDIBLE_DB = -60.0
+SPOKEN, LEAST_MEAN = 0.9, -0.6  # in units of `log_mel`, see `about_mean`
 
 
 @functools.cache
@@ -60,6 +61,19 @@ def levelled(audio_BS: torch.Tensor) -> torch.Tensor:
     spoken_BT = (power_BT >= 0.01 * power_BT.amax(1, keepdim=True)).to(power_BT.dtype)
     power_B1 = (power_BT * spoken_BT).sum(1, keepdim=True) / spoken_BT.sum(1, keepdim=True)
     return audio_BS * (10 ** (LEVEL_DB / 10) / power_B1.clamp_min(10 ** (QUIETEST_DB / 10))).sqrt()
+
+
+def about_mean(mel_BMC: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Log-mel energies about each band's mean over the speech, (B, M, C): cepstral mean normalisation (Atal 1974).
+
+    Speech are the valid frames whose mean over the bands is within SPOKEN (16 dB) of the largest one. A mean below
+    LEAST_MEAN counts as that: a silent stretch stays silent.
+    """
+    valid_BM = mask_BT.repeat_interleave(MEL_PER_FRAME, dim=1) > 0
+    loud_BM = mel_BMC.mean(-1).masked_fill(~valid_BM, -math.inf)
+    spoken_BM1 = (loud_BM >= loud_BM.amax(1, keepdim=True) - SPOKEN).to(mel_BMC.dtype)[..., None]
+    mean_B1C = (mel_BMC * spoken_BM1).sum(1, keepdim=True) / spoken_BM1.sum(1, keepdim=True)
+    return mel_BMC - mean_B1C.clamp_min(LEAST_MEAN)
 
 
 def audible(audio_BS: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,8 @@ CASES = [
         "motion",
         [
             *("recorded=0.5", "source_sound_dropout=0.3", "source_dropout=0.3", "speech_dropout=0.3"),
-            *("even_times=true", "model.whiten=true", "model.times=log_snr", "model.speech_level=true"),
+            *("even_times=true", "model.whiten=true", "model.times=log_snr"),
+            *("model.speech_level=true", "model.speech_mean=true"),
         ],
     ),
     ("identity", []),

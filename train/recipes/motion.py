@@ -47,6 +47,7 @@ SWITCHED: dict[str, Any] = {
 LATER: dict[str, Any] = {
     "speech_heads": 0,
     "speech_hidden": 0,
+    "speech_mean": False,
     "sampler": "exponential",
     "prediction": "x0",
     "features": motion.MEL,

@@ -183,3 +183,27 @@ def test_levelling_knows_no_padding_and_amplifies_no_silence():
     largest = 10 ** ((speech_features.LEVEL_DB - speech_features.QUIETEST_DB) / 20)
     torch.testing.assert_close(gain, torch.full_like(gain, largest))
     assert not speech_features.levelled(torch.zeros(1, 4 * SAMPLES_PER_FRAME)).any()
+
+
+def test_a_microphone_s_colour_is_not_heard_about_the_mean():
+    """A gain a band, here added where the energies are, moves each band by one value: all of it is taken off again."""
+    mel_BMC = speech_features.log_mel(torch.from_numpy(np.stack([speech(1), speech(2)])))
+    mask_BT = torch.ones(2, mel_BMC.shape[1] // speech_features.MEL_PER_FRAME, dtype=mel_BMC.dtype)
+    colour_C = 0.1 * torch.sin(torch.arange(80, dtype=mel_BMC.dtype))
+    own = speech_features.about_mean(mel_BMC + 1.0, mask_BT)
+    torch.testing.assert_close(speech_features.about_mean(mel_BMC + 1.0 + colour_C, mask_BT), own)
+    for mel_MC, about_MC in zip((mel_BMC + 1.0).numpy(), own.numpy()):
+        loud_M = mel_MC.mean(1)
+        means_C = mel_MC[loud_M >= loud_M.max() - speech_features.SPOKEN].mean(0)
+        np.testing.assert_allclose(about_MC, mel_MC - np.maximum(means_C, speech_features.LEAST_MEAN))
+
+
+def test_the_mean_knows_no_padding_and_silence_stays_silent():
+    samples = torch.from_numpy(speech(3))[None]
+    more = torch.nn.functional.pad(samples, (0, 5 * SAMPLES_PER_FRAME))
+    mel_BMC, longer_BMC = speech_features.log_mel(samples), speech_features.log_mel(more)
+    mask_BT = torch.ones(1, samples.shape[1] // SAMPLES_PER_FRAME)
+    longer = speech_features.about_mean(longer_BMC, torch.nn.functional.pad(mask_BT, (0, 5)))
+    torch.testing.assert_close(longer[:, : mel_BMC.shape[1]], speech_features.about_mean(mel_BMC, mask_BT))
+    silent = speech_features.about_mean(speech_features.log_mel(torch.zeros_like(samples)), mask_BT)
+    assert silent.max() < -1

@@ -205,7 +205,8 @@ def test_a_model_that_hears_a_column_needs_it(heard_shards, tmp_path):
     for wrong, said in (
         ("recorded=0.5", "recorded changes the sound"),
         ("model.features_width=3", "follows from"),
-        ("model.speech_level=true", "levels the sound"),
+        ("model.speech_level=true", "changes what is heard"),
+        ("model.speech_mean=true", "changes what is heard"),
     ):
         with pytest.raises((ValueError, UserError), match=said):
             plain(heard_shards, "model.features=heard", wrong)
