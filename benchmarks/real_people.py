@@ -37,10 +37,12 @@ from launch.pipeline import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
+from mytalk.networks.motion import EXTRACTOR
 
 VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best step
 RIDGE = "ridge regression"
 DRAWN, TUNED = "drawn", "drawn, then {} steps"
+MIXED = ", both mixed"
 SLOWER = 5  # times, the learning rate of a model that goes on
 
 
@@ -71,6 +73,18 @@ def arguments() -> argparse.ArgumentParser:
         type=int,
         metavar="STEPS",
         help=f"train the drawn motion model on with real people, at 1/{SLOWER} of the rate, and score that as well",
+    )
+    parser.add_argument(
+        "--mixed",
+        type=int,
+        metavar="TIMES",
+        help="train each of these models on the people of RUNS/shards too, a real clip TIMES as often as a drawn one",
+    )
+    parser.add_argument(
+        "--sampler-steps",
+        type=int,
+        default=Settings.sampler_steps,
+        help="of the diffusion, in scores (default: %(default)s)",
     )
     parser.add_argument(
         "--source-frames",
@@ -178,6 +192,8 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
         raise UserError("--steps without a number trains nothing; name a model by --drawn")
     if args.tune_drawn is not None and args.drawn is None:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
+    if args.mixed is not None and (args.mixed < 1 or args.drawn is None):
+        raise UserError("--mixed must be 1 or more, and needs the shards of --drawn; name that folder")
     folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
     return [Split(seed, fold) for seed in range(args.seeds) for fold in folds]
 
@@ -194,20 +210,24 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
         Step("split", ("data_pipeline", "split", str(shards), *split.options()), shards / "manifest.json"),
         *([identity] if trained else []),
     ]
+    if args.mixed:
+        both = ("data_pipeline", "index", str(folder / "mixed"), str(args.drawn / "shards"), str(shards))
+        steps.append(Step("index both", both, folder / "mixed" / "manifest.json"))
     scorings, runs = [], []
     for name, settings in trained.items():
         run = folder / f"motion-{name.replace(', ', '-').replace(' ', '-')}"
         own = (f"identity={identity.result.parent}", "identity_loss=0", f"seed={split.seed}", *settings)
-        training = pipeline.training("motion", args.configs, shards, run, own)
+        taught_by = folder / "mixed" if name.endswith(MIXED) else shards
+        training = pipeline.training("motion", args.configs, taught_by, run, own)
         runs.append(run)
         scorings.append(Scoring(name, split.name, run.with_name(run.name.replace("motion-", "score-", 1))))
         steps += [
             replace(training, name=f"train motion {name}"),
-            scoring_step(scorings[-1], split, shards, run, args.source_frames),
+            scoring_step(args, scorings[-1], split, shards, run),
         ]
     if args.drawn is not None:
         scorings.append(Scoring(DRAWN, split.name, folder / f"score-{DRAWN}"))
-        steps.append(scoring_step(scorings[-1], split, shards, args.drawn / "motion", args.source_frames))
+        steps.append(scoring_step(args, scorings[-1], split, shards, args.drawn / "motion"))
         runs.append(args.drawn / "motion")
     for scoring, run in zip(scorings, runs) if args.appearance else ():
         given, size = scoring.model == DRAWN, (split.seed, args.frames, args.source_frames)
@@ -218,20 +238,30 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
 def models(args: argparse.Namespace) -> dict[str, list[str]]:
     """The motion models that are trained on each split, with their settings."""
     trained = {f"{count} steps": [*args.settings, f"steps={count}"] for count in args.steps}
+    drawn = [] if args.drawn is None else drawn_encoder(args.drawn)
     if args.tune_drawn is not None:
         rate = yaml.safe_load((args.configs / "motion.yaml").read_text())["optimizer"]["lr"] / SLOWER
-        going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}"]
+        going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}", *drawn]
         trained[TUNED.format(args.tune_drawn)] = [*args.settings, f"steps={args.tune_drawn}", *going_on]
+    if args.mixed:
+        weights = f"repeats={{{args.videos.resolve().name}: {args.mixed}}}"
+        trained |= {name + MIXED: [*settings, weights, *drawn] for name, settings in trained.items()}
     return trained
 
 
-def scoring_step(scoring: Scoring, split: Split, shards: Path, run: Path, source_frames: int) -> Step:
+def drawn_encoder(drawn: Path) -> list[str]:
+    """The setting of the identity encoder that the drawn motion model knows, if it does: of another it knows nothing."""
+    encoder = drawn / "motion" / "model" / EXTRACTOR
+    return [f"identity={encoder if encoder.is_dir() else ''}"]
+
+
+def scoring_step(args: argparse.Namespace, scoring: Scoring, split: Split, shards: Path, run: Path) -> Step:
     """`eval motion` of the motion model in a run folder."""
     words = ("eval", "motion", "--shards", str(shards), "--model", str(run / "model"), "--out", str(scoring.out))
-    more = ("--seed", str(split.seed), "--source-frames", str(source_frames), "--force")
+    more = ("--seed", str(split.seed), "--source-frames", str(args.source_frames), "--steps", str(args.sampler_steps))
     weights = run / "model" / "model.safetensors"
     reads = (weights,) if scoring.model == DRAWN else ()  # the others follow from the steps before
-    return Step(f"score {scoring.model}", (*words, *more), scoring.out / "report.json", reads)
+    return Step(f"score {scoring.model}", (*words, *more, "--force"), scoring.out / "report.json", reads)
 
 
 def dub_of(scoring: Scoring) -> Scoring:
@@ -278,7 +308,7 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     return (
         f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; "
         f"{len(splits_of(args))} splits with {unseen}; settings of {args.configs}, "
-        f"{' '.join(['identity_loss=0', *args.settings])}"
+        f"{' '.join(['identity_loss=0', *args.settings])}; sampled in {args.sampler_steps} steps"
     )
 
 

@@ -215,12 +215,38 @@ def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(t
     ]
 
 
-def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate():
-    typed = ["videos", "out", "--drawn", "runs/demo", "--tune-drawn", "40", "--steps", "60", "--settings", "a=1"]
-    made = real_people.models(real_people.arguments().parse_args(typed))
+def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate(tmp_path):
+    """With the identity encoder that it knows, where it knows one."""
+    typed = ["videos", "out", "--drawn", str(tmp_path), "--tune-drawn", "40", "--steps", "60", "--settings", "a=1"]
+    args = real_people.arguments().parse_args(typed)
+    made = real_people.models(args)
     assert made["60 steps"] == ["a=1", "steps=60"]
     tuned = made["drawn, then 40 steps"]
-    assert tuned == ["a=1", "steps=40", "init_from=runs/demo/motion/model", "optimizer.lr=0.0002"]
+    model = tmp_path / "motion" / "model"
+    assert tuned == ["a=1", "steps=40", f"init_from={model}", "optimizer.lr=0.0002", "identity="]
+    (model / "identity").mkdir(parents=True)
+    assert real_people.models(args)["drawn, then 40 steps"][-1] == f"identity={model / 'identity'}"
+
+
+def test_real_people_are_mixed_with_those_of_the_drawn_model():
+    """Trained on an index of both, a real clip as often as is asked; scored on the real people alone."""
+    typed = ["videos/real", "out", "--drawn", "runs/demo", "--tune-drawn", "40", "--steps", "60", "--mixed", "5"]
+    args = real_people.arguments().parse_args(typed)
+    made = real_people.models(args)
+    assert list(made) == [
+        f"{name}{both}" for both in ("", ", both mixed") for name in ("60 steps", "drawn, then 40 steps")
+    ]
+    assert made["60 steps, both mixed"] == ["steps=60", "repeats={real: 5}", "identity="]
+    steps = {step.name: step.words for step in real_people.plan(args, real_people.Split(0))[0]}
+    mixed, alone = "shards=out/seed-0/mixed", "shards=out/seed-0/shards"
+    assert [
+        alone in steps["train motion 60 steps, seed-0"],
+        mixed in steps["train motion 60 steps, both mixed, seed-0"],
+    ] == [True, True]
+    assert steps["index both, seed-0"][-2:] == ("runs/demo/shards", "out/seed-0/shards")
+    assert "out/seed-0/shards" in steps["score 60 steps, both mixed, seed-0"]
+    with pytest.raises(UserError, match="needs the shards of --drawn"):
+        real_people.splits_of(real_people.arguments().parse_args(["videos", "out", "--mixed", "2"]))
 
 
 @pytest.mark.full
