@@ -250,7 +250,7 @@ def models(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def drawn_encoder(drawn: Path) -> list[str]:
-    """The setting of the identity encoder that the drawn motion model knows, if it does: of another it knows nothing."""
+    """The setting of the identity encoder that the drawn motion model knows: of another it knows nothing."""
     encoder = drawn / "motion" / "model" / EXTRACTOR
     return [f"identity={encoder if encoder.is_dir() else ''}"]
 
