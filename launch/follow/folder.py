@@ -93,12 +93,12 @@ def _read(run: Path) -> Status:
 
 
 def newest_step(run: Path) -> int:
-    """The step of the newest whole checkpoint, or of the finished model; -1 where there is neither."""
-    found = [
-        int(match[1])
-        for path in (run / "checkpoints").glob("step-*/checkpoint.json")
-             if (match := CHECKPOINT.fullmatch(path.parent.name))]  # fmt: skip
-    return max([*found, _finished(run)])
+    """The step of the newest whole checkpoint, or of the finished model; -1 without either, or with storage gone."""
+    try:
+        names = [path.parent.name for path in (run / "checkpoints").glob("step-*/checkpoint.json")]
+        return max([*(int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))), _finished(run)])
+    except OSError:
+        return -1
 
 
 def _finished(run: Path) -> int:

@@ -5,7 +5,9 @@ Kubernetes, SkyPilot, dstack and mpirun start it once on each host. `launch ssh`
 job comes on stdin, as one line of JSON, signals to pass on follow as lines, and the end of stdin ends all.
 
 torchrun's own command returns 1 whatever a rank ended with, and dies of USR1. Here signals go to the ranks, and their
-exit code is handed on: 75 still means that the same command continues.
+exit code is handed on: 75 still means that the same command continues. What watches pods and rented machines knows exit
+codes alone, so 75 of a training that nobody told to stop and that has no newer checkpoint, as where storage is gone,
+becomes that of a crash, which is counted.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from launch.follow.folder import newest_step
 from launch.hosts import rank
 from launch.hosts.surroundings import place
-from launch.words import check_words
+from launch.words import check_words, run_folder
 from mytalk import command
 from mytalk.command import EXIT_CRASHED, EXIT_DONE, EXIT_RUN_AGAIN
 
@@ -52,6 +55,14 @@ class Job:
     address: str | None = None
     grace_s: int = GRACE_S
     environment: dict[str, str] = field(default_factory=dict)
+
+
+class Ended(NamedTuple):
+    """How the ranks of a host ended: the exit code, the error that explains it, whether a signal was passed on."""
+
+    code: int
+    error: dict[str, Any]  # empty without one
+    told: bool
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -79,14 +90,20 @@ def run(args: argparse.Namespace) -> int:
         told = json.loads(sys.stdin.buffer.readline())
         job = Job(**told)
         sys.stdout.flush()
-        code, error = start(job, supervised=True)
-        print(f"{ENDED} {job.id} {json.dumps({'code': code, 'error': error})}", flush=True)
-        command.end(code)
+        ended = start(job, supervised=True)
+        print(f"{ENDED} {job.id} {json.dumps({'code': ended.code, 'error': ended.error})}", flush=True)
+        command.end(ended.code)
     check_words(args.words)
     given = {"nodes": args.nodes, "node_rank": args.node_rank, "processes": args.processes, "endpoint": args.endpoint}
     described = place(os.environ, {name: value for name, value in given.items() if value is not None})
     job = Job(list(args.words), **dataclasses.asdict(described), hosts_rendezvous=described.node_rank == 0)
-    return start(job)[0]
+    training = run_folder(args.words)
+    before = newest_step(training) if training else -1
+    ended = start(job)
+    if training and ended.code == EXIT_RUN_AGAIN and not ended.told and newest_step(training) <= before:
+        print("node: stopped without a newer checkpoint, which counts as a crash", file=sys.stderr, flush=True)
+        return EXIT_CRASHED
+    return ended.code
 
 
 class Ranks:
@@ -114,8 +131,8 @@ class Ranks:
         return sorted(found, key=lambda error: KINDS.index(error["kind"]))
 
 
-def start(job: Job, supervised: bool = False) -> tuple[int, dict[str, Any]]:
-    """Run the job's ranks on this host: their exit code, and the error that explains it (empty without one)."""
+def start(job: Job, supervised: bool = False) -> Ended:
+    """Run the job's ranks on this host."""
     with tempfile.TemporaryDirectory(prefix="node-") as name:
         ranks = Ranks(Path(name), job.processes)
         os.environ.update(job.environment)
@@ -127,7 +144,8 @@ def start(job: Job, supervised: bool = False) -> tuple[int, dict[str, Any]]:
                 threading.Thread(target=listen, args=(ranks,), daemon=True, name="listener").start()
             codes = elastic(job, Path(name))
         errors = ranks.errors()
-        return exit_code(codes, ranks.sent), errors[0] if errors and codes else {}
+        error = errors[0] if errors and codes else {}
+        return Ended(exit_code(codes, ranks.sent), error, bool(ranks.sent))
 
 
 @contextlib.contextmanager

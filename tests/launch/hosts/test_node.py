@@ -107,6 +107,23 @@ def test_the_exit_code_of_all_from_those_of_the_ranks(codes, sent, expected):
     assert node.exit_code(codes, sent) == expected
 
 
+@pytest.mark.parametrize(
+    ("code", "told", "after", "expected"),
+    [(75, False, 6, 75), (75, False, 5, 70), (75, True, 5, 75), (1, False, 5, 1)],
+)
+def test_75_without_a_newer_checkpoint_is_a_crash_for_what_knows_exit_codes_alone(
+    tmp_path, monkeypatch, code, told, after, expected
+):
+    def checkpoint(step: int) -> None:
+        (tmp_path / f"checkpoints/step-{step:06d}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"checkpoints/step-{step:06d}/checkpoint.json").touch()
+
+    checkpoint(5)
+    monkeypatch.setattr(node, "start", lambda job: (checkpoint(after), node.Ended(code, {}, told))[1])
+    words = ["--nodes", "1", "--node-rank", "0", "--processes", "1", "--endpoint", "a:1"]
+    assert node.run(node.arguments().parse_args([*words, "--", "train", "motion", f"run={tmp_path}"])) == expected
+
+
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=5))
 def test_a_rank_becomes_the_command_with_its_words_unchanged(tmp_path_factory, words):
     folder, became = tmp_path_factory.mktemp("node"), []
