@@ -106,7 +106,7 @@ PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
 ENGINE = {"train.config", "train.recipe", "train.run_folder"}
 PACKAGES = {
     "data_pipeline.storage": set[str](),
-    "data_pipeline.shards": {"data_pipeline.storage"},
+    "data_pipeline.shards": {"data_pipeline.storage", "data_pipeline.tasks.leases"},
     "data_pipeline.sample": {"data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.examples": {"data_pipeline.sample", "data_pipeline.shards"},
     "data_pipeline.columns": {

@@ -23,6 +23,7 @@ from benchmarks import harness
 from data_pipeline.sample.selection import select
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import TABLE, Manifest
+from data_pipeline.shards.manifest_update import Change
 from data_pipeline.split import command as split
 from mytalk import command
 
@@ -84,16 +85,19 @@ def _filter(folder: Path) -> str:
 
 def _join(folder: Path) -> str:
     """As `annotate` enters what it measured: a column of copies, and one of faces that joins each two people."""
-    manifest = Manifest.load(folder)
-    person_n, _ = manifest.codes("identity")
-    row_n = np.arange(len(manifest))
-    group_n = row_n // (2 * COPY_EVERY)
-    copied = pa.array(row_n % COPY_EVERY != 0)
-    columns = {
-        "copy_group": _texts("copy", group_n, copied),
-        "person_cluster": _texts("face", person_n // 2, pa.array(np.zeros(len(row_n), bool))),
-    }
-    manifest_update.rewrite(manifest, columns, {k: v for k, v in manifest.header.items() if k != "split"})
+
+    def change(manifest: Manifest) -> Change:
+        person_n, _ = manifest.codes("identity")
+        row_n = np.arange(len(manifest))
+        group_n = row_n // (2 * COPY_EVERY)
+        copied = pa.array(row_n % COPY_EVERY != 0)
+        columns = {
+            "copy_group": _texts("copy", group_n, copied),
+            "person_cluster": _texts("face", person_n // 2, pa.array(np.zeros(len(row_n), bool))),
+        }
+        return Change(columns, {k: v for k, v in manifest.header.items() if k != "split"})
+
+    manifest_update.update(folder, change)
     return "two columns of text, the table written anew"
 
 

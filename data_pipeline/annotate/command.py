@@ -20,6 +20,7 @@ from data_pipeline.pool import Failure
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.manifest_update import Change
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.runner import Runner
@@ -87,9 +88,7 @@ class Annotating(Job[PartTask]):
         self.damaged = 0
 
     def plan(self) -> Plan:
-        opened = manifest_update.opened(self.folder)
-        torn = opened is not None and not opened[1]
-        self.manifest = opened[0] if opened and torn else Manifest.load(self.folder)
+        self.manifest, torn = manifest_update.planned(self.folder)
         if not (torn or self.replace):
             _refuse_given(self.manifest, self.name, self.module)
         made_by = annotation.digest_of(self.made_by)
@@ -98,7 +97,7 @@ class Annotating(Job[PartTask]):
         if self.pending and torn:
             Manifest.load(self.folder)  # raises where another command died in the middle of it; else it was writing
             return self.plan()
-        kind = annotation.digest_of([made_by, self.manifest.header["shards"], len(self.manifest)])
+        kind = annotation.digest_of([made_by, manifest_update.tars(self.manifest), len(self.manifest)])
         return Plan(kind, {n: task.stop - task.start for n, task in self.tasks.items()})
 
     def clean(self) -> None:
@@ -154,32 +153,22 @@ def _tasks(manifest: Manifest, name: str, options: Options, made_by: str) -> lis
 
 
 def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str, Any], shards: list[int]) -> list[str]:
-    """Write the manifest with the columns; returns lines of what was found. Raises RunAgain where it changed."""
-    folder = Path(manifest.folder)
+    """Write the manifest with the columns; returns lines of what was found. Raises RunAgain where its clips changed."""
+    folder, leaks = Path(manifest.folder), list[str]()
     own = annotation.parts(folder, name, shards, ["key", *module.COLUMNS, *module.KEPT, DAMAGED])
-    opened = manifest_update.opened(folder)
-    if opened is None or opened[0].header["table"]["sha256"] != manifest.header["table"]["sha256"]:
-        raise command.RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
-    stored, consistent = opened
     joined = module.join(manifest, own, made_by)
     columns = {column: joined.columns.get(column, own[column]).cast(kind) for column, kind in module.COLUMNS.items()}
     entry = {"columns": [*module.COLUMNS], "made_by": made_by, "digest": annotation.digest_of(made_by)}
-    header = {**stored.header, manifests.ANNOTATIONS: {**stored.header.get(manifests.ANNOTATIONS, {}), name: entry}}
-    header, leaks = _without_leaks(stored, header, columns)
-    same = all(stored.has(column) and _column(stored, column).equals(_chunked(columns[column])) for column in columns)
-    if not (consistent and same and header == stored.header):
-        manifest_update.rewrite(stored, columns, header)
+
+    def change(now: Manifest) -> Change:
+        manifest_update.refuse_other_clips(now, manifest)
+        header = {**now.header, manifests.ANNOTATIONS: {**now.header.get(manifests.ANNOTATIONS, {}), name: entry}}
+        header, lines = _without_leaks(now, header, columns)
+        leaks.extend(lines)
+        return Change(columns, header)
+
+    manifest_update.update(folder, change)
     return [*joined.lines, *leaks, *_summary(name, own)]
-
-
-def _column(manifest: Manifest, name: str) -> pa.ChunkedArray:
-    """A column of the table, plain."""
-    pieces = [batch[name] for batch in manifest.batches([name])]
-    return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks])
-
-
-def _chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
 
 
 def _without_leaks(
@@ -192,7 +181,7 @@ def _without_leaks(
     lines = []
     for name in (name for name in columns if name in JOINS):
         split_n, _ = manifest.codes("split")
-        code = pa.chunked_array(_chunked(columns[name]).chunks).combine_chunks().dictionary_encode()
+        code = columns[name].dictionary_encode()
         there_n = code.is_valid().to_numpy(zero_copy_only=False) & (split_n != _unassigned(manifest))
         pairs = np.unique(np.stack([code.indices.fill_null(0).to_numpy()[there_n], split_n[there_n]]), axis=1)
         leaking = int((np.bincount(pairs[0]) > 1).sum()) if pairs.size else 0

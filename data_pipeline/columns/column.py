@@ -31,13 +31,13 @@ from data_pipeline.shards import manifest_update
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from data_pipeline.shards.manifest import Manifest, pinned
-from data_pipeline.shards.manifest_update import place_names
+from data_pipeline.shards.manifest_update import Change, place_names
 from data_pipeline.shards.reader import ClipError
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks.runner import Runner
 from data_pipeline.tasks.together import Job, Plan, together
 from mytalk import atomic
-from mytalk.command import RunAgain, UserError
+from mytalk.command import UserError
 
 Values = Callable[[Manifest, int], np.ndarray]  # (manifest, row) -> values of a clip, (T, width)
 
@@ -100,7 +100,7 @@ class Adding(Job["ShardTask"]):
         self.written = 0
 
     def plan(self) -> Plan:
-        self.manifest, torn = _opened(self.folder)
+        self.manifest, torn = manifest_update.planned(self.folder)
         _refuse_taken(self.manifest, self.name, self.entry)
         shard_n = self.manifest.column("shard")
         first = np.flatnonzero(np.diff(shard_n, prepend=-1))
@@ -114,14 +114,12 @@ class Adding(Job["ShardTask"]):
         if self.pending and torn:
             Manifest.load(self.folder)  # raises where another command died in the middle of it; else it was writing
             return self.plan()
-        tars = [[entry["shard"], entry["motion"]["sha256"]] for entry in self.manifest.header["shards"]]
-        kind = json.dumps([self.entry, tars, len(self.manifest)], sort_keys=True)
+        kind = json.dumps([self.entry, manifest_update.tars(self.manifest), len(self.manifest)], sort_keys=True)
         return Plan(
             hashlib.sha256(kind.encode()).hexdigest(), {n: task.stop - task.start for n, task in self.tasks.items()}
         )
 
     def clean(self) -> None:
-        atomic.sweep(self.folder, "manifest.")
         for folder in (self.folder, self.folder / "parts"):
             atomic.sweep(folder, f"{self.name}-")  # another column may be written beside this one
         for number in self.pending:  # a part that was made of something else
@@ -177,13 +175,6 @@ def refuse_name(name: str) -> None:
     """Raises UserError for a text that cannot name a column."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name in (*COLUMNS, *MEMBERS):
         raise UserError(f"'{name}' cannot name a column; use small letters, digits and _, and no name of a member")
-
-
-def _opened(folder: Path) -> tuple[Manifest, bool]:
-    """The manifest, also if its writer was killed between table and header, and whether it was."""
-    opened = manifest_update.opened(folder)
-    torn = opened is not None and not opened[1]
-    return (opened[0], True) if opened and torn else (Manifest.load(folder), False)
 
 
 def _refuse_taken(manifest: Manifest, name: str, entry: dict[str, Any]) -> None:
@@ -261,24 +252,24 @@ def _checked(values_TD: np.ndarray, key: str, frames: int, width: int) -> np.nda
 
 
 def _enter(manifest: Manifest, name: str, entry: dict[str, Any], parts: dict[int, dict[str, Any]]) -> None:
-    """Write the manifest with the column of these shards. Raises RunAgain where it changed meanwhile."""
-    folder = Path(manifest.folder)
-    opened = manifest_update.opened(folder)
-    if opened is None or opened[0].digest != manifest.digest:
-        raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
-    stored, _ = opened
-    shard_n, columns = stored.column("shard"), {}
-    for place, column in enumerate(place_names(name)):
-        values_n = np.zeros(len(stored), np.int64)
-        if stored.has(column):
-            values_n[:] = np.nan_to_num(stored.column(column))
-        for shard, part in parts.items():
-            first, past = np.searchsorted(shard_n, [shard, shard + 1])
-            values_n[first:past] = [one[place] for one in part["places"]]
-        columns[column] = pa.array(values_n)
-    entries = [
-        {**shard, name: parts[shard["shard"]]["tar"]} if shard["shard"] in parts else shard
-        for shard in stored.header["shards"]
-    ]
-    members = {**stored.header.get("members", {}), name: entry}
-    manifest_update.rewrite(stored, columns, {**stored.header, "shards": entries, "members": members})
+    """Write the manifest with the column of these shards. Raises RunAgain where its clips changed meanwhile."""
+
+    def change(now: Manifest) -> Change:
+        manifest_update.refuse_other_clips(now, manifest)
+        shard_n, columns = now.column("shard"), {}
+        for place, column in enumerate(place_names(name)):
+            values_n = np.zeros(len(now), np.int64)
+            if now.has(column):
+                values_n[:] = np.nan_to_num(now.column(column))
+            for shard, part in parts.items():
+                first, past = np.searchsorted(shard_n, [shard, shard + 1])
+                values_n[first:past] = [one[place] for one in part["places"]]
+            columns[column] = pa.array(values_n)
+        entries = [
+            {**shard, name: parts[shard["shard"]]["tar"]} if shard["shard"] in parts else shard
+            for shard in now.header["shards"]
+        ]
+        members = {**now.header.get("members", {}), name: entry}
+        return Change(columns, {**now.header, "shards": entries, "members": members})
+
+    manifest_update.update(Path(manifest.folder), change)

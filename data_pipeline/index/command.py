@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     requested = _sources(args, out)
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "index"):
-        for folder in (out, out / PARTS, out / SUMS):
+        atomic.sweep(out, LEDGER)  # a column may be written here meanwhile
+        for folder in (out / PARTS, out / SUMS):
             atomic.sweep(folder)
         has_tars = any(isinstance(source, ShardSource) for source in requested)
         earlier, tar_mapping = _indexed_before(out, mapping, has_tars)

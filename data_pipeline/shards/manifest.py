@@ -155,6 +155,14 @@ class Manifest:
             self._table = pq.ParquetFile(pa.PythonFile(self._opened, "r")).read(use_threads=False)
         return self._table
 
+    def in_place(self) -> bool:
+        """Whether the table's file that is open is still that of the folder."""
+        assert self._opened is not None
+        try:
+            return os.path.samestat(os.fstat(self._opened.fileno()), os.stat(Path(self.folder) / TABLE))
+        except FileNotFoundError:
+            return False
+
     @property
     def names(self) -> list[str]:
         """Names of the columns."""
@@ -366,6 +374,9 @@ class _Positioned(io.RawIOBase):
     def __init__(self, descriptor: int):
         self.descriptor, self.place = descriptor, 0
         self.bytes = os.fstat(descriptor).st_size
+
+    def fileno(self) -> int:
+        return self.descriptor
 
     def readable(self) -> bool:
         return True

@@ -1,15 +1,17 @@
 """Writing the manifest: rows of finished shards, what the manifest before knew of their clips, and one way to commit.
 
-The table is written first and the header, which names the table's digest, last.
+The table is written first and the header, which names the table's digest, last. Who writes has the lease `manifest` of
+the folder, from reading the table that is changed to the end, on whatever machine: nobody's columns are lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +24,12 @@ from data_pipeline.shards import manifest
 from data_pipeline.shards.layout import COLUMNS, sums_name, tar_path
 from data_pipeline.shards.manifest import FORMAT, HEADER, PLACES, SCHEMA, TABLE, Manifest
 from data_pipeline.storage.store import Store
+from data_pipeline.tasks.leases import Leases
 from mytalk import atomic
-from mytalk.command import UserError
+from mytalk.command import RunAgain, UserError
 from mytalk.digest import sha256_of
+
+LEASE = "manifest-lease"  # folder beside the manifest while somebody writes it
 
 
 class Stored(NamedTuple):
@@ -63,11 +68,81 @@ def opened(folder: Path) -> tuple[Manifest, bool] | None:
         return None
 
 
-def rewrite(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray], header: dict[str, Any]) -> None:
-    """Write the manifest with these whole columns set, some thousand rows at a time; of the table little is in memory.
+def planned(folder: Path) -> tuple[Manifest, bool]:
+    """The manifest for a command that will change it, and whether it is torn, which the same command may mend.
 
-    Raises UserError for a leaking split; then nothing is written.
+    A writer was killed between its two files, or is there at this moment. Raises UserError as Manifest.load does.
     """
+    found = opened(folder)
+    return (found[0], True) if found is not None and not found[1] else (Manifest.load(folder), False)
+
+
+class Change(NamedTuple):
+    """What to write: whole columns, new ones or in the place of those of their names, and the header."""
+
+    columns: Mapping[str, pa.Array | pa.ChunkedArray]
+    header: dict[str, Any]
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else writes the manifest of a folder, here or on another machine; waits for who does."""
+    with Leases(folder / LEASE) as leases, leases.alone("manifest"):
+        atomic.sweep(folder, (TABLE, HEADER))  # of writers that were killed
+        yield
+
+
+def update(folder: Path, change: Callable[[Manifest], Change]) -> None:
+    """Write the manifest with what `change` makes of it, read again when nobody else writes it.
+
+    Some thousand rows at a time; of the table little is in memory. Nothing is written where nothing changed.
+    Raises UserError where there is no manifest, or for a leaking split; what `change` raises.
+    """
+    with alone(folder):
+        found = opened(folder)
+        if found is None:
+            Manifest.load(folder)  # raises what is missing
+            raise UserError(f"{folder}: its manifest cannot be read; type the command that wrote it (extract, index)")
+        made, consistent = found
+        columns, header = change(made)
+        if not (consistent and header == made.header and _same(made, columns)):
+            _rewrite(made, columns, header)
+
+
+def refuse_other_clips(made: Manifest, before: Manifest) -> None:
+    """RunAgain where a manifest that was read again is of other clips or tars than `before`, whatever its columns."""
+    if made.digest == before.digest and len(made) == len(before):
+        return
+    places = ("shard", "frames", "landmarks_offset")
+    if tars(made) != tars(before) or not all(np.array_equal(made.column(name), before.column(name)) for name in places):
+        raise RunAgain(f"{made.folder}: its clips are others meanwhile; type the same command again")
+
+
+def tars(made: Manifest) -> list[list[Any]]:
+    """The number of every shard, and the digests of the tars that extraction wrote."""
+    shards = made.header.get("shards", [])
+    return [[entry["shard"], *(entry.get(name, {}).get("sha256") for name in COLUMNS)] for entry in shards]
+
+
+def _same(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> bool:
+    """Whether the table has these columns already."""
+    if not all(made.has(name) for name in columns):
+        return False
+    row = 0
+    for batch in made.batches([*columns]):
+        batch = _plain(batch)
+        for name, values in columns.items():
+            if not batch[name].equals(_chunked(values.slice(row, len(batch)))):
+                return False
+        row += len(batch)
+    return True
+
+
+def _chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
+
+def _rewrite(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray], header: dict[str, Any]) -> None:
     folder = Path(made.folder)
     with atomic.file(folder / TABLE) as handle:
         writer, row = None, 0
@@ -85,6 +160,8 @@ def rewrite(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray], h
         written = Manifest(folder, header, opened=manifest.open_file(handle.name))
         manifest.refuse_leaks(written, folder)
         table = {"sha256": sha256_of(handle.name), "bytes": os.path.getsize(handle.name), "rows": row}
+        if not made.in_place():  # whoever took this process for dead has written
+            raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
     atomic.write_json(folder / HEADER, {**header, "format": FORMAT, "table": table})
 
 
@@ -114,14 +191,15 @@ def commit(folder: Path, table: pa.Table, header: dict[str, Any]) -> None:
 
     Raises UserError for a leaking split, or a column that is not what it was.
     """
-    before = stored(folder)
-    if before is not None:
-        table, header = carry_over(table, header, before.table, before.header)
-        annotations = {**header.get(manifest.ANNOTATIONS, {}), **before.header.get(manifest.ANNOTATIONS, {})}
-        header = {**before.header, **header, **({manifest.ANNOTATIONS: annotations} if annotations else {})}
-    table = table.combine_chunks().replace_schema_metadata(None)
-    if before != Stored(table, header, consistent=True):
-        save(folder, table, header)
+    with alone(folder):
+        before = stored(folder)
+        if before is not None:
+            table, header = carry_over(table, header, before.table, before.header)
+            annotations = {**header.get(manifest.ANNOTATIONS, {}), **before.header.get(manifest.ANNOTATIONS, {})}
+            header = {**before.header, **header, **({manifest.ANNOTATIONS: annotations} if annotations else {})}
+        table = table.combine_chunks().replace_schema_metadata(None)
+        if before != Stored(table, header, consistent=True):
+            save(folder, table, header)
 
 
 def carry_over(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest_update import Change
 from data_pipeline.split import deal, groups, wishes
 from data_pipeline.split.deal import DEALT, HELD_OUT, Group
 from mytalk import command
@@ -72,11 +73,20 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Assign, write the manifest where something changed, and print what is in each split."""
     _refuse_impossible(args)
-    opened = manifest_update.opened(args.shards)
-    if opened is None:
-        Manifest.load(args.shards)  # raises what is missing
-        raise command.UserError(f"{args.shards}: its manifest cannot be read; run the extract command again")
-    manifest, consistent = opened
+    lines: list[str] = []
+
+    def change(manifest: Manifest) -> Change:
+        change, assigned_n = _changed(manifest, args)
+        lines.extend(_lines(assigned_n, manifest.codes("identity")[0], manifest.column("frames")))
+        return change
+
+    manifest_update.update(args.shards, change)
+    print("\n".join(lines))
+    return command.EXIT_DONE
+
+
+def _changed(manifest: Manifest, args: argparse.Namespace) -> tuple[Change, np.ndarray]:
+    """The columns and the header of a split, and the split of each clip."""
     joined = [name for name in JOINED if manifest.has(name) and not args.labels_only]
     settings, before = _settings(args, joined), manifest.header.get("split")
     if before is not None and before != settings and not args.force:
@@ -96,12 +106,8 @@ def run(args: argparse.Namespace) -> int:
         split_of = _assigned(manifest, args, group_n, names, earlier)
     assigned_G = np.array([SPLITS.index(split_of[name]) for name in names], np.int8)
     assigned_n = assigned_G[group_n]
-    there_n = np.array([SPLITS.index(name) if name in SPLITS else -1 for name in known], np.int8)[split_n]
-    if not consistent or before != settings or (assigned_n != there_n).any():
-        columns = {"split": _texts(assigned_n, SPLITS), "duplicate_group": _texts(group_n, names)}
-        manifest_update.rewrite(manifest, columns, {**manifest.header, "split": settings})
-    _print(assigned_n, person_n, manifest.column("frames"))
-    return command.EXIT_DONE
+    columns = {"split": _texts(assigned_n, SPLITS), "duplicate_group": _texts(group_n, names)}
+    return Change(columns, {**manifest.header, "split": settings}), assigned_n
 
 
 def _refuse_impossible(args: argparse.Namespace) -> None:
@@ -260,10 +266,11 @@ def _earlier(
     return earlier
 
 
-def _print(assigned_n: np.ndarray, person_n: np.ndarray, frames_n: np.ndarray) -> None:
-    print(f"{'split':<8}{'people':>8}{'clips':>10}{'hours':>10}")
+def _lines(assigned_n: np.ndarray, person_n: np.ndarray, frames_n: np.ndarray) -> Iterator[str]:
+    """What is in each split."""
+    yield f"{'split':<8}{'people':>8}{'clips':>10}{'hours':>10}"
     for number, split in enumerate(SPLITS):
         of_n = assigned_n == number
         if split in DEALT or of_n.any():
             hours = frames_n[of_n].sum() / FRAME_HZ / 3600
-            print(f"{split:<8}{len(np.unique(person_n[of_n])):>8}{int(of_n.sum()):>10}{hours:>10.3f}")
+            yield f"{split:<8}{len(np.unique(person_n[of_n])):>8}{int(of_n.sum()):>10}{hours:>10.3f}"

@@ -24,7 +24,7 @@ import webdataset.writer
 from data_pipeline.extract import command as extract
 from data_pipeline.extract import hearing, video
 from data_pipeline.extract.pictures import Picture
-from data_pipeline.shards import throughput
+from data_pipeline.shards import manifest_update, throughput
 from mytalk import atomic, command, faults
 from mytalk.face import crop, mediapipe_hands, mediapipe_mesh, pose
 from mytalk.face.detector import Region, region_of
@@ -152,7 +152,8 @@ def _child(videos, out, options, kill_at, count, said) -> None:
         """Nothing in the output is written under its final name: a kill at any byte finds no torn file."""
         if name == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR):
             path = Path(args[0])
-            elsewhere = out not in path.parents or out / "tasks" in path.parents or path.name == faults.ERRORS_FILE
+            leases = {out / "tasks", out / manifest_update.LEASE} & {*path.parents}
+            elsewhere = out not in path.parents or leases or path.name == faults.ERRORS_FILE
             if not (elsewhere or any(part.startswith(atomic.TEMPORARY) for part in path.parts)):
                 print(f"written in place: {path}", file=sys.stderr)
                 os._exit(99)

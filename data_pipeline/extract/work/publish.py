@@ -16,7 +16,8 @@ from data_pipeline.shards.layout import part_path, rejected_path, sums_name, tar
 from data_pipeline.shards.manifest import HEADER, TABLE
 from data_pipeline.storage.store import Store
 
-TABLES = (sources.FILE, PROTOCOL, ledger.FILE, throughput.FILE, TABLE, HEADER)  # the header last: it names the table
+LISTS = (sources.FILE, PROTOCOL, ledger.FILE, throughput.FILE)
+TABLES = (*LISTS, TABLE, HEADER)  # the header last: it names the table
 
 
 def send_shard(out: Path, shard: int, columns: Iterable[str], to: str) -> None:

@@ -92,7 +92,7 @@ def pending(board: Board, out: Path, listed: list[sources.Source], sent: bool = 
 
 def sweep(out: Path) -> None:
     """Remove what killed workers of an extraction left; other commands may be writing into the same folder."""
-    atomic.sweep(out, (*(f"{column}-" for column in layout.COLUMNS), inputs.REMOTE, *publish.TABLES))
+    atomic.sweep(out, (*(f"{column}-" for column in layout.COLUMNS), inputs.REMOTE, *publish.LISTS))
     atomic.sweep(out / "parts", tuple(string.digits))
     atomic.sweep(out / "rejected")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,9 @@ from data_pipeline.annotate.annotation import Options
 from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import checksums, manifest_update
+from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.split import command as split
 from data_pipeline.tasks.board import Board
 from data_pipeline.tasks.runner import Runner
 from mytalk.command import RunAgain, UserError
@@ -191,20 +195,81 @@ def test_a_column_that_came_with_the_shards_is_refused_until_it_is_replaced(shar
     assert Manifest.load(shards).types["speech_share"] == pa.float32()
 
 
-def test_a_manifest_that_changed_meanwhile_is_not_overwritten(shards, monkeypatch):
-    real = annotation.parts
+def test_a_column_that_came_meanwhile_is_kept_and_other_clips_are_not_overwritten(shards, monkeypatch):
+    real, whole = annotation.parts, Manifest.load(shards).table
 
-    def meanwhile(*given):
-        made = Manifest.load(shards)
-        manifest_update.save(shards, made.table.append_column("x", pa.array([1] * len(made))), made.header)
-        return real(*given)
+    def meanwhile(table):
+        def parts(*given):
+            manifest_update.save(shards, table, Manifest.load(shards).header)
+            return real(*given)
 
-    monkeypatch.setattr(annotation, "parts", meanwhile)
-    with pytest.raises(RunAgain, match="rewritten meanwhile"):
+        return parts
+
+    monkeypatch.setattr(annotation, "parts", meanwhile(whole.slice(1)))
+    with pytest.raises(RunAgain, match="its clips are others meanwhile"):
         annotate(shards)
-    monkeypatch.undo()
+    assert not Manifest.load(shards).has("speech_share")
+    shutil.rmtree(shards / "annotations")
+    manifest_update.save(shards, whole, Manifest.load(shards).header)
+    monkeypatch.setattr(annotation, "parts", meanwhile(whole.append_column("x", pa.array([1] * len(whole)))))
     annotate(shards)
     assert {"x", "speech_share"} <= {*Manifest.load(shards).names}
+
+
+def test_who_was_taken_for_dead_while_it_wrote_does_not_overwrite_what_another_wrote(shards, tmp_path, monkeypatch):
+    real, made = manifests.refuse_leaks, Manifest.load(shards)
+    manifest_update.save(tmp_path, made.table.append_column("x", pa.array([1] * len(made))), made.header)
+
+    def meanwhile(*given):
+        monkeypatch.undo()
+        for name in (manifests.TABLE, manifests.HEADER):
+            os.replace(tmp_path / name, shards / name)
+        real(*given)
+
+    monkeypatch.setattr(manifests, "refuse_leaks", meanwhile)
+    split = manifest_update.Change({"split": pa.array([""] * len(made))}, made.header)
+    with pytest.raises(RunAgain, match="rewritten meanwhile"):
+        manifest_update.update(shards, lambda now: split)
+    assert Manifest.load(shards).has("x")
+    assert not list(shards.glob(".tmp-*"))
+
+
+def _gathered(what, all_read) -> None:
+    """In a process: what it has read of the manifest it writes when the others have read it too, or do not come."""
+    real = manifest_update.set_column
+
+    def waits(*given):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_read.wait(0.5)
+        return real(*given)
+
+    manifest_update.set_column = waits
+    what()
+    os._exit(0)
+
+
+def test_annotations_and_a_split_at_once_lose_no_column_of_each_other(shards):
+    torch.set_num_threads(1)  # the threads of the process that is forked are not in its child
+    before = {name: (shards / name).read_bytes() for name in (manifests.TABLE, manifests.HEADER)}
+    for name in ("speech", "duplicates"):
+        annotate(shards, name)
+    for name, data in before.items():  # what was measured is there, the columns are not
+        (shards / name).write_bytes(data)
+    context = multiprocessing.get_context("fork")
+    all_read = context.Barrier(3)
+    typed = split.arguments().parse_args([str(shards), "--labels-only", "--val", "0.3", "--unseen", "0.3", "--force"])
+    work = [lambda: split.run(typed), lambda: annotate(shards), lambda: annotate(shards, "duplicates")]
+    processes = [context.Process(target=_gathered, args=(what, all_read)) for what in work]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    made = Manifest.load(shards)
+    assert {*speech.COLUMNS, "copy_group", "duplicate_group"} <= {*made.names}
+    assert made.header["annotations"].keys() == {"speech", "duplicates"}
+    assert made.header["split"]["val"] == 0.3
+    assert not (shards / manifest_update.LEASE).exists()
 
 
 def test_what_is_typed_wrongly_is_refused(shards, capsys):
