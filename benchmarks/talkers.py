@@ -24,6 +24,8 @@ from webdataset.writer import TarWriter
 from data_pipeline.shards import manifest, manifest_update, members
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, sums_name, tar_name, tar_path
+from data_pipeline.shards.table import schema
+from data_pipeline.shards.table.parts import from_parts
 from mytalk import atomic, media
 from mytalk.face import crop, pose
 from mytalk.face.landmarks import COUNT, CROP_PX, FRAME_HZ, INNER_LIP, OUTER_LIP, RIGID, SAMPLES_PER_FRAME
@@ -168,7 +170,7 @@ def write_shards(folder: Path, samples: Iterable[Sample], per_shard: int, made_b
     while clips := list(itertools.islice(rest, per_shard)):
         parts.append(_write_shard(folder, len(parts), clips))
         split_of |= {row["key"]: split for split, row, _ in clips}
-    table, header = manifest_update.from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": made_by})
+    table, header = from_parts(parts, {"crop_px": CROP_PX, "fps": FRAME_HZ, "made_by": made_by})
     splits = pa.array([split_of[key] for key in table["key"].to_pylist()])
     manifest_update.save(folder, table.set_column(table.column_names.index("split"), "split", splits), header)
 
@@ -240,23 +242,23 @@ def write_index(folder: Path, real: Path, shards_held: int, per_shard: int) -> N
     for first in range(0, shards_held, step := max(1, 200_000 // per_shard)):
         table = _index_rows(held, range(first, min(first + step, shards_held)), per_shard)
         if writer is None:
-            writer = pq.ParquetWriter(folder / manifest.TABLE, table.schema, write_statistics=False)
-        writer.write_table(table, row_group_size=manifest.GROUP_ROWS)
+            writer = pq.ParquetWriter(folder / schema.TABLE, table.schema, write_statistics=False)
+        writer.write_table(table, row_group_size=schema.GROUP_ROWS)
     assert writer is not None
     writer.close()
     digest = hashlib.sha256()
-    with open(folder / manifest.TABLE, "rb") as handle:
+    with open(folder / schema.TABLE, "rb") as handle:
         while piece := handle.read(1 << 20):
             digest.update(piece)
     stated = {column: known.header["shards"][0][column] for column in COLUMNS}
-    size = (folder / manifest.TABLE).stat().st_size
+    size = (folder / schema.TABLE).stat().st_size
     header = {
         "protocol": known.header["protocol"],
         "shards": [{"shard": shard, **stated} for shard in range(shards_held)],
-        "format": manifest.FORMAT,
+        "format": schema.FORMAT,
         "table": {"sha256": digest.hexdigest(), "bytes": size, "rows": shards_held * per_shard},
     }
-    atomic.write_json(folder / manifest.HEADER, header)
+    atomic.write_json(folder / schema.HEADER, header)
 
 
 def _index_rows(held: pa.Table, shard_range: Iterable[int], per_shard: int) -> pa.Table:

@@ -21,7 +21,7 @@ from typing import Any
 from data_pipeline.annotate import command as annotate
 from data_pipeline.extract import command as extract
 from data_pipeline.index import command as index
-from data_pipeline.shards.manifest import HEADER
+from data_pipeline.shards.table.schema import HEADER
 from data_pipeline.split import command as split
 from data_pipeline.tasks.board import Board, leaving_on_term
 from data_pipeline.tasks.leases import LEASE_S

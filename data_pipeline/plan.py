@@ -15,8 +15,9 @@ from data_pipeline.sample.mixture import shares
 from data_pipeline.sample.order import examples_of_epoch
 from data_pipeline.sample.windows import Example, SamplingConfig, WindowConfig, Windows
 from data_pipeline.shards import reader
-from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table.schema import SPLITS
 from mytalk import command
 from mytalk.command import UserError
 

@@ -14,9 +14,10 @@ import io
 from pathlib import Path
 
 from data_pipeline.shards import reader
-from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.members import audio_wav
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table.schema import SPLITS
 from eval import options
 from eval.rows import saved
 from eval.rows.inputs import read_frames, swapped

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.shards.manifest import SPLITS
+from data_pipeline.shards.table.schema import SPLITS
 from eval.report import text
 from eval.tasks import Settings
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE

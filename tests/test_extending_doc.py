@@ -132,15 +132,16 @@ def test_the_metric_of_the_page_is_measured_and_stated_in_the_protocol(tmp_path,
 def test_the_fact_of_the_page_is_a_column_and_a_key_of_the_clip(tmp_path, monkeypatch):
     import pyarrow as pa
 
-    from data_pipeline.shards import facts, manifest, manifest_update, reader
+    from data_pipeline.shards import facts, manifest, reader
+    from data_pipeline.shards.table import merging, parts
     from tests.helpers import stub_extract
 
     (tmp_path / "loudness_fact.py").write_text(block("A fact of the manifest"))
     monkeypatch.syspath_prepend(str(tmp_path))
     loudness = importlib.import_module("loudness_fact")
     monkeypatch.setattr(facts, "FACTS", [*facts.FACTS, facts.Fact(loudness.loudness_db, pa.float64(), "dB")])
-    schema = manifest.SCHEMA.append(pa.field("loudness_db", pa.float64()))  # as importing the list with the line does
-    for module in (manifest, manifest_update):
+    schema = parts.SCHEMA.append(pa.field("loudness_db", pa.float64()))  # as importing the list with the line does
+    for module in (merging, parts):
         monkeypatch.setattr(module, "SCHEMA", schema)
     videos = stub_extract.corpus(tmp_path / "videos")
     code, output = stub_extract.run(videos, tmp_path / "out", "min_face_px=16")

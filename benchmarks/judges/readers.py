@@ -19,7 +19,8 @@ import torch
 
 from benchmarks import harness
 from data_pipeline.shards import reader as shards
-from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import SPLITS
 from mytalk import command, intervals
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE, UserError
 from mytalk.face.landmarks import MOUTH

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from benchmarks import harness
 from data_pipeline.sample.selection import select
 from data_pipeline.shards import manifest_update
-from data_pipeline.shards.manifest import TABLE, Manifest
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.manifest_update import Change
+from data_pipeline.shards.table.schema import TABLE
 from data_pipeline.split import command as split
 from mytalk import command
 

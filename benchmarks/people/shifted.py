@@ -22,8 +22,9 @@ from benchmarks import harness
 from benchmarks.people import rows as people_rows
 from data_pipeline.shards import checksums, reader
 from data_pipeline.shards.layout import SYNC_OFFSET, sums_name
-from data_pipeline.shards.manifest import HEADER, Manifest
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.members import WAV_HEADER_BYTES
+from data_pipeline.shards.table.schema import HEADER
 from eval import score_file
 from launch import pipeline
 from launch.pipeline import Step

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import pool
-from data_pipeline.annotate import annotation, duplicates, people
+from data_pipeline.annotate import annotation
 from data_pipeline.annotate.annotation import DAMAGED, Annotation, Options, PartTask
 from data_pipeline.pool import Failure
-from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import manifest_update
+from data_pipeline.shards.layout import JOINED
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.manifest_update import Change
+from data_pipeline.shards.table import files, schema
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.runner import Runner
@@ -35,7 +36,6 @@ ANNOTATIONS = {
     "people": "data_pipeline.annotate.people",  # who is the same person, by face
     "duplicates": "data_pipeline.annotate.duplicates",  # which clips are copies of one recording
 }
-JOINS = (duplicates.COPIES, people.PERSON)  # columns that `split` keeps together
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -80,7 +80,7 @@ class Annotating(Job[PartTask]):
     """The work of one annotation, a task a shard."""
 
     def __init__(self, folder: Path, name: str, options: Options, replace: bool):
-        manifests.read_header(Store(folder))  # nothing is made in a folder without shards
+        files.read_header(Store(folder))  # nothing is made in a folder without shards
         super().__init__(annotation.part_path(folder, name, 0).parent / "tasks")
         self.folder, self.name, self.options, self.replace = folder, name, options, replace
         self.module = annotation.load(ANNOTATIONS[name])
@@ -133,7 +133,7 @@ class Annotating(Job[PartTask]):
 
 def _refuse_given(manifest: Manifest, name: str, module: Annotation) -> None:
     """UserError where a column of this name came with the shards, as a corpus's own facts do."""
-    ours = manifest.header.get(manifests.ANNOTATIONS, {}).get(name, {}).get("columns", [])
+    ours = manifest.header.get(schema.ANNOTATIONS, {}).get(name, {}).get("columns", [])
     for column in module.COLUMNS:
         if column not in ours and manifest.has(column) and any(manifest.column(column) == manifest.column(column)):
             raise command.UserError(
@@ -142,13 +142,10 @@ def _refuse_given(manifest: Manifest, name: str, module: Annotation) -> None:
 
 
 def _tasks(manifest: Manifest, name: str, options: Options, made_by: str) -> list[PartTask]:
-    shard_n = manifest.column("shard")
-    first = np.flatnonzero(np.diff(shard_n, prepend=-1))
-    ranges = zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)])
     folder, module = Path(manifest.folder), ANNOTATIONS[name]
     return [
         PartTask(folder, manifest.digest, name, module, shard, start, stop, options, made_by)
-        for shard, start, stop in ranges
+        for shard, start, stop in manifest.ranges()
     ]
 
 
@@ -162,7 +159,7 @@ def _enter(manifest: Manifest, name: str, module: Annotation, made_by: dict[str,
 
     def change(now: Manifest) -> Change:
         manifest_update.refuse_other_clips(now, manifest)
-        header = {**now.header, manifests.ANNOTATIONS: {**now.header.get(manifests.ANNOTATIONS, {}), name: entry}}
+        header = {**now.header, schema.ANNOTATIONS: {**now.header.get(schema.ANNOTATIONS, {}), name: entry}}
         header, lines = _without_leaks(now, header, columns)
         leaks.extend(lines)
         return Change(columns, header)
@@ -179,7 +176,7 @@ def _without_leaks(
     So the column can be written, and the next `split` asks for --force.
     """
     lines = []
-    for name in (name for name in columns if name in JOINS):
+    for name in (name for name in columns if name in JOINED):
         split_n, _ = manifest.codes("split")
         code = columns[name].dictionary_encode()
         there_n = code.is_valid().to_numpy(zero_copy_only=False) & (split_n != _unassigned(manifest))

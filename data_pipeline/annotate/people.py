@@ -21,11 +21,11 @@ from data_pipeline.annotate import recogniser
 from data_pipeline.annotate.annotation import Joined, Measure, Options
 from data_pipeline.annotate.clusters import centroid_linkage
 from data_pipeline.shards import reader
+from data_pipeline.shards.layout import PERSON
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
 
-PERSON = "person_cluster"
 COLUMNS = {PERSON: pa.string(), "person_distance": pa.float32()}
 KEPT = {"embedding": pa.list_(pa.float32(), recogniser.EMBEDDING), "embedding_spread": pa.float32()}
 LOOKS = 5  # frames of a clip, evenly

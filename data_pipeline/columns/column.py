@@ -26,13 +26,15 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.pool import Failure, Work
-from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards import writer as shards
 from data_pipeline.shards.layout import COLUMNS, MEMBERS, tar_path
 from data_pipeline.shards.manifest import Manifest, pinned
-from data_pipeline.shards.manifest_update import Change, place_names
+from data_pipeline.shards.manifest_update import Change
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import files
+from data_pipeline.shards.table.merging import place_names
+from data_pipeline.shards.table.parts import finished_part
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks.runner import Runner
 from data_pipeline.tasks.together import Job, Plan, together
@@ -83,7 +85,7 @@ def add(
     refuse_name(name)
     if width < 1:
         raise ValueError(f"a column of {width} values a frame holds nothing")
-    manifests.read_header(Store(folder))  # nothing is made in a folder without shards
+    files.read_header(Store(folder))  # nothing is made in a folder without shards
     adding = Adding(folder, name, values, width, of, made_by)
     clips, damaged = together(adding, runner or Runner(0))
     return Added(clips, adding.written, damaged)
@@ -102,9 +104,7 @@ class Adding(Job["ShardTask"]):
     def plan(self) -> Plan:
         self.manifest, torn = manifest_update.planned(self.folder)
         _refuse_taken(self.manifest, self.name, self.entry)
-        shard_n = self.manifest.column("shard")
-        first = np.flatnonzero(np.diff(shard_n, prepend=-1))
-        ranges = zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)])
+        ranges = self.manifest.ranges()
         fixed = (self.folder, self.manifest.digest, self.name)
         self.tasks = {n: ShardTask(*fixed, n, start, stop, self.width, self.made) for n, start, stop in ranges}
         self.complete = {entry["shard"] for entry in self.manifest.header["shards"] if self.name in entry}
@@ -146,8 +146,7 @@ class Adding(Job["ShardTask"]):
 
     def close(self) -> tuple[int, list[str]]:
         parts = {n: _part(self.manifest, task) for n, task in self.tasks.items() if n not in self.complete}
-        if parts or self.name not in self.manifest.header.get("members", {}):
-            _enter(self.manifest, self.name, self.entry, {n: part for n, part in parts.items() if part is not None})
+        _enter(self.manifest, self.name, self.entry, {n: part for n, part in parts.items() if part is not None})
         return len(self.manifest), [key for part in parts.values() if part for key in part["damaged"]]
 
 
@@ -201,7 +200,7 @@ def _written_from(manifest: Manifest, task: ShardTask) -> dict[str, Any]:
 
 def _part(manifest: Manifest, task: ShardTask) -> dict[str, Any] | None:
     """A shard's part, if it is complete and of these clips."""
-    return manifest_update.finished_part(task.folder, task.path, task.shard, _written_from(manifest, task))
+    return finished_part(task.folder, task.path, task.shard, _written_from(manifest, task))
 
 
 def write_part(values: Values, task: ShardTask, tick: Callable[[int, int], None]) -> int:

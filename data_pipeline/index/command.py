@@ -28,7 +28,8 @@ from data_pipeline.index.merge import LEDGER, IndexBuilder, ShardSource, named
 from data_pipeline.index.third_party import FieldMapping, Unusable
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
-from data_pipeline.shards.manifest import HEADER, INDEXED, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import HEADER, INDEXED
 from data_pipeline.storage.inputs import is_remote
 from data_pipeline.storage.store import without_secrets
 from mytalk import atomic, command, config

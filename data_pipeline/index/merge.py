@@ -18,8 +18,9 @@ from data_pipeline.index import third_party
 from data_pipeline.index.third_party import FieldMapping
 from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
-from data_pipeline.shards.manifest import ANNOTATIONS, SCHEMA, Manifest
-from data_pipeline.shards.manifest_update import kind, merged_members, place_names, set_column
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.merging import kind, merged_members, place_names, set_column
+from data_pipeline.shards.table.schema import ANNOTATIONS, SCHEMA
 from data_pipeline.storage.inputs import is_remote
 from mytalk import atomic
 from mytalk.command import UserError

@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.shards.layout import MEMBERS, SYNC_OFFSET
-from data_pipeline.shards.manifest import SCHEMA
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
+from data_pipeline.shards.table.schema import SCHEMA
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ, SAMPLES_PER_FRAME
 
 LONGEST_PATTERN = 200  # characters of a user's regular expression

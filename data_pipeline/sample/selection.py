@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from data_pipeline.sample.filter import keep, parse, refuse_unknown
 from data_pipeline.sample.mixture import refuse_unknown_corpora
-from data_pipeline.shards.manifest import Manifest, texts
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.columns import texts
 from mytalk.command import UserError
 
 MAX_CORPORA = 2**15  # a clip's corpus is stored in 16 bits

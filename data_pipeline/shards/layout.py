@@ -12,6 +12,7 @@ SYNC_OFFSET = "sync_offset"  # column of the manifest: by how many frames of 25 
 HAS_AUDIO = "has_audio"  # column of the manifest: whether a clip has sound; where it lacks, all have
 SPEAKS = "speaks"  # column of the manifest: whether its person speaks; missing: unknown
 WHY_SILENT = "why_silent"  # column of the manifest: the rule that says that the person does not speak, else empty
+COPIES, PERSON = JOINED = ("copy_group", "person_cluster")  # columns of `annotate` that a split keeps together
 # member -> (column, extension in the tar). The video is not called `frames`: that is the clip's length.
 MEMBERS = {
     "landmarks": ("motion", "landmarks.npy"),

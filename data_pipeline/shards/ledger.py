@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.shards.manifest import FORMAT, HEADER, SCHEMA, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import FORMAT, HEADER, SCHEMA
 from data_pipeline.storage.store import Store
 from mytalk import atomic
 from mytalk.command import UserError

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.shards import manifest_update
-from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.layout import JOINED
+from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.manifest_update import Change
+from data_pipeline.shards.table.schema import SPLITS
 from data_pipeline.split import deal, groups, wishes
 from data_pipeline.split.deal import DEALT, HELD_OUT, Group
 from mytalk import command
 from mytalk.face.landmarks import FRAME_HZ
-
-JOINED = ("copy_group", "person_cluster")  # columns of `annotate` that make people one group, where they are there
 
 
 def arguments() -> argparse.ArgumentParser:

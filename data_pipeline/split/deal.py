@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data_pipeline.shards.manifest import SPLITS
+from data_pipeline.shards.table.schema import SPLITS
 from mytalk import command
 
 HELD_OUT = "held_out"

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data_pipeline.shards.manifest import Manifest, texts
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.columns import texts
 
 NOTHING = -1  # in the place of a missing value
 

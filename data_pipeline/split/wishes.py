@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.shards.manifest import SPLITS, Manifest, texts
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.columns import texts
+from data_pipeline.shards.table.schema import SPLITS
 from data_pipeline.split.deal import STRICTEST
 from mytalk.command import UserError
 

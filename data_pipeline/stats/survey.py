@@ -11,7 +11,8 @@ from typing import Any
 
 from data_pipeline.extract.listing import sources
 from data_pipeline.shards import ledger, throughput
-from data_pipeline.shards.manifest import HEADER, INDEXED, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import HEADER, INDEXED
 from data_pipeline.shards.throughput import Throughput
 from data_pipeline.stats import clips, extraction, spread
 from data_pipeline.stats.clips import People, Totals

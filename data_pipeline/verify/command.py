@@ -20,8 +20,8 @@ import numpy as np
 
 from data_pipeline import pool
 from data_pipeline.pool import Failure
-from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import files, leaks, schema
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.runner import Runner
@@ -115,7 +115,7 @@ class Verifying(Job[ShardTask]):
     name = "verify"
 
     def __init__(self, folder: str, decode: float, place: Path, again: bool = False):
-        manifests.read_header(Store(folder))  # nothing is made for a folder without shards
+        files.read_header(Store(folder))  # nothing is made for a folder without shards
         super().__init__(place / "tasks")
         self.folder, self.decode, self.place, self.again = folder, decode, place, again
         self.parts: Path | None = None
@@ -123,8 +123,8 @@ class Verifying(Job[ShardTask]):
 
     def plan(self) -> Plan:
         store = Store(self.folder)
-        header = manifests.read_header(store)
-        opened, self.digest = manifests.open_table(store)
+        header = files.read_header(store)
+        opened, self.digest = files.open_table(store)
         self.manifest = Manifest(self.folder, header, opened=opened, store=store)
         digest = shards.digest_of(header, self.digest)
         self.tasks = {task.shard: task for task in _tasks(self.manifest, self.folder, digest, self.decode)}
@@ -174,8 +174,8 @@ class Verifying(Job[ShardTask]):
     def _report(self, in_order: list[Checked]) -> dict[str, Any]:
         findings: list[Finding] = []
         if self.digest != self.manifest.digest:
-            text = f"{manifests.TABLE} is not the one that {manifests.HEADER} names; type what wrote it again"
-            findings.append(Finding(TABLE, text, file=manifests.TABLE))
+            text = f"{schema.TABLE} is not the one that {schema.HEADER} names; type what wrote it again"
+            findings.append(Finding(TABLE, text, file=schema.TABLE))
         findings += _of_table(self.manifest)
         findings += [finding for checked in in_order for finding in checked.findings]
         unlisted = sum(checked.unlisted for checked in in_order)
@@ -210,17 +210,14 @@ def _read(path: Path) -> Checked:
 
 
 def _tasks(manifest: Manifest, folder: str, digest: str, decode: float) -> list[ShardTask]:
-    shard_n = manifest.column("shard")
-    first = np.flatnonzero(np.diff(shard_n, prepend=-1))
-    ranges = zip(shard_n[first].tolist(), first.tolist(), [*first[1:].tolist(), len(shard_n)])
-    return [ShardTask(folder, digest, shard, start, stop, decode) for shard, start, stop in ranges]
+    return [ShardTask(folder, digest, shard, start, stop, decode) for shard, start, stop in manifest.ranges()]
 
 
 def _of_table(manifest: Manifest) -> list[Finding]:
     """What is wrong with the table itself: people in two splits, a key twice, shards out of order or without rows."""
     findings = []
     try:
-        manifests.refuse_leaks(manifest, manifest.folder)
+        leaks.refuse_leaks(manifest, manifest.folder)
     except command.UserError as error:
         findings.append(Finding(SPLIT, str(error).removeprefix(f"{manifest.folder}: ")))
     findings += [Finding(TABLE, f"{count} clips have this key", key=key) for key, count in _repeated(manifest).items()]

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards import checksums, reader
-from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError, ReadRequest
+from data_pipeline.shards.table import files
+from data_pipeline.storage.positioned import Positioned
 from data_pipeline.storage.store import Store
 from mytalk.command import RunAgain
 
@@ -106,8 +107,8 @@ def check(task: ShardTask, tick: Callable[[int, int], None]) -> Checked:
 def opened(folder: str, digest: str) -> Manifest:
     """The manifest without the checks of `Manifest.load`, one for the life of a process. Raises RunAgain."""
     store = Store(folder)
-    header = manifests.read_header(store)
-    table, found = manifests.open_table(store)
+    header = files.read_header(store)
+    table, found = files.open_table(store)
     if digest_of(header, found) != digest:
         raise RunAgain(f"{folder}: its manifest was rewritten meanwhile; type the same command again")
     return Manifest(folder, header, opened=table, store=store)
@@ -208,32 +209,6 @@ def _place(manifest: Manifest, row: int, member: str) -> tuple[int, int]:
 # Keys ------------------------------------------------------------------------------------------------
 
 
-class _Tar(io.RawIOBase):
-    """A tar behind a store, for the walk over its headers."""
-
-    def __init__(self, store: Store, name: str, size: int):
-        self.store, self.name, self.size, self.place = store, name, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        return self.place
-
-    def readinto(self, target: Any) -> int:
-        (data,) = self.store.read([(self.name, self.place, min(len(target), max(self.size - self.place, 0)))])
-        target[: len(data)] = data
-        self.place += len(data)
-        return len(data)
-
-
 def _keys(manifest: Manifest, column: str, shard: int, rows: range) -> Iterator[Finding]:
     """Members of a tar that do not lie where the manifest says, are called otherwise, or are of no clip."""
     file = manifest.shard_file(column, shard)
@@ -251,7 +226,8 @@ def _keys(manifest: Manifest, column: str, shard: int, rows: range) -> Iterator[
     if sorted(first.values()) != [*first.values()]:
         yield Finding(KEYS, "its clips are not in the manifest's order", shard, file.name)
     try:
-        with tarfile.open(fileobj=io.BufferedReader(_Tar(manifest.store, file.name, file.bytes)), mode="r:") as tar:
+        behind = Positioned(lambda offset, count: manifest.store.read([(file.name, offset, count)])[0], file.bytes)
+        with tarfile.open(fileobj=io.BufferedReader(behind), mode="r:") as tar:
             there = {info.offset_data: info for info in tar}
     except tarfile.TarError as error:
         yield Finding(KEYS, f"it is no tar: {error}", shard, file.name)

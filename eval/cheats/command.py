@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.shards.manifest import SPLITS, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import SPLITS
 from eval import options, parallel
 from eval.cheats import plan, table, text
 from eval.judges import load as judges

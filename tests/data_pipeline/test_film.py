@@ -14,6 +14,7 @@ from data_pipeline.film import film
 from data_pipeline.film.story import BAD, GOOD, SILENT, story
 from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import merging
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face.landmarks import CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME
@@ -107,7 +108,7 @@ def test_a_clip_that_does_not_speak_is_kept_in_another_colour(extracted, tmp_pat
     whole = Manifest.load(extracted[1])
     table = whole.table
     for name, value in (("speaks", False), ("why_silent", "music"), ("speaking", 0.25)):
-        table = manifest_update.set_column(table, name, pa.array([value]))
+        table = merging.set_column(table, name, pa.array([value]))
     manifest_update.save(tmp_path, table, {k: v for k, v in whole.header.items() if k != "table"})
     (span,) = story(str(tmp_path), NAME).spans
     assert (span.words, span.colour) == ("0: drawn/ann, music, speaking 0.25", SILENT)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import merging
 from data_pipeline.split import command as split
 from data_pipeline.split import deal, groups
 from mytalk.command import UserError
@@ -177,7 +178,7 @@ def test_people_who_share_a_video_stay_together(tmp_path):
 def test_people_who_come_later_are_added(tmp_path):
     run(folder_of(tmp_path, *people(10)))
     first = Manifest.load(tmp_path)
-    grown = manifest_update.carry_over(table(*people(20)), first.header, first.table, first.header)
+    grown = merging.carry_over(table(*people(20)), first.header, first.table, first.header)
     manifest_update.save(tmp_path, *grown)
     assert run(tmp_path) == 0
     second = Manifest.load(tmp_path)
@@ -187,7 +188,7 @@ def test_people_who_come_later_are_added(tmp_path):
     where = second.column("split").tolist()
     bridge[20]["source_sha256"] = bridge[where.index("train")]["source_sha256"]
     bridge.append(row("c/p20", "", source=bridge[where.index("val")]["source_sha256"], key="bridge"))
-    bridged = manifest_update.carry_over(table(*bridge), second.header, second.table, second.header)
+    bridged = merging.carry_over(table(*bridge), second.header, second.table, second.header)
     manifest_update.save(tmp_path, *bridged)
     with pytest.raises(UserError, match="one group"):
         run(tmp_path)
@@ -340,8 +341,8 @@ def test_copies_and_faces_join_people_and_a_table_that_parts_them_is_refused(tmp
         assert where[2] == where[5] == where[9]
         assert manifest.header["split"]["joined"] == [column]
     moved = "val" if where[2] == "train" else "train"
-    parted = manifest_update.set_column(manifest.table, "split", pa.array([*where[:2], moved, *where[3:]]))
-    parted = manifest_update.set_column(parted, "duplicate_group", pa.array([f"g{n}" for n in range(12)]))
+    parted = merging.set_column(manifest.table, "split", pa.array([*where[:2], moved, *where[3:]]))
+    parted = merging.set_column(parted, "duplicate_group", pa.array([f"g{n}" for n in range(12)]))
     with pytest.raises(UserError, match=f"{column} 'x' is in splits"):
         manifest_update.save(tmp_path, parted, manifest.header)
     labels_only = {name: value for name, value in manifest.header["split"].items() if name != "joined"}

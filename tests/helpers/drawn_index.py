@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipeline.shards import manifest
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
+from data_pipeline.shards.table import schema
 from mytalk import atomic
 from mytalk.face.landmarks import CROP_PX, SAMPLES_PER_FRAME
 
 CLIPS_PER_SOURCE, SOURCES_PER_PERSON, CORPORA = 5, 20, 3
-PIECE_ROWS = 16 * manifest.GROUP_ROWS
+PIECE_ROWS = 16 * schema.GROUP_ROWS
 NPY_HEADER_BYTES, FACTS_BYTES, TAR_BLOCK = 128, 700, 512
-SCHEMA = manifest.SCHEMA.append(pa.field("duplicate_group", pa.string()))
+SCHEMA = schema.SCHEMA.append(pa.field("duplicate_group", pa.string()))
 
 
 def write(folder: Path, shard_count: int, clips_each: int, seed: int = 0) -> Path:
@@ -36,11 +36,11 @@ def write(folder: Path, shard_count: int, clips_each: int, seed: int = 0) -> Pat
     frames_n = random.integers(25, 251, shard_count * clips_each)
     video_n = frames_n * random.integers(1500, 2500, len(frames_n))
     places, shard_bytes = _places(frames_n, video_n, clips_each)
-    path = folder / manifest.TABLE
+    path = folder / schema.TABLE
     with pq.ParquetWriter(path, SCHEMA, write_statistics=False) as writer:
         for first in range(0, len(frames_n), PIECE_ROWS):
             row_n = np.arange(first, min(first + PIECE_ROWS, len(frames_n)))
-            writer.write_table(_rows(row_n, frames_n, places, clips_each, random), row_group_size=manifest.GROUP_ROWS)
+            writer.write_table(_rows(row_n, frames_n, places, clips_each, random), row_group_size=schema.GROUP_ROWS)
     with open(path, "rb") as handle:
         digest = _digest(handle)
     shards = [
@@ -49,8 +49,8 @@ def write(folder: Path, shard_count: int, clips_each: int, seed: int = 0) -> Pat
     ]
     table = {"sha256": digest.hexdigest(), "bytes": path.stat().st_size, "rows": len(frames_n)}
     protocol = {"crop_px": CROP_PX, "fps": 25, "made_by": "tests/helpers/drawn_index.py"}
-    header = {"format": manifest.FORMAT, "protocol": protocol, "shards": shards, "table": table}
-    atomic.write_json(folder / manifest.HEADER, header)
+    header = {"format": schema.FORMAT, "protocol": protocol, "shards": shards, "table": table}
+    atomic.write_json(folder / schema.HEADER, header)
     return folder
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_pipeline.shards import manifest, reader
+from data_pipeline.shards.table import schema
 
 
 def row(identity: str, split: str, source: str = "", key: str = "", frames: int = 25) -> dict:
     """A row of a made-up table."""
-    blank = {field.name: "" if pa.types.is_string(field.type) else 0 for field in manifest.SCHEMA}
+    blank = {field.name: "" if pa.types.is_string(field.type) else 0 for field in schema.SCHEMA}
     blank.update(has_audio=True, speaks=None)
     blank.update(crop=[1.0, 0, 0, 0, 1, 0], identity=identity, split=split, frames=frames)
     blank.update(source_sha256=source or f"digest of {identity}", key=key or f"{identity}-{source}")
@@ -19,7 +20,7 @@ def row(identity: str, split: str, source: str = "", key: str = "", frames: int 
 
 
 def table(*rows: dict) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=manifest.SCHEMA)
+    return pa.Table.from_pylist(list(rows), schema=schema.SCHEMA)
 
 
 def place_of(

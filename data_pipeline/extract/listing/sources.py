@@ -20,7 +20,7 @@ from typing import Any
 
 from data_pipeline.extract.corpora.layouts import FaceBox, Fact, Video
 from data_pipeline.extract.listing import names
-from data_pipeline.shards.manifest import SCHEMA
+from data_pipeline.shards.table.schema import SCHEMA
 from data_pipeline.storage import inputs
 from data_pipeline.storage.inputs import Files
 from data_pipeline.storage.store import without_secrets

@@ -16,6 +16,7 @@ from data_pipeline.extract.listing import sources, walk
 from data_pipeline.extract.work.protocol import PROTOCOL
 from data_pipeline.shards import layout, manifest_update, throughput
 from data_pipeline.shards import ledger as ledgers
+from data_pipeline.shards.table.parts import from_parts
 from data_pipeline.shards.throughput import Throughput
 from mytalk import command, faults
 from mytalk.speech.activity import EnergyRule
@@ -41,7 +42,7 @@ def close(
     ]
     counts = ledgers.balance((source.path for source in listed), parts, found.bytes_of, skipped)
     if counts.clips:
-        table, header = manifest_update.from_parts(parts, json.loads((out / PROTOCOL).read_text()))
+        table, header = from_parts(parts, json.loads((out / PROTOCOL).read_text()))
         manifest_update.commit(out, table, header)
     ledgers.write(out, parts, skipped)
     print(ledgers.table(counts))

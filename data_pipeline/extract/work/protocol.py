@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_pipeline.extract import hearing, process, transnet
 from data_pipeline.extract.rules.rules import Rules
-from data_pipeline.shards.manifest import FORMAT
+from data_pipeline.shards.table.schema import FORMAT
 from mytalk import atomic, command, config, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ

@@ -13,7 +13,7 @@ from data_pipeline.extract.listing import sources
 from data_pipeline.extract.work.protocol import PROTOCOL
 from data_pipeline.shards import ledger, throughput
 from data_pipeline.shards.layout import part_path, rejected_path, sums_name, tar_path
-from data_pipeline.shards.manifest import HEADER, TABLE
+from data_pipeline.shards.table.schema import HEADER, TABLE
 from data_pipeline.storage.store import Store
 
 LISTS = (sources.FILE, PROTOCOL, ledger.FILE, throughput.FILE)

@@ -24,7 +24,8 @@ from data_pipeline.extract.video import Tools
 from data_pipeline.extract.work import protocol, publish
 from data_pipeline.extract.work.watch import Watch
 from data_pipeline.pool import Failure
-from data_pipeline.shards import layout, manifest_update
+from data_pipeline.shards import layout
+from data_pipeline.shards.table.parts import finished_part
 from data_pipeline.storage import inputs
 from data_pipeline.tasks import board as boards
 from data_pipeline.tasks.board import Board
@@ -84,7 +85,7 @@ def pending(board: Board, out: Path, listed: list[sources.Source], sent: bool = 
         sweep(out)
         for shard in shards if not sent else ():
             path = layout.part_path(out, shard)
-            if path.exists() and manifest_update.finished_part(out, path, shard) is None:
+            if path.exists() and finished_part(out, path, shard) is None:
                 path.unlink()
 
     return board.begin(shards, clean=clean)

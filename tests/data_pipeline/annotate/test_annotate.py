@@ -21,8 +21,8 @@ from data_pipeline.annotate.annotation import Options
 from data_pipeline.examples.windows import SourcedWindows
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import checksums, manifest_update
-from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import leaks, merging, schema
 from data_pipeline.split import command as split
 from data_pipeline.tasks.board import Board
 from data_pipeline.tasks.runner import Runner
@@ -217,16 +217,16 @@ def test_a_column_that_came_meanwhile_is_kept_and_other_clips_are_not_overwritte
 
 
 def test_who_was_taken_for_dead_while_it_wrote_does_not_overwrite_what_another_wrote(shards, tmp_path, monkeypatch):
-    real, made = manifests.refuse_leaks, Manifest.load(shards)
+    real, made = leaks.refuse_leaks, Manifest.load(shards)
     manifest_update.save(tmp_path, made.table.append_column("x", pa.array([1] * len(made))), made.header)
 
     def meanwhile(*given):
         monkeypatch.undo()
-        for name in (manifests.TABLE, manifests.HEADER):
+        for name in (schema.TABLE, schema.HEADER):
             os.replace(tmp_path / name, shards / name)
         real(*given)
 
-    monkeypatch.setattr(manifests, "refuse_leaks", meanwhile)
+    monkeypatch.setattr(leaks, "refuse_leaks", meanwhile)
     split = manifest_update.Change({"split": pa.array([""] * len(made))}, made.header)
     with pytest.raises(RunAgain, match="rewritten meanwhile"):
         manifest_update.update(shards, lambda now: split)
@@ -236,21 +236,21 @@ def test_who_was_taken_for_dead_while_it_wrote_does_not_overwrite_what_another_w
 
 def _gathered(what, all_read) -> None:
     """In a process: what it has read of the manifest it writes when the others have read it too, or do not come."""
-    real = manifest_update.set_column
+    real = merging.set_column
 
     def waits(*given):
         with contextlib.suppress(threading.BrokenBarrierError):
             all_read.wait(0.5)
         return real(*given)
 
-    manifest_update.set_column = waits
+    merging.set_column = waits
     what()
     os._exit(0)
 
 
 def test_annotations_and_a_split_at_once_lose_no_column_of_each_other(shards):
     torch.set_num_threads(1)  # the threads of the process that is forked are not in its child
-    before = {name: (shards / name).read_bytes() for name in (manifests.TABLE, manifests.HEADER)}
+    before = {name: (shards / name).read_bytes() for name in (schema.TABLE, schema.HEADER)}
     for name in ("speech", "duplicates"):
         annotate(shards, name)
     for name, data in before.items():  # what was measured is there, the columns are not

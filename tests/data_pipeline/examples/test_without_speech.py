@@ -13,6 +13,7 @@ from data_pipeline.examples.windows import PLANNED
 from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import merging
 from tests.helpers import talkers
 
 SPEAKS = [True, None, False, False, None, None, True, False]
@@ -24,8 +25,8 @@ def labelled(tmp_path_factory) -> Manifest:
     """Four people with two clips each, labelled as above."""
     folder = talkers.write(tmp_path_factory.mktemp("labelled") / "shards", {"train": 4}, video=True)
     stored = Manifest.load(folder)
-    table = manifest_update.set_column(stored.table, "speaks", pa.array(SPEAKS))
-    manifest_update.save(folder, manifest_update.set_column(table, "why_silent", pa.array(WHY)), stored.header)
+    table = merging.set_column(stored.table, "speaks", pa.array(SPEAKS))
+    manifest_update.save(folder, merging.set_column(table, "why_silent", pa.array(WHY)), stored.header)
     return Manifest.load(folder)
 
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from data_pipeline.extract.corpora import folder
 from data_pipeline.extract.listing import names, sources
 from data_pipeline.shards import ledger, manifest_update, reader
-from data_pipeline.shards.manifest import FORMAT, Manifest
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.schema import FORMAT
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face import crop

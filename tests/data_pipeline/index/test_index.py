@@ -40,6 +40,7 @@ from data_pipeline.sample.windows import SamplingConfig, WindowConfig
 from data_pipeline.shards import manifest_update, members, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ReadRequest
+from data_pipeline.shards.table import merging
 from data_pipeline.split import command as split
 from data_pipeline.tasks.runner import Runner
 from mytalk.command import UserError
@@ -692,7 +693,7 @@ def corpora(tmp_path_factory) -> Path:
     copied(root / "plain", root / "two-tars", change=lambda facts: facts)
     table = made.table.set_column(0, "key", pa.array([f"two-{key}" for key in made.column("key")]))
     hashes = pa.array([f"two {value}" for value in made.column("source_sha256")])
-    table = manifest_update.set_column(table, "source_sha256", hashes)
+    table = merging.set_column(table, "source_sha256", hashes)
     shutil.copytree(root / "plain", root / "two")
     manifest_update.save(root / "two", table, made.header)
     copied(root / "one", root / "theirs", video=True)
@@ -801,9 +802,7 @@ def test_a_folder_that_grew_is_appended(corpora, tmp_path):
 
     def blurred(folder: Path, value: float) -> None:
         table, header, _ = manifest_update.stored(folder)
-        manifest_update.save(
-            folder, manifest_update.set_column(table, "blurred", pa.array([value] * len(table))), header
-        )
+        manifest_update.save(folder, merging.set_column(table, "blurred", pa.array([value] * len(table))), header)
 
     blurred(tmp_path / "mine", 1)
     indexed(tmp_path / "all", tmp_path / "mine", corpora / "two")
@@ -830,7 +829,7 @@ def test_a_leak_between_folders_is_refused_and_unsplit_mends_it(corpora, tmp_pat
     turned = [
         {"train": "val", "val": "unseen", "unseen": "train"}[s] for s in Manifest.load(corpora / "two").column("split")
     ]
-    manifest_update.save(other, manifest_update.set_column(table, "split", pa.array(turned)), header)
+    manifest_update.save(other, merging.set_column(table, "split", pa.array(turned)), header)
     with pytest.raises(UserError, match=r"identity 'two/\w+' is in splits '\w+' and '\w+'; add --unsplit"):
         indexed(tmp_path / "out", corpora / "two", other)
     assert not (tmp_path / "out" / "manifest.json").exists()

@@ -20,6 +20,7 @@ from data_pipeline.shards import checksums, manifest_update, members, reader
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import leaks, merging
 from mytalk import command, media
 from mytalk.command import UserError
 from tests.helpers import numbered, stub_extract
@@ -231,7 +232,7 @@ def test_invariant_3_a_person_in_two_splits_is_refused(tmp_path):
 def _save_unchecked(folder, bad) -> None:
     """What another program might write: every digest right, the split wrong."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifests, "refuse_leaks", lambda table, folder: None)
+        patch.setattr(leaks, "refuse_leaks", lambda table, folder: None)
         manifest_update.save(folder, bad, {})
 
 
@@ -303,7 +304,7 @@ def test_what_is_known_of_old_clips_survives_new_ones():
     old = table(row("c/a", "train", key="one"), row("c/b", "val", key="two"))
     old = old.append_column("sync_offset", pa.array([1.0, 2.0]))
     fresh = table(row("c/z", "", key="new"), row("c/b", "", key="two"), row("c/a", "", key="one"))
-    merged, _ = manifest_update.carry_over(fresh, {"shards": []}, old, {"shards": []})
+    merged, _ = merging.carry_over(fresh, {"shards": []}, old, {"shards": []})
     assert merged["split"].to_pylist() == ["", "val", "train"]
     assert merged["sync_offset"].to_pylist() == [None, 2.0, 1.0]
 

@@ -12,9 +12,10 @@ import pytest
 
 from data_pipeline.index import command as index
 from data_pipeline.page.html import data_uri
-from data_pipeline.shards import ledger, manifest, manifest_update, throughput
+from data_pipeline.shards import ledger, manifest_update, throughput
 from data_pipeline.shards.layout import rejected_path
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import merging, schema
 from data_pipeline.shards.throughput import Throughput
 from data_pipeline.stats import clips, extraction, page, text
 from data_pipeline.stats.findings import findings
@@ -179,11 +180,11 @@ def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "labelled")
     whole = Manifest.load(folder)
     speaks = pa.array([True, True, False, False, False, None, None])
-    table = manifest_update.set_column(whole.table, "speaks", speaks)
+    table = merging.set_column(whole.table, "speaks", speaks)
     why = pa.array(["", "", "music", "no_speech", "music", "", ""])
     manifest_update.save(
         folder,
-        manifest_update.set_column(table, "why_silent", why),
+        merging.set_column(table, "why_silent", why),
         {k: v for k, v in whole.header.items() if k != "table"},
     )
     found = survey(str(folder))
@@ -194,7 +195,7 @@ def test_labels_of_speech_are_counted_by_the_rule_that_says_no(drawn, tmp_path):
 def test_clips_that_a_rule_of_speech_calls_silent_are_shown_beside_those_it_nearly_does(drawn, tmp_path):
     folder = shutil.copytree(drawn, tmp_path / "music")
     whole = Manifest.load(folder)
-    table = manifest_update.set_column(whole.table, "music", pa.array([0.0, 0.9, 0.48, 0.6, None, 0.1, 0.2]))
+    table = merging.set_column(whole.table, "music", pa.array([0.0, 0.9, 0.48, 0.6, None, 0.1, 0.2]))
     manifest_update.save(folder, table, {k: v for k, v in whole.header.items() if k != "table"})
     listed = json.loads((folder / "sources.json").read_text())
     listed["settings"]["speech.max_music"] = 0.5
@@ -282,7 +283,7 @@ def test_the_manifest_knows_the_types_of_its_columns(drawn):
     types = Manifest.load(drawn).types
     assert list(types) == Manifest.load(drawn).names
     assert types["face_px"] == pa.float64()
-    assert Manifest("x", {}, manifest.SCHEMA.empty_table()).types["key"] == pa.string()
+    assert Manifest("x", {}, schema.SCHEMA.empty_table()).types["key"] == pa.string()
 
 
 @pytest.mark.parametrize("source", ["", "motion-*.tar"])

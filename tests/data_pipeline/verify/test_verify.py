@@ -14,6 +14,7 @@ import pytest
 from data_pipeline.columns import column, mel
 from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import merging
 from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify import shard
 from data_pipeline.verify.command import verdict, verified
@@ -103,7 +104,7 @@ def rewritten(shards: Path, **columns: list) -> None:
     made = Manifest.load(shards)
     table = made.table
     for name, values in columns.items():
-        table = manifest_update.set_column(table, name, pa.array(values, table.schema.field(name).type))
+        table = merging.set_column(table, name, pa.array(values, table.schema.field(name).type))
     header = {**made.header, "table": None}
     manifest_update.save(shards, table, header)
 
@@ -152,7 +153,7 @@ def test_a_person_in_two_splits_and_a_torn_manifest_are_findings(shards, command
     splits[0] = "unseen"
     with pytest.raises(Exception, match="is in splits"):
         rewritten(shards, split=splits)
-    table = manifest_update.set_column(made.table, "split", pa.array(splits))
+    table = merging.set_column(made.table, "split", pa.array(splits))
     pq.write_table(table, shards / "manifest.parquet")
     done = command("-m", "data_pipeline", "verify", str(shards), "--workers", "0", "--decode", "0")
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.shards.manifest import SPLITS
+from data_pipeline.shards.table.schema import SPLITS
 from eval import score_file
 from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS
 from eval.report import cases, check, heading, page
