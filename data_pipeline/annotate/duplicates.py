@@ -1,8 +1,9 @@
 """The annotation `duplicates`: clips of one recording, whatever was re-encoded, scaled, mirrored or trimmed.
 
-Candidates are clips of different sources that share rare hashes of sound, or a band of the picture's hash; each pair is
-then compared. Two clips with sound are copies where their sounds are alike at one shift in time and the pictures are of
-one face; where one has no sound, lips and eyes must move alike. Clips of one source do not overlap, so they are none.
+Candidates are clips of different sources that share codes of sound, or, where one has none, a band of the picture's
+hash (candidates.py); each pair is then compared. Two clips with sound are copies where their sounds are alike at one
+shift in time and the pictures are of one face; where one has no sound, lips and eyes must move alike. Clips of one
+source do not overlap, so they are none.
 
 Shape suffixes: n clips, P hashes.
 """
@@ -16,21 +17,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.annotate import fingerprints
+from data_pipeline.annotate import candidates, fingerprints
 from data_pipeline.annotate.annotation import Joined, Measure, Options, stored_audio
 from data_pipeline.annotate.clusters import joined
 from data_pipeline.shards import reader
-from data_pipeline.shards.layout import HAS_AUDIO
+from data_pipeline.shards.layout import COPIES, HAS_AUDIO
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import FRAME_HZ
 
-COPIES = "copy_group"
+HASH_BYTES, BAND_BYTES = 32, 4  # of a picture's hash, and of what candidates share of it
 COLUMNS = {COPIES: pa.string()}
 KEPT = {
     "sound_hash": pa.list_(pa.uint32()),
     "sound_time": pa.list_(pa.uint16()),
-    "picture_hash": pa.binary(32),
-    "mirrored_hash": pa.binary(32),
+    "picture_hash": pa.binary(HASH_BYTES),
+    "mirrored_hash": pa.binary(HASH_BYTES),
     "movement": pa.list_(pa.float16()),
 }
 LOOK_EVERY = 5  # frames of the mean picture
@@ -38,15 +39,13 @@ SHARED, SHARED_SHARE = 8, 0.1  # hashes at one shift in time, and their share, f
 ONE_FACE = 0.35  # share of the bits of a picture's hash in which copies with like sound may differ
 ONE_PICTURE, MOVES_ALIKE = 0.2, 0.7  # and those without; least correlation of their movement
 LEAST_FRAMES = FRAME_HZ  # of two movements that are compared, and half of the shorter clip
-CANDIDATE = 3  # shared hashes of sound
-NEIGHBOURS = 4  # clips with one hash that are paired with each: a chain is enough for many copies of one
-BAND_BYTES = 4
+CANDIDATE = 2  # moments at which two sounds share a code, at one shift
 
 
 def made_by(options: Options) -> dict[str, Any]:
     """The rules; no network is part of it."""
     rules = {"shared": SHARED, "shared_share": SHARED_SHARE, "one_face": ONE_FACE, "one_picture": ONE_PICTURE}
-    return {"moves_alike": MOVES_ALIKE, "look_every": LOOK_EVERY, "version": 1, **rules}
+    return {"moves_alike": MOVES_ALIKE, "look_every": LOOK_EVERY, "version": 2, **rules}
 
 
 def measure(options: Options) -> Measure:
@@ -71,7 +70,7 @@ def measure(options: Options) -> Measure:
 def join(manifest: Manifest, parts: pa.Table, made_by: dict[str, Any]) -> Joined:
     """The group of each clip that has copies, named by its first clip."""
     prints = _Prints(manifest, parts)
-    pairs = [pair for pair in sorted(prints.candidates()) if prints.copies(*pair)]
+    pairs = [(one, other) for one, other in prints.candidate_pairs().tolist() if prints.copies(one, other)]
     group_n = joined(len(parts), pairs)
     sizes = Counter(group_n.tolist())
     keys = parts["key"].to_pylist()
@@ -80,7 +79,7 @@ def join(manifest: Manifest, parts: pa.Table, made_by: dict[str, Any]) -> Joined
 
 
 class _Prints:
-    """The fingerprints of all clips, some 2 kB each."""
+    """The fingerprints of all clips: of sound 6 bytes a hash, of movement 6 a frame."""
 
     def __init__(self, manifest: Manifest, parts: pa.Table):
         self.manifest = manifest
@@ -98,35 +97,21 @@ class _Prints:
     def of(self, name: str, clip: int) -> np.ndarray:
         return self.values[name][self.starts[name][clip] : self.starts[name][clip + 1]]
 
-    def candidates(self) -> set[tuple[int, int]]:
-        """Pairs of clips of different sources that may be copies."""
-        clip_P = np.repeat(np.arange(len(self.source_n)), np.diff(self.starts["sound_hash"]))
-        found = {
-            pair
-            for pair, count in Counter(self._together(self.values["sound_hash"], clip_P)).items()
-            if count >= CANDIDATE
-        }
-        there = [clip for clip, held in enumerate(self.pictures) if held is not None]
-        for band in range(0, 32, BAND_BYTES):
-            pieces = [
-                (held[clip][band : band + BAND_BYTES], clip)
-                for held in (self.pictures, self.mirrored)
-                for clip in there
-            ]
-            codes = np.array([int.from_bytes(piece, "big") for piece, _ in pieces], np.uint32)
-            clips = np.array([clip for _, clip in pieces], np.int64)
-            pairs = self._together(codes, clips)
-            found |= {pair for pair in pairs if not (self.sounds_n[pair[0]] and self.sounds_n[pair[1]])}
-        return found
+    def candidate_pairs(self) -> np.ndarray:
+        """Pairs of clips of different sources that may be copies, (K, 2), in order."""
+        hash_P, time_P = (self.values[name] for name in ("sound_hash", "sound_time"))
+        by_sound = candidates.by_sound(hash_P, time_P, self.starts["sound_hash"], self.source_n, CANDIDATE)
+        by_picture = candidates.sharing(self._bands(), self.source_n, 1)
+        silent_K = ~self.sounds_n[by_picture].all(axis=1)
+        return np.unique(np.concatenate([by_sound, by_picture[silent_K]]), axis=0)
 
-    def _together(self, code_P: np.ndarray, clip_P: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Pairs of clips of different sources that have a code in common, as often as they have."""
-        order = np.lexsort((clip_P, code_P))
-        code_P, clip_P = code_P[order], clip_P[order]
-        for apart in range(1, NEIGHBOURS + 1):
-            one_P, other_P = clip_P[:-apart], clip_P[apart:]
-            same_P = (code_P[:-apart] == code_P[apart:]) & (self.source_n[one_P] != self.source_n[other_P])
-            yield from zip(one_P[same_P].tolist(), other_P[same_P].tolist())
+    def _bands(self) -> Iterator[candidates.Codes]:
+        """The bands of the hashes of all pictures and their mirror images, of no time."""
+        there = np.array([clip for clip, of_clip in enumerate(self.pictures) if of_clip is not None], np.int64)
+        joined_bytes = b"".join(hashes[clip] for hashes in (self.pictures, self.mirrored) for clip in there)
+        bands_Cb = np.frombuffer(joined_bytes, f">u{BAND_BYTES}").reshape(-1, HASH_BYTES // BAND_BYTES)
+        for code_C in bands_Cb.T.astype(np.int64):
+            yield code_C, np.tile(there, 2), np.zeros(2 * len(there), np.int64)
 
     def copies(self, one: int, other: int) -> bool:
         """Whether two clips are of one recording."""

@@ -84,10 +84,9 @@ def alike_sound(
     order = np.argsort(other_hash_P, kind="stable")
     sorted_P = other_hash_P[order]
     low, high = np.searchsorted(sorted_P, hash_P, "left"), np.searchsorted(sorted_P, hash_P, "right")
-    places = [order[a:b] for a, b in zip(low, high)]
-    shift = np.concatenate(
-        [other_time_P[place].astype(np.int64) - int(at) for at, place in zip(time_P, places)] or [np.zeros(0, np.int64)]
-    )
+    count_P = high - low
+    place = np.repeat(low - np.cumsum(count_P) + count_P, count_P) + np.arange(count_P.sum())
+    shift = other_time_P[order[place]].astype(np.int64) - np.repeat(time_P, count_P)
     if not len(shift):
         return 0, 0.0
     counts = np.bincount(shift - shift.min())

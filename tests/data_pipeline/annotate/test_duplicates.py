@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.talkers import base_face, clip, outlined, pictures, sample, write_shards
-from data_pipeline.annotate import command, fingerprints
+from data_pipeline.annotate import candidates, command, duplicates, fingerprints
 from data_pipeline.annotate.annotation import Options
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
@@ -45,6 +46,48 @@ def test_a_trimmed_noisy_sound_is_the_same_and_others_are_not(seed):
         assert share < 0.04, count
     for silence in (np.zeros(SAMPLE_HZ), np.zeros(10)):
         assert fingerprints.alike_sound(*fingerprints.sound(silence), *fingerprints.sound(audio_S)) == (0, 0.0)
+
+
+def drawn_prints(random: np.random.Generator, clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of voices so alike that most clips have each of them, and their times: (clips, P)."""
+    anchors, after = 150, 4
+    time = np.sort(random.integers(0, 250, (clips, anchors)), axis=1)
+    first, second, apart = (random.integers(0, high, (clips, anchors, after)) for high in (14, 14, 30))
+    first[:] = first[..., :1]
+    hashes = (first + 20) << 16 | (second + 20) << 8 | (apart + 1)
+    return hashes.reshape(clips, -1).astype(np.uint32), np.repeat(time, after, axis=1).astype(np.uint16)
+
+
+@pytest.mark.parametrize("clips", [600, pytest.param(10_000, marks=pytest.mark.full)])
+def test_of_many_clips_with_the_same_hashes_copies_are_candidates_and_hardly_any_other(clips, monkeypatch):
+    """A third of the hashes of a copy is lost, and it begins 61 hops later; in memory are blocks."""
+    monkeypatch.setattr(candidates, "BLOCK", 1 << 18 if clips < 1000 else candidates.BLOCK)
+    random, copies = np.random.default_rng(0), 40
+    hash_nP, time_nP = drawn_prints(random, clips)
+    lists = [*hash_nP], [*time_nP]
+    for number in range(copies):
+        kept = (random.random(hash_nP.shape[1]) < 2 / 3) & (time_nP[number] >= 61)
+        lists[0].append(hash_nP[number, kept])
+        lists[1].append(time_nP[number, kept] - 61)
+    start_n = np.cumsum([0, *map(len, lists[0])])
+    tracemalloc.start()
+    hash_P, time_P = map(np.concatenate, lists)
+    found = candidates.by_sound(hash_P, time_P, start_n, np.arange(len(start_n) - 1), duplicates.CANDIDATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    pairs = {*map(tuple, found.tolist())}
+    assert {(number, clips + number) for number in range(copies)} <= pairs
+    assert len(pairs) < copies + 5 * clips
+    assert peak < 150_000 * clips
+    apart = np.isin(np.arange(len(start_n) - 1) % clips, range(copies))
+    none = candidates.by_sound(hash_P, time_P, start_n, np.where(apart, 0, 1), duplicates.CANDIDATE)
+    assert not {*map(tuple, none.tolist())} & {(number, clips + number) for number in range(copies)}, "of one source"
+
+
+def test_without_sound_or_pictures_there_are_no_candidates():
+    nothing = np.zeros(0, np.uint32), np.zeros(0, np.uint16), np.zeros(4, np.int64), np.arange(3)
+    assert candidates.by_sound(*nothing, 1).shape == (0, 2)
+    assert candidates.sharing([], np.arange(3), 1).shape == (0, 2)
 
 
 def test_movement_is_found_at_its_shift():
