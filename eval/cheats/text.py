@@ -40,7 +40,8 @@ def markdown(made: dict[str, Any]) -> str:
     """What is meant for each cheat, then every measure by cheats and by ladders, in short cells."""
     table = made["table"]
     others = [name for name in RECODED if name in table["cells"]]
-    columns = {name: table["cells"][name] for name in [*table["cheats"], *others]}
+    columns = {name: table["cells"][name] | found["meant"] for name, found in table["cheats"].items()}
+    columns |= {name: table["cells"][name] for name in others}
     lines = [f"{_coverage(made['coverage'])}. {LEGEND}", "", *_meant(table["cheats"]), ""]
     lines += _grid("measure", columns, MARKS)
     if table["ladders"]:

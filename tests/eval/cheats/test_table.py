@@ -117,3 +117,14 @@ def test_every_measure_has_a_short_cell_for_each_cheat_and_ladder() -> None:
     told = text.markdown({"table": made, "coverage": coverage}).splitlines()
     assert {"| measure | late 4 | vp9 20 |", "| `a` | x | LIKES |", "| `b` | - | - |"} <= set(told)
     assert {f"| ladder | {'picture late, 1 to 5 frames'} |", "| `a` | in order |", "| `b` | - |"} <= set(told)
+
+
+def test_a_leak_is_marked_where_it_is_told_against_a_still_mouth() -> None:
+    values = {plan.REAL: 0.99, f"{plan.STILL}_silent": 0.1, "copied_mouth_silent": 0.99}
+    clips = [
+        ClipScore(f"k{n}", f"p{n}", methods={row: {"opening_correlation": v + 0.001 * n} for row, v in values.items()})
+        for n in range(3)
+    ]
+    made = table.build(clips, values, {"opening_correlation": measure("higher")}, {})
+    coverage = {"people": {"scored": 3, "total": 3}, "clips": {"scored": 3, "total": 3}, "misses": []}
+    assert "| `opening_correlation` | x |" in text.markdown({"table": made, "coverage": coverage}).splitlines()
