@@ -134,9 +134,12 @@ class AppearanceExamples(Examples[AppearanceBatch]):
                 if self.shows_previous(slot, frame):
                     chosen[place].append(frame - 1)
         frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
-        for (place, frames), pixels in zip(chosen.items(), reader.read_frames(self.manifest, frames_of_rows)):
+        for (place, frames), pixels in zip(chosen.items(), self._pixels(frames_of_rows)):
             read[place] = pixels if isinstance(pixels, ClipError) else (read[place], shown[place], frames, pixels)
         return read
+
+    def _pixels(self, frames_of_rows: list[tuple[int, list[int]]]) -> list[np.ndarray | ClipError]:
+        return reader.read_frames(self.manifest, frames_of_rows, self.model.side_px)
 
     def shows_predicted(self, slot: int) -> bool:
         """Whether a slot shows the landmarks that a motion model predicted."""

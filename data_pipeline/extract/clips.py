@@ -88,7 +88,7 @@ def judge(span: Span, key: str, sound: Sound, rules: Rules) -> Judged:
     if other := labels.verdict([seen.labelled for seen in span.seen_T]):
         return Judged(span, {}, other, None, crop_23)
     audio_S = sound.samples(span.start, span.stop)
-    crops = _crops(span, crop_23)
+    crops = _pictures(span, crop_23, CROP_PX)  # facts are of these, whatever is kept
     clip_data = ClipData(
         landmarks_TN3,
         audio_S,
@@ -109,7 +109,7 @@ def judge(span: Span, key: str, sound: Sound, rules: Rules) -> Judged:
         measured | speech_rules.labels(measured, rules.speech),
         members.landmarks_npy(crop.apply(landmarks_TN3, crop_23)),
         members.audio_wav(audio_S),
-        media.encode_frames(crops),
+        media.encode_frames(crops if rules.frames_px == CROP_PX else _pictures(span, crop_23, rules.frames_px)),
     )
     return Judged(span, clip.facts, None, clip, crop_23)
 
@@ -122,10 +122,10 @@ def _part(values_T: np.ndarray, span: Span) -> np.ndarray:
     return np.pad(part_T, (0, len(span.seen_T) - len(part_T)), constant_values=np.nan)
 
 
-def _crops(span: Span, crop_23: np.ndarray) -> list[np.ndarray]:
-    """The crop of each frame; of a picture that stands for several frames it is made once."""
-    crops: list[np.ndarray] = []
+def _pictures(span: Span, crop_23: np.ndarray, side_px: int) -> list[np.ndarray]:
+    """The crop of each frame, as large as asked; of a picture that stands for several frames it is made once."""
+    pictures: list[np.ndarray] = []
     for number, seen in enumerate(span.seen_T):
         again = number > 0 and seen is span.seen_T[number - 1]
-        crops.append(crops[-1] if again else seen.patch.cropped(crop_23, CROP_PX))
-    return crops
+        pictures.append(pictures[-1] if again else seen.patch.cropped(crop_23 * (side_px / CROP_PX), side_px))
+    return pictures

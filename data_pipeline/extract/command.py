@@ -16,7 +16,7 @@ from data_pipeline.extract.corpora import folder, layouts
 from data_pipeline.extract.corpora.layouts import Video
 from data_pipeline.extract.listing import names, sources, walk
 from data_pipeline.extract.listing.tree import Tree
-from data_pipeline.extract.rules.rules import Rules
+from data_pipeline.extract.rules.rules import Rules, described
 from data_pipeline.extract.work import close, protocol, publish, tasks
 from data_pipeline.extract.work.tasks import Job
 from data_pipeline.storage.inputs import is_remote
@@ -212,7 +212,7 @@ def _settings(args: argparse.Namespace, corpus: str, rules: Rules) -> dict[str, 
     """What must stay the same in every run into one folder."""
     named = {"corpus": corpus, "sources_per_shard": args.sources_per_shard, "identity": args.identity}
     named |= {name: getattr(args, name) for name in ("pattern", "audio", "licence")} | {"to": args.to or None}
-    return {**config.flat(config.to_dict(rules)), "crop_px": CROP_PX, **named, "layout": args.layout}
+    return {**config.flat(described(rules)), "crop_px": CROP_PX, **named, "layout": args.layout}
 
 
 def _rules(args: argparse.Namespace) -> Rules:

@@ -48,9 +48,9 @@ class Patch:
         return crop.warp(self.rgb(), matrix, size_px)
 
 
-def shrinking(side_px: float) -> int:
+def shrinking(side_px: float, frames_px: int = CROP_PX) -> int:
     """By how much the patch of a face of this side is reduced, a whole number: as `crop.warp` reduces it for a crop."""
-    return max(int(crop.MARGIN * side_px / CROP_PX), 1)
+    return max(int(crop.MARGIN * side_px / frames_px), 1)
 
 
 def cut_out(frame_HW3: np.ndarray, box_3: np.ndarray, shrink: int) -> Patch:

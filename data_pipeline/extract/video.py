@@ -30,6 +30,7 @@ from data_pipeline.extract.spans import Runs, Seen, Span
 from data_pipeline.extract.spool import Spool
 from data_pipeline.extract.thumbnails import Thumbnails
 from data_pipeline.shards import members
+from data_pipeline.shards.layout import FRAMES_PX
 from data_pipeline.shards.writer import Clip
 from mytalk import media
 from mytalk.digest import sha256_of
@@ -233,7 +234,7 @@ class Pass:
         """By how much a face's patch is reduced: alike through a run, and chosen anew where a part of it begins."""
         run = self.runs.going_on(track, first, box_3)
         settled = run is not None and len(run.seen_T) > self.runs.least
-        return run.seen_T[-1].patch.shrink if run is not None and settled else shrinking(box_3[2])
+        return run.seen_T[-1].patch.shrink if run is not None and settled else shrinking(box_3[2], self.rules.frames_px)
 
     def _hand(self, picture_HW3: np.ndarray, landmarks_N3: np.ndarray) -> float:
         assert self.tools.covers_mouth is not None
@@ -246,7 +247,7 @@ class Pass:
             judged = judge(span, key, self.sound, self.rules)
             row = judged.row()
             if judged.clip is not None:
-                done.spool.add(replace(judged.clip, facts={**judged.facts, **_place(span, judged.crop_23)}))
+                done.spool.add(replace(judged.clip, facts={**judged.facts, **_place(span, judged.crop_23, self.rules)}))
             elif self.thumbnails.wants(row["state"]):
                 row["thumb"] = f"{key}.jpg"
                 self.thumbnails.add(row["state"], row["thumb"], judged.thumbnail())
@@ -264,7 +265,9 @@ def hear(path: Path, notes: media.Notes, speech: SpeechDetector, works: Callable
     return Sound(members.pcm(audio_S), speech.speech_T(audio_S, works), music_T(audio_S, works))
 
 
-def _place(span: Span, crop_23: np.ndarray) -> dict[str, Any]:
-    """Where a clip lies in its source."""
-    crop = {"crop": crop_23.reshape(-1).tolist(), "crop_px": CROP_PX}
+def _place(span: Span, crop_23: np.ndarray, rules: Rules) -> dict[str, Any]:
+    """Where a clip lies in its source, and how large its pictures are where that is not the crop's side."""
+    crop: dict[str, Any] = {"crop": crop_23.reshape(-1).tolist(), "crop_px": CROP_PX}
+    if rules.frames_px != CROP_PX:
+        crop[FRAMES_PX] = rules.frames_px
     return {"track": span.track, "start_frame": span.start, "stop_frame": span.stop, **crop}

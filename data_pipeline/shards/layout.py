@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 COLUMNS = ("motion", "frames")
+FRAMES_PX = "frames_px"  # column of the manifest: the side of a clip's pictures, where that is not the crop's
 SYNC_OFFSET = "sync_offset"  # column of the manifest: by how many frames of 25 Hz the audio is late
 HAS_AUDIO = "has_audio"  # column of the manifest: whether a clip has sound; where it lacks, all have
 SPEAKS = "speaks"  # column of the manifest: whether its person speaks; missing: unknown

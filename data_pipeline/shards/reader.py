@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipeline.shards import checksums
-from data_pipeline.shards.layout import SYNC_OFFSET
+from data_pipeline.shards.layout import FRAMES_PX, SYNC_OFFSET
 from data_pipeline.shards.manifest import Manifest, ShardFile
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from mytalk.command import UserError
@@ -64,6 +64,27 @@ def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> 
             f"{manifest.folder}: clip {manifest.at(rows[wrong[0]], 'key')} is a crop of {crop_px[wrong[0]]} px and "
             f"training needs {CROP_PX}; extract its videos again, into another folder"
         )
+
+
+def refuse_small_frames(manifest: Manifest, rows: Sequence[int] | np.ndarray, side_px: int) -> None:
+    """UserError where a clip's pictures are smaller than what a network is to paint: none is enlarged for training."""
+    sides = frames_px(manifest, rows)
+    small = np.flatnonzero(sides < side_px)
+    if len(small):
+        key, side = manifest.at(rows[small[0]], "key"), int(sides[small[0]])
+        raise UserError(
+            f"{manifest.folder}: clip {key} has frames of {side} px and model.size_px is {side_px}; extract with "
+            f"frames_px={side_px} into another folder, or train with model.size_px={side}"
+        )
+
+
+def frames_px(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The side of the pictures of some clips; the crop's where nothing else is said."""
+    crops = manifest.column("crop_px")[rows]
+    if not manifest.has(FRAMES_PX):
+        return crops
+    sides = manifest.column(FRAMES_PX)[rows].astype(np.float64)
+    return np.where(np.isfinite(sides), sides, crops).astype(int)
 
 
 # Bytes -----------------------------------------------------------------------------------------------
@@ -320,21 +341,26 @@ def _one(manifest: Manifest, request: ReadRequest):
     return found
 
 
-def read_video(manifest: Manifest, row: int, indices: Sequence[int]) -> np.ndarray:
-    """Frames `indices` of the clip as RGB uint8 (T, H, W, 3). Raises ClipError (short, checksum, corrupt), OSError."""
-    (found,) = read_frames(manifest, [(row, indices)])
+def read_video(manifest: Manifest, row: int, indices: Sequence[int], side_px: int = CROP_PX) -> np.ndarray:
+    """`read_frames` of one clip. Raises ClipError (short, checksum, corrupt), OSError."""
+    (found,) = read_frames(manifest, [(row, indices)], side_px)
     if isinstance(found, ClipError):
         raise found
     return found
 
 
-def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) -> list[np.ndarray | ClipError]:
+def read_frames(
+    manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]], side_px: int = CROP_PX
+) -> list[np.ndarray | ClipError]:
     """Some frames of some clips, (row, indices) each, as RGB uint8 (T, H, W, 3); a ClipError where one is damaged.
 
-    Read are the index at each file's start, then the groups of pictures that hold the frames, of all clips at once. A
-    file laid out otherwise is read whole. Raises IndexError for frames that a clip has not, OSError.
+    Frames larger than their crop are reduced to `side_px`, by default the crop's: px of landmarks are px of pictures
+    for whoever asks for no more. Read are the index at each file's start, then the groups of pictures that hold the
+    frames, of all clips at once. A file laid out otherwise is read whole. Raises IndexError for frames that a clip has
+    not, OSError.
     """
     from mytalk import media
+    from mytalk.face import crop
     from mytalk.media import mp4  # the motion job touches no pixels and needs no codecs
 
     for row, indices in asked:
@@ -342,7 +368,7 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
         if not all(0 <= index < frames for index in indices):
             raise IndexError(f"frames {list(indices)} of a clip of {frames}")
     if manifest.blank:
-        return [np.zeros((len(indices), CROP_PX, CROP_PX, 3), np.uint8) for _, indices in asked]
+        return [np.zeros((len(indices), side_px, side_px, 3), np.uint8) for _, indices in asked]
     whole = [member_piece(manifest, row, "video") for row, _ in asked]
     heads = fetch(manifest, [piece._replace(size=min(piece.size, mp4.HEAD_BYTES)) for piece in whole])
     plans = [_plan(manifest, piece, head, indices) for piece, head, (_, indices) in zip(whole, heads, asked)]
@@ -355,6 +381,8 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
             if fault is None:
                 pixels = track.decode(data, indices) if track is not None else media.decode_frames(data[0], indices)
                 fault = _other_video(manifest, row, track, pixels.shape[1:3])
+                if len(pixels) and len(pixels[0]) > max(side_px, int(manifest.at(row, "crop_px"))):
+                    pixels = np.stack([crop.reduced(picture_HW3, side_px) for picture_HW3 in pixels])
             found.append(pixels if fault is None else fault)
         except (media.MediaError, IndexError) as error:
             found.append(_error(manifest, row, "corrupt", str(error)))
@@ -363,7 +391,7 @@ def read_frames(manifest: Manifest, asked: Sequence[tuple[int, Sequence[int]]]) 
 
 def _other_video(manifest: Manifest, row: int, track: Any, shape: tuple[int, ...]) -> ClipError | None:
     """The error of a video that is not one picture of the crop's size for each frame, as others' tars may hold."""
-    side, frames = int(manifest.at(row, "crop_px")), int(manifest.at(row, "frames"))
+    side, frames = int(frames_px(manifest, [row])[0]), int(manifest.at(row, "frames"))
     if shape != (side, side):
         return _error(manifest, row, "layout", f"its video is {shape[1]} x {shape[0]} px and the crop {side} px")
     if track is not None and len(track) != frames:

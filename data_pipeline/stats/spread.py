@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.shards.facts import FACTS
-from data_pipeline.shards.layout import MEMBERS
+from data_pipeline.shards.layout import FRAMES_PX, MEMBERS
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.stats import extraction
 from data_pipeline.stats.extraction import Extraction
@@ -25,7 +25,8 @@ from mytalk.face.landmarks import FRAME_HZ
 MOST_NEAR = 12  # kept clips shown beside a rule
 MOST_APART = 3  # clips named for a fact
 APART = 5  # interquartile ranges from the median
-NO_FACTS = {"frames", "shard", "track", "start_frame", "stop_frame", "crop_px"}  # numbers that say where a clip is
+# Numbers that say where a clip is, and how it is kept.
+NO_FACTS = {"frames", "shard", "track", "start_frame", "stop_frame", "crop_px", FRAMES_PX}
 UNITS = {fact.name: fact.unit for fact in FACTS} | {SECONDS: "s", "source_fps": "pictures a second"}
 
 

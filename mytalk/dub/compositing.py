@@ -17,6 +17,7 @@ import numpy as np
 from mytalk import media
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
+from mytalk.face.landmarks import CROP_PX
 from mytalk.networks.appearance_inputs import RIM_PX
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def painted_each(
         batch = np.s_[start : start + BATCH_FRAMES]
         hidden_BPP, batch_frames = zip(*itertools.islice(looked_at, len(regions_FV2[batch])))
         crops_B23 = span.crops_F23[batch]
-        crops_BPP3 = np.stack([crop.warp(frame, crop_23) for frame, crop_23 in zip(batch_frames, crops_B23)])
+        crops_BPP3 = np.stack([crop.picture(*one, painter.side_px) for one in zip(batch_frames, crops_B23)])
         painted, mask_BPP = painter.paint_each(crops_BPP3, several, regions_FV2[batch], start, last)
         last = [one_BPP3[-1] for one_BPP3 in painted]
         mask_BPP = mask_BPP * strength_F[batch][:, None, None]
@@ -99,9 +100,10 @@ def painted_each(
 def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, crop_23: np.ndarray) -> np.ndarray:
     """The frame with the painted crop blended in by its mask: uint8 (H, W, 3); the frame itself is not written to.
 
-    `mask_PP` is 1 where the painting shows, 0 where the frame does. Pixels that the mask does not reach
-    stay bit-equal. The crop may reach over the frame's border.
+    Both are pictures of the crop, of any side. `mask_PP` is 1 where the painting shows, 0 where the frame does. Pixels
+    that the mask does not reach stay bit-equal. The crop may reach over the frame's border.
     """
+    crop_23 = np.asarray(crop_23, np.float64) * (len(mask_PP) / CROP_PX)
     mask_PP = mask_PP * _rim(len(mask_PP))
     left, top, right, bottom = _box(mask_PP, crop_23, frame_HW3.shape)
     if left >= right or top >= bottom:
@@ -138,5 +140,5 @@ def _box(mask_PP: np.ndarray, crop_23: np.ndarray, shape: tuple[int, ...]) -> tu
 def _rim(side_px: int) -> np.ndarray:
     """(side, side) float32: 0 along the crop's border, 1 from RIM_PX inwards, so a mouth cut there shows no edge."""
     from_end = np.minimum(np.arange(side_px), np.arange(side_px)[::-1])
-    ramp = np.clip(from_end / RIM_PX, 0, 1).astype(np.float32)
+    ramp = np.clip(from_end / (RIM_PX * side_px / CROP_PX), 0, 1).astype(np.float32)
     return np.minimum.outer(ramp, ramp)

@@ -9,7 +9,8 @@ S audio samples, 3 = (x, y, z) in px of the span's crop, 2 = (x, y) in the head'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +31,7 @@ from mytalk.dub.person import PersonReference, Sources, person_reference
 from mytalk.dub.retiming import at_25_hz, at_source_rate, cut_or_pad, frames_at_25_hz, speech_of_span
 from mytalk.dub.tracks import Followed
 from mytalk.face import crop
-from mytalk.face.landmarks import NOISED, SAMPLE_HZ, without_mouth
+from mytalk.face.landmarks import CROP_PX, NOISED, SAMPLE_HZ, without_mouth
 from mytalk.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,10 +55,19 @@ UNKNOWN_SILENCE = (
 
 @dataclass(frozen=True)
 class Models:
-    """The two networks, on one device."""
+    """The two networks, on one device; `others` are further painters, for faces of another size."""
 
     motion: MotionModel
     appearance: Generator
+    others: tuple[Generator, ...] = ()
+
+    def painter_of(self, faces: FirstPass) -> Generator:
+        """The painter whose size is nearest, by ratio, to the side of the person's crops in the source."""
+        if not self.others:
+            return self.appearance
+        scales = [crop.scale(crop_23) for span in faces.spans for crop_23 in span.crops_F23]
+        side_px = CROP_PX / float(np.median(scales))
+        return min((self.appearance, *self.others), key=lambda one: abs(math.log(side_px / one.config.size_px)))
 
 
 @dataclass(frozen=True)
@@ -69,13 +79,23 @@ class Dub:
     person: PersonReference
 
 
-def load_models(motion: Path, appearance: Path, device: str = "cpu", speech_encoder: str | None = None) -> Models:
-    """The networks of two model folders. Raises UserError as `weights.load` and `encoder.give` do."""
+def load_models(
+    motion: Path,
+    appearance: Path,
+    device: str = "cpu",
+    speech_encoder: str | None = None,
+    others: Sequence[Path] = (),
+) -> Models:
+    """The networks of two model folders, and of further painters'.
+
+    Raises UserError as `weights.load` and `encoder.give` do.
+    """
     from mytalk.networks import appearance as appearance_network
     from mytalk.networks import motion as motion_network
     from mytalk.speech import encoder
 
-    models = Models(motion_network.load_model(motion, device), appearance_network.load_model(appearance, device))
+    first, *further = (appearance_network.load_model(folder, device) for folder in (appearance, *others))
+    models = Models(motion_network.load_model(motion, device), first, tuple(further))
     encoder.give(models.motion, "motion", speech_encoder, device)
     return models
 
@@ -103,7 +123,8 @@ def dub(
     """
     check(video, speech, out, sources.paths(), sheet)
     with as_user_errors():
-        dubs = generated(video, speech, out, models.motion, detector, sources, seed, steps, face, sheet, control)
+        how = (detector, sources, seed, steps, face, sheet, control)
+        dubs = generated(video, speech, out, models.motion, *how, models.painter_of)
         say_turned(video, [dub.faces for dub in dubs])
         first, speech_hz = dubs[0].faces, media.audio_hz(speech)
         progress = Progress("paint", first.frames, "frames")
@@ -128,8 +149,12 @@ def generated(
     face: Choice,
     sheet: Path | None,
     control: Control,
+    painter_of: Callable[[FirstPass], Generator] | None = None,
 ) -> list[Dub]:
-    """All of `dub` before anything is painted: faces, and the motion written for each. Raises MediaError too."""
+    """All of `dub` before anything is painted: faces, and the motion written for each. Raises MediaError too.
+
+    `painter_of` says which painter a person's references are for (None: they are crops of 256 px).
+    """
     if sources.paths() and face.kind == "all":
         raise UserError("a reference shows one person and --face all means several; leave one of them out")
     heard = media.Notes()
@@ -144,9 +169,10 @@ def generated(
     progress = Progress("generate the motion", _windows(found, model.window_frames), "windows")
     for one in found:
         speaking, looking = ((one if path is None else shown[path]) for path in (sources.motion, sources.appearance))
-        person = person_reference(speaking, own_S)
+        side_px = CROP_PX if painter_of is None else painter_of(one).config.side_px
+        person = person_reference(speaking, own_S, side_px)
         if looking is not speaking:
-            looks = person_reference(looking, np.zeros(0, np.float32))
+            looks = person_reference(looking, np.zeros(0, np.float32), side_px)
             person = replace(person, frames_RHW3=looks.frames_RHW3, frame_landmarks_RN3=looks.frame_landmarks_RN3)
         dubs.append(Dub(one, write_motion(one, speech_S, model, person, seed, steps, progress.step, control), person))
     progress.finish()
@@ -265,7 +291,8 @@ def render_all(
 
     layers = []
     for dub in dubs:
-        painter = appearance.Painter(models.appearance, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
+        generator = models.painter_of(dub.faces)
+        painter = appearance.Painter(generator, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
         regions = [region.regions(span.landmarks_FN3) for span in dub.faces.spans]
         strengths = [region.strengths(span.landmarks_FN3, float(dub.faces.fps)) for span in dub.faces.spans]
         layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, strengths, painter))

@@ -48,7 +48,11 @@ class Hands:
         return [hand_K2 - AROUND_PX for hand_K2 in self.find(around_HW3)]
 
     def take_out(self, painted_PP: np.ndarray, hidden_PP: np.ndarray) -> np.ndarray:
-        """The mask of a painting without what hands hide."""
+        """The mask of a painting, of any side, without what hands hide."""
+        import cv2
+
+        if painted_PP.shape != hidden_PP.shape:
+            hidden_PP = cv2.resize(hidden_PP, painted_PP.shape[::-1], interpolation=cv2.INTER_LINEAR)
         self.kept_frames += bool((painted_PP * hidden_PP).any())
         return painted_PP * (1 - hidden_PP)
 

@@ -15,7 +15,7 @@ from mytalk import media
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.dub.retiming import at_25_hz, speech_of_span
 from mytalk.face import crop
-from mytalk.face.landmarks import FRAME_HZ, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLES_PER_FRAME
 
 STRETCH_FRAMES = 75  # of the stretch that shows the person's way of moving: as long as in training
 REFERENCES = 25  # pictures of the mouth, as IP_LAP takes at inference
@@ -39,15 +39,15 @@ class PersonReference:
 
     landmarks_UN3: np.ndarray
     audio_S: np.ndarray  # U * 640 samples
-    frames_RHW3: np.ndarray  # uint8 crops, 256 px
+    frames_RHW3: np.ndarray  # uint8 crops, 256 or 512 px
     frame_landmarks_RN3: np.ndarray
 
 
-def person_reference(faces: FirstPass, audio_S: np.ndarray) -> PersonReference:
+def person_reference(faces: FirstPass, audio_S: np.ndarray, side_px: int = CROP_PX) -> PersonReference:
     """The person as the longest span of a video shows them: its loudest 3 s, or all of it where it is shorter.
 
-    `audio_S` is the video's own sound (zeros where it has none). The reference frames are spread evenly over the
-    stretch and read from the video. Raises MediaError and OSError.
+    `audio_S` is the video's own sound (zeros where it has none). The reference frames, crops of `side_px`, are spread
+    evenly over the stretch and read from the video. Raises MediaError and OSError.
     """
     span = max(faces.spans, key=lambda span: span.stop - span.start)
     landmarks_TN3 = at_25_hz(span, faces.fps)
@@ -60,7 +60,7 @@ def person_reference(faces: FirstPass, audio_S: np.ndarray) -> PersonReference:
     return PersonReference(
         landmarks_UN3=landmarks_TN3[start : start + frames],
         audio_S=speech_S[start * SAMPLES_PER_FRAME : (start + frames) * SAMPLES_PER_FRAME],
-        frames_RHW3=_crops(faces, span, picked),
+        frames_RHW3=_crops(faces, span, picked, side_px),
         frame_landmarks_RN3=span.landmarks_FN3[picked],
     )
 
@@ -72,8 +72,9 @@ def _loudest(audio_S: np.ndarray, frames: int) -> int:
     return int(np.argmax(sums[frames:] - sums[:-frames]))
 
 
-def _crops(faces: FirstPass, span: FaceSpan, picked: list[int]) -> np.ndarray:
-    """Crops of the frames `picked`, counted from the span's start: (R, 256, 256, 3)."""
+def _crops(faces: FirstPass, span: FaceSpan, picked: list[int], side_px: int) -> np.ndarray:
+    """Crops of the frames `picked`, counted from the span's start: (R, side, side, 3)."""
     first, stop = span.start + picked[0], span.start + picked[-1] + 1
     frames = enumerate(media.read_frames(faces.video, faces.fps, first, stop), picked[0])
-    return np.stack([crop.warp(frame, span.crops_F23[index]) for index, frame in frames if index in set(picked)])
+    chosen = ((frame, span.crops_F23[index]) for index, frame in frames if index in set(picked))
+    return np.stack([crop.picture(frame, crop_23, side_px) for frame, crop_23 in chosen])

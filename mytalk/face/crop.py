@@ -132,11 +132,30 @@ def apply_each(points_TN3: np.ndarray, crops_T23: np.ndarray) -> np.ndarray:
     return np.stack([apply(points_N3, crop_23) for points_N3, crop_23 in zip(points_TN3, crops_T23, strict=True)])
 
 
+def scale(crop_23: np.ndarray) -> float:
+    """Px of the crop for a px of the source."""
+    return float(np.sqrt(abs(np.linalg.det(np.asarray(crop_23, np.float64)[:, :2]))))
+
+
 def invert(crop_23: np.ndarray) -> np.ndarray:
     """The map back, from crop px to source px: (2, 3)."""
     matrix = np.asarray(crop_23, np.float64)
     back = np.linalg.inv(matrix[:, :2])
     return np.hstack([back, -back @ matrix[:, 2:]])
+
+
+def picture(frame: np.ndarray, crop_23: np.ndarray, side_px: int) -> np.ndarray:
+    """`warp` of a crop of CROP_PX, as a picture of another side."""
+    return warp(frame, np.asarray(crop_23, np.float64) * (side_px / CROP_PX), side_px)
+
+
+def reduced(picture_PP3: np.ndarray, side_px: int) -> np.ndarray:
+    """A square picture with a side of at most `side_px`, by area mean; a smaller one as it is."""
+    import cv2
+
+    if len(picture_PP3) <= side_px:
+        return picture_PP3
+    return np.asarray(cv2.resize(picture_PP3, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def warp(frame: np.ndarray, crop_23: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:

@@ -14,6 +14,10 @@ from mytalk.machine import zeros
 
 COUNT = 478  # 468 mesh points + 5 for each iris
 CROP_PX = 256  # side of the canonical crop; every distance in px is at this size
+PICTURES_PX = (
+    CROP_PX,
+    2 * CROP_PX,
+)  # sides that the pictures of a crop may have; px of landmarks stay
 FRAME_HZ = 25
 SAMPLE_HZ = 16_000
 SAMPLES_PER_FRAME = SAMPLE_HZ // FRAME_HZ  # 640

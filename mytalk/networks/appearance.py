@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mytalk.face.landmarks import CROP_PX
+from mytalk.face.landmarks import CROP_PX, PICTURES_PX
 from mytalk.face.region import regions
 from mytalk.networks import weights
 from mytalk.networks.appearance_inputs import (
@@ -59,9 +59,11 @@ class AppearanceConfig(Settings):
 
     part = "model"
 
-    size_px: int = setting(256, "the whole crop as the network would see it; divides 256", unit="px", at_least=1)
+    size_px: int = setting(
+        256, "the whole crop as the network would see it; divides 256, or is 512", unit="px", at_least=1
+    )
     window_px: list[int] = setting(
-        [256, 256], "height and width of what it sees of the crop, round the region", unit="px of the crop"
+        [256, 256], "height and width of what it sees of the crop, round the region", unit="px of the crop at 256"
     )
     stem: int = setting(1, "pixels that a first layer folds into features, each way; 4 is fast", unit="px", at_least=1)
     channels: list[int] = setting(
@@ -89,8 +91,8 @@ class AppearanceConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if CROP_PX % self.size_px:
-            raise ValueError(f"model.size_px must divide {CROP_PX}, not be {self.size_px}")
+        if CROP_PX % self.size_px and self.size_px not in PICTURES_PX:
+            raise ValueError(f"model.size_px must divide {CROP_PX} or be {max(PICTURES_PX)}, not be {self.size_px}")
         if not self.channels or len(self.channels) != len(self.blocks):
             raise ValueError(f"model.channels {self.channels} and model.blocks {self.blocks} must be of one length")
         if any(width % 4 for width in (*self.channels, self.discriminator_channels)):
@@ -99,11 +101,12 @@ class AppearanceConfig(Settings):
             raise ValueError(f"model.landmark_frames must be odd, not {self.landmark_frames}")
         if self.channels[-1] % self.heads:
             raise ValueError(f"the last of model.channels {self.channels} must be a multiple of model.heads")
-        unit_px, least_px = self.step_px * self.stride, 32 * self.step_px  # the discriminator needs 32 window px
+        unit_px = max(self.step_px * self.stride, 1)  # a window lies at whole px of the crop
+        least_px = 32 * self.step_px  # the discriminator needs 32 window px
         if len(self.window_px) != 2 or any(s % unit_px or not least_px <= s <= CROP_PX for s in self.window_px):
             raise ValueError(
-                f"model.window_px {self.window_px} must be two multiples of {unit_px} (256 / size_px x stem x 2 per "
-                f"further level) from {least_px} to {CROP_PX}"
+                f"model.window_px {self.window_px} must be two multiples of {unit_px:g} (256 / size_px x stem x 2 per "
+                f"further level) from {least_px:g} to {CROP_PX}"
             )
 
     @property
@@ -117,9 +120,14 @@ class AppearanceConfig(Settings):
         return 3 * (self.landmark_frames - 1 + self.previous_frame)
 
     @property
-    def step_px(self) -> int:
-        """Crop px per window px."""
-        return CROP_PX // self.size_px
+    def step_px(self) -> float:
+        """Crop px (at 256) per window px; a whole number but at 512."""
+        return CROP_PX // self.size_px if self.size_px <= CROP_PX else CROP_PX / self.size_px
+
+    @property
+    def side_px(self) -> int:
+        """Of the crop's pictures that windows are cut from."""
+        return max(CROP_PX, self.size_px)
 
     @property
     def stride(self) -> int:
@@ -129,7 +137,8 @@ class AppearanceConfig(Settings):
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the network's pictures, window px."""
-        return self.window_px[0] // self.step_px, self.window_px[1] // self.step_px
+        height, width = (int(side / self.step_px) for side in self.window_px)
+        return height, width
 
 
 # The networks
@@ -420,13 +429,13 @@ class Discriminator(nn.Module):
 class Painter:
     """Paints the frames of a clip with one person's references, which are encoded once.
 
-    `references_RHW3` are uint8 crops (256 x 256) of the person, `reference_landmarks_RN3` their landmarks;
-    any number, of any of their clips.
+    `references_RHW3` are uint8 crops of the person, 256 or 512 px, `reference_landmarks_RN3` their landmarks;
+    any number, of any of their clips. Frames are crops of `side_px`. Landmarks are px at 256 for all of them.
     """
 
     def __init__(self, generator: Generator, references_RHW3: np.ndarray, reference_landmarks_RN3: np.ndarray):
         self.generator, self.config = generator, generator.config
-        self.device = next(generator.parameters()).device
+        self.device, self.side_px = next(generator.parameters()).device, generator.config.side_px
         with torch.no_grad():
             lips_R3HW, inside_R1HW, corner_R2 = self._windows(
                 np.asarray(references_RHW3), regions(reference_landmarks_RN3)
@@ -439,10 +448,10 @@ class Painter:
     def paint(
         self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Give frames the lower face of `landmarks_BN3`: (painted (B, 256, 256, 3) uint8, mask (B, 256, 256)).
+        """Give frames the lower face of `landmarks_BN3`: (painted (B, H, W, 3) uint8, mask (B, H, W)).
 
         `regions_BV2` are those of the frames' own clip (see `regions`). The mask is 1 in the region, falls to 0
-        over 20 px round it, and over 8 px towards a side of the window that lies inside the crop, so that no
+        over 20 px (at 256) round it, and over 8 px towards a side of the window that lies inside the crop, so that no
         edge shows there. Where it is 0, painted is the frame bit for bit. The frames are a stretch of their own: what
         a model sees of frames around, it sees of these.
         """
@@ -464,17 +473,18 @@ class Painter:
         around. `before` is what was painted last of each, (H, W, 3), where the stretch has begun earlier.
         """
         frames_BHW3, config = np.asarray(frames_BHW3), self.config
-        height, width = config.window_px
+        times = frames_BHW3.shape[1] // CROP_PX  # px of the pictures per px of the crop
+        height, width = (times * side for side in config.window_px)
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         masked_B3HW = black_out(frame_B3HW, inside_B1HW)
         encoded = self.generator.encode_frame(self.lips, masked_B3HW)
         edge_B1HW = soft_B1HW = soften(inside_B1HW, config.size_px)
-        if config.step_px > 1:  # what is blended has the crop's pixels
-            full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1), (height, width))
-            soft_B1HW = soften(full_B1HW, CROP_PX)
+        if config.shape != (height, width):  # what is blended has the pictures' pixels
+            full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1 / times), (height, width))
+            soft_B1HW = soften(full_B1HW, times * CROP_PX)
         soft_BHW1 = soft_B1HW.permute(0, 2, 3, 1).cpu().numpy()
-        soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config)[..., None])
-        there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(corner_B2)]
+        soft_BHW1 = np.minimum(soft_BHW1, rims(corner_B2, config, times)[..., None])
+        there = [(i, slice(y, y + height), slice(x, x + width)) for i, (x, y) in enumerate(times * corner_B2)]
         mask_BHW = np.zeros(frames_BHW3.shape[:3], np.float32)
         for place, soft_HW1 in zip(there, soft_BHW1):
             mask_BHW[place] = soft_HW1[..., 0]
@@ -490,8 +500,7 @@ class Painter:
                 fused, own_B1HW = [level[part] for level in encoded[0]], encoded[1][part]
                 dots = landmark_dots(asked[part], config.shape)
                 window_B3HW = self.generator.decode(dots, (fused, own_B1HW), base_B3HW[part], time).float()
-                if config.step_px > 1:
-                    window_B3HW = F.interpolate(window_B3HW, size=(height, width), mode="bicubic").clamp(-1, 1)
+                window_B3HW = resized(window_B3HW, (height, width))
                 window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
                 for place, window_HW3, soft_HW1 in zip(there[part], window_BHW3, soft_BHW1[part]):
                     composed_HW3 = blend(window_HW3, frames_BHW3[place].astype(np.float32), soft_HW1)
@@ -524,10 +533,20 @@ class Painter:
         region = self._points(region_BV2, corner_B2, self.config.step_px)
         return frame_B3HW, region_mask(region, self.config.shape), corner_B2
 
-    def _points(self, points_BN2: np.ndarray, corner_B2: np.ndarray, step_px: int) -> torch.Tensor:
+    def _points(self, points_BN2: np.ndarray, corner_B2: np.ndarray, step_px: float) -> torch.Tensor:
         """Crop px -> px of the window, on the device."""
         moved = (np.asarray(points_BN2) - corner_B2[..., None, :]) / step_px
         return torch.from_numpy(moved.astype(np.float32)).to(self.device)
+
+
+def resized(window_B3HW: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Windows in the size of the pictures that they are blended into: bicubic, or, where smaller, by area mean."""
+    height, width = window_B3HW.shape[2:]
+    if (height, width) == shape:
+        return window_B3HW
+    if height > shape[0]:
+        return F.avg_pool2d(window_B3HW, height // shape[0])
+    return F.interpolate(window_B3HW, size=shape, mode="bicubic").clamp(-1, 1)
 
 
 def save_model(state: dict[str, torch.Tensor], config: AppearanceConfig, folder: str | Path) -> None:

@@ -32,9 +32,9 @@ DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 def corners(region_BV2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
     """The left and top of each frame's window, the region in its middle: (B, 2) crop px, whole window px."""
-    size_2 = np.array(config.window_px[::-1])
+    size_2, whole_px = np.array(config.window_px[::-1]), max(int(config.step_px), 1)
     middle_B2 = (region_BV2.min(1) + region_BV2.max(1)) / 2
-    corner_B2 = np.round((middle_B2 - size_2 / 2) / config.step_px).astype(int) * config.step_px
+    corner_B2 = np.round((middle_B2 - size_2 / 2) / whole_px).astype(int) * whole_px
     return np.clip(corner_B2, 0, CROP_PX - size_2)
 
 
@@ -43,32 +43,36 @@ def cut(
 ) -> np.ndarray:
     """The windows of uint8 crops as the network takes them, resized by area mean: (B, 3, H, W) float32 in [-1, 1].
 
-    Written to `out_B3HW` where that is passed.
+    The crops have a side of 256 or 512 px; those of 256 are enlarged for a network that sees 512. Written to `out_B3HW`
+    where that is passed.
     """
-    height, width = config.window_px
-    step, shape = config.step_px, config.shape
+    times, shape = frames_BHW3.shape[1] // CROP_PX, config.shape
+    height, width = (times * side for side in config.window_px)
+    step = height // shape[0]
     out = np.empty((len(frames_BHW3), 3, *shape), np.float32) if out_B3HW is None else out_B3HW
-    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, corner_B2):
+    for target_3HW, frame_HW3, (x, y) in zip(torch.from_numpy(out), frames_BHW3, times * corner_B2):
         window_3HW = torch.from_numpy(frame_HW3[y : y + height, x : x + width]).permute(2, 0, 1)
         window_3HW = window_3HW.contiguous()  # permuting bytes and then converting is twice as fast as both at once
         if step > 1:
             window_3HW = window_3HW.reshape(3, shape[0], step, shape[1], step).float().mean((2, 4))
+        elif step < 1:
+            window_3HW = F.interpolate(window_3HW[None].float(), size=shape, mode="bilinear")[0]
         target_3HW.copy_(window_3HW).div_(127.5).sub_(1)
     return out
 
 
-def rims(corner_B2: np.ndarray, config: AppearanceConfig) -> np.ndarray:
-    """The most that a mask may be in each window: (B, H, W) float32 at crop px.
+def rims(corner_B2: np.ndarray, config: AppearanceConfig, times: int = 1) -> np.ndarray:
+    """The most that a mask may be in each window: (B, H, W) float32, `times` px for a px of the crop.
 
     1, falling to 0 over RIM_PX towards each side that lies inside the crop. Towards the crop's own border
     nothing falls here: mytalk/dub/compositing.py fades there.
     """
-    sides = []
+    sides, rim_px = [], times * RIM_PX
     for axis, size in enumerate(config.window_px[::-1]):
-        at, low_B1 = np.arange(size), corner_B2[:, axis, None]
-        from_low_BX = np.where(low_B1 > 0, at, RIM_PX)
-        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], RIM_PX)
-        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=RIM_PX) / RIM_PX)
+        at, low_B1 = np.arange(times * size), corner_B2[:, axis, None]
+        from_low_BX = np.where(low_B1 > 0, at, rim_px)
+        from_high_BX = np.where(low_B1 + size < CROP_PX, at[::-1], rim_px)
+        sides.append(np.minimum(from_low_BX, from_high_BX).clip(max=rim_px) / rim_px)
     across_BW, down_BH = sides
     return np.minimum(down_BH[:, :, None], across_BW[:, None]).astype(np.float32)
 

@@ -54,6 +54,8 @@ class Reader:
 class Writer:
     """A painter that writes the code."""
 
+    side_px = 256
+
     shown: ClassVar[list[np.ndarray]] = []
     dark: ClassVar[set[int]] = set()  # batches of up to 16 frames in which no row is painted a face
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from benchmarks.talkers import LOWER, Sample, base_face, clip, outlined, pictures, sample, turned, write_shards
 from data_pipeline.shards import checksums
+from data_pipeline.shards.layout import FRAMES_PX
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
+from mytalk.face.landmarks import CROP_PX
 from tests.helpers.manifests import place_of
 
 __all__ = ["LOWER", "base_face", "clip", "outlined", "overwrite", "pictures", "turned", "write"]
@@ -28,10 +31,11 @@ def write(
     per_shard: int = 3,
     video: bool = False,
     corpora: tuple[str, ...] = ("test",),
+    frames_px: int = CROP_PX,
 ) -> Path:
     """Write shards of synthetic talkers. `people` maps a split to how many people it gets.
 
-    `video` writes the frames column as well, of faces with a jaw.
+    `video` writes the frames column as well, of faces with a jaw, enlarged to `frames_px`.
     """
     random = np.random.default_rng(7)
     names = [(split, index) for split, count in people.items() for index in range(count)]
@@ -46,8 +50,13 @@ def write(
                 landmarks_TN3, audio_S = clip(random, face_N3, gain_px, length)
                 key, shown = f"{split}{index}-{number}", None
                 if video:
-                    shown = media.encode_frames(pictures(landmarks_TN3, np.random.default_rng([8, person])))
-                yield sample(split, corpus, f"{corpus}/{split}{index}", key, landmarks_TN3, audio_S, shown)
+                    frames_THW3 = pictures(landmarks_TN3, np.random.default_rng([8, person]))
+                    size = (frames_px, frames_px)
+                    shown = media.encode_frames([cv2.resize(frame_HW3, size) for frame_HW3 in frames_THW3])
+                made = sample(split, corpus, f"{corpus}/{split}{index}", key, landmarks_TN3, audio_S, shown)
+                if frames_px != CROP_PX:
+                    made[1]["facts"][FRAMES_PX] = frames_px
+                yield made
 
     write_shards(folder, samples(), per_shard, "tests/helpers/talkers.py")
     return folder

@@ -183,6 +183,7 @@ class AppearanceRecipe(Recipe):
         )
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(manifest, examples.selection.rows_n)
+            reader.refuse_small_frames(manifest, examples.selection.rows_n, settings.model.size_px)
 
     def players(self) -> dict[str, Player]:
         optimizer, model = self.settings.optimizer, self.settings.model

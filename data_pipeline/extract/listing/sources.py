@@ -20,6 +20,7 @@ from typing import Any
 
 from data_pipeline.extract.corpora.layouts import FaceBox, Fact, Video
 from data_pipeline.extract.listing import names
+from data_pipeline.shards.layout import FRAMES_PX
 from data_pipeline.shards.table.schema import SCHEMA
 from data_pipeline.storage import inputs
 from data_pipeline.storage.inputs import Files
@@ -30,7 +31,7 @@ from mytalk.digest import sha256_of
 
 FILE = "sources.json"
 FORMAT = 1
-OWN_FACTS = {*SCHEMA.names, "duplicate_group"}
+OWN_FACTS = {*SCHEMA.names, "duplicate_group", FRAMES_PX}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 from data_pipeline.extract.rules import picture as picture_rules
 from data_pipeline.extract.rules.picture import PictureRules, Verdict
 from data_pipeline.extract.rules.speech import SpeechRules
-from mytalk.face.landmarks import FRAME_HZ
+from mytalk import config
+from mytalk.face.landmarks import CROP_PX, FRAME_HZ, PICTURES_PX
 
 TOO_SHORT, SMALL_FACE, UPSIDE_DOWN = "too_short", "small_face", "upside_down"
 
@@ -27,6 +28,7 @@ class Rules:
     max_seconds: float = 10.0
     min_face_px: float = 48.0
     most_faces: int = 4  # of one picture that are followed, the largest first
+    frames_px: int = CROP_PX  # side of the pictures that are kept, 256 or 512; landmarks are px at 256 all the same
     picture: PictureRules = field(default_factory=PictureRules)
     speech: SpeechRules = field(default_factory=SpeechRules)
 
@@ -41,6 +43,9 @@ class Rules:
         if not 1 <= self.min_face_px < math.inf or self.most_faces < 1:
             raise ValueError("min_face_px and most_faces must be numbers of at least 1")
 
+        if self.frames_px not in PICTURES_PX:
+            raise ValueError(f"frames_px must be {' or '.join(map(str, PICTURES_PX))}, not {self.frames_px}")
+
     @property
     def least_frames(self) -> int:
         """Frames of the shortest clip."""
@@ -50,6 +55,14 @@ class Rules:
     def most_frames(self) -> int:
         """Frames of the longest clip."""
         return max(round(self.max_seconds * FRAME_HZ), self.least_frames)
+
+
+def described(rules: Rules) -> dict[str, Any]:
+    """The rules as nested values; the usual side of pictures goes without saying, so that folders of before go on."""
+    told = config.to_dict(rules)
+    if rules.frames_px == CROP_PX:
+        del told["frames_px"]
+    return told
 
 
 def verdict(facts: Mapping[str, Any], rules: Rules) -> Verdict | None:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from data_pipeline.extract import hearing, process, transnet
-from data_pipeline.extract.rules.rules import Rules
+from data_pipeline.extract.rules.rules import Rules, described
 from data_pipeline.shards.table.schema import FORMAT
-from mytalk import atomic, command, config, media
+from mytalk import atomic, command, media
 from mytalk.face import crop, detector
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, SAMPLE_HZ
 from mytalk.media import cuts
@@ -44,7 +44,7 @@ def pin(out: Path, detector_name: str, shots_name: str, rules: Rules) -> None:
         "media_version": media.VERSION,
         "speech": hearing.described(),
         "shots": transnet.described() if shots_name == process.TRANSNET else cuts.described(),
-        "rules": config.to_dict(rules),
+        "rules": described(rules),
     }
     path = out / PROTOCOL
     try:

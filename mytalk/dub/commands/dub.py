@@ -29,7 +29,14 @@ def arguments() -> argparse.ArgumentParser:
         "--appearance runs/demo/appearance/model",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the mp4 to write or replace")
-    parser.add_argument("--appearance", type=Path, required=True, metavar="FOLDER", help="model of train appearance")
+    parser.add_argument(
+        "--appearance",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="model of train appearance; of several, each face gets the one whose size_px is nearest to its crop",
+    )
     parser.add_argument(
         "--reference",
         type=Path,
@@ -62,8 +69,9 @@ def _run(args: argparse.Namespace) -> int:
         control = options.control(args)
     import torch
 
+    first, *others = args.appearance
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    models = load_models(args.motion, args.appearance, device, args.speech_encoder)
+    models = load_models(args.motion, first, device, args.speech_encoder, others)
     options.guide(models.motion, args)
     found = dub(
         args.video,

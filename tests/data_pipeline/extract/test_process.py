@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 from fractions import Fraction
@@ -13,11 +14,15 @@ import pytest
 
 from data_pipeline.extract import clips, process, video
 from data_pipeline.extract.listing import sources
-from data_pipeline.extract.rules.rules import Rules
+from data_pipeline.extract.rules.rules import Rules, described
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
-from data_pipeline.shards import ledger
-from mytalk import digest, faults
+from data_pipeline.shards import ledger, manifest_update, reader
+from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table.parts import from_parts
+from mytalk import config, digest, faults
+from mytalk.command import UserError
+from mytalk.face import crop
 from mytalk.media import opening, pictures, sound
 from mytalk.speech.activity import EnergyRule
 from tests.helpers import numbered, stub_extract
@@ -115,6 +120,38 @@ def test_a_condemned_source_is_not_read_and_the_others_are_kept(videos, tmp_path
     part = process.write_shard(task, Tools(stub_extract.StubDetector()), lambda item, n: None)
     assert [row["state"] for row in part["sources"]] == ["rejected", "extracted"]
     assert ledger.balance(PATHS, [part]).rejected == {"worker_died": 1}
+
+
+def test_pictures_may_be_kept_at_twice_the_side_and_nothing_else_changes(videos, tmp_path):
+    """Landmarks and facts are those at 256; who asks for no more reads pictures of 256; the manifest says the side."""
+    found = {}
+    for side_px in (256, 512):
+        out = tmp_path / str(side_px)
+        out.mkdir()
+        task = one_shard(videos, out)
+        rules = dataclasses.replace(task.rules, frames_px=side_px)
+        task = dataclasses.replace(task, rules=rules)
+        part = process.write_shard(task, Tools(stub_extract.StubDetector()), lambda item, n: None)
+        manifest_update.save(out, *from_parts([part], {"crop_px": 256}))
+        found[side_px] = Manifest.load(out)
+    small, large = found[256], found[512]
+    assert not small.has("frames_px")
+    assert large.column("frames_px").tolist() == [512, 512]
+    assert np.array_equal(reader.read_landmarks(small, 1), reader.read_landmarks(large, 1))
+    for name in ("crop_px", "face_px", "yaw_deg", "movement", "key"):
+        assert small.column(name).tolist() == large.column(name).tolist(), name
+    np.testing.assert_allclose(small.column("blur"), large.column("blur"), rtol=0.1)
+    native = reader.read_video(large, 0, [3, 20], 512)
+    assert native.shape == (2, 512, 512, 3)
+    usual = reader.read_video(large, 0, [3, 20])
+    assert np.array_equal(usual, [crop.reduced(picture, 256) for picture in native])
+    assert np.abs(usual.astype(int) - reader.read_video(small, 0, [3, 20], 512)).mean() < 3, "none is enlarged"
+    with pytest.raises(UserError, match=r"frames of 256 px and model.size_px is 512; extract with\s+frames_px=512"):
+        reader.refuse_small_frames(small, [0, 1], 512)
+    reader.refuse_small_frames(large, [0, 1], 512)
+    assert config.to_dict(Rules()).keys() - described(Rules()).keys() == {"frames_px"}, "folders of before go on"
+    with pytest.raises(ValueError, match="frames_px must be 256 or 512, not 300"):
+        Rules(frames_px=300)
 
 
 class SlowSpeech(EnergyRule):

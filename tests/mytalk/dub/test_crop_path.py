@@ -106,6 +106,8 @@ def test_what_is_painted_hangs_on_the_head_not_on_the_crop():
 class Repainter:
     """Paints what is there."""
 
+    side_px = 256
+
     def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         return [frames_BHW3 for _ in several], np.stack([disc(90, (128, 128))] * len(frames_BHW3))
 

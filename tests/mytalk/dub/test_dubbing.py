@@ -107,6 +107,8 @@ class Seer:
 class Inverter:
     """A painter that inverts the colours inside a soft disc; it keeps what it was called with."""
 
+    side_px = 256
+
     calls: ClassVar[list[tuple[np.ndarray, ...]]] = []
 
     def __init__(self, generator, references_RHW3, reference_landmarks_RN2):
@@ -142,7 +144,8 @@ def models() -> dubbing.Models:
     torch.manual_seed(0)
     network = MotionModel(TINY).eval()
     torch.nn.init.normal_(network.out.weight, std=0.3)  # it begins at zero, which says nothing
-    return dubbing.Models(network, None)  # type: ignore[arg-type]
+    generator = types.SimpleNamespace(config=types.SimpleNamespace(side_px=256, size_px=256))
+    return dubbing.Models(network, generator)  # type: ignore[arg-type]
 
 
 def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000) -> tuple[np.ndarray, np.ndarray]:

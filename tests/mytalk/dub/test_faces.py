@@ -174,6 +174,8 @@ def test_the_contact_sheet_has_a_row_a_face_with_its_picture(tmp_path):
 class Inverter:
     """Paints a disc of inverted colours."""
 
+    side_px = 256
+
     def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         return [255 - frames_BHW3 for _ in several], np.stack([disc()] * len(frames_BHW3))
 
