@@ -44,6 +44,7 @@ class Board(Leases):
     def __init__(self, folder: Path, done: Callable[[int], bool], all_done: Callable[[], set[int]], lease_s=LEASE_S):
         self.done, self.all_done = done, all_done
         self._finished: set[int] = set()
+        self._aside: set[int] = set()  # as last looked
         super().__init__(folder, lease_s)
 
     def _tidy(self) -> None:
@@ -64,6 +65,7 @@ class Board(Leases):
 
     def _read(self) -> None:
         self._finished |= self.all_done()  # first: a lease that is given back after it is of a finished task
+        self._aside = {int(path.stem) for path in (self.folder / "aside").glob("*.json")}
         super()._read()
 
     # Tasks
@@ -73,7 +75,7 @@ class Board(Leases):
         first = int(self.owner.token, 16) % max(len(numbers), 1) if self.others() else 0
         for number in [*numbers[first:], *numbers[:first]]:
             self._look()
-            if number not in self._finished and not self.reason(number) and self._try(number):
+            if not (number in self._finished or number in self._aside) and self._try(number):
                 yield number
 
     def _try(self, number: int) -> bool:
@@ -133,6 +135,7 @@ class Board(Leases):
         if left:
             (self.folder / CLOSED).unlink(missing_ok=True)
         if idle and all(map(self.reason, left)):
+            self._aside.difference_update(left)
             for number in left:
                 (self.folder / "aside" / f"{_name(number)}.json").unlink(missing_ok=True)
         return left

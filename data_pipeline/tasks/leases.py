@@ -97,8 +97,8 @@ class Leases:
             self._look(at_once=True)
 
     def _living(self, wanted: Callable[[str], bool]) -> dict[str, int]:
-        """The leases of other living workers, of some names, and their attempts."""
-        self._look(at_once=True)
+        """The leases of other living workers, of some names, and their attempts, as they are now."""
+        self._read()
         others = [item for item in self._attempts.items() if item[0] not in self.held and wanted(item[0])]
         return {task: attempt for task, attempt in others if not self._abandoned(task, attempt)}
 
