@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from data_pipeline.examples import RECIPES
 from data_pipeline.examples.settings import RunSettings
 from data_pipeline.examples.windows import PLANNED
-from data_pipeline.sample.batch_plan import divide
+from data_pipeline.sample.batch_plan import divide, micro_batches
 from data_pipeline.sample.mixture import shares
 from data_pipeline.sample.order import examples_of_epoch
 from data_pipeline.sample.windows import Example, SamplingConfig, WindowConfig, Windows
@@ -109,12 +110,20 @@ class Division:
     global_batch: int
     micro_batch: int
     world_size: int
+    by_length: bool
     start: int
     stop: int
 
-    def rank(self, slot: int) -> int:
-        """The rank that reads a slot."""
-        return slot % self.global_batch // self.micro_batch % self.world_size
+    def ranks(self, length_of: Callable[[int], int]) -> dict[int, int]:
+        """The rank that reads each slot of the steps that are listed; `length_of` is a slot's frames."""
+        steps = self.start // self.global_batch, -(-self.stop // self.global_batch)
+        sizes = self.global_batch, self.micro_batch
+        return {
+            slot: rank
+            for rank in range(self.world_size)
+            for slots in micro_batches(*sizes, rank, self.world_size, *steps, length_of if self.by_length else None)
+            for slot in slots
+        }
 
 
 def _given(value: Any, settings: RunSettings, key: str, default: Any) -> Any:
@@ -135,7 +144,7 @@ def _division(args: argparse.Namespace, settings: RunSettings) -> Division:
     stop = args.start + batch if args.stop is None else args.stop
     if not 0 <= args.start <= stop:
         raise UserError(f"--start {args.start} must be 0 or more, and not above --stop {stop}")
-    return Division(batch, micro, world, args.start, stop)
+    return Division(batch, micro, world, settings.get("batch_by_length", False), args.start, stop)
 
 
 def _sampling(args: argparse.Namespace, settings: RunSettings) -> SamplingConfig:
@@ -154,9 +163,9 @@ def _slots(
     manifest: Manifest, windows: Windows, division: Division, only_rank: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """What each slot holds and costs, and the clips that the manifest alone shows to be damaged, with the reason."""
-    slots, damaged = [], {}
+    slots, damaged, ranks = [], {}, division.ranks(windows.length)
     for slot in range(division.start, division.stop):
-        rank = division.rank(slot)
+        rank = ranks[slot]
         if only_rank is not None and rank != only_rank:
             continue
         example = windows.example(slot)

@@ -66,7 +66,9 @@ class LoopConfig(Settings):
     global_batch: int = setting(32, "examples per optimizer step, over all processes", unit="examples", at_least=1)
     max_micro_batch: int = setting(32, "the most examples that fit one process at once", unit="examples", at_least=1)
     batch_by_length: bool = setting(
-        False, "whether a step's examples are dealt to micro-batches by length, so that less of them is padding"
+        False,
+        "whether micro-batches hold about as many frames instead of as many examples, so that less is padding and no "
+        "process waits for one with longer examples; at most max_micro_batch of the longest window",
     )
     seed: int = setting(0, "of weights, examples and noise")
     init_from: str = setting("", "a model, checkpoint or run folder whose fitting weights a new run starts with")

@@ -48,18 +48,58 @@ def micro_batches(
 ) -> Iterator[list[int]]:
     """Slots of each micro-batch of a rank, in order. Every step covers its global batch exactly once.
 
-    With `length_of`, a slot's length, the slots of a step are dealt by length, the longest first: those of a
-    micro-batch, and of the micro-batches that the ranks compute at one time, are about as long. Ties go by number.
+    With `length_of`, a slot's frames, the micro-batches of a step are as many and hold about as many frames each,
+    see `balanced`; those that the ranks compute at one time are next to each other in frames.
     """
     per_round = micro_batch * world_size
     assert global_batch % per_round == 0, "`divide` gives a micro-batch that divides"
     for step in range(start_step, stop_step):
         slots = list(range(step * global_batch, (step + 1) * global_batch))
         if length_of is not None:
-            length = {slot: length_of(slot) for slot in slots}
-            slots.sort(key=lambda slot: -length[slot])
-        for first in range(rank * micro_batch, global_batch, per_round):
-            yield slots[first : first + micro_batch]
+            groups = balanced(slots, [length_of(slot) for slot in slots], global_batch // micro_batch)
+            yield from groups[rank::world_size]
+        else:
+            for first in range(rank * micro_batch, global_batch, per_round):
+                yield slots[first : first + micro_batch]
+
+
+def balanced(slots: Sequence[int], lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Slots in `count` groups of about as long ones, none of which is padded to more frames than it must.
+
+    Sorted by length, the longest first, ties by number, they are cut so that the largest group (its longest slot times
+    its slots) is as small as it can be: never larger than that of equal groups. The groups come by their padded frames,
+    the most first. Needs a slot for each group.
+    """
+    order = sorted(range(len(slots)), key=lambda place: (-lengths[place], slots[place]))
+    longest_first = [max(1, lengths[place]) for place in order]
+    low, high = longest_first[0], longest_first[0] * -(-len(slots) // count)  # that of equal groups
+    while low < high:
+        budget = (low + high) // 2
+        low, high = (low, budget) if len(_cuts(longest_first, budget)) <= count else (budget + 1, high)
+    cuts = _cuts(longest_first, high)
+    while len(cuts) < count:  # each rank has as many micro-batches: halve the largest that can be
+        cuts = _halved(longest_first, cuts)
+    pieces = sorted(
+        zip(cuts, [*cuts[1:], len(slots)]), key=lambda cut: (-longest_first[cut[0]] * (cut[1] - cut[0]), cut)
+    )
+    return [[slots[place] for place in order[start:stop]] for start, stop in pieces]
+
+
+def _cuts(lengths: Sequence[int], budget: int) -> list[int]:
+    """Where groups of at most `budget` padded frames begin, each as large as it may be."""
+    cuts, at = [], 0
+    while at < len(lengths):
+        cuts.append(at)
+        at += budget // lengths[at]
+    return cuts
+
+
+def _halved(lengths: Sequence[int], cuts: list[int]) -> list[int]:
+    """One more group: that of the most padded frames, of those of several slots, in two."""
+    ends = [*cuts[1:], len(lengths)]
+    several = [(lengths[start] * (stop - start), start, stop) for start, stop in zip(cuts, ends) if stop - start > 1]
+    _, start, stop = max(several)
+    return sorted([*cuts, (start + stop + 1) // 2])
 
 
 def shared_once(costs_n: Sequence[float] | np.ndarray, world_size: int) -> list[np.ndarray]:

@@ -159,9 +159,8 @@ class Windows:
         return Example(Window(row, first + start, first + stop))
 
     def length(self, slot: int) -> int:
-        """Frames of the window that a slot shows."""
-        window = self.example(slot).window
-        return window.stop - window.start
+        """Frames that a slot shows, those of its source too."""
+        return sum(window.stop - window.start for window in self.example(slot) if window is not None)
 
     def requests(self, example: Example) -> list[ReadRequest]:
         """What is read for an example: its members, then those of its source."""

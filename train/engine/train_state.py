@@ -55,7 +55,7 @@ class TrainState:
     """The players' engines, each rank's fp32 fragments of them, and their EMA."""
 
     def __init__(self, players: dict[str, Player], config: LoopConfig, batching: Batching, ranks: Ranks):
-        self.players, self.config, self.ranks = players, config, ranks
+        self.players, self.config, self.ranks, self.batching = players, config, ranks, batching
         self.shapes = {p: {n: tuple(w.shape) for n, w in learnt(one.module).items()} for p, one in players.items()}
         self.engines = {
             p: deepspeed_engine.make_engine(one.module, one.optimizer, config, batching, ranks.device)
@@ -137,12 +137,15 @@ class TrainState:
                 weight.requires_grad_(True)
 
     def backward(self, player: str, loss_B: torch.Tensor, last: bool) -> None:
-        """Add the gradient of a micro-batch's mean loss. After the `last` one, `update` must come."""
+        """Add the gradient of a micro-batch's losses. After the `last` one, `update` must come.
+
+        DeepSpeed divides by accumulation and world size. Micro-batches may differ in size; all examples count alike.
+        """
         engine = self.engines[player]
         self.ranks.watchdog.alive(
             f"going back through {player} in step {self.step + 1}, where ranks wait for each other"
         )
-        engine.backward(loss_B.mean() * self.scale.value)
+        engine.backward(loss_B.sum() / self.batching.micro_batch * self.scale.value)
         if not last:
             engine.step()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.examples.windows import MIN_SOURCE_FRAMES, shorten_target
 from data_pipeline.sample import loader, windows
-from data_pipeline.sample.batch_plan import micro_batches
+from data_pipeline.sample.batch_plan import balanced, micro_batches
 from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
@@ -193,34 +194,60 @@ def length_of(slot: int) -> int:
 )
 @settings(max_examples=100, deadline=None)
 def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulation, start, steps, dealt_by):
-    """Over all ranks every slot of every step comes once, in its own step, micro-batches all of one size."""
+    """Over all ranks every slot of every step comes once, in its own step, in as many micro-batches a rank. Dealt
+    by length, none has more padded frames than micro-batches of one size could have.
+    """
     global_batch = world_size * micro * accumulation
     per_rank = [
         list(micro_batches(global_batch, micro, rank, world_size, start, start + steps, dealt_by))
         for rank in range(world_size)
     ]
     for step in range(steps):
-        held = []
+        held, largest = [], []
         for rounds in per_rank:
             own = rounds[step * accumulation : (step + 1) * accumulation]
-            assert [len(numbers) for numbers in own] == [micro] * accumulation
+            assert len(own) == accumulation
+            assert all(own)
+            assert dealt_by or all(len(numbers) == micro for numbers in own)
             held += [slot for numbers in own for slot in numbers]
+            padded = [len(numbers) * max(map(length_of, numbers)) for numbers in own]
+            largest.append(max(padded))
         first = (start + step) * global_batch
         assert sorted(held) == list(range(first, first + global_batch))
+        if dealt_by:
+            sorted_lengths = sorted(map(length_of, held), reverse=True)
+            assert max(largest) <= micro * sorted_lengths[0]
     assert all(len(rounds) == steps * accumulation for rounds in per_rank)
 
 
 def padded_share(micro: int, world_size: int, dealt_by=None) -> float:
-    """Of the frames that all ranks compute at a time, the share that only fills up to the longest of all."""
+    """Of the frames that all ranks could compute at a time, the share that is padding, or waits for a larger one."""
     rounds = zip(*(micro_batches(256, micro, rank, world_size, 0, 50, dealt_by) for rank in range(world_size)))
-    lengths = [[length_of(slot) for slots in at_a_time for slot in slots] for at_a_time in rounds]
-    return 1 - sum(map(sum, lengths)) / sum(max(each) * len(each) for each in lengths)
+    lengths = [[[length_of(slot) for slot in slots] for slots in at_a_time] for at_a_time in rounds]
+    computed = sum(world_size * max(max(own) * len(own) for own in at_a_time) for at_a_time in lengths)
+    return 1 - sum(sum(own) for at_a_time in lengths for own in at_a_time) / computed
 
 
 def test_dealt_by_length_a_step_is_hardly_padded_nor_waits_for_a_rank():
-    for micro, world_size in ((4, 1), (32, 1), (4, 8)):
+    for micro, world_size in ((4, 1), (32, 1), (4, 8), (32, 8)):
         assert padded_share(micro, world_size) > 0.3
-        assert padded_share(micro, world_size, length_of) < 0.1
+        assert padded_share(micro, world_size, length_of) < 0.13
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_the_largest_group_is_as_small_as_it_can_be(lengths, count):
+    """Against all ways to cut the slots, sorted by length, into as many groups."""
+    count = min(count, len(lengths))
+    groups = balanced(list(range(len(lengths))), lengths, count)
+    assert sorted(slot for group in groups for slot in group) == list(range(len(lengths)))
+    assert len(groups) == count
+    assert all(groups)
+    longest_first = sorted(lengths, reverse=True)
+    ways = itertools.combinations(range(1, len(lengths)), count - 1)
+    cut = [list(itertools.pairwise((0, *way, len(lengths)))) for way in ways]
+    least = min(max(longest_first[a] * (b - a) for a, b in way) for way in cut)
+    assert max(max(lengths[slot] for slot in group) * len(group) for group in groups) == least
 
 
 @given(st.integers(0, 20), st.integers(0, 20))
@@ -308,12 +335,12 @@ def test_workers_keep_the_order_of_micro_batches(examples, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_dealt_by_length_has_the_same_examples(examples, alone, workers):
-    """The window that a slot shows is as long as `length` says, and whoever shares a micro-batch with it, the same."""
+    """What a slot shows, its source too, is as long as `length` says, whoever shares a micro-batch with it."""
     seen = {}
     for rank in range(2):
         own = loader.SlotStream(examples, GLOBAL_BATCH, 2, rank, 2, 0, 4, examples.windows.length)
         for batch in loader.load(own, workers):
-            lengths = batch.mask_BT.sum(1).int().tolist()
+            lengths = (batch.mask_BT.sum(1) + batch.source_mask_BU.sum(1)).int().tolist()
             assert lengths == [examples.windows.length(slot) for slot in batch.slots_B.tolist()]
             seen |= dict(zip(batch.slots_B.tolist(), batch.keys_B))
     assert sorted(seen) == sorted(alone)
