@@ -6,6 +6,7 @@ S audio samples (16 kHz), 2 = (x, y) in the head's frame, 3 = (x, y, z) in the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import motion
 
 BLOCK_FRAMES = 500
+CONTEXT_SIGMAS = 3.0  # of the smoothing of the pose: so far beyond its ends a window reads head and speech
 OVERLAP_FRAMES = 50  # longest cross-fade between two windows (our default; the paper does not say)
 
 
@@ -50,23 +52,26 @@ def generate(
     """`motion.generate` for a clip of any length: (T, 478, 3) float32, crop px.
 
     A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
-    trained on. They start from the same noise where they overlap, and are joined by a linear cross-fade in the head's
-    frame, where the head stands still. `promises` are those of the clip's frames, `features_TD` the values of the
-    column that the model hears, if it hears one.
+    trained on. Where they overlap they start from the same noise, hear the same speech and see the same slow pose, both
+    read beyond their ends, and a linear cross-fade joins them in the head's frame, where the head stands still.
+    `promises` are those of the clip's frames, `features_TD` the values of the column that the model hears, if it hears
+    one.
     """
     head = person_head(source.landmarks_UN3)
     joined_TK2, end = machine.zeros((len(landmarks_TN3), len(NOISED), 2), np.float64), 0
+    context = math.ceil(CONTEXT_SIGMAS * model.config.slow_frames)
     for start, stop in windows(len(landmarks_TN3), model.window_frames):
-        speech_S = audio_S[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
-        clip_TN3 = landmarks_TN3[start:stop]
+        first, last = max(0, start - context), min(len(landmarks_TN3), stop + context)
+        speech_S = audio_S[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
         hold = None if promises is None else promises.part(start, stop).hold
-        heard_TD = None if features_TD is None else features_TD[start:stop]
+        heard_TD = None if features_TD is None else features_TD[first:last]
         window_TN3 = motion.generate(
-            *(model, clip_TN3, source, speech_S, seed, steps),
+            *(model, landmarks_TN3[first:last], source, speech_S, seed, steps),
             first_frame=start,
             amplitude=amplitude,
             hold=hold,
             features_TD=heard_TD,
+            context=(start - first, last - stop),
         )
         join(joined_TK2, end, lower_face(window_TN3, head), start, overlap(model.window_frames))
         end = stop

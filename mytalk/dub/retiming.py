@@ -60,4 +60,6 @@ def speech_of_span(span: FaceSpan, fps: Fraction, audio_S: np.ndarray) -> np.nda
 def cut_or_pad(audio_S: np.ndarray, samples: int) -> np.ndarray:
     """Audio cut or padded with silence to a length, of one channel or of several: (..., S)."""
     missing = max(samples - audio_S.shape[-1], 0)
+    if not missing:
+        return audio_S[..., :samples]  # an hour's is not held twice
     return np.pad(audio_S[..., :samples], [(0, 0)] * (audio_S.ndim - 1) + [(0, missing)])

@@ -35,6 +35,7 @@ WINDOW_FRAMES = 250  # the longest window of training, where a model's folder do
 SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 MEL = speech_features.MEL
 UPPER_FACES = ("pose", "landmarks")
+WHOLE = slice(None)
 NOISE_BLOCK = 64  # frames whose start noise is drawn at once
 Hear = Callable[[np.ndarray], np.ndarray]  # speech, (S,) -> features, (T, D)
 Hold = Callable[[np.ndarray], np.ndarray]  # lower faces (T, K, 2), px in the head's frame, moved onto what is promised
@@ -384,14 +385,17 @@ class MotionModel(nn.Module):
         return self.denoise(noised_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, speech_BTD, *known, c.drop)
 
 
-def denoiser(model: MotionModel, conditions: Conditions) -> diffusion.Denoise:
-    """(x_t, t_B) -> x0, with the conditions encoded once and the model's guidance: what `diffusion.sample` asks."""
+def denoiser(model: MotionModel, conditions: Conditions, written: slice = WHOLE) -> diffusion.Denoise:
+    """(x_t, t_B) -> x0, with the conditions encoded once and the model's guidance: what `diffusion.sample` asks.
+
+    x_t and x0 are of the frames `written`; the conditions are encoded with what lies around them.
+    """
     c = conditions
-    speech_BTD = model.heard(c)
+    speech_BTD, seen_BTF, mask_BT = (each[:, written] for each in (model.heard(c), c.prepared.seen_BTF, c.mask_BT))
     known = model.know(c)
 
     def predicted(x_BTK2: torch.Tensor, t_B: torch.Tensor, heard_BTD: torch.Tensor) -> torch.Tensor:
-        return model.denoise(x_BTK2, t_B, c.prepared.seen_BTF, c.mask_BT, heard_BTD, *known, c.drop)
+        return model.denoise(x_BTK2, t_B, seen_BTF, mask_BT, heard_BTD, *known, c.drop)
 
     def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         heard_BTK2 = predicted(x_BTK2, t_B, speech_BTD)
@@ -430,13 +434,17 @@ def generate(
     amplitude: float = 1.0,
     hold: Hold | None = None,
     features_TD: np.ndarray | None = None,
+    context: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
     """Landmarks of a clip with its lower face generated from speech: (T, 478, 3) float32, crop px.
 
-    Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds T * 640 samples.
-    The start noise is that of `seed` and of the frames from `first_frame` on. `extractor` is used instead of the
-    model's own identity encoder, which a model in training does not hold. Raises ValueError for audio of another
-    length. A model that hears a column needs its values `features_TD`, and those of the source; else raises UserError.
+    Of what is given, `context` frames at either end are only read: the pose is smoothed and speech encoded with them,
+    and nothing is generated for them, so that T is less by these.
+    Of `landmarks_TN3` only the clean side is read: its lower face may be anything. `audio_S` holds 640 samples a frame.
+    The start noise is that of `seed` and of the frames from `first_frame` on, the first that is written. `extractor` is
+    used instead of the model's own identity encoder, which a model in training does not hold. Raises ValueError for
+    audio of another length. A model that hears a column needs its values `features_TD`, and those of the source; else
+    raises UserError.
 
     With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
@@ -470,7 +478,8 @@ def generate(
         features_BTD=features_BTD,
         source_features_BUD=features_BUD,
     )
-    denoise = denoiser(model, conditions)
+    written = slice(context[0], frames - context[1])
+    denoise = denoiser(model, conditions, written)
     scale = amplitude if model.deviation_K2 is None else amplitude * model.deviation_K2
 
     def held(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
@@ -481,10 +490,11 @@ def generate(
         moved_BTK2 = torch.from_numpy(hold(lower_TK2.cpu().numpy())).to(lower_TK2)[None] - prepared.mean_BK2[:, None]
         return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
 
-    noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames))
+    noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames - sum(context)))
     config, steps = model.config, model.steps or steps
     motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, config.times, config.sampler) * scale
-    return restore(motion_BTK2, prepared, clip_BTN3, model.config.unit_px)[0].cpu().numpy()
+    read_BTK2 = torch.nn.functional.pad(motion_BTK2, (0, 0, 0, 0, *context))
+    return restore(read_BTK2, prepared, clip_BTN3, model.config.unit_px)[0, written].cpu().numpy()
 
 
 def start_noise(seed: int, first_frame: int, frames: int) -> np.ndarray:

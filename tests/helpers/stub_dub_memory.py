@@ -1,7 +1,8 @@
 """How much memory a dub of so many frames takes beyond pictures, in a process of its own.
 
-    python -m tests.helpers.stub_dub_memory FRAMES
+    python -m tests.helpers.stub_dub_memory FRAMES [motion]
 
+With `motion`, of the writing of motion alone, at 25 frames/s, where landmarks and sound lie on disk.
 Prints the most anonymous memory, in kB, from the tracks of the first pass to the regions of the second: what the system
 cannot take back. A talking face is drawn as landmarks; the motion model is the smallest there is, in one step.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mytalk import machine
 from mytalk.dub import dubbing, first_pass
 from mytalk.dub.faces import Face
 from mytalk.dub.person import PersonReference
@@ -54,9 +56,24 @@ def dub(frames: int) -> None:
     assert sum(map(len, landmarks)) == frames
 
 
+def write_motion(frames: int) -> None:
+    """Motion of one span of a talking face and a sound, neither in memory."""
+    some_TN3 = talking(60)
+    landmarks_TN3, sound_S = machine.zeros((frames, *some_TN3.shape[1:])), machine.zeros((frames * 640,))
+    for start in range(0, frames, 60):
+        landmarks_TN3[start : start + 60] = some_TN3[: frames - start]
+    crops_F23 = np.broadcast_to(np.eye(3)[:2], (frames, 2, 3))
+    span = first_pass.FaceSpan(0, frames, crops_F23, landmarks_TN3)
+    faces = first_pass.FirstPass(Path("none.mp4"), Fraction(25), 256, 256, frames, [span])
+    person = PersonReference(some_TN3[:50], np.zeros(50 * 640, np.float32), np.zeros((1, 8, 8, 3), np.uint8), some_TN3)
+    (written_TN3,) = dubbing.write_motion(faces, sound_S, MotionModel(TINY).eval(), person, 0, 1)
+    assert len(written_TN3) == frames
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    dub(200)  # what is loaded once
+    work = write_motion if sys.argv[2:] == ["motion"] else dub
+    work(200)  # what is loaded once
     most, ended = [anonymous_kb()], threading.Event()
 
     def watch() -> None:
@@ -65,7 +82,7 @@ def main() -> None:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    dub(int(sys.argv[1]))
+    work(int(sys.argv[1]))
     ended.set()
     thread.join()
     print(most[0])

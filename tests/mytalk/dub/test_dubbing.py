@@ -6,6 +6,7 @@ on a drawn person.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import importlib.util
@@ -616,7 +617,8 @@ def long_clip(frames: int) -> tuple[np.ndarray, np.ndarray]:
 
 def of_windows(window_frames: int) -> MotionModel:
     """As much of a motion model as `long.generate` looks at."""
-    return types.SimpleNamespace(window_frames=window_frames)  # type: ignore[return-value]
+    config = types.SimpleNamespace(slow_frames=12.0)
+    return types.SimpleNamespace(window_frames=window_frames, config=config)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
@@ -625,11 +627,13 @@ def of_windows(window_frames: int) -> MotionModel:
 def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
     truth, sound = long_clip(frames)
 
-    def tracked(model, clip, source, audio_S, *args, **kwargs):
-        assert len(clip) == min(frames, window)
-        begin = int(audio_S[0])
+    def tracked(model, clip, source, audio_S, *args, context, first_frame, **kwargs):
+        begin, (before, after) = int(audio_S[0]), context
+        assert (before, after) == (min(36, first_frame), min(36, frames - begin - len(clip) + after))
+        assert len(clip) - before - after == min(frames, window)
         assert len(audio_S) == len(clip) * SAMPLES_PER_FRAME
-        return truth[begin : begin + len(clip)]
+        assert first_frame == begin + before
+        return truth[begin + before : begin + len(clip) - after]
 
     monkeypatch.setattr(motion, "generate", tracked)
     clip, source = without_mouth(truth), motion.SourceStretch(a_source().landmarks_UN3)
@@ -644,13 +648,54 @@ def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
     head = long_form.person_head(source.landmarks_UN3)
     answers = iter([0.0, 10.0])
 
-    def constant(model, clip, *args, **kwargs):
+    def constant(model, clip, *args, context, **kwargs):
+        clip = clip[context[0] : len(clip) - context[1]]
         return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), head)
 
     monkeypatch.setattr(motion, "generate", constant)
     got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2), head)
     expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
     np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
+
+
+def windows_of(model, clip, sound, monkeypatch, sigmas: float) -> tuple[list[np.ndarray], np.ndarray]:
+    """The lower faces of each window of a clip, and of all joined, where so much beyond a window is read."""
+    source = motion.SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
+    head, written, generate = long_form.person_head(source.landmarks_UN3), [], motion.generate
+
+    def kept(*args, **kwargs):
+        written.append(generate(*args, **kwargs))
+        return written[-1]
+
+    monkeypatch.setattr(long_form, "CONTEXT_SIGMAS", sigmas)
+    monkeypatch.setattr(motion, "generate", kept)
+    joined_TK2 = long_form.lower_face(long_form.generate(model, clip, source, sound, 1, 1), head)
+    monkeypatch.setattr(motion, "generate", generate)
+    return [long_form.lower_face(window_TN3, head) for window_TN3 in written], joined_TK2
+
+
+def test_windows_agree_at_their_seams_because_they_read_beyond_their_ends(models, monkeypatch):
+    """Speech and slow pose alone tell windows apart here; cut off at its ends, each would write other shared frames."""
+    model = copy.deepcopy(models.motion)
+    model.window_frames = 64
+    for block in [*model.blocks, *model.speech_blocks]:
+        for weight in block.attention.out.parameters():
+            torch.nn.init.zeros_(weight)
+    random, spans = np.random.default_rng(4), long_form.windows(160, 64)
+    sound = (random.uniform(-0.5, 0.5, (160, 640)) * random.uniform(0, 1, (160, 1))).astype(np.float32).ravel()
+    clip, seams_T = without_mouth(swaying(160, side_px=160)), np.zeros(159, bool)
+    apart_px = {}
+    for sigmas in (long_form.CONTEXT_SIGMAS, 0.0):
+        windows, joined_TK2 = windows_of(model, clip, sound, monkeypatch, sigmas)
+        apart = []
+        for (start, one_TK2), (after, other_TK2) in itertools.pairwise(zip([a for a, _ in spans], windows)):
+            shared = start + 64 - after
+            apart.append(np.linalg.norm(one_TK2[-shared:] - other_TK2[:shared], axis=-1).mean())
+            seams_T[after : start + 64] = True
+        apart_px[sigmas > 0] = np.mean(apart)
+        speed_T = np.linalg.norm(np.diff(joined_TK2, axis=0), axis=-1).mean(1)
+        assert speed_T[seams_T].mean() < 1.1 * speed_T[~seams_T].mean()
+    assert apart_px[True] < 0.5 * apart_px[False]
 
 
 def test_a_short_clip_is_the_models_own_answer(models):

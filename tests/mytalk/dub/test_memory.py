@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from mytalk import machine
-from mytalk.dub import long_form
+from mytalk.dub import long_form, retiming
 from mytalk.face import pose, region
+from mytalk.networks import motion
+from tests.helpers import stub_dub_memory
 from tests.helpers.appearance_models import talking
 from tests.helpers.checkout import ROOT
+from tests.helpers.measured_memory import most_given_out
 
 
-def peak_kb(frames: int) -> int:
-    typed = [sys.executable, "-m", "tests.helpers.stub_dub_memory", str(frames)]
+def peak_kb(frames: int, *work: str) -> int:
+    typed = [sys.executable, "-m", "tests.helpers.stub_dub_memory", str(frames), *work]
     return int(subprocess.run(typed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[0])
 
 
@@ -27,6 +31,24 @@ def test_memory_does_not_grow_with_the_length_of_the_video():
     frames, more = 2_000, 8_000
     sound_kb, landmarks_kb = more * 640 * 4 / 1024, more * 478 * 3 * 4 / 1024
     assert peak_kb(frames + more) - peak_kb(frames) < sound_kb + 0.1 * landmarks_kb
+
+
+@pytest.mark.full
+def test_an_hour_of_motion_takes_no_more_memory_than_two_minutes():
+    """Less than a hundredth of what its landmarks would take."""
+    assert peak_kb(90_000, "motion") - peak_kb(3_000, "motion") < 0.01 * 87_000 * 478 * 3 * 4 / 1024
+
+
+def test_motion_of_a_longer_clip_takes_no_more_memory(monkeypatch):
+    """The short case, with windows and blocks of 64 frames: what grows with the clip lies on disk."""
+    monkeypatch.setattr(machine, "ON_DISK_BYTES", 1)
+    monkeypatch.setattr(motion, "WINDOW_FRAMES", 64)
+    for module in (long_form, pose, retiming):
+        monkeypatch.setattr(module, "BLOCK_FRAMES", 64)
+    with machine.one_thread():
+        stub_dub_memory.write_motion(150)
+        short, long = (most_given_out(partial(stub_dub_memory.write_motion, frames)) for frames in (150, 900))
+    assert long - short < 0.3 * 750 * 478 * 3 * 4, "sound or lower faces of all frames would be more"
 
 
 def test_what_grows_lies_on_disk_and_is_gone_with_the_array(monkeypatch, tmp_path):
