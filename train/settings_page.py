@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from data_pipeline.examples import RECIPES
 from mytalk import settings
 from train.__main__ import COMMANDS
 from train.config import LoopConfig
@@ -30,8 +31,8 @@ def page() -> str:
     shared = settings.groups(LoopConfig)
     for owner, keys in shared.items():
         parts.append(f"{settings.title(owner)}\n\n{settings.table(keys)}\n")
-    for recipe, (module, purpose) in COMMANDS.items():
-        schema = schema_of(module)
+    for recipe, purpose in RECIPES.items():
+        schema = schema_of(COMMANDS[recipe][0])
         parts.append(f"## {recipe}\n\nTrains {purpose}. `run` is `{schema().run}` unless it is set.\n")
         for owner, keys in settings.groups(schema).items():
             if owner not in shared:

@@ -7,12 +7,13 @@ import importlib
 
 import pytest
 
+from data_pipeline.examples import RECIPES
 from mytalk import settings
 from tests.helpers.checkout import ROOT
 from train import settings_page
 from train.__main__ import COMMANDS
 
-SCHEMAS = {recipe: settings_page.schema_of(module) for recipe, (module, _) in COMMANDS.items()}
+SCHEMAS = {recipe: settings_page.schema_of(COMMANDS[recipe][0]) for recipe in RECIPES}
 KEYS = {
     recipe: [key for keys in settings.groups(schema).values() for key in keys] for recipe, schema in SCHEMAS.items()
 }
