@@ -41,7 +41,7 @@ def arguments() -> argparse.ArgumentParser:
         "passed on to all of them: training then writes a checkpoint and ends with exit code 75, and the same "
         "command continues. The first process that fails ends the others; its error and its exit code are shown.",
         "python -m launch local --processes 8 -- train motion --config configs/paper/motion.yaml "
-        "shards=data/mine run=runs/mine identity=runs/identity/model",
+        "shards=data/mine run=runs/motion identity=runs/identity/model",
     )
     parser.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes to start")
     parser.add_argument(

@@ -37,7 +37,7 @@ def arguments() -> argparse.ArgumentParser:
         "TrainingRuntime and TrainJob. A signal's end (75) restarts all pods for free, a crash a few times, a setting "
         "that must be mended never.",
         f"{PROGRAM} --cluster lab --nodes 4 --dry-run -- train motion --config configs/paper/motion.yaml "
-        "shards=/data/mine run=/runs/mine",
+        "shards=/data/mine run=/runs/motion identity=/runs/identity/model",
     )
     parser.add_argument("--kind", choices=tuple(KINDS), default="jobset", help="what is submitted (jobset)")
     parser.add_argument("--detach", action="store_true", help="submit, and do not follow the logs")

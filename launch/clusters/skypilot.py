@@ -26,7 +26,8 @@ def arguments() -> argparse.ArgumentParser:
         "Run a command on machines that SkyPilot rents: the checkout is copied there, the environment is made, and "
         "a managed job recovers when a machine is taken away or a rank ends with 75.",
         f"{PROGRAM} --cluster lab --nodes 2 --gpus-per-node 8 --dry-run -- train motion "
-        "--config configs/paper/motion.yaml shards=s3://mine/shards run=/runs/mine",
+        "--config configs/paper/motion.yaml shards=s3://mine/shards run=/runs/motion "
+        "identity=/runs/identity/model",
     )
     parser.add_argument("--mount", action="append", default=[], metavar="FOLDER=URL", help="a bucket at a folder there")
     parser.add_argument(

@@ -73,7 +73,7 @@ def arguments() -> argparse.ArgumentParser:
         "DSTACK_*, OMPI_*, SLURM_*; docs/launch.md) or as the options do. Type it on every host, with the same words. "
         "TERM, INT and USR1 reach the ranks, and the exit code is theirs: 75 says that the same command continues.",
         "python -m launch node --nodes 2 --node-rank 0 --processes 8 --endpoint node1:29500 -- train motion "
-        "--config configs/paper/motion.yaml run=runs/mine",
+        "--config configs/paper/motion.yaml shards=data/mine run=runs/motion identity=runs/identity/model",
     )
     parser.add_argument("--nodes", type=int, metavar="N", help="how many hosts")
     parser.add_argument("--node-rank", type=int, metavar="R", help="which of them this is, from 0")

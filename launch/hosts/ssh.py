@@ -42,7 +42,8 @@ def arguments() -> argparse.ArgumentParser:
         "Run a command on several machines that ssh reaches without a password, in this folder with this Python, "
         "which every one must have, beside the shards and the run folder. Code and versions are compared first. TERM, "
         "INT and USR1 are passed on to all ranks: training writes a checkpoint and ends with 75. One failure ends all.",
-        f"{PROGRAM} --hostfile hosts --restarts 3 -- train motion --config configs/paper/motion.yaml run=runs/mine",
+        f"{PROGRAM} --hostfile hosts --restarts 3 -- train motion --config configs/paper/motion.yaml "
+        "shards=data/mine run=runs/motion identity=runs/identity/model",
     )
     parser.add_argument(
         "--cluster", metavar="NAME", help="facts of your machines: configs/clusters/NAME.yaml, or a file"

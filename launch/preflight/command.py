@@ -27,7 +27,8 @@ def arguments() -> argparse.ArgumentParser:
         "on those of --hostfile or on --nodes of Slurm: code, clocks, memory, /dev/shm, disk, open files, slow ranks, "
         "and how fast it goes: its loader alone, its networks alone, and some of its steps, of which nothing is kept. "
         "Names the bottleneck and the examples a second to expect. Exit code 0 if nothing is BAD.",
-        f"{PROGRAM} --processes 8 -- train motion --config configs/paper/motion.yaml shards=data/mine run=runs/mine",
+        f"{PROGRAM} --processes 8 -- train motion --config configs/paper/motion.yaml "
+        "shards=data/mine run=runs/motion identity=runs/identity/model",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="how many would be started (1, or all slots)")
     where.options(parser)

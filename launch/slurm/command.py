@@ -23,7 +23,7 @@ def arguments() -> argparse.ArgumentParser:
         "writes a checkpoint and ends with exit code 75; the job is then requeued and continues. eval is just ended "
         "when its time is up; submitted again it continues after the last finished clip.",
         "python -m launch slurm --nodes 2 --gpus-per-node 8 --cpus-per-rank 8 --time 12:00:00 -- train motion "
-        "--config configs/paper/motion.yaml shards=data/mine run=runs/mine identity=runs/identity/model",
+        "--config configs/paper/motion.yaml shards=data/mine run=runs/motion identity=runs/identity/model",
     )
     parser.add_argument("--cluster", metavar="NAME", help="facts of your cluster, for what is not given here")
     parser.add_argument("--nodes", type=int, metavar="N", help="how many machines")
