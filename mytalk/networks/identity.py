@@ -25,6 +25,8 @@ from mytalk.networks.conformer import Block, check_sizes
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of the head's frame that count as 1: faces differ by a few px
+FACE, MOTION = "face", "motion"
+MOTION_UNIT = 1 / 40  # of the head's size that counts as 1: lips move by so much
 MEASURED = "verification_auc"  # the fact of a model's folder that shows whether it distinguishes people
 
 
@@ -40,6 +42,9 @@ class IdentityConfig(Settings):
     hidden: int = setting(2048, "width inside the feed-forward blocks", at_least=1)
     kernel: int = setting(13, "of the convolutions over time; odd", unit="frames", at_least=1)
     embedding: int = setting(256, "size of a person's embedding", at_least=1)
+    sees: str = setting(
+        FACE, "the face and how it moves, or the motion alone: without mean face and head size", choices=(FACE, MOTION)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +76,8 @@ class IdentityEncoder(nn.Module):
 
     def features(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """(B, T, N, 2) px in the head's frame -> (B, T, D), the condition of the motion model."""
-        x_BTD = self.shape_in(((head_BTN2 / UNIT_PX).flatten(2) - self.mean_face_F).to(self.shape_in.weight.dtype))
+        seen_BTN2 = moved(head_BTN2, mask_BT) if self.config.sees == MOTION else head_BTN2 / UNIT_PX
+        x_BTD = self.shape_in((seen_BTN2.flatten(2) - self.mean_face_F).to(self.shape_in.weight.dtype))
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT)
         return x_BTD
@@ -84,6 +90,16 @@ class IdentityEncoder(nn.Module):
     def forward(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """The person's embedding, (B, E) of length 1; the cosine of two is how alike they are."""
         return self.embed(self.features(head_BTN2, mask_BT), mask_BT)
+
+
+def moved(head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """How a face moves, whoever's it is: the landmarks about their mean over the valid frames, in shares of the head's
+    size, which is the root mean square distance of the mean face's points from their centre. (B, T, N, 2).
+    """
+    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
+    mean_BN2 = (head_BTN2 * weight_BT[..., None, None]).sum(1)
+    size_B = (mean_BN2 - mean_BN2.mean(1, keepdim=True)).square().sum(-1).mean(-1).sqrt()
+    return (head_BTN2 - mean_BN2[:, None]) / (MOTION_UNIT * size_B[:, None, None, None])
 
 
 def save_model(

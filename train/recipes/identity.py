@@ -30,7 +30,7 @@ from mytalk import config
 from mytalk.face import pose
 from mytalk.intervals import against_chance, proven
 from mytalk.networks import identity
-from mytalk.networks.identity import MEASURED, IdentityConfig, IdentityEncoder
+from mytalk.networks.identity import FACE, MEASURED, IdentityConfig, IdentityEncoder
 from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
@@ -88,7 +88,8 @@ class Classifier(nn.Module):
     def __init__(self, model: IdentityConfig, people: int, mean_face_N2: torch.Tensor):
         super().__init__()
         self.encoder = IdentityEncoder(model)
-        self.encoder.centre(mean_face_N2)
+        if model.sees == FACE:
+            self.encoder.centre(mean_face_N2)
         self.people_PE = nn.Parameter(torch.randn(people, model.embedding))
 
     def forward(self, landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -211,7 +212,7 @@ class IdentityRecipe(Recipe):
             "frames": [settings.min_frames, settings.max_frames],
             "scale": settings.scale,
             "margin": settings.margin,
-            "model": asdict(settings.model),
+            "model": {name: value for name, value in asdict(settings.model).items() if (name, value) != ("sees", FACE)},
         }
 
     def loss(self, networks: Networks, batch: IdentityBatch) -> torch.Tensor:

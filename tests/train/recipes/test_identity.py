@@ -292,3 +292,22 @@ def test_a_torn_clip_of_validation_is_told_in_one_line(tmp_path, command):
     assert "validation: left out: clip val0-0: its shard ends" in done.stderr
     assert "error: no clip of the validation split can be read; mend its shards" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_encoder_of_motion_alone_sees_no_face():
+    """Another mean face that moves alike, of another size, at another place, padded or not: the same embedding."""
+    torch.manual_seed(0)
+    sizes = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8, sees=identity.MOTION)
+    encoder = identity.IdentityEncoder(sizes).double()
+    face_N2, other_N2 = torch.randn(2, 478, 2, dtype=torch.float64) * 30
+    other_N2 = other_N2 - other_N2.mean(0)
+    other_N2 = other_N2 * (face_N2 - face_N2.mean(0)).norm() / other_N2.norm()  # as large
+    movement_TN2 = torch.randn(1, 12, 478, 2, dtype=torch.float64)
+    movement_TN2 = movement_TN2 - movement_TN2.mean(1, keepdim=True)
+    mask_BT = torch.ones(1, 12, dtype=torch.float64)
+    own = encoder(face_N2 + movement_TN2, mask_BT)
+    torch.testing.assert_close(encoder(other_N2 + 5 + movement_TN2, mask_BT), own)
+    torch.testing.assert_close(encoder(1.7 * (face_N2 + movement_TN2), mask_BT), own)
+    longer = torch.cat([face_N2 + movement_TN2, 99 * torch.ones(1, 4, 478, 2)], dim=1)
+    torch.testing.assert_close(encoder(longer, torch.nn.functional.pad(mask_BT, (0, 4))), own)
+    assert not torch.allclose(encoder(face_N2 + 2 * movement_TN2, mask_BT), own, atol=1e-3)
