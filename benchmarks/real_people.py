@@ -208,7 +208,7 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
     steps = [
         Step("index", index, shards / "manifest.json"),
         Step("split", ("data_pipeline", "split", str(shards), *split.options()), shards / "manifest.json"),
-        *([identity] if trained else []),
+        *([identity] if args.steps else []),  # the others know that of the drawn model
     ]
     if args.mixed:
         both = ("data_pipeline", "index", str(folder / "mixed"), str(args.drawn / "shards"), str(shards))
