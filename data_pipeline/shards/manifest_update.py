@@ -7,10 +7,8 @@ the folder, from reading the table that is changed to the end, on whatever machi
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +103,7 @@ def update(folder: Path, change: Callable[[Manifest], Change]) -> None:
         made, consistent = found
         columns, header = change(made)
         if not (consistent and header == made.header and _same(made, columns)):
-            _rewrite(made, columns, header)
+            _write(folder, _changed(made, columns), header, made.in_place)
 
 
 def refuse_other_clips(made: Manifest, before: Manifest) -> None:
@@ -141,27 +139,15 @@ def _chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
     return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
 
 
-def _rewrite(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray], header: dict[str, Any]) -> None:
-    folder = Path(made.folder)
-    with atomic.file(folder / TABLE) as handle:
-        writer, row = None, 0
-        for batch in made.batches(made.names):
-            batch = _plain(batch)
-            for name, values in columns.items():
-                batch = merging.set_column(batch, name, values.slice(row, len(batch)))
-            row += len(batch)
-            if writer is None:
-                writer = pq.ParquetWriter(handle, batch.schema, write_statistics=False)
-            writer.write_table(batch, row_group_size=GROUP_ROWS)
-        assert writer is not None, "a manifest has clips"
-        writer.close()
-        handle.flush()
-        written = Manifest(folder, header, opened=files.open_file(handle.name))
-        leaks.refuse_leaks(written, folder)
-        table = {"sha256": sha256_of(handle.name), "bytes": os.path.getsize(handle.name), "rows": row}
-        if not made.in_place():  # whoever took this process for dead has written
-            raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
-    atomic.write_json(folder / HEADER, {**header, "format": FORMAT, "table": table})
+def _changed(made: Manifest, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> Iterator[pa.Table]:
+    """All rows with these whole columns set, some thousand at a time."""
+    row = 0
+    for batch in made.batches(made.names):
+        batch = _plain(batch)
+        for name, values in columns.items():
+            batch = merging.set_column(batch, name, values.slice(row, len(batch)))
+        row += len(batch)
+        yield batch
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -174,15 +160,29 @@ def _plain(table: pa.Table) -> pa.Table:
 
 def save(folder: Path, table: pa.Table, header: dict[str, Any]) -> Manifest:
     """Write table and header; returns them as the new manifest. Raises UserError for a leaking split."""
-    leaks.refuse_leaks(Manifest(folder, header, table), folder)
-    target = io.BytesIO()
-    pq.write_table(table, target, row_group_size=GROUP_ROWS, write_statistics=False)
-    data = target.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    header = {**header, "format": FORMAT, "table": {"sha256": digest, "bytes": len(data), "rows": len(table)}}
-    atomic.write_bytes(folder / TABLE, data)
+    return Manifest(folder, _write(folder, [table], header), table)
+
+
+def _write(
+    folder: Path, pieces: Iterable[pa.Table], header: dict[str, Any], still: Callable[[], bool] = lambda: True
+) -> dict[str, Any]:
+    """Write table and header; returns the header. Nothing is written where a split leaks, or not `still` at the end."""
+    with atomic.file(folder / TABLE) as handle:
+        writer, rows = None, 0
+        for piece in pieces:
+            writer = writer or pq.ParquetWriter(handle, piece.schema, write_statistics=False)
+            writer.write_table(piece, row_group_size=GROUP_ROWS)
+            rows += len(piece)
+        assert writer is not None, "a manifest has clips"
+        writer.close()
+        handle.flush()
+        leaks.refuse_leaks(Manifest(folder, header, opened=files.open_file(handle.name)), folder)
+        table = {"sha256": sha256_of(handle.name), "bytes": os.path.getsize(handle.name), "rows": rows}
+        if not still():  # whoever took this process for dead has written
+            raise RunAgain(f"{folder}: the manifest was rewritten meanwhile; type the same command again")
+    header = {**header, "format": FORMAT, "table": table}
     atomic.write_json(folder / HEADER, header)
-    return Manifest(folder, header, table)
+    return header
 
 
 def commit(folder: Path, table: pa.Table, header: dict[str, Any]) -> None:

@@ -38,9 +38,10 @@ from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import MAX_CORPORA, Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig, Windows
-from data_pipeline.shards import checksums, manifest, manifest_update, reader
+from data_pipeline.shards import checksums, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import columns as table_columns
 from data_pipeline.storage import cache as cache_module
 from data_pipeline.storage.cache import Cache
 from data_pipeline.storage.store import Store, Unreachable
@@ -294,8 +295,8 @@ def test_the_order_depends_on_nothing_but_what_is_selected(shapes, later, repeat
     there = np.isin(np.arange(len(made)), chosen.rows_n)
     again(Manifest(Path("nowhere"), {}, made.table.filter(pa.array(there))))
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(manifest, "GROUP_ROWS", 3)
-        patch.setattr(manifest, "BATCH_GROUPS", 2)
+        patch.setattr(manifest_update, "GROUP_ROWS", 3)
+        patch.setattr(table_columns, "BATCH_GROUPS", 2)
         manifest_update.save(Path(folder), made.table, {})
         again(Manifest.load(folder))
 
@@ -307,8 +308,8 @@ def test_the_digest_of_whole_numbers_does_not_depend_on_the_pieces_they_are_read
     made = index([[("a", "train", 5)] * 4] * 3, sync_offset=pa.array(values, pa.int32()))
     expected = select(made, "train", ("sync_offset",)).digest
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(manifest, "GROUP_ROWS", 2)
-        patch.setattr(manifest, "BATCH_GROUPS", 1)
+        patch.setattr(manifest_update, "GROUP_ROWS", 2)
+        patch.setattr(table_columns, "BATCH_GROUPS", 1)
         manifest_update.save(Path(folder), made.table, {})
         assert select(Manifest.load(folder), "train", ("sync_offset",)).digest == expected
 
@@ -366,8 +367,8 @@ def annotated(folder: Path, name: str = "sync_confidence", values: pa.Array | No
 def test_annotating_in_the_middle_of_a_run_disturbs_nothing(shards, alone, tmp_path, monkeypatch, recipe, workers):
     """Neither the stream that is under way, on the manifest it has open, nor the one that goes on with the new one."""
     folder = shutil.copytree(shards, tmp_path / "shards")
-    monkeypatch.setattr(manifest, "GROUP_ROWS", 3)  # so that not all of the table is held when it is replaced
-    monkeypatch.setattr(manifest, "HELD_GROUPS", 1)
+    monkeypatch.setattr(manifest_update, "GROUP_ROWS", 3)  # so that not all of the table is held when it is replaced
+    monkeypatch.setattr(table_columns, "HELD_GROUPS", 1)
     whole = Manifest.load(folder)
     manifest_update.save(folder, whole.table, whole.header)
     examples = RECIPES[recipe](Manifest.load(folder), DRAWN)
