@@ -123,7 +123,7 @@ def describe(encoder: str | Path, layer: str | int = "") -> Described:
         blocks = int(getattr(config, kind.layers))
         layer = _layer(str(layer), blocks, kind.module == "whisper")
         setattr(config, kind.layers, 0 if layer == CONVOLUTIONS else layer)
-    except UserError:
+    except (UserError, ImportError):  # a package that is missing is told with its extra
         raise
     except Exception as error:  # transformers' own share no base class
         raise UserError(f"{folder / CONFIG} is no encoder's: {' '.join(str(error).split())[:200]}") from None

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mytalk.command import UserError
+from mytalk.command import UserError, one_line
 from mytalk.speech import encoder
 from tests.helpers import encoders
 
@@ -140,6 +140,12 @@ def test_what_is_no_encoder_is_refused_in_one_line(folders, tmp_path, monkeypatc
         assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)
         return str(folders["xlsr"])
 
+    module = "transformers.models.hubert.configuration_hubert"
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, module, None)
+        with pytest.raises(ModuleNotFoundError) as caught:
+            encoder.describe(folders["hubert"])
+    assert "install it with: pip install -c constraints.txt -e '.[speech]'" in one_line(caught.value)
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=download))
     assert encoder.describe("some/xlsr@refs/pr/1").kind == "wav2vec2"
     refused("other/one", "other/one cannot be downloaded")
