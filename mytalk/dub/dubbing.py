@@ -94,10 +94,10 @@ def load_models(
     from mytalk.networks import motion as motion_network
     from mytalk.speech import encoder
 
+    model = motion_network.load_model(motion, device)
+    encoder.give(model, "motion", speech_encoder, device)
     first, *further = (appearance_network.load_model(folder, device) for folder in (appearance, *others))
-    models = Models(motion_network.load_model(motion, device), first, tuple(further))
-    encoder.give(models.motion, "motion", speech_encoder, device)
-    return models
+    return Models(model, first, tuple(further))
 
 
 def dub(
