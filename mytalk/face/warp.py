@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mytalk.face.landmarks import INNER_LIP
+from mytalk.face.landmarks import INNER_LIP, INNER_LIP_PAIRS
 
 BLACK = -1.0  # as the painter's pixels run, from -1 to 1
 MESH = 468  # landmarks without the irises
@@ -21,6 +21,7 @@ NEAR = 1.0  # px^2, added to a squared distance: nearer than a px to a landmark,
 RIDGE = 1e-3  # px^2; a map exists even where all landmarks lie on one line
 MOST = 3  # references that are moved, the likest first
 SEEN = 0.1  # share of the weights from which on a pixel counts as shown
+PRESSED = 0.25  # px of distance for a mouth that is open once wider than is asked for; 0.5 is no better
 LIKENESS_PX = 0.5  # distance from the asked landmarks, up to an affine map, by which a weight falls to 1 / e
 
 
@@ -28,13 +29,15 @@ def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: 
     """The mean of the likest references, each moved to the landmarks that are asked for: (B, 3, H, W) in [-1, 1].
 
     Landmarks in px of the pictures. References of batch 1 are every example's. Weights are by likeness, half of the
-    face and half of the inner lips, so that among many references one with a pose and a mouth as asked for is taken.
+    face and half of the inner lips, so that among many references one with a pose and a mouth as asked for is taken,
+    and none whose teeth would be pressed to a light line between closed lips, if there is another.
     """
     asked_BN2 = asked_BN2[:, :MESH].float()
     theirs_BRN2 = theirs_BRN2[..., :MESH, :].float().expand(len(asked_BN2), -1, -1, -1)
     affine_BR32, left_BRN2 = fitted(asked_BN2, theirs_BRN2)
     left_BRN = left_BRN2.norm(dim=-1)
     unlike_BR = (left_BRN.mean(-1) + left_BRN[..., INNER_LIP].mean(-1)) / 2
+    unlike_BR = unlike_BR + PRESSED * pressed(asked_BN2, theirs_BRN2, affine_BR32)
     weight_BR = (-unlike_BR / LIKENESS_PX).softmax(-1)
     weight_BR, chosen_BR = weight_BR.topk(min(MOST, weight_BR.shape[1]))
     row_B1 = torch.arange(len(chosen_BR), device=chosen_BR.device)[:, None]
@@ -48,6 +51,19 @@ def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: 
     sum_B4HW = (sampled_X4HW.unflatten(0, chosen_BR.shape) * share_BR111).sum(1)
     light_B3HW, seen_B1HW = sum_B4HW.split((3, 1), 1)
     return torch.where(seen_B1HW > SEEN, light_B3HW / seen_B1HW.clamp(min=SEEN), 0.0) + BLACK
+
+
+def pressed(asked_BN2: torch.Tensor, theirs_BRN2: torch.Tensor, affine_BR32: torch.Tensor) -> torch.Tensor:
+    """How many times wider each reference's mouth is open than is asked for, in the asked face's px: (B, R), from 0."""
+    size_BR = torch.linalg.det(affine_BR32[..., :2, :]).abs().sqrt().clamp(min=1e-3)
+    asked_B1 = opened(asked_BN2)[:, None]
+    return (opened(theirs_BRN2) / size_BR - asked_B1).clamp(min=0) / (asked_B1 + 1)
+
+
+def opened(landmarks_XN2: torch.Tensor) -> torch.Tensor:
+    """Distance of the inner lips, px: (..., N, 2) -> (...)."""
+    upper, lower = zip(*INNER_LIP_PAIRS)
+    return (landmarks_XN2[..., list(upper), :] - landmarks_XN2[..., list(lower), :]).norm(dim=-1).mean(-1)
 
 
 def fitted(asked_BN2: torch.Tensor, theirs_BRN2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

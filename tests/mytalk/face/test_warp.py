@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mytalk.face import warp
+from mytalk.face.landmarks import INNER_LIP_PAIRS
 from tests.helpers.appearance_models import talking
 
 SIDE = 64
@@ -68,6 +69,33 @@ def test_the_likest_of_many_references_is_taken_in_any_order():
     torch.testing.assert_close(made, warp.moved(shown[:, 2:3], theirs[:, 2:3], asked), atol=1e-3, rtol=0)
     order = [3, 2, 5, 0, 1, 4]
     torch.testing.assert_close(warp.moved(shown[:, order], theirs[:, order], asked), made)
+
+
+def test_teeth_are_not_pressed_between_closed_lips_where_a_reference_is_closed(monkeypatch):
+    """Closed lips are asked for: of a reference open by 4 px that is else nearer, and a closed one, the second shows.
+
+    For a wide mouth the nearest is taken as before.
+    """
+    closed = torch.from_numpy(talking(1)[:, :, :2].copy())
+    upper, lower = (list(side) for side in zip(*INNER_LIP_PAIRS))
+    closed[:, lower] = closed[:, upper]
+    slightly, wide = closed.clone(), closed.clone()
+    slightly[:, lower, 1] += 4
+    wide[:, lower, 1] += 20
+    other = closed + 0.9 * torch.randn(closed.shape, generator=torch.Generator().manual_seed(2))
+    other[:, lower] = other[:, upper]
+    teeth, lips = torch.full((1, 3, 256, 256), 0.8), torch.full((1, 3, 256, 256), -0.6)
+    shown, theirs = torch.stack([teeth, lips], 1), torch.stack([slightly, other], 1)
+    x, y = closed[0, upper].mean(0).round().long().tolist()
+
+    def light(asked: torch.Tensor) -> float:
+        return warp.moved(shown, theirs, asked)[0, :, y, x].mean().item()
+
+    found = light(closed)
+    assert light(wide) > 0.5
+    monkeypatch.setattr(warp, "PRESSED", 0.0)
+    assert light(closed) > found + 0.4
+    assert found < 0.2
 
 
 def test_references_of_batch_1_are_everybodys_and_nobody_knows_another():
