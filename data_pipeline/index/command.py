@@ -82,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "index"):
         atomic.sweep(out, LEDGER)  # a column may be written here meanwhile
-        for folder in (out / PARTS, out / SUMS):
-            atomic.sweep(folder)
+        atomic.sweep(out / SUMS)
         has_tars = any(isinstance(source, ShardSource) for source in requested)
         earlier, tar_mapping = _indexed_before(out, mapping, has_tars)
         if tar_mapping is None and mapping != FieldMapping():
@@ -94,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         manifests = {name: Manifest.load(name if is_remote(name) else out / name) for name in folders}
         sources = _all_sources(earlier, requested, manifests)
         tars = [source for source in sources if source.tar]
+        atomic.sweep(out / PARTS, tuple(_stem(source.tar) for source in tars))  # of a column's parts none
         heads = _read_tars(out, tars, tar_mapping or FieldMapping(), max(args.workers, 1))
         for source in earlier:
             if source.tar and "reason" in heads[source]:

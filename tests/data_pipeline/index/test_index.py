@@ -594,6 +594,19 @@ def test_the_same_command_again_changes_nothing(tmp_path, monkeypatch):
     )
 
 
+def test_only_what_an_index_left_unfinished_is_swept(tmp_path):
+    """A column's part that another process writes beside it stays."""
+    out = tmp_path / "out"
+    whole = tar_of(tmp_path / "tars" / "a.tar", [("a", clip(0))])
+    assert indexed(out, whole, *OPTIONS) == 0
+    (part,) = (out / "parts").glob("*.jsonl")
+    own, others = (out / "parts" / f".tmp-other-1-{name}" for name in (part.name, "mel-000000.json"))
+    for path in (own, others):
+        path.write_text("unfinished")
+    assert indexed(out, whole, *OPTIONS) == 0
+    assert (own.exists(), others.exists()) == (False, True)
+
+
 def test_what_is_appended_moves_nothing(tmp_path):
     def add(name: str) -> Path:
         samples = [(f"{name}{n}", clip(ord(name) * 10 + n, quality=n)) for n in range(4)]
