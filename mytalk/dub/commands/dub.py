@@ -32,10 +32,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--appearance",
         type=Path,
-        nargs="+",
+        action="append",
         required=True,
         metavar="FOLDER",
-        help="model of train appearance; of several, each face gets the one whose size_px is nearest to its crop",
+        help="model of train appearance; may be repeated: each face gets the one whose size_px is nearest to its crop",
     )
     parser.add_argument(
         "--reference",

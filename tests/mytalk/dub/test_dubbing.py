@@ -856,7 +856,9 @@ def person(tmp_path_factory) -> Path:
 
 
 def typed(person: Path, out: Path, models_on_disk: Path, *more: str) -> list[str]:
-    folders = ["--motion", str(models_on_disk / "motion"), "--appearance", str(models_on_disk / "appearance")]
+    folders = ["--motion", str(models_on_disk / "motion")]
+    if "--appearance" not in more:  # which may be repeated
+        folders += ["--appearance", str(models_on_disk / "appearance")]
     return ["-m", "mytalk", "dub", str(person), str(person), "-o", str(out), *folders, "--steps", "2", *more]
 
 
