@@ -22,6 +22,7 @@ from data_pipeline.shards.layout import JOINED
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.manifest_update import Change
 from data_pipeline.shards.table import files, schema
+from data_pipeline.storage.inputs import local_shards
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.runner import Runner
@@ -50,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
         "or as a Slurm array, the commands divide the work.",
         "python -m data_pipeline annotate data/mine sync speech duplicates people --syncnet runs/syncnet/model",
     )
-    parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
+    parser.add_argument("shards", type=local_shards, help="folder that extract or index wrote")
     parser.add_argument("names", nargs="+", choices=tuple(ANNOTATIONS), metavar="COLUMN", help=", ".join(ANNOTATIONS))
     parser.add_argument("--syncnet", default="", metavar="FOLDER", help="model that measures sync")
     parser.add_argument("--replace", action="store_true", help="replace columns that came with the shards")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from pathlib import Path
 
 from data_pipeline.columns import column
+from data_pipeline.storage.inputs import local_shards
 from data_pipeline.tasks import runner as runners
 from mytalk import command
 
@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
         "machines that share SHARDS, or as a Slurm array, the commands divide the work.",
         "python -m data_pipeline column data/hdtf speech --encoder models/xlsr-53",
     )
-    parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
+    parser.add_argument("shards", type=local_shards, help="folder that extract or index wrote")
     parser.add_argument("name", choices=tuple(COLUMNS), help="which features")
     parser.add_argument("--model", metavar="FOLDER", help="the motion model of predicted")
     parser.add_argument(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from data_pipeline.shards.manifest_update import Change
 from data_pipeline.shards.table.schema import SPLITS
 from data_pipeline.split import deal, groups, wishes
 from data_pipeline.split.deal import DEALT, HELD_OUT, Group
+from data_pipeline.storage.inputs import local_shards
 from mytalk import command
 from mytalk.face.landmarks import FRAME_HZ
 
@@ -32,7 +32,7 @@ def arguments() -> argparse.ArgumentParser:
         "are added, and nobody changes the split.",
         "python -m data_pipeline split data/all --by hours --stratify corpus gender --hold-out corpus=mead",
     )
-    parser.add_argument("shards", type=Path, help="folder that extract or index wrote")
+    parser.add_argument("shards", type=local_shards, help="folder that extract or index wrote")
     parser.add_argument("--val", type=float, default=0.1, help="share of people, or of hours (default 0.1)")
     parser.add_argument("--unseen", type=float, default=0.2, help="share of people, or of hours (default 0.2)")
     parser.add_argument("--seed", type=int, default=0)

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.annotate import command as annotate
+from data_pipeline.columns import command as columns
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table import merging
@@ -350,3 +352,11 @@ def test_copies_and_faces_join_people_and_a_table_that_parts_them_is_refused(tmp
     with pytest.raises(UserError, match="--force"):
         run(tmp_path, "--seed", "3")
     assert run(tmp_path, "--seed", "3", "--labels-only") == 0
+
+
+@pytest.mark.parametrize(("added", "words"), [(split, []), (annotate, ["speech"]), (columns, ["mel"])])
+def test_remote_shards_are_not_written_into(added, words, capsys):
+    """They are indexed first; the words to type are told."""
+    with pytest.raises(SystemExit):
+        added.arguments().parse_args(["s3://bucket/shards", *words])
+    assert "data_pipeline index data/mine s3://bucket/shards" in capsys.readouterr().err
