@@ -20,9 +20,8 @@ from data_pipeline.pool import Failure
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.layout import JOINED
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.manifest_update import Change
+from data_pipeline.shards.manifest_update import Change, local_shards
 from data_pipeline.shards.table import files, schema
-from data_pipeline.storage.inputs import local_shards
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.runner import Runner

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 from data_pipeline.columns import column
-from data_pipeline.storage.inputs import local_shards
+from data_pipeline.shards.manifest_update import local_shards
 from data_pipeline.tasks import runner as runners
 from mytalk import command
 

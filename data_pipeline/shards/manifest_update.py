@@ -6,6 +6,7 @@ the folder, from reading the table that is changed to the end, on whatever machi
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from data_pipeline.shards.layout import COLUMNS
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table import files, leaks, merging
 from data_pipeline.shards.table.schema import ANNOTATIONS, FORMAT, GROUP_ROWS, HEADER, TABLE
+from data_pipeline.storage.inputs import is_remote
 from data_pipeline.storage.store import Store
 from data_pipeline.tasks.leases import Leases
 from mytalk import atomic
@@ -27,6 +29,16 @@ from mytalk.command import RunAgain, UserError
 from mytalk.digest import sha256_of
 
 LEASE = "manifest-lease"  # folder beside the manifest while somebody writes it
+
+
+def local_shards(place: str) -> Path:
+    """The folder of shards that a command adds to: an argument's type. Raises ArgumentTypeError for a URL."""
+    if is_remote(place):
+        raise argparse.ArgumentTypeError(
+            f"{place} is remote, and this writes into a folder; make one over it, and name that: "
+            f"python -m data_pipeline index data/mine {place}"
+        )
+    return Path(place)
 
 
 class Stored(NamedTuple):

@@ -13,11 +13,10 @@ import pyarrow as pa
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.layout import JOINED
 from data_pipeline.shards.manifest import Manifest
-from data_pipeline.shards.manifest_update import Change
+from data_pipeline.shards.manifest_update import Change, local_shards
 from data_pipeline.shards.table.schema import SPLITS
 from data_pipeline.split import deal, groups, wishes
 from data_pipeline.split.deal import DEALT, HELD_OUT, Group
-from data_pipeline.storage.inputs import local_shards
 from mytalk import command
 from mytalk.face.landmarks import FRAME_HZ
 

@@ -5,7 +5,6 @@ A file comes in pieces through a Store, so each piece is exact or tried again.
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import errno
 import os
@@ -28,16 +27,6 @@ Files = list[tuple[str, str]]  # (root, name) of the files of one item; a root w
 def is_remote(place: str | os.PathLike) -> bool:
     """Whether a place is a URL."""
     return "://" in str(place)
-
-
-def local_shards(place: str) -> Path:
-    """The folder of shards that a command adds to: an argument's type. Raises ArgumentTypeError for a URL."""
-    if is_remote(place):
-        raise argparse.ArgumentTypeError(
-            f"{place} is remote, and this writes into a folder; make one over it, and name that: "
-            f"python -m data_pipeline index data/mine {place}"
-        )
-    return Path(place)
 
 
 class TooLarge(Exception):
