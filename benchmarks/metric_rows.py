@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load as judges
 from eval.metrics import PEOPLE_METRICS, VIDEO_METRICS, lips, measure_rows, people
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def score(manifest: Manifest, window: Window, evaluators: Evaluators, faces: detector.Detector) -> ClipScore:
     """The metrics of every row of a clip."""
-    frames_THW3 = reader.read_video(manifest, window.row, range(window.start, window.stop))
+    frames_THW3 = video_reader.read_video(manifest, window.row, range(window.start, window.stop))
     landmarks_TN3 = reader.read_landmarks(manifest, window.row, window.start, window.stop).astype(np.float64)
     audio_S = reader.read_audio(manifest, window.row, window.start, window.stop)
     times_s = read_bilabials(manifest, window)

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.film import film
 from data_pipeline.film.story import story
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import atomic, command, plot
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
@@ -224,7 +224,7 @@ def _frames(manifest: Manifest, row: int, moments: np.ndarray) -> np.ndarray | N
     if not _fact(manifest, row, "video_size"):
         return None
     try:
-        frames_KHW3 = reader.read_video(manifest, row, moments.tolist())
+        frames_KHW3 = video_reader.read_video(manifest, row, moments.tolist())
     except FileNotFoundError:
         return None
     if frames_KHW3.shape[1:3] == (CROP_PX, CROP_PX):

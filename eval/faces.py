@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from eval.metrics.person import distance
@@ -90,7 +90,7 @@ def _embedded(
             count = int(manifest.at(row, "frames"))
             picked = np.unique(np.linspace(0, count - 1, PICTURES + 2).round().astype(int)[1:-1])
             try:
-                pictures = reader.read_video(manifest, row, picked.tolist())
+                pictures = video_reader.read_video(manifest, row, picked.tolist())
                 found[person] = judge.embed(pictures, reader.read_landmarks(manifest, row, 0, count)[picked])
                 break
             except ClipError:

@@ -19,6 +19,7 @@ import torch
 
 from benchmarks import harness
 from data_pipeline.shards import reader as shards
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table.schema import SPLITS
 from mytalk import command, intervals
@@ -84,7 +85,7 @@ def read(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Who reads -> what is true and what they read of a clip, `reader.MEASURES` in halves of the crop, (T, K) each."""
     points_TN2 = shards.read_landmarks(manifest, row)[..., :2]
-    frames_THW3 = shards.read_video(manifest, row, range(len(points_TN2)))
+    frames_THW3 = video_reader.read_video(manifest, row, range(len(points_TN2)))
     where = reader.place(torch.from_numpy(points_TN2.astype(np.float32)))
     detected_TK = reader.measures(where.units(torch.from_numpy(points_TN2[:, MOUTH].astype(np.float32)))).numpy()
     pictures_T3HW = torch.from_numpy(frames_THW3).permute(0, 3, 1, 2).float() / 127.5 - 1

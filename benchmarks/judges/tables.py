@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.annotate.recogniser import FaceRecogniser
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load, speech
 from eval.judges.perception import PerceptionJudge
@@ -48,7 +48,7 @@ def clips(manifest: Manifest, most: int | None = None) -> Iterator[Clip]:
     """Every clip, or `most` of them, evenly spread, one in memory at a time."""
     for row in perception.judged(len(manifest), most).tolist():
         count = int(manifest.at(row, "frames"))
-        frames_THW3 = reader.read_video(manifest, row, range(count))
+        frames_THW3 = video_reader.read_video(manifest, row, range(count))
         yield Clip(str(manifest.at(row, "identity")), frames_THW3, reader.read_landmarks(manifest, row, 0, count))
 
 
@@ -171,7 +171,7 @@ def costs(judges: dict, manifest: Manifest) -> list[str]:
     """CPU seconds of each judge for one row of a clip of 5 s, its longest clip repeated or cut."""
     row = int(np.argmax(manifest.column("frames")))
     count = int(manifest.at(row, "frames"))
-    frames_THW3 = np.resize(reader.read_video(manifest, row, range(count)), (SECONDS * FRAME_HZ, 256, 256, 3))
+    frames_THW3 = np.resize(video_reader.read_video(manifest, row, range(count)), (SECONDS * FRAME_HZ, 256, 256, 3))
     landmarks_TN3 = reader.read_landmarks(manifest, row, 0, count)
     audio_S = np.resize(reader.read_audio(manifest, row), SECONDS * SAMPLE_HZ)
     picked = np.arange(person.PICTURES)

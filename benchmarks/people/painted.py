@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from data_pipeline.shards import reader as shards
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics import lips, pixels
 from eval.metrics.landmarks import shape
@@ -73,7 +74,7 @@ def clips(manifest: Manifest, rows: list[int], frames: int) -> list[Clip]:
         count = min(frames, len(landmarks_FN3) // 2)
         shown = np.linspace(count + min(10, (len(landmarks_FN3) - count) // 2), len(landmarks_FN3) - 1, REFERENCES)
         chosen = [*range(count), *shown.astype(int).tolist()]
-        pixels_CHW3 = shards.read_frames(manifest, [(row, chosen)])[0]
+        pixels_CHW3 = video_reader.read_frames(manifest, [(row, chosen)])[0]
         if isinstance(pixels_CHW3, shards.ClipError):
             raise pixels_CHW3
         found.append(

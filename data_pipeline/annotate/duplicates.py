@@ -20,7 +20,7 @@ import pyarrow as pa
 from data_pipeline.annotate import candidates, fingerprints
 from data_pipeline.annotate.annotation import Joined, Measure, Options, stored_audio
 from data_pipeline.annotate.clusters import joined
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.layout import COPIES, HAS_AUDIO
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import FRAME_HZ
@@ -60,7 +60,7 @@ def measure(options: Options) -> Measure:
             values["sound_hash"], values["sound_time"] = fingerprints.sound(stored_audio(manifest, row))
         if manifest.at(row, "video_size"):
             looks = range(0, int(manifest.at(row, "frames")), LOOK_EVERY)
-            mean_HW3 = reader.read_video(manifest, row, looks).mean(axis=0)
+            mean_HW3 = video_reader.read_video(manifest, row, looks).mean(axis=0)
             values["picture_hash"], values["mirrored_hash"] = fingerprints.picture(mean_HW3)
         return values
 

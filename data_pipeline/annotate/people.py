@@ -20,7 +20,7 @@ from data_pipeline import weights
 from data_pipeline.annotate import recogniser
 from data_pipeline.annotate.annotation import Joined, Measure, Options
 from data_pipeline.annotate.clusters import centroid_linkage
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.layout import PERSON
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
@@ -60,7 +60,7 @@ def measure(options: Options) -> Measure:
         frames = int(manifest.at(row, "frames"))
         looks_K = np.unique(((np.arange(LOOKS) + 0.5) * frames / LOOKS).astype(int))
         landmarks_KN3 = reader.read_landmarks(manifest, row)[looks_K]
-        embedding_KE = judge.embed(reader.read_video(manifest, row, looks_K.tolist()), landmarks_KN3)
+        embedding_KE = judge.embed(video_reader.read_video(manifest, row, looks_K.tolist()), landmarks_KN3)
         mean_E = embedding_KE.mean(axis=0)
         spread = np.linalg.norm(embedding_KE - mean_E, axis=1).max()
         return {"embedding": mean_E.astype(np.float32), "embedding_spread": float(spread)}

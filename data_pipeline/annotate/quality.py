@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.annotate.annotation import Measure, Options, nothing_to_join
-from data_pipeline.shards import picture_facts, reader
+from data_pipeline.shards import picture_facts, reader, video_reader
 from data_pipeline.shards.facts import ClipData
 from data_pipeline.shards.manifest import Manifest
 
@@ -39,7 +39,7 @@ def measure(options: Options) -> Measure:
             return {}
         starts = np.unique(np.linspace(0, frames - RUN_FRAMES, LOOKS).astype(int) // RUN_FRAMES * RUN_FRAMES)
         indices = (starts[:, None] + np.arange(RUN_FRAMES)).reshape(-1)
-        pixels_THW3 = reader.read_video(manifest, row, indices.tolist())
+        pixels_THW3 = video_reader.read_video(manifest, row, indices.tolist())
         landmarks_TN3 = reader.read_landmarks(manifest, row)[indices]
         firsts = range(0, len(indices), RUN_FRAMES)
         sharp = [sharpness(pixels_THW3[t], landmarks_TN3[t]) for t in firsts]

@@ -17,7 +17,7 @@ from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import Example, SamplingConfig, Window
-from data_pipeline.shards import reader
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk.command import UserError
@@ -139,7 +139,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         return read
 
     def _pixels(self, frames_of_rows: list[tuple[int, list[int]]]) -> list[np.ndarray | ClipError]:
-        return reader.read_frames(self.manifest, frames_of_rows, self.model.side_px)
+        return video_reader.read_frames(self.manifest, frames_of_rows, self.model.side_px)
 
     def shows_predicted(self, slot: int) -> bool:
         """Whether a slot shows the landmarks that a motion model predicted."""

@@ -20,7 +20,7 @@ from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import Example, SamplingConfig
-from data_pipeline.shards import reader as shards
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk.face.landmarks import MOUTH
@@ -62,7 +62,7 @@ class ReaderExamples(Examples[ReaderBatch]):
         """(pixels, points) of each example's frames; these alone are decoded."""
         read = super().read(slots, examples)
         asked = [(example.window.row, self.chosen(example)) for example in examples]
-        for index, pixels in enumerate(shards.read_frames(self.manifest, asked)):
+        for index, pixels in enumerate(video_reader.read_frames(self.manifest, asked)):
             if isinstance(pixels, ClipError):
                 read[index] = pixels
             elif not isinstance(read[index], ClipError):

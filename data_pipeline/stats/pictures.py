@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.layout import rejected_path
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
@@ -32,7 +32,7 @@ def of_clips(manifest: Manifest, rows: Iterable[int]) -> dict[int, bytes]:
     while some := list(islice(rest, AT_ONCE)):
         middles = [(row, [int(manifest.at(row, "frames")) // 2]) for row in some]
         try:
-            frames = reader.read_frames(manifest, middles)
+            frames = video_reader.read_frames(manifest, middles)
         except FileNotFoundError:  # the column was left behind
             return pictures
         good = zip(some, frames)

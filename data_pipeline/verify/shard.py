@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.shards import checksums, reader
+from data_pipeline.shards import checksums, reader, video_reader
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError, ReadRequest
@@ -294,7 +294,7 @@ def _decoded(manifest: Manifest, row: int, member: str, frames: int) -> str:
         if member == "facts":
             json.loads(reader.read_member(manifest, row, member))
         elif member == "video":
-            reader.read_video(manifest, row, range(frames))
+            video_reader.read_video(manifest, row, range(frames))
         else:
             (found,) = reader.read(manifest, [ReadRequest(row, member, 0, frames)])
             if isinstance(found, ClipError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from eval.cheats.plan import OWN, REAL, SILENT, SWAPPED, RealClip, Row
@@ -101,7 +101,7 @@ def _real(bench: CheatBench, task: ScoringTask, inputs: ClipInputs) -> RealClip:
     if other is None or bench.manifest.at(other, "identity") == task.person:
         raise Miss(NO_STRANGER, "the split has no other person to swap with")
     count = min(len(frames_THW3), int(bench.manifest.at(other, "frames")))
-    stranger_THW3 = reader.read_video(bench.manifest, other, range(count))
+    stranger_THW3 = video_reader.read_video(bench.manifest, other, range(count))
     places_T = np.resize(np.arange(count), len(frames_THW3))
     random = generator(bench.settings.seed, task.key, REAL)
     return RealClip(frames_THW3, inputs.truth_TN3, stranger_THW3[places_T], random)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from eval.metrics.metric import Miss
@@ -78,7 +78,7 @@ def read_bilabials(manifest: Manifest, window: Window) -> tuple[tuple[float, flo
 
 def read_frames(manifest: Manifest, window: Window) -> np.ndarray:
     """Frames of a window, (T, H, W, 3) uint8. Raises ClipError, OSError."""
-    return reader.read_video(manifest, window.row, range(window.start, window.stop))
+    return video_reader.read_video(manifest, window.row, range(window.start, window.stop))
 
 
 def swapped(audio_S: np.ndarray, other_S: np.ndarray) -> np.ndarray | None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_pipeline import show
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import command
 from mytalk.face import region
@@ -106,7 +106,7 @@ def test_the_mouth_fills_its_tile(drawn):
         assert abs(np.ptp(x) - np.ptp(lips[moment, :, 0]) / side * TILE) < 8
         assert abs(np.ptp(y) - np.ptp(lips[moment, :, 1]) / side * TILE) < 8
         left, top = (lips[moment].min(0) + lips[moment].max(0) - side) / 2
-        frame = Image.fromarray(reader.read_video(manifest, row, [moment])[0])
+        frame = Image.fromarray(video_reader.read_video(manifest, row, [moment])[0])
         box = (float(left), float(top), float(left + side), float(top + side))
         alone = np.asarray(frame.resize((TILE, TILE), Image.Resampling.BICUBIC, box=box)).astype(int)
         without_dots = np.array(shown[..., 2] - shown[..., 0] > alone[..., 2] - alone[..., 0] - 30)
@@ -125,7 +125,7 @@ def test_dots_and_the_blacked_out_frame_are_the_generators_own(drawn):
             assert near(dots, colour).sum() > 10
         inside = inputs.polygon_mask(show.torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
         assert (hidden[inside].max(-1) < 40).mean() > 0.95
-        frame = reader.read_video(manifest, row, [moment])[0]
+        frame = video_reader.read_video(manifest, row, [moment])[0]
         small = np.asarray(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.LANCZOS)).astype(int)
         assert (np.abs(hidden - small).max(-1)[~inside] < 10).mean() > 0.95
 

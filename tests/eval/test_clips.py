@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval import clips
 from eval.__main__ import COMMANDS
@@ -37,7 +37,7 @@ def test_every_clip_is_written_with_somebody_elses_speech_and_the_list_is_fixed(
     for row, line in zip(rows, listed):
         assert line["real"] == line["pred"] == f"{keys[row]}.mp4"
         frames = np.stack(list(media.read_frames(out / line["real"])))
-        assert np.abs(frames.astype(int) - reader.read_video(manifest, row, range(len(frames)))).mean() < 3
+        assert np.abs(frames.astype(int) - video_reader.read_video(manifest, row, range(len(frames)))).mean() < 3
         speech = media.read_audio(out / line["speech"])
         assert len(speech) == len(frames) * 640
         said_by = [row for row, sound in sounds.items() if np.abs(speech - np.resize(sound, len(speech))).max() < 1e-3]
@@ -66,7 +66,7 @@ def test_with_the_same_audio_the_list_has_no_speech_and_a_strangers_folder_is_re
 def test_a_clip_that_cannot_be_read_is_named_and_no_clip_at_all_is_an_error(
     damaged, films, tmp_path, monkeypatch, capsys
 ) -> None:
-    whole, asked = reader.read_video, []
+    whole, asked = video_reader.read_video, []
 
     def broken(manifest, row, at):
         asked.append(row)
@@ -74,7 +74,7 @@ def test_a_clip_that_cannot_be_read_is_named_and_no_clip_at_all_is_an_error(
             raise reader.ClipError(str(row), "corrupt", "cannot be decoded")
         return whole(manifest, row, at)
 
-    monkeypatch.setattr(reader, "read_video", broken)
+    monkeypatch.setattr(video_reader, "read_video", broken)
     assert write(films, tmp_path / "out") == 1
     said = capsys.readouterr()
     if damaged == 6:

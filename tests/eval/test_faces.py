@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval import faces
 from eval.report import check
@@ -26,7 +26,7 @@ class Told:
 
     def __init__(self, face_of, manifest: Manifest, patch: pytest.MonkeyPatch) -> None:
         self.face_of, self.asked = face_of, list[str]()
-        patch.setattr(reader, "read_video", self.read)
+        patch.setattr(video_reader, "read_video", self.read)
         self.people = manifest.column("identity")
 
     def read(self, manifest: Manifest, row: int, at) -> np.ndarray:
@@ -70,13 +70,13 @@ def test_people_who_cannot_be_read_are_counted(people, monkeypatch) -> None:
             raise reader.ClipError("k", "corrupt", "cannot be decoded")
         return judge.read(manifest, row, at)
 
-    monkeypatch.setattr(reader, "read_video", damaged)
+    monkeypatch.setattr(video_reader, "read_video", damaged)
     assert checked(people, judge).endswith("of 3 training people; 1 could not be read")
 
     def all_damaged(manifest, row, at):
         raise reader.ClipError("k", "corrupt", "cannot be decoded")
 
-    monkeypatch.setattr(reader, "read_video", all_damaged)
+    monkeypatch.setattr(video_reader, "read_video", all_damaged)
     assert checked(people, judge) == (
         "not checked: 0 people in split train of the training shards can be read; it needs 3"
     )

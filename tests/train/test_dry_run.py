@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from tests.helpers.checkout import ROOT
 from tests.helpers.training import PLAYERS, STAGES, tiny
@@ -58,7 +58,7 @@ def test_blank_clips_have_the_shape_of_real_ones(filmed_shards):
     for blank in (False, True):
         manifest = Manifest.load(filmed_shards)
         manifest.blank = blank
-        values = [*reader.read(manifest, asked), *reader.read_frames(manifest, [(0, [1, 4])])]
+        values = [*reader.read(manifest, asked), *video_reader.read_frames(manifest, [(0, [1, 4])])]
         shapes.append([(one.shape, one.dtype) for one in values])
     assert shapes[0] == shapes[1]
 

@@ -16,7 +16,7 @@ from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExample
 from data_pipeline.examples.settings import RunSettings
 from data_pipeline.examples.windows import PLANNED, PREDICTED
 from data_pipeline.sample.windows import SamplingConfig
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP, opening
@@ -170,7 +170,7 @@ def test_a_model_may_see_the_landmarks_around_and_the_frame_before(shards_with_p
         if (ours.previous_B3HW[at] == black).all():
             drops += 1
             continue
-        pixels = reader.read_video(plain.examples.manifest, row, [frame - 1])
+        pixels = video_reader.read_video(plain.examples.manifest, row, [frame - 1])
         window = inputs.cut(pixels, np.rint(corner).astype(int)[None], model)[0]
         np.testing.assert_allclose(still.previous_B3HW[at], window, atol=1e-6)
         assert 0 < (ours.previous_B3HW[at] - torch.from_numpy(window)).abs().mean() < 0.2
@@ -223,7 +223,7 @@ def test_a_batch_shows_the_clips_own_frame(recipe):
     row, frame, _ = referred(recipe.examples, 7)
     shown = (batch.frame_B3HW[0, :, y, x] + 1) * 127.5
     landmarks = reader.read_landmarks(recipe.examples.manifest, row)[frame]
-    pixels = reader.read_video(recipe.examples.manifest, row, [frame])[0]
+    pixels = video_reader.read_video(recipe.examples.manifest, row, [frame])[0]
     mouth_x, mouth_y = landmarks[OUTER_LIP, :2].mean(0).round().astype(int)
     step = recipe.settings.model.step_px
     near = pixels[mouth_y - step : mouth_y + step, mouth_x - step : mouth_x + step].reshape(-1, 3)

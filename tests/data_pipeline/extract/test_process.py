@@ -17,7 +17,7 @@ from data_pipeline.extract.listing import sources
 from data_pipeline.extract.rules.rules import Rules, described
 from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
-from data_pipeline.shards import ledger, manifest_update, reader
+from data_pipeline.shards import ledger, manifest_update, reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table.parts import from_parts
 from mytalk import config, digest, faults
@@ -141,11 +141,11 @@ def test_pictures_may_be_kept_at_twice_the_side_and_nothing_else_changes(videos,
     for name in ("crop_px", "face_px", "yaw_deg", "movement", "key"):
         assert small.column(name).tolist() == large.column(name).tolist(), name
     np.testing.assert_allclose(small.column("blur"), large.column("blur"), rtol=0.1)
-    native = reader.read_video(large, 0, [3, 20], 512)
+    native = video_reader.read_video(large, 0, [3, 20], 512)
     assert native.shape == (2, 512, 512, 3)
-    usual = reader.read_video(large, 0, [3, 20])
+    usual = video_reader.read_video(large, 0, [3, 20])
     assert np.array_equal(usual, [crop.reduced(picture, 256) for picture in native])
-    assert np.abs(usual.astype(int) - reader.read_video(small, 0, [3, 20], 512)).mean() < 3, "none is enlarged"
+    assert np.abs(usual.astype(int) - video_reader.read_video(small, 0, [3, 20], 512)).mean() < 3, "none is enlarged"
     with pytest.raises(UserError, match=r"frames of 256 px and model.size_px is 512; extract with\s+frames_px=512"):
         reader.refuse_small_frames(small, [0, 1], 512)
     reader.refuse_small_frames(large, [0, 1], 512)

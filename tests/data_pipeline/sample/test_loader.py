@@ -38,7 +38,7 @@ from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import MAX_CORPORA, Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig, Windows
-from data_pipeline.shards import checksums, manifest_update, reader
+from data_pipeline.shards import checksums, manifest_update, reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from data_pipeline.shards.table import columns as table_columns
@@ -953,14 +953,14 @@ def test_a_video_of_another_size_or_length_is_damage(filmed_shards, tmp_path):
     """As tars of others may hold it: no pixel of a batch is ever left unwritten."""
     folder = shutil.copytree(filmed_shards, tmp_path / "shards")
     before = Manifest.load(folder)
-    whole = reader.read_video(before, 0, [0])
+    whole = video_reader.read_video(before, 0, [0])
     assert whole.shape == (1, 256, 256, 3)
     for name, value, said in (("crop_px", 128, "and the crop 128 px"), ("frames", 12, "and the clip 12 frames")):
         place = before.table.column_names.index(name)
         kind = before.table.schema.field(name).type
         table = before.table.set_column(place, name, pa.array([value] * len(before), kind))
         other = Manifest(folder, before.header, table)
-        (found,) = reader.read_frames(other, [(0, [0])])
+        (found,) = video_reader.read_frames(other, [(0, [0])])
         assert isinstance(found, ClipError)
         assert found.reason == "layout"
         assert said in str(found)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.shards import checksums, manifest_update, members, reader
+from data_pipeline.shards import checksums, manifest_update, members, reader, video_reader
 from data_pipeline.shards import manifest as manifests
 from data_pipeline.shards.layout import MEMBERS
 from data_pipeline.shards.manifest import Manifest
@@ -77,7 +77,7 @@ def test_pictures_landmarks_and_sound_of_a_clip_belong_together(manifest, folder
         points = reader.read_landmarks(manifest, index)
         in_source = (points.mean(axis=1)[:, 0] - crop[0, 2]) / crop[0, 0]
         from_landmarks = np.rint((in_source - 32) * 50).astype(int)
-        pictures = reader.read_video(manifest, index, range(frames))
+        pictures = video_reader.read_video(manifest, index, range(frames))
         assert pictures.shape == (frames, 256, 256, 3)
         source = folder.parent / "videos" / manifest.column("source")[index]
         start = int(manifest.column("start_frame")[index])
@@ -116,7 +116,7 @@ def test_windows_outside_a_clip_are_refused(manifest):
         with pytest.raises(IndexError):
             reader.read_audio(manifest, 0, start, stop)
     with pytest.raises(IndexError):
-        reader.read_video(manifest, 0, [frames])
+        video_reader.read_video(manifest, 0, [frames])
 
 
 def copy_of(folder, tmp_path):
@@ -172,7 +172,7 @@ def test_damaged_shards_are_content_errors(folder, tmp_path):
     video.write_bytes(bad)
     checksums.write(video, copy / "frames-000000.crc")
     with pytest.raises(reader.ClipError) as caught:
-        reader.read_video(manifest, 0, [0])
+        video_reader.read_video(manifest, 0, [0])
     assert caught.value.reason == "corrupt"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from eval.metrics.metric import Evaluators
 from eval.rows import landmarks, saved, videos
@@ -29,8 +29,8 @@ def test_the_generator_is_shown_the_source_clip_and_never_the_scored_one(bench, 
     task = plan_tasks(bench.manifest, bench.settings)[0]
     assert task.source is not None
     asked = []
-    whole = reader.read_video
-    monkeypatch.setattr(reader, "read_video", lambda m, row, at: asked.append(row) or whole(m, row, at))
+    whole = video_reader.read_video
+    monkeypatch.setattr(video_reader, "read_video", lambda m, row, at: asked.append(row) or whole(m, row, at))
     assert videos.score(bench, task).reason is None
     assert asked == [task.scored.row, task.source.row]
     source = whole(bench.manifest, task.source.row, range(task.source.start, task.source.stop))
@@ -101,5 +101,5 @@ def test_a_model_of_nans_and_a_damaged_clip_are_misses(bench, monkeypatch) -> No
     def damaged(*_):
         raise reader.ClipError(task.key, "corrupt", "cannot be decoded")
 
-    monkeypatch.setattr(reader, "read_video", damaged)
+    monkeypatch.setattr(video_reader, "read_video", damaged)
     assert videos.score(bench, task).reason == "corrupt"

@@ -170,10 +170,10 @@ def test_painting_equals_the_recipes_at_full_size(recipe):
     trained = shaken(Generator(model))
     batch = made.examples([5])
     row, frame, chosen = referred(made.examples, 5)
-    from data_pipeline.shards import reader
+    from data_pipeline.shards import reader, video_reader
 
     landmarks = reader.read_landmarks(made.examples.manifest, row)
-    pixels = reader.read_video(made.examples.manifest, row, [frame, *chosen])
+    pixels = video_reader.read_video(made.examples.manifest, row, [frame, *chosen])
     with torch.no_grad():
         seen, painted = made.painted(trained, batch)
     expected = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)

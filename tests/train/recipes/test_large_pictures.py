@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.command import UserError
@@ -50,7 +50,8 @@ def test_a_painter_of_512_px_learns_from_the_pictures_as_they_are(shards):
     row, frame, _ = referred(recipe.examples, 1)
     landmarks_TN3 = reader.read_landmarks(recipe.examples.manifest, row)
     x, y = inputs.corners(region.regions(landmarks_TN3.astype(np.float32))[[frame]], LARGE)[0]
-    pixels = reader.read_video(recipe.examples.manifest, row, [frame], 512)[0, 2 * y : 2 * y + 256, 2 * x : 2 * x + 384]
+    pixels = video_reader.read_video(recipe.examples.manifest, row, [frame], 512)[0]
+    pixels = pixels[2 * y : 2 * y + 256, 2 * x : 2 * x + 384]
     assert np.array_equal(((batch.frame_B3HW[0] + 1) * 127.5).round().permute(1, 2, 0), pixels)
     points = landmarks_TN3[frame, :, :2].astype(np.float32) * 2 - 2 * np.array([x, y])
     np.testing.assert_allclose(batch.landmarks_BN2[0], points, atol=1e-3)
