@@ -19,8 +19,8 @@ from data_pipeline.extract.listing.tree import Tree
 from data_pipeline.extract.rules.rules import Rules, described
 from data_pipeline.extract.work import close, protocol, publish, tasks
 from data_pipeline.extract.work.tasks import Job
+from data_pipeline.storage.faults import without_secrets
 from data_pipeline.storage.inputs import is_remote
-from data_pipeline.storage.store import without_secrets
 from data_pipeline.tasks import runner as runners
 from data_pipeline.tasks.board import PLAN, Board, leaving_on_term
 from mytalk import command, config

@@ -30,8 +30,8 @@ from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.layout import COLUMNS
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table.schema import HEADER, INDEXED
+from data_pipeline.storage.faults import without_secrets
 from data_pipeline.storage.inputs import is_remote
-from data_pipeline.storage.store import without_secrets
 from mytalk import atomic, command, config
 from mytalk.command import UserError
 from mytalk.digest import sha256_of

@@ -10,32 +10,21 @@ import errno
 import os
 import posixpath
 import random
-import re
-import threading
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from data_pipeline.storage import clients, open_files
 from data_pipeline.storage.cache import Cache, Range
+from data_pipeline.storage.faults import FINAL, cause, meaning, no_ranges, status_of, without_secrets
 from mytalk.command import RunAgain, UserError
-
-OPEN_FILES = 64
-CONNECTIONS = 64
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # not tried again
 
 T = TypeVar("T")
 Request = tuple[str, int, "int | None"]  # path or URL, offset, size in bytes (None: the whole file)
 
 _jitter = random.SystemRandom()  # its own generator: examples are drawn from others
-
-# A forked child keeps its parent's clients alive: closing them would disturb the parent's sockets.
-_clients: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id, as equal clients are two
-_inherited: list[Any] = []
-os.register_at_fork(after_in_child=lambda: _inherited.extend(_clients.values()))
 
 
 class Unreachable(RunAgain):
@@ -97,7 +86,7 @@ class Store:
         where = self._where(name)
         if _is_remote(where):
             return self._fetch([(where, 0, None)])[0]
-        _of_thread.files.close(where)  # it may have been replaced since
+        open_files.close(where)  # it may have been replaced since
         return self._read_local(where, 0, None)
 
     def size(self, name: str) -> int:
@@ -117,7 +106,7 @@ class Store:
             try:
                 return system.find(root, detail=True)
             except Exception as error:
-                raise _meaning(error, self.root) from None
+                raise meaning(error, self.root) from None
 
         for path, facts in sorted(self._again(self.root, listed).items()):
             yield path.removeprefix(f"{root}/"), int(facts["size"])
@@ -136,7 +125,7 @@ class Store:
             except FileNotFoundError:
                 raise
             except Exception as error:
-                raise _meaning(error, where) from None
+                raise meaning(error, where) from None
             if self._remote_size(where) != size:
                 raise OSError(f"{size} bytes were sent and {self._remote_size(where)} are there")
 
@@ -156,7 +145,7 @@ class Store:
         if self.cache:
             self.cache.forget([place for place in places if _is_remote(place[0])])
         for where, _, _ in places:
-            _of_thread.files.close(where)
+            open_files.close(where)
 
     def _where(self, name: str) -> str:
         """The path or URL of a file."""
@@ -187,7 +176,7 @@ class Store:
         """Wait before the next try. Raises Unreachable after the last."""
         if count >= self.tries:
             raise Unreachable(
-                f"{without_secrets(where)}: not read in {self.tries} tries ({_cause(error)}); "
+                f"{without_secrets(where)}: not read in {self.tries} tries ({cause(error)}); "
                 "the same command continues when it can be reached"
             ) from None  # the causes may hold credentials
         time.sleep(self.wait_s * 2 ** (count - 1) * _jitter.uniform(0.5, 1.5))
@@ -195,10 +184,10 @@ class Store:
     def _read_local(self, path: str, offset: int, size: int | None) -> bytes:
         def attempt() -> bytes:
             try:
-                descriptor = _of_thread.files.descriptor(path)
-                return _pread(descriptor, offset, os.fstat(descriptor).st_size if size is None else size)
+                descriptor = open_files.descriptor(path)
+                return open_files.pread(descriptor, offset, os.fstat(descriptor).st_size if size is None else size)
             except OSError:
-                _of_thread.files.close(path)  # a stale handle stays stale
+                open_files.close(path)  # a stale handle stays stale
                 raise
 
         return self._again(path, attempt)
@@ -240,8 +229,8 @@ class Store:
 
     def _checked(self, where: str, offset: int, size: int | None, answer: bytes | BaseException) -> bytes:
         """The bytes of an answer, if they are as requested. Raises one of FINAL, UserError; OSError: try again."""
-        if isinstance(answer, BaseException) and _status(answer) != 416:  # 416: the file ends before the range
-            raise _meaning(answer, where)
+        if isinstance(answer, BaseException) and status_of(answer) != 416:  # 416: the file ends before the range
+            raise meaning(answer, where)
         data = b"" if isinstance(answer, BaseException) else bytes(answer)
         if len(data) == size:
             return data
@@ -250,7 +239,7 @@ class Store:
         if len(data) == expected:
             return data
         if size is not None and (len(data) > size or len(data) == length > expected):
-            raise _no_ranges(where)
+            raise no_ranges(where)
         raise OSError(f"{len(data)} bytes came instead of {expected}")
 
     def _remote_size(self, where: str) -> int:
@@ -258,7 +247,7 @@ class Store:
         try:
             facts = system.info(system._strip_protocol(where))
         except Exception as error:
-            raise _meaning(error, where) from None
+            raise meaning(error, where) from None
         if facts.get("type") == "directory":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), without_secrets(where))
         if facts.get("size") is None:
@@ -269,64 +258,8 @@ class Store:
         """fsspec's file system, one per process, as its event loop does not survive a fork."""
         key = os.getpid(), protocol
         if key not in self._systems:
-            import fsspec  # not needed to read from a disk
-
-            try:
-                file_system = fsspec.get_filesystem_class(protocol)
-            except ImportError as error:
-                raise (error.__cause__ or error) from None  # it names the package
-            except ValueError:
-                raise UserError(f"fsspec does not know the protocol '{protocol}://'; use http, https or s3") from None
-            options = {**_options(protocol, self.timeout_s), **(self.options or {})}
-            system = file_system(skip_instance_cache=True, **options)
-            system.retries = 1  # s3fs itself would try again
-            _clients[id(system)] = system
-            self._systems[key] = system
+            self._systems[key] = clients.file_system(protocol, self.timeout_s, self.options or {})
         return self._systems[key]
-
-
-class _OpenFiles:
-    """The files read last, by path. `pread` moves no position, so a forked worker may use them too."""
-
-    def __init__(self) -> None:
-        self.descriptors: OrderedDict[str, int] = OrderedDict()
-
-    def descriptor(self, path: str) -> int:
-        if path in self.descriptors:
-            self.descriptors.move_to_end(path)
-            return self.descriptors[path]
-        while len(self.descriptors) >= OPEN_FILES:
-            os.close(self.descriptors.popitem(last=False)[1])
-        self.descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.descriptors[path]
-
-    def close(self, path: str) -> None:
-        if path in self.descriptors:
-            os.close(self.descriptors.pop(path))
-
-    def __del__(self) -> None:
-        for descriptor in self.descriptors.values():
-            os.close(descriptor)
-
-
-class _OfThread(threading.local):
-    """Each thread opens files of its own, closed when it ends, so that no lock is held during a read or a fork."""
-
-    def __init__(self) -> None:
-        self.files = _OpenFiles()
-
-
-_of_thread = _OfThread()
-
-
-def _pread(descriptor: int, offset: int, size: int) -> bytes:
-    data = os.pread(descriptor, size, offset)
-    while 0 < len(data) < size:  # a call reads at most 2 GB, and may read less
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _is_remote(where: str) -> bool:
@@ -335,76 +268,3 @@ def _is_remote(where: str) -> bool:
 
 def _protocol(where: str) -> str:
     return where.split("://", 1)[0]
-
-
-def _options(protocol: str, timeout_s: float) -> dict[str, Any]:
-    """Time limits for fsspec's clients, without tries of their own, which would multiply with ours."""
-    if protocol in ("http", "https"):
-        import aiohttp
-
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
-        headers = {"Accept-Encoding": "identity"}  # a range of the file, not of its compressed form
-        return {"client_kwargs": {"timeout": limit, "headers": headers, "raise_for_status": _refuse_other_bytes}}
-    if protocol in ("s3", "s3a"):
-        retries = {"total_max_attempts": 1}
-        times = {"connect_timeout": timeout_s, "read_timeout": timeout_s}
-        return {"config_kwargs": {**times, "retries": retries, "max_pool_connections": CONNECTIONS}}
-    return {}
-
-
-async def _refuse_other_bytes(response: Any) -> None:
-    """Called by aiohttp with each answer. Raises where it holds other bytes than the requested range."""
-    requested = response.request_info.headers.get("Range")
-    if requested and response.status == 200:
-        raise _no_ranges(str(response.url))
-    sent = response.headers.get("Content-Range", "")
-    if (
-        requested
-        and response.status == 206
-        and not sent.startswith(requested.partition("-")[0].replace("=", " ") + "-")
-    ):
-        raise OSError(f"requested {requested}, got '{sent}'")
-
-
-def _no_ranges(where: str) -> UserError:
-    return UserError(
-        f"{without_secrets(where)}: the server serves no byte ranges; use one that does, or copy the shards to a disk"
-    )
-
-
-def _meaning(error: BaseException, where: str) -> Exception:
-    """What a client's exception means: one of FINAL, UserError, or an OSError, which is worth another try."""
-    status, plain, missing = _status(error), without_secrets(where), isinstance(error, FileNotFoundError)
-    if missing and status is None and not isinstance(error.__cause__, (LookupError, type(None))):
-        error, missing = error.__cause__, False  # fsspec calls every failed request for facts "not found"
-    if isinstance(error, UserError):
-        return error
-    if status in (404, 410) or (missing and status is None):
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), plain)
-    if status in (401, 403) or isinstance(error, PermissionError):
-        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), plain)
-    return OSError(f"HTTP {status}" if status else _cause(error))
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status behind an exception of aiohttp or botocore, if any."""
-    while error is not None:
-        status = getattr(error, "status", None)
-        response = getattr(error, "response", None)
-        if status is None and isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if isinstance(status, int):
-            return status
-        error = error.__cause__
-    return None
-
-
-def _cause(error: BaseException) -> str:
-    text = without_secrets(" ".join(str(error).split()))
-    return text if type(error) is OSError and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def without_secrets(text: str) -> str:
-    """A text with URLs, without what may be a credential in them: user, password and query."""
-    text = re.sub(r"://[^\s?]*@", "://", text)
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)

@@ -21,7 +21,7 @@ from data_pipeline.sample.batch_plan import Batching
 from data_pipeline.sample.order import examples_of_epoch
 from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.trained_on import TrainedOn
-from data_pipeline.storage.store import without_secrets
+from data_pipeline.storage.faults import without_secrets
 from mytalk import atomic
 from mytalk import config as configs
 from mytalk.command import UserError

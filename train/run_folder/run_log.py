@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.storage.store import without_secrets
+from data_pipeline.storage.faults import without_secrets
 from mytalk import atomic
 from mytalk.command import one_line
 from mytalk.progress import Progress

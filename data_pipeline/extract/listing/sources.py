@@ -23,8 +23,8 @@ from data_pipeline.extract.listing import names
 from data_pipeline.shards.layout import FRAMES_PX
 from data_pipeline.shards.table.schema import SCHEMA
 from data_pipeline.storage import inputs
+from data_pipeline.storage.faults import without_secrets
 from data_pipeline.storage.inputs import Files
-from data_pipeline.storage.store import without_secrets
 from mytalk import atomic
 from mytalk.command import UserError
 from mytalk.digest import sha256_of

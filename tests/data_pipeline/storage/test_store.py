@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 
 from data_pipeline.storage import cache as cache_module
 from data_pipeline.storage.cache import BLOCK_BYTES, SUFFIX, UNFINISHED, Cache
-from data_pipeline.storage.store import Store, Unreachable, without_secrets
+from data_pipeline.storage.faults import without_secrets
+from data_pipeline.storage.store import Store, Unreachable
 from mytalk.command import UserError, one_line
 from tests.helpers.checkout import ROOT
 from tests.helpers.faulty_http import FaultyServer
