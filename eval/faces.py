@@ -3,18 +3,21 @@
 Names and hashes of videos find a person under one name (eval/seen.py); this finds the same face under another. On
 photographs the L2 distance of dlib's embeddings is 0.25 to 0.44 for one person and 0.81 to 0.87 for two; drawn people
 are nearer to each other than that. So the judge is first asked about the training people themselves: where it takes
-many of them for each other it cannot tell here, and nothing is refused.
+many of them for each other it cannot tell here, and nothing is refused. A person under several names does not count
+against it: labels whose faces are surely one are joined before.
 
 Shape suffixes: K pictures of a person, E embedding.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from data_pipeline.annotate import people as annotated
 from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
@@ -24,8 +27,10 @@ from mytalk.command import UserError
 from mytalk.progress import Progress
 
 SAME = 0.45  # L2: nearer is one person
+SURELY = annotated.SAME / SAME  # times that: labels are joined, by the threshold of `data_pipeline annotate people`
 PICTURES = 3  # of a person's first clip that can be read
 LEAST_PEOPLE, ASKED, MOST_ALIKE = 3, 200, 0.05  # training people among whom it is asked; share that may look alike
+NAMED = 3  # people with several labels in a message
 TRAINED_ON = "train"
 
 
@@ -47,11 +52,15 @@ def check(manifest: Manifest, tasks: Sequence[ScoringTask], trained: Manifest, j
         return _too_few(len(known), "can be read")
     scored = _embedded(manifest, rows, judge, progress)
     progress.finish()
-    alike = alike_share(list(known.values()), same)
+    asked = one_person_each(dict(itertools.islice(known.items(), ASKED)), SURELY * same)
+    joined = _joined(asked)
+    if len(asked) < LEAST_PEOPLE:
+        return f"not checked: the judge tells {len(asked)} of them apart; it needs {LEAST_PEOPLE}{joined}"
+    alike = alike_share([np.concatenate([known[label] for label in labels]) for labels in asked], same)
     if alike > MOST_ALIKE:
         return (
             f"not checked: the judge finds {100 * alike:.0f} % of the training people within {same:g} of another, so "
-            "that it cannot tell these people apart"
+            f"that it cannot tell these people apart{joined}"
         )
     for person, face_KE in scored.items():
         nearest, apart = min(
@@ -63,19 +72,44 @@ def check(manifest: Manifest, tasks: Sequence[ScoringTask], trained: Manifest, j
                 f"below {same:g}); score others, or --same-face off where they are two people"
             )
     unread = len(rows) - len(scored) + len(people) - len(known)
-    return f"nobody scored is within {same:g} (L2, dlib) of {len(known)} training people; {unread} could not be read"
+    several = sum(len(labels) - 1 for labels in asked)
+    clear = f"nobody scored is within {same:g} (L2, dlib) of {len(known) - several} training people"
+    return f"{clear}; {unread} could not be read{joined}"
 
 
 def _too_few(count: int, which: str) -> str:
     return f"not checked: {count} people in split {TRAINED_ON} of the training shards {which}; it needs {LEAST_PEOPLE}"
 
 
+def one_person_each(faces: Mapping[str, np.ndarray], within: float) -> list[list[str]]:
+    """Labels by person: those of one face stand together, any two of them at most `within` apart.
+
+    Complete linkage: a chain of look-alikes, or a mean that moves with each that joins, would make of drawn people,
+    whom the judge cannot tell apart, one giant and a few whom it can.
+    """
+    from scipy.cluster import hierarchy
+
+    labels = list(faces)
+    if len(labels) < 2:
+        return [labels]
+    pairs = [distance(faces[one], faces[other]) for one, other in itertools.combinations(labels, 2)]
+    groups: dict[int, list[str]] = {}
+    for label, group in zip(labels, hierarchy.fcluster(hierarchy.linkage(pairs, "complete"), within, "distance")):
+        groups.setdefault(int(group), []).append(label)
+    return list(groups.values())
+
+
+def _joined(people: Sequence[Sequence[str]]) -> str:
+    several = [" = ".join(labels) for labels in people if len(labels) > 1]
+    more = f" and {len(several) - NAMED} more" if len(several) > NAMED else ""
+    return f"; taken for one person: {', '.join(several[:NAMED])}{more}" if several else ""
+
+
 def alike_share(faces: Sequence[np.ndarray], same: float) -> float:
-    """The share of people, of at most ASKED, who are nearer than `same` to another of them."""
-    asked = faces[:ASKED]
+    """The share of people who are nearer than `same` to another of them."""
     near = [
-        any(distance(one, other) < same for place, other in enumerate(asked) if place != number)
-        for number, one in enumerate(asked)
+        any(distance(one, other) < same for place, other in enumerate(faces) if place != number)
+        for number, one in enumerate(faces)
     ]
     return sum(near) / len(near)
 

@@ -22,7 +22,7 @@ def people(tmp_path_factory) -> Manifest:
 
 
 class Told:
-    """Everybody's face is a number; whose pictures come next is known from what was read."""
+    """Everybody's face is a number, or some; whose pictures come next is known from what was read."""
 
     def __init__(self, face_of, manifest: Manifest, patch: pytest.MonkeyPatch) -> None:
         self.face_of, self.asked = face_of, list[str]()
@@ -36,7 +36,7 @@ class Told:
 
     def embed(self, pictures_KHW3: np.ndarray, landmarks_KN3: np.ndarray) -> np.ndarray:
         assert len(landmarks_KN3) == len(pictures_KHW3)
-        return np.full((len(pictures_KHW3), 1), self.face_of(self.asked[-1]))
+        return np.tile(np.atleast_1d(self.face_of(self.asked[-1])), (len(pictures_KHW3), 1))
 
 
 def checked(manifest: Manifest, judge: Told, same: float = faces.SAME) -> str:
@@ -55,10 +55,37 @@ def test_a_face_of_training_under_another_name_is_refused(people, monkeypatch) -
     assert checked(people, judge, same=0.3).startswith("nobody scored is within 0.3")
 
 
-def test_a_judge_that_takes_training_people_for_each_other_refuses_nobody(people, monkeypatch) -> None:
-    assert checked(people, Told(lambda name: 0.0, people, monkeypatch)).startswith(
-        "not checked: the judge finds 100 % of the training people within 0.45 of another"
+def test_a_person_under_two_names_in_training_does_not_turn_the_check_off(people, monkeypatch) -> None:
+    trained, unseen = (list(people.rows_of_people(split)) for split in ("train", "unseen"))
+    face = {name: 1.0 * number for number, name in enumerate([*trained, *unseen])}
+    face[trained[3]] = face[trained[0]] + 0.2
+    judge = Told(face.__getitem__, people, monkeypatch)
+    one = f"taken for one person: {trained[0]} = {trained[3]}"
+    assert checked(people, judge) == (
+        f"nobody scored is within 0.45 (L2, dlib) of 3 training people; 0 could not be read; {one}"
     )
+    face[unseen[0]] = face[trained[3]] - 0.25
+    with pytest.raises(UserError, match=f"{unseen[0]}, to be scored, has the face of {trained[0]} in training"):
+        checked(people, judge)
+    assert "50 %" in checked(people, judge, same=0.22), "0.2 is less sure than 0.35 of 0.45"
+    face[trained[3]] = face[trained[0]] + 0.4
+    assert checked(people, judge).startswith("not checked: the judge finds 50 %"), "alike, and not surely one"
+
+
+def test_a_judge_that_takes_training_people_for_each_other_refuses_nobody(people, monkeypatch) -> None:
+    words = checked(people, Told(lambda name: 0.0, people, monkeypatch))
+    assert words.startswith("not checked: the judge tells 1 of them apart; it needs 3; taken for one person: ")
+    far = dict(zip(people.rows_of_people("train"), (0.2, 0.2, 0.36, 0.36)))
+    face = {name: np.eye(len(far))[number] * far[name] for number, name in enumerate(far)}
+    words = checked(people, Told(lambda name: face.get(name, np.zeros(len(far))), people, monkeypatch))
+    assert words.startswith("not checked: the judge finds 100 % of the training people within 0.45 of another"), (
+        "some are so near that they are joined, and the others no farther than people may be"
+    )
+
+
+def test_look_alikes_in_a_chain_are_not_one_person() -> None:
+    faces_of = {name: np.array([[at]]) for name, at in (("a", 0.0), ("b", 0.3), ("c", 0.6), ("far", 3.0))}
+    assert faces.one_person_each(faces_of, 0.35) == [["a", "b"], ["c"], ["far"]]
 
 
 def test_people_who_cannot_be_read_are_counted(people, monkeypatch) -> None:
