@@ -23,7 +23,7 @@ from benchmarks.people.painted import METRICS, Judges
 from benchmarks.people.rows import RowClip
 from data_pipeline.shards.manifest import Manifest
 from eval.judges import load as judges
-from launch import pipeline
+from launch import commands, runner
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face import detector
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     wanted = chosen(args)
     steps = [training(args, name) for name in wanted]
-    code = pipeline.run_steps(steps, args.out, restart=True)
+    code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
     models: dict[str, Path | None] = {TRUE: None, MOVED: None}
@@ -115,13 +115,13 @@ def named(models: list[str]) -> dict[str, Path | None]:
     return found
 
 
-def training(args: argparse.Namespace, name: str) -> pipeline.Step:
+def training(args: argparse.Namespace, name: str) -> commands.Step:
     """The training of a variant."""
     own = [setting.replace("READER", str(args.reader)) for setting in VARIANTS[name]]
     start = [f"init_from={args.init}"] if args.init else []
     every = [f"steps={args.steps}", f"validate_every={args.steps}", f"checkpoint_every={args.steps}"]
     settings = [*start, *every, *args.settings, *own]
-    step = pipeline.training("appearance", args.configs, args.shards, args.out / name, settings)
+    step = commands.training("appearance", args.configs, args.shards, args.out / name, settings)
     return replace(step, name=f"train {name}")
 
 

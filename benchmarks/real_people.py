@@ -32,8 +32,8 @@ from benchmarks.people.rows import RowClip, Scoring
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.tasks import Settings
-from launch import pipeline
-from launch.pipeline import Step
+from launch import commands, runner
+from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         extraction(videos, args.out, args.videos.resolve().name),
         *itertools.chain.from_iterable(steps for steps, _ in planned),
     ]
-    code = pipeline.run_steps(steps, args.out, restart=True)
+    code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
     scorings = [scoring for _, of_split in planned for scoring in of_split]
@@ -148,7 +148,7 @@ def by_person(videos: Path, people: Path, out: Path) -> Path:
     if any(len(line) != 2 for line in lines):
         raise UserError(f"{people}: every line is `file,person`")
     person_of = {name.strip(): person.strip() for name, person in lines}
-    size_of = dict(pipeline.listing(videos))
+    size_of = dict(commands.listing(videos))
     if unknown := sorted(set(person_of) - set(size_of)):
         raise UserError(f"{people} names {unknown[0]}, which is no file in {videos}")
     for name, size in size_of.items():
@@ -203,7 +203,7 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
     folder = args.out / split.name
     shards = folder / "shards"
     index = ("data_pipeline", "index", str(shards), str(args.out / "extracted"))
-    identity = pipeline.training("identity", args.configs, shards, folder / "identity", [f"seed={split.seed}"])
+    identity = commands.training("identity", args.configs, shards, folder / "identity", [f"seed={split.seed}"])
     trained = models(args)
     steps = [
         Step("index", index, shards / "manifest.json"),
@@ -218,7 +218,7 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
         run = folder / f"motion-{name.replace(', ', '-').replace(' ', '-')}"
         own = (f"identity={identity.result.parent}", "identity_loss=0", f"seed={split.seed}", *settings)
         taught_by = folder / "mixed" if name.endswith(MIXED) else shards
-        training = pipeline.training("motion", args.configs, taught_by, run, own)
+        training = commands.training("motion", args.configs, taught_by, run, own)
         runs.append(run)
         scorings.append(Scoring(name, split.name, run.with_name(run.name.replace("motion-", "score-", 1))))
         steps += [

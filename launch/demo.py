@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from launch import pipeline
-from launch.pipeline import Step
+from launch import commands, pipeline
+from launch.commands import Step
 from mytalk import command
 
 # Folder of the videos, after which `extract` names the corpus: the version of what `data_pipeline demo` draws.
@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, and run the pipeline, as far as that is not done."""
-    steps = [draw(args), *pipeline.chain(args, args.out / CORPUS, LAYOUT)]
+    steps = [draw(args), *commands.chain(args, args.out / CORPUS, LAYOUT)]
     # A drawn corpus is trained in minutes: changed settings give the models that they would have given from the start.
     return pipeline.run_all(steps, args, args.out / CORPUS, restart=True, before=installation())
 

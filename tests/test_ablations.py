@@ -12,7 +12,7 @@ import pytest
 from benchmarks.people import ablations
 from eval import score_file
 from eval.score_file import ClipScore
-from launch import pipeline
+from launch import runner
 from mytalk import config
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
@@ -50,7 +50,7 @@ def test_what_needs_an_identity_encoder_is_named(tmp_path, capsys):
 
 def test_differences_are_from_the_base_and_paired(tmp_path, monkeypatch, capsys):
     """Each person gains 0.1, so the difference has no width though people differ."""
-    monkeypatch.setattr(pipeline, "run_steps", lambda *steps, **options: 0)
+    monkeypatch.setattr(runner, "run_steps", lambda *steps, **options: 0)
     for name, gain in ((ablations.BASE, 0.0), ("flow", 0.1), ("v", -0.1)):
         scores = [
             ClipScore(f"k{n}", f"p{n}", {"mytalk": {"opening_correlation": 0.3 * n + gain, "lmd_px": 2.0}})

@@ -12,7 +12,7 @@ from benchmarks.people import dose
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
 from eval.score_file import ClipScore
-from launch import pipeline
+from launch import runner
 from mytalk.command import UserError
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
@@ -45,7 +45,7 @@ def test_a_larger_dose_has_everybody_of_a_smaller_one(out):
 
 def test_the_curve_is_of_people_and_its_differences_are_paired(out, monkeypatch, capsys):
     """Each person gains 0.1, so the difference has no width though people differ."""
-    monkeypatch.setattr(pipeline, "run_steps", lambda *steps, **options: 0)
+    monkeypatch.setattr(runner, "run_steps", lambda *steps, **options: 0)
     for people, gain in ((1, 0.0), (3, 0.1)):
         scores = [
             ClipScore(f"k{n}", f"p{n}", {"mytalk": {"opening_correlation": 0.3 * n + gain, "lmd_px": 2.0}})
@@ -65,7 +65,7 @@ def test_the_data_are_two_corpora_with_a_split_each(out):
     words = [" ".join(step.words) for step in steps]
     assert [step.name for step in steps][-1] == "index"
     assert sum("--everyone val" in line for line in words) == sum("--everyone train" in line for line in words) == 1
-    assert len({step.name for step in steps}) == len(steps)  # what pipeline.run_steps keeps account by
+    assert len({step.name for step in steps}) == len(steps)  # what runner.run_steps keeps account by
 
 
 @pytest.mark.full

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.people import rows as people_rows
 from eval import score_file
-from launch import pipeline
-from launch.pipeline import Step
+from launch import commands, runner
+from launch.commands import Step
 from mytalk import atomic, command
 
 BASE = "base"
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = ablations(args)
     steps = [step for name, changed in chosen.items() for step in steps_of(args, name, changed)]
     args.out.mkdir(parents=True, exist_ok=True)
-    code = pipeline.run_steps(steps, args.out, restart=True)
+    code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
     scores = {name: score_file.read(scored(args, name) / score_file.WHOLE)[1] for name in chosen}
@@ -108,7 +108,7 @@ def steps_of(args: argparse.Namespace, name: str, changed: list[str]) -> list[St
     # The best step of validation would be another one in every row.
     own = ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}", f"seed={args.seed}"]
     own += [f"identity={args.identity}"] if args.identity else []
-    training = pipeline.training("motion", args.configs, args.shards, run_folder, [*own, *args.settings, *changed])
+    training = commands.training("motion", args.configs, args.shards, run_folder, [*own, *args.settings, *changed])
     score = ("eval", "motion", "--shards", str(args.unseen or args.shards), "--model", str(run_folder / "model"))
     more = ("--out", str(scored(args, name)), "--seed", str(args.seed), "--steps", str(args.sampler_steps), "--force")
     return [

@@ -18,8 +18,8 @@ from benchmarks import harness
 from benchmarks.people import rows as people_rows
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
-from launch import pipeline
-from launch.pipeline import Step
+from launch import commands, runner
+from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
 
@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--people must be from 1 to the {args.drawn} of --drawn, which must be below 1000")
     args.out.mkdir(parents=True, exist_ok=True)
     steps = data(args)
-    code = pipeline.run_steps(steps, args.out)
+    code = runner.run_steps(steps, args.out)
     for dose in doses if code == command.EXIT_DONE else []:
         steps += steps_of(args, dose)
-    code = code or pipeline.run_steps(steps, args.out, restart=True)
+    code = code or runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
     scores = {dose: score_file.read(scored(args, dose) / score_file.WHOLE)[1] for dose in doses}
@@ -100,7 +100,7 @@ def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
     # The best step of validation would be another one in every dose.
     shards, own = args.out / "shards", ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}"]
     own += [f"where={first_people(shards, dose)}", f"seed={args.seed}", *args.settings]
-    training = pipeline.training("motion", args.configs, shards, run, own)
+    training = commands.training("motion", args.configs, shards, run, own)
     score = ("eval", "motion", "--shards", str(args.unseen), "--model", str(run / "model"))
     more = ["--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed)]
     more += ["--steps", str(args.sampler_steps)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip, Scoring
 from eval import score_file
-from launch.pipeline import Step
+from launch.commands import Step
 
 METRICS = {
     "opening_correlation": "opening correlation",

@@ -26,8 +26,8 @@ from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.members import WAV_HEADER_BYTES
 from data_pipeline.shards.table.schema import HEADER
 from eval import score_file
-from launch import pipeline
-from launch.pipeline import Step
+from launch import commands, runner
+from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.digest import sha256_of
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
@@ -60,14 +60,14 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done, then print the table."""
     args.out.mkdir(parents=True, exist_ok=True)
     steps = data(args)
-    code = pipeline.run_steps(steps, args.out)
+    code = runner.run_steps(steps, args.out)
     if code == command.EXIT_DONE:
         for state in (SHIFTED, CORRECTED):
             copied(args.out, state, args.seed)
         steps += [annotation(args)]
         for state in STATES:
             steps += steps_of(args, state)
-        code = pipeline.run_steps(steps, args.out, restart=True)
+        code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
     scores = {state: score_file.read(args.out / f"score-{state}" / score_file.WHOLE)[1] for state in STATES}
@@ -101,21 +101,21 @@ def data(args: argparse.Namespace) -> list[Step]:
         Step("draw", draw, videos / "corpus.json"),
         Step("extract", extract, manifest, (videos,)),
         Step("split", split, manifest),
-        pipeline.training("syncnet", args.configs, args.others, args.out / "syncnet", [f"seed={args.seed}"]),
+        commands.training("syncnet", args.configs, args.others, args.out / "syncnet", [f"seed={args.seed}"]),
     ]
 
 
 def annotation(args: argparse.Namespace) -> Step:
     """Measure the offsets of the copy that is to be corrected."""
     words = ("data_pipeline", "annotate", str(args.out / CORRECTED), "sync", "--syncnet")
-    return Step("annotate", (*words, str(pipeline.model(args.out, "syncnet"))), args.out / CORRECTED / HEADER)
+    return Step("annotate", (*words, str(commands.model(args.out, "syncnet"))), args.out / CORRECTED / HEADER)
 
 
 def steps_of(args: argparse.Namespace, state: str) -> list[Step]:
     """Train on one state of the corpus, and score on the true one."""
     folder = args.out / f"motion-{state}"
     own = ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}", f"seed={args.seed}", *args.settings]
-    training = pipeline.training("motion", args.configs, args.out / state, folder, own)
+    training = commands.training("motion", args.configs, args.out / state, folder, own)
     score = ("eval", "motion", "--shards", str(args.out / TRUE), "--model", str(folder / "model"), "--force")
     more = ("--out", str(args.out / f"score-{state}"), "--source-frames", str(SOURCE_FRAMES))
     numbers = ("--seed", str(args.seed), "--steps", str(args.sampler_steps))

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline.examples import RECIPES
 from data_pipeline.examples.windows import PLANNED
-from launch import pipeline
+from launch import commands
 from tests.helpers import train_matrix
 from train.__main__ import COMMANDS
 
@@ -19,7 +19,7 @@ def test_train_pipeline_and_test_matrix_know_the_recipes_of_the_list():
     `distil` goes on from a motion model, and is tested beside the matrix (tests/train/recipes).
     """
     assert list(COMMANDS) == [*RECIPES, "check"]
-    assert list(pipeline.RECIPES) == [name for name in RECIPES if name not in ("distil", "reader")]
+    assert list(commands.RECIPES) == [name for name in RECIPES if name not in ("distil", "reader")]
     assert {*train_matrix.RECIPES, "distil"} == set(RECIPES)
 
 

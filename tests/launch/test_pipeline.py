@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline import weights
-from launch import demo, pipeline
+from launch import commands, demo, pipeline, runner
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT, stopped
 from train import check
@@ -24,7 +24,7 @@ SMALL = ["--people", "5", "--clips-per-person", "2", "--seconds", "2"]
 def tiny_configs(folder: Path) -> Path:
     """The smallest settings of the four trainings; motion's are long enough to be stopped."""
     folder.mkdir()
-    for recipe in pipeline.RECIPES:
+    for recipe in commands.RECIPES:
         tiny = (ROOT / f"tests/helpers/tiny_{recipe}.yaml").read_text()
         if recipe == "motion":
             tiny = re.sub("steps: 12|_every: [0-9]+", lambda m: m[0].split(":")[0] + ": 80", tiny)
@@ -85,7 +85,7 @@ def test_the_pipeline_ends_with_a_score_of_unseen_people(endings):
     assert report["methods"]["ground_truth"]["opening_correlation"]["mean"] > 0.9
     assert "mouth opening of dubbed, never seen people" in third[1]
     assert "the gate FAILS" in third[1], "one unseen person has no interval"
-    for name in ("extract", "split", *(f"train {recipe}" for recipe in pipeline.RECIPES), "benchmark", "total"):
+    for name in ("extract", "split", *(f"train {recipe}" for recipe in commands.RECIPES), "benchmark", "total"):
         assert f"\n{name} " in third[1]
     assert third[1].rstrip().endswith("report.json")
     assert (out / "benchmark" / "report.html").is_file()
@@ -135,7 +135,7 @@ def test_a_setting_that_a_later_training_refuses_is_told_before_anything_is_extr
 
 
 def test_weights_that_a_training_needs_are_asked_for_first(monkeypatch):
-    trainings = [f"{recipe} --config {ROOT}/configs/paper/{recipe}.yaml" for recipe in pipeline.RECIPES]
+    trainings = [f"{recipe} --config {ROOT}/configs/paper/{recipe}.yaml" for recipe in commands.RECIPES]
     parsed = check.arguments().parse_args(trainings)
     monkeypatch.setattr(weights, "located", lambda entry: (ROOT / "x.pth", ""))
     assert check.run(parsed) == 0
@@ -168,7 +168,7 @@ def test_a_yaml_of_corpora_is_built_in_place_of_a_folder(tmp_path, command):
     lines = command("-m", "launch", "pipeline", str(build), str(tmp_path / "out"), "--dry-run", check=True).stdout
     assert lines.splitlines()[0] == f"python -m data_pipeline build {build} out={tmp_path / 'out/shards'}"
     assert "extract" not in lines
-    (step,) = pipeline.extraction(build, tmp_path / "out/shards")
+    (step,) = commands.extraction(build, tmp_path / "out/shards")
     assert step.reads == (build, videos), "new videos are noticed"
     done = command("-m", "launch", "pipeline", str(build), str(tmp_path / "out"), "--layout", "hdtf", "--dry-run")
     assert done.returncode == 1
@@ -185,7 +185,7 @@ def changed_steps(videos: Path, out: Path, change, *more: str) -> list[str]:
 
     def digests() -> dict[str, str]:
         digest, digest_of = "", {}
-        for step in pipeline.chain(options(videos, out, *more), videos):
+        for step in commands.chain(options(videos, out, *more), videos):
             digest_of[step.name] = digest = step.digest(digest)
         return digest_of
 
@@ -210,9 +210,9 @@ def test_an_added_video_redoes_all_and_a_hidden_file_nothing(tmp_path):
 
 
 class Machine:
-    """Stands in for `pipeline.timed`: each step takes 2 seconds and leaves its result and its run folder."""
+    """Stands in for `runner.timed`: each step takes 2 seconds and leaves its result and its run folder."""
 
-    def __init__(self, steps: list[pipeline.Step]):
+    def __init__(self, steps: list[commands.Step]):
         self.codes = {step.name: 0 for step in steps}
         self.steps, self.ran, self.message = steps, list[str](), ""
 
@@ -231,9 +231,9 @@ def machine(monkeypatch):
     """A function that makes the steps of these options be taken by a `Machine`."""
     monkeypatch.setattr(pipeline, "print_results", lambda *_: None)
 
-    def install(steps: list[pipeline.Step]) -> Machine:
+    def install(steps: list[commands.Step]) -> Machine:
         stand_in = Machine(steps)
-        monkeypatch.setattr(pipeline, "timed", stand_in)
+        monkeypatch.setattr(runner, "timed", stand_in)
         return stand_in
 
     return install
@@ -244,7 +244,7 @@ def test_the_demo_trains_anew_with_other_settings(tmp_path, machine, capsys):
     configs = shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
     args = demo.arguments().parse_args(["--out", str(tmp_path / "out"), "--configs", str(configs)])
     record, checkpoint = args.out / "budget.json", args.out / "motion" / "checkpoint"
-    stand_in = machine([demo.draw(args), *pipeline.chain(args, args.out / demo.CORPUS, demo.LAYOUT)])
+    stand_in = machine([demo.draw(args), *commands.chain(args, args.out / demo.CORPUS, demo.LAYOUT)])
     stand_in.codes["train motion"] = 75
     assert demo.run(args) == 75
     checkpoint.touch()
@@ -264,7 +264,7 @@ def test_the_pipeline_never_removes_a_training(tmp_path, machine):
     """Whether it continues with other settings is for its own command to decide; no processes are a setting."""
     videos, out = tmp_path / "videos", tmp_path / "out"
     videos.mkdir()
-    stand_in = machine(pipeline.chain(options(videos, out), videos))
+    stand_in = machine(commands.chain(options(videos, out), videos))
     assert pipeline.run(options(videos, out)) == 0
     checkpoint = out / "motion" / "checkpoint"
     checkpoint.touch()
@@ -272,7 +272,7 @@ def test_the_pipeline_never_removes_a_training(tmp_path, machine):
     assert pipeline.run(options(videos, out, "--processes", "2")) == 0
     assert stand_in.ran == []
     more = options(videos, out, "motion.steps=999")
-    stand_in = machine(pipeline.chain(more, videos))
+    stand_in = machine(commands.chain(more, videos))
     assert pipeline.run(more) == 0
     assert stand_in.ran == ["train motion", "train appearance", "benchmark"]
     assert checkpoint.exists()
@@ -282,7 +282,7 @@ def test_the_pipeline_never_removes_a_training(tmp_path, machine):
 def test_where_a_training_refuses_other_settings_it_tells_what_to_remove(tmp_path, machine, capsys):
     videos, out = tmp_path / "videos", tmp_path / "out"
     videos.mkdir()
-    stand_in = machine(pipeline.chain(options(videos, out), videos))
+    stand_in = machine(commands.chain(options(videos, out), videos))
     stand_in.codes["train syncnet"], stand_in.message = 1, "begun with other settings; name a new folder with run=..."
     assert pipeline.run(options(videos, out)) == 1
     assert capsys.readouterr().out.endswith(f"to train it anew, remove {out / 'syncnet'} before\n")
@@ -291,7 +291,7 @@ def test_where_a_training_refuses_other_settings_it_tells_what_to_remove(tmp_pat
 def test_settings_go_to_all_trainings_or_to_the_one_they_name():
     typed = ["motion.steps=9", "steps=5", "model.width=8", "identity.model.layers=1", "where='corpus.x = 1'"]
     shared = ["steps=5", "model.width=8", "where='corpus.x = 1'"]
-    settings = pipeline.settings_of(typed)
+    settings = commands.settings_of(typed)
     assert settings["syncnet"] == settings["appearance"] == shared
     assert settings["motion"] == [*shared, "steps=9"], "the training's own come last and win"
     assert settings["identity"] == [*shared, "model.layers=1"]
@@ -310,15 +310,15 @@ def test_settings_go_to_all_trainings_or_to_the_one_they_name():
 )
 def test_a_setting_of_no_training_is_refused(setting, message):
     with pytest.raises(UserError, match=message):
-        pipeline.settings_of([setting])
+        commands.settings_of([setting])
 
 
 def test_the_options_reach_the_commands(tmp_path):
     more = ["--corpus", "mine", "--identity", "parent", "--size", "paper", "--processes", "3", "steps=5"]
     (tmp_path / "videos").mkdir()
     args = options(tmp_path / "videos", tmp_path / "out", *more)
-    steps = pipeline.chain(args, args.videos, pipeline.extract_options(args))
-    lines = {step.name: pipeline.shell_line(step) for step in steps}
+    steps = commands.chain(args, args.videos, pipeline.extract_options(args))
+    lines = {step.name: commands.shell_line(step) for step in steps}
     assert lines["extract"].endswith("--corpus mine --identity parent")
     assert lines["train motion"].startswith(
         "python -m launch local --processes 3 -- train motion --config configs/paper/motion.yaml "
