@@ -1,8 +1,7 @@
 """`index`: one manifest over third-party tars and existing shard folders, which stay where they are.
 
 The manifest's header lists the source of each shard. Listed sources keep their number and new ones come last, so a run
-pinned to the first shards stays the same. OUT/parts caches the samples of each tar, with the tar's size and time, so
-that only new or changed tars are read.
+pinned to the first shards stays the same. Only new or changed tars are read (index/parts.py).
 """
 
 from __future__ import annotations
@@ -11,35 +10,27 @@ import argparse
 import collections
 import dataclasses
 import glob
-import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.index import third_party
+from data_pipeline.index import parts
+from data_pipeline.index.field_mapping import FieldMapping
 from data_pipeline.index.merge import LEDGER, IndexBuilder, ShardSource, named
-from data_pipeline.index.third_party import FieldMapping, Unusable
-from data_pipeline.shards import checksums, manifest_update
-from data_pipeline.shards.layout import COLUMNS
+from data_pipeline.index.tar_samples import compression
+from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table.schema import HEADER, INDEXED
 from data_pipeline.storage.faults import without_secrets
 from data_pipeline.storage.inputs import is_remote
 from mytalk import atomic, command, config
 from mytalk.command import UserError
-from mytalk.digest import sha256_of
 from mytalk.machine import cores, sole_user
-from mytalk.progress import Progress
-
-PARTS, SUMS = "parts", "sums"
-FORMAT = 1  # of the parts
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -82,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with sole_user(out, "index"):
         atomic.sweep(out, LEDGER)  # a column may be written here meanwhile
-        atomic.sweep(out / SUMS)
+        atomic.sweep(out / parts.SUMS)
         has_tars = any(isinstance(source, ShardSource) for source in requested)
         earlier, tar_mapping = _indexed_before(out, mapping, has_tars)
         if tar_mapping is None and mapping != FieldMapping():
@@ -93,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
         manifests = {name: Manifest.load(name if is_remote(name) else out / name) for name in folders}
         sources = _all_sources(earlier, requested, manifests)
         tars = [source for source in sources if source.tar]
-        atomic.sweep(out / PARTS, tuple(_stem(source.tar) for source in tars))  # of a column's parts none
-        heads = _read_tars(out, tars, tar_mapping or FieldMapping(), max(args.workers, 1))
+        atomic.sweep(out / parts.PARTS, tuple(parts.stem(source.tar) for source in tars))  # of a column's parts none
+        heads = parts.read_tars(out, tars, tar_mapping or FieldMapping(), max(args.workers, 1))
         for source in earlier:
             if source.tar and "reason" in heads[source]:
                 raise UserError(
@@ -143,7 +134,7 @@ def _sources(args: argparse.Namespace, out: Path) -> list[ShardSource | str]:
         raise UserError(f"{len(tars)} tars and {len(frames)} --frames-tars cannot be paired; name equally many")
     for path in (*tars, *frames):
         with open(path, "rb") as handle:
-            program = third_party.compression(handle.read(512))
+            program = compression(handle.read(512))
         if program:
             raise UserError(f"{path} is compressed ({program}); unpack it: byte ranges are read from plain tars alone")
     frames_of = dict(zip(tars, (named(path, out) for path in frames))) if frames else {}
@@ -230,102 +221,6 @@ def _all_sources(
     return list(sources)
 
 
-# Tars ------------------------------------------------------------------------------------------------
-
-
-def _read_tars(
-    out: Path, tars: Sequence[ShardSource], mapping: FieldMapping, workers: int
-) -> dict[ShardSource, dict[str, Any]]:
-    """The head of each tar's part; a tar without a valid part is read. Raises OSError, UserError for unequal pairs."""
-    heads = {source: _valid_head(out, source, mapping) for source in tars}
-    unread = [source for source, head in heads.items() if head is None]
-    if unread:
-        progress = Progress("index", len(tars), "tars", done=len(tars) - len(unread))
-        with ThreadPoolExecutor(workers) as threads:
-            source_of = {threads.submit(_read_tar, out, source, mapping): source for source in unread}
-            try:
-                for done in as_completed(source_of):
-                    heads[source_of[done]] = done.result()
-                    progress.step()
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
-        progress.finish()
-    return {source: head for source, head in heads.items() if head is not None}
-
-
-def _stem(name: str) -> str:
-    """Name of the files about a tar: readable and unique."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).name.rpartition(".")[0])[:48].strip("-")
-    return f"{readable or 'tar'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:10]}"
-
-
-def _part_path(out: Path, source: ShardSource) -> Path:
-    return out / PARTS / f"{_stem(source.tar)}.jsonl"
-
-
-def _fingerprint(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any]:
-    """What a part depends on: the mapping, and size and time of the tars. Raises UserError where one is missing."""
-    files = {}
-    for name in filter(None, (source.tar, source.frames)):
-        try:
-            stat = os.stat(out / name)
-        except FileNotFoundError:
-            raise UserError(f"{name} was indexed and is missing now; restore it, or name another OUT") from None
-        files[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    return {"format": FORMAT, "rules": dataclasses.asdict(mapping), "unit": source.listed(), "files": files}
-
-
-def _valid_head(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any] | None:
-    """The head of a tar's part, if mapping and files are still the same; else None."""
-    fingerprint = _fingerprint(out, source, mapping)
-    try:
-        with open(_part_path(out, source)) as handle:
-            head = json.loads(handle.readline())
-        if {name: head.get(name) for name in fingerprint} != fingerprint:
-            return None
-        for entry in head["columns"].values():
-            (out / entry["crc"]).stat()
-    except (FileNotFoundError, ValueError, AttributeError, KeyError):
-        return None
-    return head
-
-
-def _samples(out: Path, source: ShardSource) -> list[dict[str, Any]]:
-    """The samples of a tar, as its part lists them."""
-    with open(_part_path(out, source)) as handle:
-        return [json.loads(line) for line in handle][1:]
-
-
-def _read_tar(out: Path, source: ShardSource, mapping: FieldMapping) -> dict[str, Any]:
-    """Read a tar and write its part: a head and a line a sample. Returns the head, with a reason for a damaged tar."""
-    fingerprint = _fingerprint(out, source, mapping)
-    head: dict[str, Any] = {**fingerprint, "columns": {}}
-    samples: list[dict[str, Any]] = []
-    try:
-        samples = third_party.read(out / source.tar, out / source.frames if source.frames else None, mapping)
-    except Unusable as unusable:
-        head.update(reason=unusable.reason, message=str(unusable))
-    except ValueError as error:
-        raise UserError(f"{error}; name pairs of tars in equal order") from None
-    else:
-        entries = {name: _write_checksums(out, name) for name in fingerprint["files"]}
-        head["columns"] = dict(zip(COLUMNS, (entries[source.tar], entries[source.frames or source.tar])))
-    if _fingerprint(out, source, mapping) != fingerprint:
-        raise UserError(f"{source.tar} was changed while it was read; run the same command when its writer is done")
-    with atomic.file(_part_path(out, source), "w") as handle:
-        for line in (head, *samples):
-            handle.write(json.dumps(line, allow_nan=False) + "\n")
-    return head
-
-
-def _write_checksums(out: Path, name: str) -> dict[str, Any]:
-    """Write the checksums of a tar, and return its entry in the manifest's header."""
-    crc = f"{SUMS}/{_stem(name)}.crc"
-    checksums.write(out / name, out / crc)
-    return {"bytes": os.stat(out / name).st_size, "sha256": sha256_of(out / name), "file": name, "crc": crc}
-
-
 # The manifest ----------------------------------------------------------------------------------------
 
 
@@ -343,7 +238,7 @@ def _write_index(
         if source.folder:
             builder.add_folder_shard(source)
         else:
-            builder.add_tar(source, heads[source], _samples(out, source))
+            builder.add_tar(source, heads[source], parts.samples_of(out, source))
     table = builder.table(unsplit)
     builder.check(table)
     if len(table):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.index import third_party
-from data_pipeline.index.third_party import FieldMapping
+from data_pipeline.index.field_mapping import FieldMapping
 from data_pipeline.shards.ledger import FILE as LEDGER
 from data_pipeline.shards.ledger import LedgerError
 from data_pipeline.shards.manifest import Manifest

@@ -1,7 +1,7 @@
 """Third-party tars, written with webdataset: which of their samples are clips, and where the clips' bytes lie.
 
 Nothing is extracted, copied or unpickled, and each claim of a file is checked. A sample that is no clip gets a reason,
-and so does a tar that cannot be read to its end.
+and so does a tar that cannot be read to its end (index/tar_samples.py).
 
 Shape suffixes: T frames, N landmarks, 3 = (x, y, z) in crop px.
 """
@@ -14,22 +14,20 @@ import json
 import math
 import re
 import struct
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from data_pipeline.index.field_mapping import FieldMapping
+from data_pipeline.index.tar_samples import Sample, TarMember, Unusable, samples, short
 from data_pipeline.shards.layout import MEMBERS, SYNC_OFFSET
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from data_pipeline.shards.table.schema import SCHEMA
 from mytalk.face.landmarks import COUNT, SAMPLE_HZ, SAMPLES_PER_FRAME
 
-LONGEST_PATTERN = 200  # characters of a user's regular expression
 LONGEST_KEY_BYTES = 200  # with an extension it must be a valid file name
 LONGEST_TEXT = 1000  # characters of a fact
 LARGEST_FACTS_BYTES = 1 << 20
@@ -37,163 +35,10 @@ MOST_EXTRA = 200  # facts of a sample, and columns of a table, beyond those of e
 NPY_HEAD_BYTES = 256  # most that the reader of windows allows before the values
 READ_BYTES = 1 << 20
 
-COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22M\x18": "lz4",
-}
 OURS = ("key", "identity", "corpus", "split", "frames", "shard", "duplicate_group")
 PLACES = tuple(f"{member}_{what}" for member in MEMBERS for what in ("offset", "size"))
 KNOWN = {field.name: field.type for field in SCHEMA if field.name not in (*OURS, *PLACES)} | {SYNC_OFFSET: pa.float64()}
 CROP = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a clip with an unknown source: the crop itself
-DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError, RecursionError, MemoryError, struct.error)
-
-
-class Unusable(Exception):
-    """A sample, or a whole tar, that cannot be used. `reason` is a short snake_case code."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class FieldMapping:
-    """The names of a clip's members in a tar. Extensions are those of webdataset: all after the key's dot."""
-
-    landmarks: str = "landmarks.npy"
-    audio: str = "audio.wav"
-    video: str = "frames.mp4"  # may be missing
-    facts: str = "facts.json"  # may be missing
-    identity: str = "facts.identity"  # facts.NAME; key:REGEX, its first group; or file, the tar's stem
-    corpus: str = ""  # default: the facts' own, else the name of the tar's folder
-    crop_px: int = 256  # of clips whose facts do not give it
-
-    def __post_init__(self) -> None:
-        given = [self.landmarks, self.audio, self.video, self.facts]
-        if not (self.landmarks and self.audio) or len({*filter(None, given)}) < len([*filter(None, given)]):
-            raise ValueError("landmarks and audio need an extension, and all extensions must differ")
-        for name in filter(None, given):
-            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-                raise ValueError(
-                    f"'{name[:70]}' is not an extension; write one like landmarks.npy, without the key's dot"
-                )
-        if self.crop_px < 32 or self.crop_px > 4096:
-            raise ValueError(f"crop_px {self.crop_px} must lie between 32 and 4096")
-        self.pattern()
-
-    def pattern(self) -> re.Pattern[str] | None:
-        """The expression that finds the person in a key, where `identity` is key:REGEX. Raises ValueError."""
-        kind, _, text = self.identity.partition(":")
-        if kind != "key":
-            if self.identity != "file" and not re.fullmatch(r"facts\.[A-Za-z_]\w{0,63}", self.identity):
-                raise ValueError(f"identity '{self.identity[:70]}' must be facts.NAME, key:REGEX or file")
-            return None
-        if len(text) > LONGEST_PATTERN:
-            raise ValueError(f"the pattern of identity has {len(text)} characters, more than {LONGEST_PATTERN}")
-        try:
-            pattern = re.compile(text)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"'{text}' of identity is not a regular expression: {error}") from None
-        if pattern.groups < 1:
-            raise ValueError(f"'{text}' of identity has no group; put parentheses round the person: key:^(.+)-")
-        return pattern
-
-
-class TarMember(NamedTuple):
-    """A file in a tar."""
-
-    name: str
-    offset: int
-    size: int
-    fault: str  # why its bytes cannot be read by range; empty: they can
-
-
-class Sample(NamedTuple):
-    """The files of one key, which follow each other in the tar, by extension; `repeated` is one that came twice."""
-
-    key: str
-    files: dict[str, TarMember]
-    repeated: str
-
-
-def compression(head: bytes) -> str:
-    """The program that compressed a file with this beginning; empty: it is not compressed."""
-    if head[257:262] == b"ustar":
-        return ""
-    return next((name for magic, name in COMPRESSED.items() if head.startswith(magic)), "")
-
-
-# Walking a tar ------------------------------------------------------------------------------
-
-
-def split_name(name: str) -> tuple[str, str] | None:
-    """Key and extension of a file, as webdataset splits them; None for a file that it skips."""
-    if re.match(r"__[^/]*__($|/)", name):
-        return None
-    match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", name)
-    return (match.group(1), match.group(2).lower()) if match else None
-
-
-def samples(path: Path) -> list[Sample]:
-    """The samples of a tar, in order, grouped as webdataset does. Raises Unusable for a damaged tar, OSError."""
-    grouped: list[Sample] = []
-    for member in _walk(path):
-        parts = split_name(member.name)
-        if parts is None:
-            continue
-        key, extension = parts
-        if not grouped or grouped[-1].key != key:
-            grouped.append(Sample(key, {}, ""))
-        if extension in grouped[-1].files:
-            grouped[-1] = grouped[-1]._replace(repeated=extension)
-        else:
-            grouped[-1].files[extension] = member
-    return grouped
-
-
-def _walk(path: Path) -> Iterator[TarMember]:
-    """Every file of a tar. Raises Unusable where its end is not reached, OSError."""
-    size = path.stat().st_size
-    if size == 0:
-        raise Unusable("empty", "it is empty")
-    try:
-        tar = tarfile.open(path, "r:")  # noqa: SIM115
-    except DAMAGE as error:
-        raise Unusable("not_a_tar", f"it is not a tar: {_short(error)}") from None
-    with tar:
-        end = 0
-        while True:
-            try:
-                info = tar.next()
-            except DAMAGE as error:
-                raise Unusable("damaged", f"it cannot be read beyond byte {end}: {_short(error)}") from None
-            if info is None:
-                break
-            data_end = info.offset_data + info.size
-            if info.size < 0 or info.offset_data <= end or tar.offset <= end:  # the loop would never end
-                raise Unusable("damaged", f"the header before byte {info.offset_data} gives an impossible size")
-            if info.isreg() and info.sparse is None and data_end > size:
-                raise Unusable("truncated", f"it is {data_end - size} bytes shorter than its last file needs")
-            end = info.offset_data
-            if info.isdir():
-                continue
-            fault = "" if info.isreg() else "a link or device, not a file"
-            yield TarMember(
-                info.name, info.offset_data, info.size, fault or ("sparse" if info.sparse is not None else "")
-            )
-        with open(path, "rb") as handle:  # tarfile stops silently at a damaged header
-            handle.seek(tar.offset)
-            block = handle.read(tarfile.BLOCKSIZE)
-        if len(block) < tarfile.BLOCKSIZE:
-            raise Unusable("truncated", "it has no end mark: writing or copying it was interrupted")
-        if block.count(0) != tarfile.BLOCKSIZE:
-            raise Unusable("damaged", f"the header at byte {tar.offset} is damaged")
-
-
-# From a sample to a clip -----------------------------------------------------------------------------
 
 
 def read(path: Path, frames: Path | None, mapping: FieldMapping) -> list[dict[str, Any]]:
@@ -212,14 +57,14 @@ def read(path: Path, frames: Path | None, mapping: FieldMapping) -> list[dict[st
         for ours, theirs in zip_longest(own, videos):
             key, other = (sample.key if sample else "nothing" for sample in (ours, theirs))
             if key != other:
-                raise ValueError(f"{path} and {frames} differ in their keys: {_short(key)} and {_short(other)}")
+                raise ValueError(f"{path} and {frames} differ in their keys: {short(key)} and {short(other)}")
     rows: list[dict[str, Any]] = []
     with open(path, "rb") as handle:
         for sample, video in zip(own, videos):
             try:
                 rows.append(_row(handle, path, sample, video, mapping))
             except Unusable as unusable:
-                reason = {"reason": unusable.reason, "message": _short(unusable)}
+                reason = {"reason": unusable.reason, "message": short(unusable)}
                 rows.append({"key": safe_key(sample.key) or sample.key[:LONGEST_TEXT], **reason})
     return rows
 
@@ -293,13 +138,13 @@ def landmark_frames(handle: IO[bytes], file: TarMember) -> int:
             raise ValueError(f"version {version} is not known")
         shape, fortran, kind = readers[version](head)
     except Exception as error:  # numpy's tokenizer, parser and types raise anything
-        raise Unusable("landmarks_npy", f"its landmarks are not a readable .npy: {_short(error)}") from None
+        raise Unusable("landmarks_npy", f"its landmarks are not a readable .npy: {short(error)}") from None
     if kind != np.dtype("<f2") or kind.hasobject:
-        raise Unusable("landmarks_dtype", f"its landmarks are {_short(kind)}, not fp16 (<f2)")
+        raise Unusable("landmarks_dtype", f"its landmarks are {short(kind)}, not fp16 (<f2)")
     if fortran or len(shape) != 3 or shape[0] < 1 or tuple(shape[1:]) != (COUNT, 3):
-        raise Unusable("landmarks_shape", f"its landmarks are of shape {_short(shape)}, not (T, {COUNT}, 3) in C order")
+        raise Unusable("landmarks_shape", f"its landmarks are of shape {short(shape)}, not (T, {COUNT}, 3) in C order")
     if head.tell() + int(shape[0]) * FRAME_BYTES != file.size:
-        raise Unusable("landmarks_shape", f"{file.size} bytes of landmarks do not fit their shape {_short(shape)}")
+        raise Unusable("landmarks_shape", f"{file.size} bytes of landmarks do not fit their shape {short(shape)}")
     left = file.size - head.tell()
     handle.seek(file.offset + head.tell())
     while left:
@@ -332,7 +177,7 @@ def _facts(handle: IO[bytes], file: TarMember) -> dict[str, Any]:
     try:
         facts = json.loads(_bytes(handle, file, LARGEST_FACTS_BYTES))
     except (ValueError, RecursionError) as error:
-        raise Unusable("facts_json", f"its facts are not JSON: {_short(error)}") from None
+        raise Unusable("facts_json", f"its facts are not JSON: {short(error)}") from None
     if not isinstance(facts, dict):
         raise Unusable("facts_json", "its facts are not a JSON object")
     return facts
@@ -405,10 +250,3 @@ def _text(value: Any) -> str | None:
     except UnicodeEncodeError:
         return None
     return value
-
-
-def _short(what: Any) -> str:
-    """Text for a message: in one line, of 200 characters at most."""
-    text = " ".join(str(what).split())
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= 200 else f"{text[:197]}..."

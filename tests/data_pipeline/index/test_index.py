@@ -34,6 +34,8 @@ from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfi
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
 from data_pipeline.index import command as index
 from data_pipeline.index import merge, third_party
+from data_pipeline.index.field_mapping import FieldMapping
+from data_pipeline.index.tar_samples import TarMember, Unusable, split_name
 from data_pipeline.sample import windows
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import SamplingConfig, WindowConfig
@@ -419,10 +421,10 @@ def test_whatever_bytes_change_the_walk_ends_in_rows_or_a_reason(tmp_path_factor
     for _ in range(data.draw(st.integers(1, 8))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     tar.write_bytes(changed)
-    rules = third_party.FieldMapping("lm.npy", "wav", "mp4", "meta.json")
+    rules = FieldMapping("lm.npy", "wav", "mp4", "meta.json")
     try:
         found = third_party.read(tar, None, rules)
-    except third_party.Unusable:
+    except Unusable:
         return
     for sample in found:
         assert ("reason" in sample) != ("frames" in sample)
@@ -435,8 +437,8 @@ def test_whatever_an_array_claims_it_is_read_or_gets_a_reason(data):
     for _ in range(data.draw(st.integers(1, 4))):
         header[data.draw(st.integers(0, 79))] = data.draw(st.integers(0, 255))
     try:
-        assert third_party.landmark_frames(io.BytesIO(header), third_party.TarMember("a", 0, len(header), "")) == 2
-    except third_party.Unusable as unusable:
+        assert third_party.landmark_frames(io.BytesIO(header), TarMember("a", 0, len(header), "")) == 2
+    except Unusable as unusable:
         np.testing.assert_equal(unusable.reason.startswith("landmarks_"), True)
 
 
@@ -444,7 +446,7 @@ def test_whatever_an_array_claims_it_is_read_or_gets_a_reason(data):
 def test_names_are_divided_as_webdataset_does(name):
     key, extension = base_plus_ext(name)
     skipped = re.match(r"__[^/]*__($|/)", name)
-    assert third_party.split_name(name) == (None if key is None or skipped else (key, extension.lower()))
+    assert split_name(name) == (None if key is None or skipped else (key, extension.lower()))
 
 
 def test_compressed_tars_are_refused(tmp_path):
