@@ -36,6 +36,9 @@ class Choice:
     values: tuple[int, ...] = ()
 
 
+MAIN_FACE = Choice()
+
+
 def choice(text: str) -> Choice:
     """`--face` as it is typed: SYNTAX. Raises argparse.ArgumentTypeError."""
     word, _, numbers = text.partition(":") if text.startswith("track:") else ("box", "", text)

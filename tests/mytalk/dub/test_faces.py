@@ -19,7 +19,7 @@ import pytest
 
 from mytalk import media
 from mytalk.command import UserError
-from mytalk.dub import compositing, contact_sheet, dubbing, first_pass
+from mytalk.dub import compositing, contact_sheet, first_pass, inputs
 from mytalk.dub.faces import Choice, Face, choice, chosen_of, joined
 from mytalk.dub.tracks import SHOWN_PX, Followed, Track, follow
 from mytalk.face import crop, detector
@@ -80,7 +80,7 @@ def test_faces_come_by_size_times_time():
 def test_a_face_too_short_to_dub_is_named_and_the_others_are_dubbed(capsys):
     faces = joined([track(0, 0, range(50)), track(1, 1, range(3))])
     film = Followed([one for face in faces for one in face.tracks], [], 50, 640, 360)
-    passes = dubbing.first_passes(Path("film.mp4"), Fraction(25), film, faces)
+    passes = inputs.first_passes(Path("film.mp4"), Fraction(25), film, faces)
     assert list(passes) == [0]
     assert "track 1 is not dubbed: no face stays for 5 frames" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mytalk.dub import dubbing
+from mytalk.dub import inputs
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import pose, region
 from mytalk.face.landmarks import COUNT, MOUTH, NOISED, RIGID
@@ -94,7 +94,7 @@ def test_frames_of_a_face_that_is_turned_away_are_told(capsys):
     """Their number in one line; of a head that looks ahead nothing."""
     for yaws, said in ((np.full(20, 60.0), "in 20 of 20 frames the face is turned"), (np.zeros(20), "")):
         span = FaceSpan(0, 20, np.zeros((20, 2, 3)), turned(yaws))
-        dubbing.say_turned(Path("actor.mp4"), [FirstPass(Path("actor.mp4"), Fraction(25), 256, 256, 20, [span])])
+        inputs.say_turned(Path("actor.mp4"), [FirstPass(Path("actor.mp4"), Fraction(25), 256, 256, 20, [span])])
         told = capsys.readouterr().out
         assert said in told
         assert bool(told) == bool(said)
