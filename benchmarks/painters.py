@@ -27,7 +27,8 @@ from launch import commands, runner
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face import detector
-from mytalk.networks import appearance, reader, weights
+from mytalk.networks import reader, weights
+from mytalk.networks.appearance.files import load_model
 from mytalk.progress import Progress
 
 TRUE, MOVED = "true frames", "references moved, no network"
@@ -154,7 +155,7 @@ def measure(args: argparse.Namespace, manifest: Manifest, name: str, folder: Pat
         raise UserError(f"{args.shards}: no clip of split 'unseen' to measure")
     judge = reader.load_proven(args.judge, "--judge") if args.judge else None
     found = Judges(detector.load(), judges.load(["perception"])["perception"], judge)
-    generator = appearance.load_model(folder) if folder else painted.unpainted() if name == MOVED else None
+    generator = load_model(folder) if folder else painted.unpainted() if name == MOVED else None
     progress = Progress(f"measuring {name}", len(rows_of), "clips")
     for row in rows_of.values():
         (clip,) = painted.clips(manifest, [row], args.frames)

@@ -37,7 +37,7 @@ from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
-from mytalk.networks.motion import EXTRACTOR
+from mytalk.networks.motion.files import EXTRACTOR
 
 VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best step
 RIDGE = "ridge regression"

@@ -25,7 +25,7 @@ from eval.tasks import Settings, generator, noise_seed, plan_tasks
 from mytalk import atomic, command, intervals
 from mytalk.command import UserError
 from mytalk.networks import weights
-from mytalk.networks.motion import load_model
+from mytalk.networks.motion.files import load_model
 from mytalk.progress import Progress
 
 Record = Callable[[np.ndarray, np.random.Generator, np.ndarray], np.ndarray]  # the last: another clip's speech

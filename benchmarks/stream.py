@@ -39,7 +39,7 @@ from mytalk import command
 from mytalk.face.landmarks import COUNT, FRAME_HZ, SAMPLES_PER_FRAME
 from mytalk.machine import cores
 from mytalk.media import mp4
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance.config import AppearanceConfig
 
 MICRO_BATCH, WINDOW = 8, WindowConfig(min_frames=50, max_frames=50, source_frames=75)
 SLOTS = 256  # whose places the floors know beforehand; they come round again

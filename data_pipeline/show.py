@@ -27,7 +27,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import atomic, command, plot
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
 from mytalk.face.region import regions
-from mytalk.networks import appearance_inputs as inputs
+from mytalk.networks.appearance import inputs
 
 MOMENTS = 8
 TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 124, 28

@@ -61,7 +61,7 @@ def _score_all(
 
     def scorer(device) -> parallel.Scorer:
         from eval.rows import landmarks
-        from mytalk.networks.motion import load_model
+        from mytalk.networks.motion.files import load_model
 
         model = load_model(model_folder, device)
         reader.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip

@@ -36,7 +36,7 @@ SHOWN_TO_MODEL = (
     "frames must remain)"
 )
 RIDGE_LEFT_OUT = "ridge_left_out"  # why the row is missing
-IDENTITY_ENCODER = "identity"  # mytalk.networks.motion.EXTRACTOR, whose module loads torch
+IDENTITY_ENCODER = "identity"  # mytalk.networks.motion.files.EXTRACTOR, whose module loads torch
 MODELS = {
     "motion": "speech to motion (python -m train motion)",
     "motion_extractor": "ID extractor inside the motion model's folder, which conditions it (python -m train identity)",

@@ -303,13 +303,15 @@ METHODS = ("mytalk", "shuffled_audio", "ridge", "frozen_mouth")
 
 def test_speech_recorded_otherwise_is_told_against_clean(talker_shards, tmp_path, capsys):
     """A model that levels its speech: 12 dB less changes nothing, noise does, a silent source does."""
-    from mytalk.networks import motion
+    from mytalk.networks.motion.config import MotionConfig
+    from mytalk.networks.motion.files import save_model
+    from mytalk.networks.motion.network import MotionModel
     from tests.helpers.motion_batches import shaken
 
-    sizes = motion.MotionConfig(
+    sizes = MotionConfig(
         width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1, speech_level=True
     )
-    motion.save_model(shaken(motion.MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
+    save_model(shaken(MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
     typed = [str(talker_shards), str(tmp_path / "model"), str(tmp_path / "out"), "--steps", "1"]
     assert robustness.run(robustness.arguments().parse_args(typed)) == 0
     kept = json.loads((tmp_path / "out" / "robustness.json").read_text())["rows"]
@@ -324,14 +326,16 @@ def test_speech_recorded_otherwise_is_told_against_clean(talker_shards, tmp_path
 
 def test_promises_are_told_against_what_is_written_without(talker_shards, tmp_path, capsys, monkeypatch):
     """Lips promised closed at the true times close at all of them, and a mouth promised still is still."""
-    from mytalk.networks import motion
+    from mytalk.networks.motion.config import MotionConfig
+    from mytalk.networks.motion.files import save_model
+    from mytalk.networks.motion.network import MotionModel
     from tests.helpers.motion_batches import shaken
 
     monkeypatch.setattr(promises, "read_bilabials", lambda manifest, window: ((0.2, 0.28), (1.0, 1.08)))
     monkeypatch.setattr(promises.times, "bilabials", lambda audio_S: [(0.6, 0.68)])
     monkeypatch.setattr(promises.times, "silences", lambda audio_S, until_s: [(0.3, 0.5)])
-    sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1)
-    motion.save_model(shaken(motion.MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
+    sizes = MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1)
+    save_model(shaken(MotionModel(sizes)).state_dict(), sizes, tmp_path / "model")
     out = tmp_path / "promises.json"
     typed = ["--shards", str(talker_shards), "--model", str(tmp_path / "model"), "--out", str(out), "--steps", "1"]
     assert promises.run(promises.arguments().parse_args([*typed, "--clips-per-person", "1"])) == 0

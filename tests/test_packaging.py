@@ -301,7 +301,7 @@ for name in sys.argv[2].split(","):
     [
         pytest.param(
             "mediapipe,cv2,espeakng_loader,av,decord",
-            "train.recipes.motion,train.loop,train.engine.deepspeed_engine,data_pipeline.sample.loader,data_pipeline.examples.motion,mytalk.networks.motion",
+            "train.recipes.motion,train.loop,train.engine.deepspeed_engine,data_pipeline.sample.loader,data_pipeline.examples.motion,mytalk.networks.motion.files,mytalk.networks.motion.generation",
             id="training and the stream need no detector and no codec",
         ),
         pytest.param("mediapipe,cv2,espeakng_loader", "eval.motion", id="scoring landmarks needs no detector"),

@@ -24,8 +24,10 @@ from eval.metrics.perception import face_box
 from mytalk.face.detector import Detector, region_of
 from mytalk.face.landmarks import NOISED
 from mytalk.face.region import regions
-from mytalk.networks import appearance, reader
-from mytalk.networks.appearance import AppearanceConfig, Generator
+from mytalk.networks import reader
+from mytalk.networks.appearance.config import AppearanceConfig
+from mytalk.networks.appearance.generator import Generator
+from mytalk.networks.appearance.painter import Painter
 from mytalk.networks.reader import LipReader
 
 METRICS = {
@@ -111,7 +113,7 @@ def painted(clip: Clip, generator: Generator | None) -> np.ndarray:
     """The stretch as a generator paints it, (T, H, W, 3) uint8; without one, as it is."""
     if generator is None:
         return clip.frames_THW3
-    painter = appearance.Painter(generator, clip.references_RHW3, clip.reference_landmarks_RN3)
+    painter = Painter(generator, clip.references_RHW3, clip.reference_landmarks_RN3)
     parts: list[np.ndarray] = []
     for start in range(0, len(clip.frames_THW3), 8):
         here, last = np.s_[start : start + 8], [parts[-1][-1]] if parts else None

@@ -32,7 +32,9 @@ from mytalk.control.promises import Promises, frames_of, mouth_of
 from mytalk.control.times import Times
 from mytalk.dub import long_form
 from mytalk.face.landmarks import FRAME_HZ, NOISED, without_mouth
-from mytalk.networks.motion import MotionModel, SourceStretch, load_model
+from mytalk.networks.motion.files import load_model
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.network import MotionModel
 from mytalk.progress import Progress
 
 METRICS = {

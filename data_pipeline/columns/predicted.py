@@ -19,7 +19,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME, without_mouth
 
 if TYPE_CHECKING:
-    from mytalk.networks.motion import MotionModel
+    from mytalk.networks.motion.network import MotionModel
 
 OPTIONS = {"model": True}
 SOURCE_FRAMES = 75
@@ -41,12 +41,12 @@ def made(model: str) -> Made:
 def values(folder: str, manifest: Manifest, row: int) -> np.ndarray:
     """A clip's landmarks with the lower face that a model writes: (T, 478 * 3) px. Raises ClipError."""
     from mytalk.dub import long_form
-    from mytalk.networks import motion
+    from mytalk.networks.motion.generation import SourceStretch
 
     model = _loaded(folder)
     reader.refuse_other_features(manifest, model.column, model.features_by)
     landmarks_TN3 = without_mouth(reader.read_landmarks(manifest, row))
-    source = motion.SourceStretch(*_source(manifest, _next_clips(manifest)[row], model.column))
+    source = SourceStretch(*_source(manifest, _next_clips(manifest)[row], model.column))
     seed = int.from_bytes(hashlib.sha256(str(manifest.at(row, "key")).encode()).digest()[:4], "big")
     audio_S = reader.read_audio(manifest, row)
     features_TD = reader.read_features(manifest, model.column, row)
@@ -56,9 +56,9 @@ def values(folder: str, manifest: Manifest, row: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(model: str) -> MotionModel:
-    from mytalk.networks import motion
+    from mytalk.networks.motion.files import load_model
 
-    return motion.load_model(model)
+    return load_model(model)
 
 
 @functools.lru_cache(maxsize=1)

@@ -24,8 +24,8 @@ from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import COUNT, MOUTH, NOISED, opening
 from mytalk.face.region import regions
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance import inputs
+from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.settings import Settings, setting
 
 BY = ("time", "pose", "mouth")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from eval.rows.ridge import Ridge
     from mytalk.face import pose
-    from mytalk.networks.motion import MotionModel
+    from mytalk.networks.motion.network import MotionModel
 
 NOT_FINITE = "generated_not_finite"
 SHUFFLED = (
@@ -161,7 +161,7 @@ def generated(
     The true lower face is erased before the model gets the clip: no mistake in the model can show it the
     answer.
     """
-    from mytalk.networks.motion import SourceStretch, generate
+    from mytalk.networks.motion.generation import SourceStretch, generate
 
     source = SourceStretch(source_UN3, source_audio_S, source_features_UD)
     return generate(model, without_mouth(truth_TN3), source, audio_S, seed, steps, features_TD=features_TD)

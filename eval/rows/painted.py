@@ -40,9 +40,9 @@ def write(faces: FirstPass, rows: Mapping[Path, Row], models: Models, person: Pe
     """Write the mp4 of each row. Raises MediaError, OSError."""
     from mytalk.dub import compositing
     from mytalk.face import region
-    from mytalk.networks import appearance
+    from mytalk.networks.appearance.painter import Painter
 
-    painter = appearance.Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN3)
+    painter = Painter(models.appearance, person.frames_RHW3, person.frame_landmarks_RN3)
     samples, colour = round(faces.frames / faces.fps * SAMPLE_HZ), media.probe(faces.video).colour
     frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
     with contextlib.ExitStack() as files:

@@ -18,11 +18,11 @@ from mytalk import media
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
 from mytalk.face.landmarks import CROP_PX
-from mytalk.networks.appearance_inputs import RIM_PX
+from mytalk.networks.appearance.inputs import RIM_PX
 
 if TYPE_CHECKING:
     from mytalk.dub.hands import Hands
-    from mytalk.networks.appearance import Painter
+    from mytalk.networks.appearance.painter import Painter
 
 BATCH_FRAMES = 16
 

@@ -36,8 +36,9 @@ from mytalk.progress import Progress
 if TYPE_CHECKING:
     from mytalk.dub.hands import Hands
     from mytalk.face.detector import Detector
-    from mytalk.networks.appearance import Generator
-    from mytalk.networks.motion import MotionModel, SourceStretch
+    from mytalk.networks.appearance.generator import Generator
+    from mytalk.networks.motion.generation import SourceStretch
+    from mytalk.networks.motion.network import MotionModel
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 MARK = {"comment": f"The speech and the mouth movement in this video are synthetic, made with MyTalk. {SOURCE_TYPE}"}
@@ -83,13 +84,13 @@ def load_models(
 
     Raises UserError as `weights.load` and `encoder.give` do.
     """
-    from mytalk.networks import appearance as appearance_network
-    from mytalk.networks import motion as motion_network
+    from mytalk.networks.appearance import files as appearance_files
+    from mytalk.networks.motion import files as motion_files
     from mytalk.speech import encoder
 
-    model = motion_network.load_model(motion, device)
+    model = motion_files.load_model(motion, device)
     encoder.give(model, "motion", speech_encoder, device)
-    first, *further = (appearance_network.load_model(folder, device) for folder in (appearance, *others))
+    first, *further = (appearance_files.load_model(folder, device) for folder in (appearance, *others))
     return Models(model, first, tuple(further))
 
 
@@ -189,7 +190,7 @@ def write_motion(
     `long_form.generate`. What `control` promises holds in every frame of the video.
     """
     from mytalk.dub import long_form
-    from mytalk.networks.motion import SourceStretch
+    from mytalk.networks.motion.generation import SourceStretch
 
     def hear(audio_S: np.ndarray) -> np.ndarray | None:
         return None if model.hear is None else model.hear(audio_S)
@@ -280,12 +281,12 @@ def render_all(
     """
     from mytalk.dub import compositing
     from mytalk.face import region
-    from mytalk.networks import appearance
+    from mytalk.networks.appearance.painter import Painter
 
     layers = []
     for dub in dubs:
         generator = models.painter_of(dub.faces)
-        painter = appearance.Painter(generator, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
+        painter = Painter(generator, dub.person.frames_RHW3, dub.person.frame_landmarks_RN3)
         regions = [region.regions(span.landmarks_FN3) for span in dub.faces.spans]
         strengths = [region.strengths(span.landmarks_FN3, float(dub.faces.fps)) for span in dub.faces.spans]
         layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, strengths, painter))

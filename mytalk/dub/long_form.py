@@ -16,7 +16,9 @@ from mytalk import machine
 from mytalk.control.promises import Promises
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
-from mytalk.networks import motion
+from mytalk.networks.motion import generation
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.network import WINDOW_FRAMES, MotionModel
 
 BLOCK_FRAMES = 500
 CONTEXT_SIGMAS = 3.0  # of the smoothing of the pose: so far beyond its ends a window reads head and speech
@@ -28,7 +30,7 @@ def overlap(window_frames: int) -> int:
     return min(OVERLAP_FRAMES, window_frames // 4)
 
 
-def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tuple[int, int]]:
+def windows(frames: int, window_frames: int = WINDOW_FRAMES) -> list[tuple[int, int]]:
     """[start, stop) of the windows of a clip, each full where the clip is long enough; the last may overlap more."""
     if frames <= window_frames:
         return [(0, frames)]
@@ -38,9 +40,9 @@ def windows(frames: int, window_frames: int = motion.WINDOW_FRAMES) -> list[tupl
 
 
 def generate(
-    model: motion.MotionModel,
+    model: MotionModel,
     landmarks_TN3: np.ndarray,
-    source: motion.SourceStretch,
+    source: SourceStretch,
     audio_S: np.ndarray,
     seed: int,
     steps: int,
@@ -49,9 +51,9 @@ def generate(
     promises: Promises | None = None,
     features_TD: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`motion.generate` for a clip of any length: (T, 478, 3) float32, crop px.
+    """`generation.generate` for a clip of any length: (T, 478, 3) float32, crop px.
 
-    A clip of one window gives the same as `motion.generate`. Windows are as long as the longest that the model was
+    A clip of one window gives the same as `generation.generate`. Windows are as long as the longest that the model was
     trained on. Where they overlap they start from the same noise, hear the same speech and see the same slow pose, both
     read beyond their ends, and a linear cross-fade joins them in the head's frame, where the head stands still.
     `promises` are those of the clip's frames, `features_TD` the values of the column that the model hears, if it hears
@@ -65,7 +67,7 @@ def generate(
         speech_S = audio_S[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
         hold = None if promises is None else promises.part(start, stop).hold
         heard_TD = None if features_TD is None else features_TD[first:last]
-        window_TN3 = motion.generate(
+        window_TN3 = generation.generate(
             *(model, landmarks_TN3[first:last], source, speech_S, seed, steps),
             first_frame=start,
             amplitude=amplitude,

@@ -15,8 +15,10 @@ from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify.command import verified
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, NOISED
-from mytalk.networks import motion, weights
-from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.networks import weights
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import save_model
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import talkers
 from tests.helpers.motion_batches import shaken
 
@@ -29,7 +31,7 @@ def run(*typed: object) -> int:
 def model(tmp_path_factory):
     config = MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, speech_layers=1, identity_layers=1)
     folder = tmp_path_factory.mktemp("model")
-    motion.save_model(shaken(MotionModel(config)).state_dict(), config, folder)
+    save_model(shaken(MotionModel(config)).state_dict(), config, folder)
     return folder
 
 

@@ -15,7 +15,7 @@ from data_pipeline.shards.manifest import Manifest
 from mytalk import command
 from mytalk.face import region
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME, opening
-from mytalk.networks import appearance_inputs as inputs
+from mytalk.networks.appearance import inputs
 
 KEY = "train0-1"
 TILE, STEP = show.TILE_PX, show.TILE_PX + show.GAP_PX

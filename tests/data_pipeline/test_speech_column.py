@@ -21,7 +21,11 @@ from mytalk.command import UserError
 from mytalk.dub import dubbing
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.dub.person import PersonReference
-from mytalk.networks import motion, syncnet
+from mytalk.networks import syncnet
+from mytalk.networks.motion import generation
+from mytalk.networks.motion.files import load_model
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.network import MotionModel
 from mytalk.speech import encoder
 from tests.helpers import encoders
 from tests.helpers.checkout import ROOT
@@ -85,7 +89,7 @@ def test_the_column_holds_what_the_encoder_makes_of_each_clip(heard_shards, fold
 
 def test_dub_hears_what_the_column_would_hold(heard_shards, model_folder, folders):
     """Motion written from a clip's sound is that of its column, and only the encoder of training will do."""
-    model, made = motion.load_model(model_folder), Manifest.load(heard_shards)
+    model, made = load_model(model_folder), Manifest.load(heard_shards)
     landmarks_TN3, audio_S = reader.read_landmarks(made, 0), reader.read_audio(made, 0)
     span = FaceSpan(0, len(landmarks_TN3), np.repeat(np.eye(3)[None, :2], len(landmarks_TN3), 0), landmarks_TN3)
     faces = FirstPass(Path("none"), Fraction(25), 256, 256, len(landmarks_TN3), [span])
@@ -93,20 +97,20 @@ def test_dub_hears_what_the_column_would_hold(heard_shards, model_folder, folder
     encoder.give(model, "motion", folders["xlsr"])
     (dubbed_TN3,) = dubbing.write_motion(faces, audio_S, model, person, seed=3, steps=2)
     features_TD = reader.read_features(made, "xlsr", 0)
-    source = motion.SourceStretch(landmarks_TN3, audio_S, features_TD)
-    expected_TN3 = motion.generate(model, landmarks_TN3, source, audio_S, 3, 2, features_TD=features_TD)
+    source = SourceStretch(landmarks_TN3, audio_S, features_TD)
+    expected_TN3 = generation.generate(model, landmarks_TN3, source, audio_S, 3, 2, features_TD=features_TD)
     away_px = np.abs(dubbed_TN3 - expected_TN3).max()
-    other = motion.generate(model, landmarks_TN3, source, audio_S, 3, 2, features_TD=features_TD[::-1].copy())
+    other = generation.generate(model, landmarks_TN3, source, audio_S, 3, 2, features_TD=features_TD[::-1].copy())
     assert away_px < 0.2 < 1 < np.abs(other - expected_TN3).max(), away_px
 
-    def refused(said: str, typed, asked: motion.MotionModel = model) -> None:
+    def refused(said: str, typed, asked: MotionModel = model) -> None:
         with pytest.raises(UserError, match=said) as caught:
             encoder.give(asked, "motion", typed)
         assert "\n" not in str(caught.value)
 
     refused("is the hubert encoder .* was trained on features of the wav2vec2 encoder", folders["hubert"])
     refused("hears features of the wav2vec2 encoder .*--speech-encoder FOLDER", None)
-    deaf = motion.MotionModel(replace(model.config, features="mel", features_width=0))
+    deaf = MotionModel(replace(model.config, features="mel", features_width=0))
     refused("hears log-mel energies; leave the option out", folders["xlsr"], deaf)
     encoder.give(deaf, "motion", None)
 
@@ -114,7 +118,7 @@ def test_dub_hears_what_the_column_would_hold(heard_shards, model_folder, folder
 def test_shards_of_another_encoder_are_refused(heard_shards, talker_shards, model_folder, folders, tmp_path):
     shards = shutil.copytree(talker_shards, tmp_path / "shards")
     assert run(shards, "speech", "--encoder", folders["hubert"], "--layer", 1, "--as", "xlsr") == 0
-    model = motion.load_model(model_folder)
+    model = load_model(model_folder)
     reader.refuse_other_features(Manifest.load(heard_shards), model.column, model.features_by)
     with pytest.raises(UserError, match=r"was not trained on features as column 'xlsr' holds .encoder "):
         reader.refuse_other_features(Manifest.load(shards), model.column, model.features_by)

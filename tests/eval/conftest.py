@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mytalk.networks.motion import MotionConfig, MotionModel, save_model
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import save_model
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import coded_films, talkers
 
 

@@ -25,7 +25,8 @@ from mytalk import command as commands
 from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.machine import free_port, sole_user
-from mytalk.networks import motion, weights
+from mytalk.networks import weights
+from mytalk.networks.motion.files import EXTRACTOR
 from tests.helpers import coded_films
 from tests.helpers.coded_films import COMMANDS, benchmark, evaluator, typed
 from tests.helpers.pages import Parsed
@@ -61,7 +62,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] < 0.5
     names = {f"{name}_{what}" for name in (*models, "motion_extractor") for what in ("config", "weights")}
     assert set(made["digests"]) == {"manifest", "shards", "ridge", *names}
-    assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / motion.EXTRACTOR)
+    assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / EXTRACTOR)
     assert protocol.SAME_NETWORK not in made["protocol"]["metrics"]["identity_cosine"]["definition"]
     assert (made["protocol"]["source_is_same_clip"], made["protocol"]["shuffled_is_same_person"]) == (0, 0)
     assert set(made["ordering"]["pairs"]) == {"ground_truth > mytalk", "mytalk > shuffled_audio"}
@@ -264,7 +265,9 @@ needed = ("mediapipe", "espeakng_loader", "cv2")
     any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
 )
 def test_a_drawn_person_through_the_real_detector_and_generator(command, models, tmp_path) -> None:
-    from mytalk.networks import appearance
+    from mytalk.networks.appearance.config import AppearanceConfig
+    from mytalk.networks.appearance.files import save_model
+    from mytalk.networks.appearance.generator import Generator
 
     size = ("--identities", "2", "--clips-per-identity", "2", "--seed", "0", "--seconds", "2")
     command("-m", "data_pipeline", "demo", str(tmp_path / "videos"), *size, check=True)
@@ -276,12 +279,10 @@ def test_a_drawn_person_through_the_real_detector_and_generator(command, models,
     splits = pa.array(["unseen"] * len(manifest))
     table = manifest.table.set_column(manifest.table.column_names.index("split"), "split", splits)
     manifest_update.save(tmp_path / "shards", table, manifest.header)
-    config = appearance.AppearanceConfig(
-        size_px=128, stem=4, channels=[8, 8], blocks=[1, 1], heads=2, discriminator_channels=8
-    )
-    generator, folder = appearance.Generator(config), tmp_path / "appearance"
+    config = AppearanceConfig(size_px=128, stem=4, channels=[8, 8], blocks=[1, 1], heads=2, discriminator_channels=8)
+    generator, folder = Generator(config), tmp_path / "appearance"
     torch.nn.init.zeros_(generator.decoder.last[-2].weight)  # smooth: whether noise is a face is chance
-    appearance.save_model(generator.state_dict(), config, folder)
+    save_model(generator.state_dict(), config, folder)
     named = {**models, "appearance": folder}
     argv = typed(tmp_path / "shards", named, tmp_path / "out", "--clips-per-person", "1", "--judge-frames", "1")
     done = command("-m", "eval", *argv, timeout=600)

@@ -27,7 +27,9 @@ from mytalk import command as commands
 from mytalk.machine import free_port
 from mytalk.networks import weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
-from mytalk.networks.motion import MotionConfig, MotionModel, load_model, save_model
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import load_model, save_model
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import talkers
 
 STEPS = "3"

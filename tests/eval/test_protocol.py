@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_pipeline.shards.manifest import Manifest
 from eval import protocol
 from eval.tasks import Settings
-from mytalk.networks import motion
+from mytalk.networks.motion.files import EXTRACTOR
 
 
 def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films, models, stand_ins) -> None:
@@ -14,7 +14,7 @@ def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films,
         Settings(),
         {
             "motion_": ("motion", models["motion"]),
-            "identity_": ("identity", models["motion"] / motion.EXTRACTOR),
+            "identity_": ("identity", models["motion"] / EXTRACTOR),
         },
     )
     assert same["identity_weights"] == same["motion_extractor_weights"]
@@ -23,4 +23,4 @@ def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films,
 
 
 def test_the_name_of_the_identity_encoder_is_that_of_the_motion_model() -> None:
-    assert protocol.IDENTITY_ENCODER == motion.EXTRACTOR
+    assert protocol.IDENTITY_ENCODER == EXTRACTOR

@@ -12,7 +12,7 @@ from data_pipeline.examples.appearance import AppearanceExamples
 from mytalk import config
 from mytalk.face.landmarks import CLEAN
 from mytalk.face.region import JAW
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance.config import AppearanceConfig
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig

@@ -18,12 +18,15 @@ from eval.__main__ import COMMANDS
 from mytalk import command as commands
 from mytalk.face.detector import Region, region_of
 from mytalk.face.landmarks import CROP_PX, opening
-from mytalk.networks import identity, motion, reader, syncnet
+from mytalk.networks import identity, reader, syncnet
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import save_model
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import judges
 from tests.helpers.faces import opened
 
 IDENTITY = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
-MOTION = motion.MotionConfig(
+MOTION = MotionConfig(
     width=16, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1, extractor_width=IDENTITY.width
 )
 SYNC = syncnet.SyncConfig(width=8, hidden=8, layers=1, embedding=8)
@@ -76,9 +79,9 @@ class Writer:
 def write_models(folder: Path) -> dict[str, Path]:
     """Folders of tiny models with random weights, by name."""
     torch.manual_seed(0)
-    writer, extractor = motion.MotionModel(MOTION), identity.IdentityEncoder(IDENTITY)
+    writer, extractor = MotionModel(MOTION), identity.IdentityEncoder(IDENTITY)
     torch.nn.init.normal_(writer.out.weight, std=0.2)
-    motion.save_model(writer.state_dict(), MOTION, folder / "motion", extractor)
+    save_model(writer.state_dict(), MOTION, folder / "motion", extractor)
     for name in ("appearance", "syncnet"):
         (folder / name).mkdir()
     for name in ("config.json", "model.safetensors"):  # the painter is a stand-in
@@ -116,14 +119,15 @@ class Midday(datetime):
 def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Make detector, painter, date and judges those of tests."""
     import mytalk.face.mediapipe_mesh
-    import mytalk.networks.appearance
+    import mytalk.networks.appearance.files
+    import mytalk.networks.appearance.painter
 
     judges.stand_in(patch)
     patch.setattr("eval.benchmark.datetime", Midday)
     patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
     patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
-    patch.setattr(mytalk.networks.appearance, "Painter", Writer)
-    patch.setattr(mytalk.networks.appearance, "load_model", lambda folder, device: None)
+    patch.setattr(mytalk.networks.appearance.painter, "Painter", Writer)
+    patch.setattr(mytalk.networks.appearance.files, "load_model", lambda folder, device: None)
 
 
 def typed(shards: Path, models: dict[str, Path], out: Path, *more: str) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 
 from data_pipeline.examples.motion import MotionBatch
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
-from mytalk.networks.motion import MotionModel
+from mytalk.networks.motion.network import MotionModel
 from train.recipes.motion import MotionRecipe
 
 

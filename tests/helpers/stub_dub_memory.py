@@ -23,7 +23,8 @@ from mytalk.dub.faces import Face
 from mytalk.dub.person import PersonReference
 from mytalk.dub.tracks import Followed, Kept, Track
 from mytalk.face import region
-from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers.appearance_models import talking
 
 FPS = Fraction(30)

@@ -20,7 +20,7 @@ import pytest
 from launch.follow.folder import status
 from mytalk.machine import free_port
 from mytalk.networks import identity, syncnet, weights
-from mytalk.networks.motion import load_model
+from mytalk.networks.motion.files import load_model
 from tests.helpers.checkout import ROOT
 from tests.helpers.disks import small_disk, with_shared_memory
 from tests.helpers.training import TINY, curve, logged, tiny, train

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mytalk.machine import sole_user
-from mytalk.networks.motion import load_model
+from mytalk.networks.motion.files import load_model
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT, stopped
 from tests.helpers.training import PLAYERS, STAGES, TINY, Leg, curve, logged, names_needed, tiny, train_runs

@@ -1,4 +1,4 @@
-"""The recipe of stage 2: train the appearance generator against a PatchGAN (mytalk/networks/appearance.py)."""
+"""The recipe of stage 2: train the appearance generator against a PatchGAN (mytalk/networks/appearance)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
-from mytalk.networks import appearance
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks.appearance import AppearanceConfig, Discriminator, Generator
+from mytalk.networks.appearance import inputs
+from mytalk.networks.appearance.config import AppearanceConfig
+from mytalk.networks.appearance.discriminator import Discriminator
+from mytalk.networks.appearance.files import save_model
+from mytalk.networks.appearance.generator import Generator
 from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class GeneratorInputs:
-    """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance.py."""
+    """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance."""
 
     image_B3HW: torch.Tensor  # the landmarks
     lips_BR3HW: torch.Tensor
@@ -364,4 +366,4 @@ class AppearanceRecipe(Recipe):
         return shown
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
-        appearance.save_model(states["generator"], self.settings.model, folder)
+        save_model(states["generator"], self.settings.model, folder)

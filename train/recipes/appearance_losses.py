@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from data_pipeline import weights
 from mytalk.command import UserError
 from mytalk.face.landmarks import CROP_PX, INNER_LIP, MOUTH
-from mytalk.networks import appearance_inputs as inputs
 from mytalk.networks import reader, st_lpips
+from mytalk.networks.appearance import inputs
 from mytalk.settings import Settings, setting
 
 MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks

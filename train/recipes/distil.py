@@ -18,7 +18,9 @@ import torch
 from data_pipeline.examples.motion import MotionBatch
 from data_pipeline.sample.windows import WindowConfig
 from mytalk import config
-from mytalk.networks import diffusion, motion, weights
+from mytalk.networks import diffusion, weights
+from mytalk.networks.motion import generation
+from mytalk.networks.motion.files import EXTRACTOR, load_model
 from mytalk.networks.slot_dropout import no_dropout
 from mytalk.settings import setting
 from train import cli
@@ -49,12 +51,12 @@ class DistilTrainConfig(LoopConfig):
 
     def of_motion(self) -> MotionTrainConfig:
         """The settings of the motion recipe, with what follows from the teacher."""
-        config = motion.load_model(self.teacher).config
+        config = load_model(self.teacher).config
         shared = {one.name: getattr(self, one.name) for one in fields(self) if one.name in _SHARED}
         return MotionTrainConfig(
             **shared,
             model=replace(config, extractor_width=0, features_width=0),
-            identity=str(Path(self.teacher) / motion.EXTRACTOR) if config.extractor_width else "",
+            identity=str(Path(self.teacher) / EXTRACTOR) if config.extractor_width else "",
             identity_loss=0.0,
             scoring_steps=STEPS,
             sampling_steps=STEPS,
@@ -84,7 +86,7 @@ def of_teacher(settings: DistilTrainConfig) -> DistilTrainConfig:
     """
     if not settings.teacher:
         raise ValueError("name the trained motion model that is to become quick: teacher=runs/motion/model")
-    teacher = motion.load_model(settings.teacher)
+    teacher = load_model(settings.teacher)
     if settings.teacher_guidance != 1 and not teacher.knows_no_speech:
         raise ValueError(
             f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; leave it "
@@ -103,7 +105,7 @@ class DistilRecipe(MotionRecipe):
         super().__init__(of_motion)
         settings.shards_until = of_motion.shards_until  # pinned by reading the manifest
         self.own = settings
-        self.teacher = motion.load_model(settings.teacher).requires_grad_(False)
+        self.teacher = load_model(settings.teacher).requires_grad_(False)
         self.teacher.guidance = settings.teacher_guidance
         self.deviation_K2 = self.teacher.deviation_K2
 
@@ -122,7 +124,7 @@ class DistilRecipe(MotionRecipe):
         conditions, _ = self.conditions(batch)
         self.teacher.to(batch.noise_BTK2)
         with torch.no_grad():
-            denoise = motion.denoiser(self.teacher, replace(conditions, drop=no_dropout))
+            denoise = generation.denoiser(self.teacher, replace(conditions, drop=no_dropout))
             times, sampler = self.model.times, self.model.sampler
             wanted_BTK2 = diffusion.sample(denoise, batch.noise_BTK2, self.own.teacher_steps, times, sampler)
         first_B = torch.ones_like(batch.t_B)

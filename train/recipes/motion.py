@@ -1,4 +1,4 @@
-"""The recipe of stage 1: train the speech-to-motion diffusion model (mytalk/networks/motion.py)."""
+"""The recipe of stage 1: train the speech-to-motion diffusion model (mytalk/networks/motion)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED, without_mouth
 from mytalk.intervals import person_means
-from mytalk.networks import diffusion, identity, motion, weights
-from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.networks import diffusion, identity, speech_features, weights
+from mytalk.networks.motion import generation, inputs
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import save_model
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.inputs import Conditions
+from mytalk.networks.motion.loss import identity_loss
+from mytalk.networks.motion.network import MotionModel
 from mytalk.networks.slot_dropout import SlotDropout, no_dropout
 from mytalk.settings import setting
 from train import cli, validation
@@ -50,7 +56,7 @@ LATER: dict[str, Any] = {
     "speech_mean": False,
     "sampler": "exponential",
     "prediction": "x0",
-    "features": motion.MEL,
+    "features": speech_features.MEL,
     "features_width": 0,
 }
 
@@ -175,7 +181,7 @@ def deviation(manifest: Manifest, examples: MotionExamples, model: MotionConfig)
     square_K2, frames = torch.zeros(len(NOISED), 2, dtype=torch.float64), 0.0
     for slot in range(min(WHITENED_EXAMPLES, len(examples))):
         batch = examples([slot]).to(torch.device("cpu"), torch.float64)
-        made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
+        made = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
         square_K2 += (made.motion_BTK2.square() * batch.mask_BT[..., None, None]).sum((0, 1))
         frames += float(batch.mask_BT.sum())
     return (square_K2 / frames).sqrt().clamp_min(LEAST_DEVIATION_PX / model.unit_px).float()
@@ -244,15 +250,15 @@ class MotionRecipe(Recipe):
     def teachers(self) -> dict[str, str]:
         return {"identity": self.settings.identity} if self.extractor is not None else {}
 
-    def conditions(self, batch: MotionBatch) -> tuple[motion.Conditions, torch.Tensor | None]:
+    def conditions(self, batch: MotionBatch) -> tuple[Conditions, torch.Tensor | None]:
         """What a prediction is conditioned on, and the identity encoder's features of the source, if there is one."""
-        made = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
+        made = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
         extractor, known_BUD = self.extractor, None
         if extractor:
             extractor.to(batch.noise_BTK2)  # where and in what the batch is
             with torch.no_grad():
                 known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
-        conditions = motion.Conditions(
+        conditions = Conditions(
             made,
             batch.mask_BT,
             batch.audio_BS,
@@ -282,7 +288,7 @@ class MotionRecipe(Recipe):
         if (self.model.prediction, self.settings.loss_weights) == ("x0", "target"):
             terms["eps"] = x0_B * (weight_B - 1)
         if extractor and known_BUD is not None and self.settings.identity_loss:
-            unlike_B = motion.identity_loss(
+            unlike_B = identity_loss(
                 extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
             )
             unlike_B = unlike_B * (batch.t_B <= self.settings.identity_until)
@@ -326,7 +332,7 @@ class MotionRecipe(Recipe):
         place = windows.target(windows.whole(row))
         source = windows.source(0, place)
         truth_TN3 = reader.read_landmarks(self.manifest, *place)
-        stretch = motion.SourceStretch(
+        stretch = SourceStretch(
             reader.read_landmarks(self.manifest, *source),
             reader.read_audio(self.manifest, *source),
             reader.read_features(self.manifest, self.column, *source),
@@ -335,7 +341,7 @@ class MotionRecipe(Recipe):
         hidden_TN3 = without_mouth(truth_TN3)
         features_TD = reader.read_features(self.manifest, self.column, *place)
         given = (hidden_TN3, stretch, audio_S, seed, steps, self.extractor)
-        return truth_TN3, motion.generate(model, *given, features_TD=features_TD)
+        return truth_TN3, generation.generate(model, *given, features_TD=features_TD)
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""
@@ -360,4 +366,4 @@ class MotionRecipe(Recipe):
         }
 
     def export(self, states: dict[str, dict[str, torch.Tensor]], folder: Path, validated: Validated) -> None:
-        motion.save_model(states["motion"], self.model, folder, self.extractor, self.facts())
+        save_model(states["motion"], self.model, folder, self.extractor, self.facts())

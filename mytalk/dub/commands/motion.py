@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         control = options.control(args)
         import torch
 
-        from mytalk.networks.motion import load_model
+        from mytalk.networks.motion.files import load_model
         from mytalk.speech import encoder
 
         device = "cuda" if torch.cuda.is_available() else "cpu"

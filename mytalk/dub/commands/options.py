@@ -13,7 +13,7 @@ from mytalk.dub import faces
 from mytalk.face import detector
 
 if TYPE_CHECKING:
-    from mytalk.networks.motion import MotionModel
+    from mytalk.networks.motion.network import MotionModel
 
 PHONES = "phones"
 

@@ -20,7 +20,7 @@ from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP, opening
-from mytalk.networks import appearance_inputs as inputs
+from mytalk.networks.appearance import inputs
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, referred, tiny_recipe, tiny_settings
 from train.recipes.appearance import AppearanceRecipe

@@ -46,7 +46,7 @@ from data_pipeline.shards.table import merging
 from data_pipeline.split import command as split
 from data_pipeline.tasks.runner import Runner
 from mytalk.command import UserError
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.speech_features import log_mel
 from tests.helpers import stub_extract, talkers
 from tests.helpers.manifests import place_of

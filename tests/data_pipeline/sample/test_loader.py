@@ -47,7 +47,7 @@ from data_pipeline.storage.cache import Cache
 from data_pipeline.storage.store import Store, Unreachable
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance.config import AppearanceConfig
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.faulty_http import FaultyServer

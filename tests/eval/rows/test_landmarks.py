@@ -17,7 +17,8 @@ from eval.rows.landmarks import frozen_mouth, generated
 from eval.tasks import ScoringTask, Settings, Window, plan_tasks
 from mytalk.face import pose
 from mytalk.face.landmarks import COUNT, NOISED
-from mytalk.networks.motion import SourceStretch, generate, load_model
+from mytalk.networks.motion.files import load_model
+from mytalk.networks.motion.generation import SourceStretch, generate
 from tests.helpers import talkers
 from tests.helpers.faces import WAVE, opened, still, turning
 

@@ -13,13 +13,12 @@ from mytalk import media
 from mytalk.dub import dubbing
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.dub.person import PersonReference
-from mytalk.networks import appearance
+from mytalk.networks.appearance.config import AppearanceConfig
+from mytalk.networks.appearance.generator import Generator
 from tests.helpers.faces import opened
 
 FRAMES = 20
-CONFIG = appearance.AppearanceConfig(
-    size_px=64, stem=4, channels=[8, 8], blocks=[0, 1], heads=2, discriminator_channels=8
-)
+CONFIG = AppearanceConfig(size_px=64, stem=4, channels=[8, 8], blocks=[0, 1], heads=2, discriminator_channels=8)
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_rows_painted_together_are_those_painted_alone_and_frames_are_encoded_on
     faces, tmp_path, monkeypatch
 ) -> None:
     torch.manual_seed(0)
-    generator = appearance.Generator(CONFIG).eval()
+    generator = Generator(CONFIG).eval()
     models = dubbing.Models(None, generator)  # type: ignore[arg-type]
     points_RN3 = opened(np.array([3.0, 9.0])).astype(np.float32)
     frames_RHW3 = np.random.default_rng(1).integers(0, 256, (2, 256, 256, 3), np.uint8)

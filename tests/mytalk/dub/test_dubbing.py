@@ -43,8 +43,10 @@ from mytalk.face import crop, region
 from mytalk.face.landmarks import COUNT, NOISED, SAMPLE_HZ, SAMPLES_PER_FRAME, without_mouth
 from mytalk.face.smooth import smooth
 from mytalk.face.track import FaceTrack
-from mytalk.networks import motion
-from mytalk.networks.motion import MotionConfig, MotionModel
+from mytalk.networks.motion import generation
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import numbered, sounds
 from tests.helpers.checkout import ROOT, stopped
 from tests.helpers.heads import disc, swaying
@@ -127,13 +129,8 @@ class Inverter:
 @pytest.fixture(autouse=True)
 def inverter(request, monkeypatch):
     """The stand-ins in the place of painter and detector, except in tests of the command."""
-    from mytalk import networks
-
-    stand_in = types.ModuleType("mytalk.networks.appearance")
-    stand_in.Painter = Inverter  # type: ignore
     if "models_on_disk" not in request.fixturenames:
-        monkeypatch.setitem(sys.modules, "mytalk.networks.appearance", stand_in)
-        monkeypatch.setattr(networks, "appearance", stand_in, raising=False)
+        monkeypatch.setattr("mytalk.networks.appearance.painter.Painter", Inverter)
         monkeypatch.setattr(region, "regions", lambda landmarks_TN3: landmarks_TN3[:, :4])
         monkeypatch.setattr(first_pass, "find_faces", lambda frames, seer, *more: seer.find_faces(frames, *more))
         monkeypatch.setattr(first_pass, "follow", lambda frames, seer, *more: seer.follow(frames, *more))
@@ -469,15 +466,15 @@ def test_at_25_fps_what_is_written_is_what_the_model_generates(models):
     (got,) = dubbing.write_motion(found, speech, models.motion, source, seed=3, steps=4)
     clip = found.spans[0].landmarks_FN3
     own_speech = speech[10 * SAMPLES_PER_FRAME :]
-    stretch = motion.SourceStretch(source.landmarks_UN3, source.audio_S)
-    expected = motion.generate(models.motion, without_mouth(clip), stretch, own_speech, 3, 4)
+    stretch = SourceStretch(source.landmarks_UN3, source.audio_S)
+    expected = generation.generate(models.motion, without_mouth(clip), stretch, own_speech, 3, 4)
     assert np.abs(expected - clip)[:, NOISED].max() > 5
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
 def test_the_model_never_sees_the_mouth_that_is_replaced(models, monkeypatch):
     seen = []
-    monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: seen.append(clip) or clip)
+    monkeypatch.setattr(generation, "generate", lambda m, clip, *a, **k: seen.append(clip) or clip)
     dubbing.write_motion(studied(40, 25), np.zeros(0, np.float32), models.motion, a_source(), 0, 2)
     assert (seen[0][:, NOISED] == 0).all()
 
@@ -495,7 +492,7 @@ def test_a_tracker_stays_exact_at_every_rate(models, monkeypatch, fps):
         assert np.abs(np.delete(clip - truth[np.minimum(at, 999)], NOISED, axis=1)).max() < 0.5
         return truth[np.minimum(at, 999)]
 
-    monkeypatch.setattr(motion, "generate", tracked)
+    monkeypatch.setattr(generation, "generate", tracked)
     frames = round(0.9 * fps)
     found = studied(frames, fps, start)
     (got,) = dubbing.write_motion(found, sound, models.motion, a_source(), 0, 2)
@@ -512,7 +509,7 @@ def test_motion_is_retimed_in_the_heads_frame_not_in_px(models, monkeypatch):
     heads[::2, :, :2] += 6
     span = first_pass.FaceSpan(0, 60, np.repeat(np.eye(3)[None, :2], len(heads), 0), heads)
     found = first_pass.FirstPass(Path("none"), Fraction(60), 256, 256, 60, [span])
-    monkeypatch.setattr(motion, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
+    monkeypatch.setattr(generation, "generate", lambda m, clip, *a, **k: _with_mouth_of(heads[0], clip))
     (got,) = dubbing.write_motion(found, np.zeros(0, np.float32), models.motion, a_source(), 0, 2)
     np.testing.assert_allclose(got[..., :2], heads[..., :2], atol=1e-2)
 
@@ -635,8 +632,8 @@ def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
         assert first_frame == begin + before
         return truth[begin + before : begin + len(clip) - after]
 
-    monkeypatch.setattr(motion, "generate", tracked)
-    clip, source = without_mouth(truth), motion.SourceStretch(a_source().landmarks_UN3)
+    monkeypatch.setattr(generation, "generate", tracked)
+    clip, source = without_mouth(truth), SourceStretch(a_source().landmarks_UN3)
     got = long_form.generate(of_windows(window), clip, source, sound, 0, 2)
     np.testing.assert_allclose(got[..., :2], truth[..., :2], atol=1e-3)
 
@@ -644,7 +641,7 @@ def test_an_exact_tracker_stays_exact_over_windows(monkeypatch, frames, window):
 def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
     """Each window answers a constant, its own: constant in the windows, linear between, in the head's frame."""
     truth, sound = long_clip(450)
-    source = motion.SourceStretch(a_source().landmarks_UN3)
+    source = SourceStretch(a_source().landmarks_UN3)
     head = long_form.person_head(source.landmarks_UN3)
     answers = iter([0.0, 10.0])
 
@@ -652,7 +649,7 @@ def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
         clip = clip[context[0] : len(clip) - context[1]]
         return long_form.with_lower_face(clip, np.full((len(clip), len(NOISED), 2), next(answers)), head)
 
-    monkeypatch.setattr(motion, "generate", constant)
+    monkeypatch.setattr(generation, "generate", constant)
     got = long_form.lower_face(long_form.generate(of_windows(250), truth, source, sound, 0, 2), head)
     expected = 10 * np.clip((np.arange(450) - 199) / 51, 0, 1)
     np.testing.assert_allclose(got, np.broadcast_to(expected[:, None, None], got.shape), atol=1e-3)
@@ -660,17 +657,17 @@ def test_windows_that_disagree_are_faded_on_a_line(monkeypatch):
 
 def windows_of(model, clip, sound, monkeypatch, sigmas: float) -> tuple[list[np.ndarray], np.ndarray]:
     """The lower faces of each window of a clip, and of all joined, where so much beyond a window is read."""
-    source = motion.SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
-    head, written, generate = long_form.person_head(source.landmarks_UN3), [], motion.generate
+    source = SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
+    head, written, generate = long_form.person_head(source.landmarks_UN3), [], generation.generate
 
     def kept(*args, **kwargs):
         written.append(generate(*args, **kwargs))
         return written[-1]
 
     monkeypatch.setattr(long_form, "CONTEXT_SIGMAS", sigmas)
-    monkeypatch.setattr(motion, "generate", kept)
+    monkeypatch.setattr(generation, "generate", kept)
     joined_TK2 = long_form.lower_face(long_form.generate(model, clip, source, sound, 1, 1), head)
-    monkeypatch.setattr(motion, "generate", generate)
+    monkeypatch.setattr(generation, "generate", generate)
     return [long_form.lower_face(window_TN3, head) for window_TN3 in written], joined_TK2
 
 
@@ -700,10 +697,10 @@ def test_windows_agree_at_their_seams_because_they_read_beyond_their_ends(models
 
 def test_a_short_clip_is_the_models_own_answer(models):
     truth, _ = long_clip(30)
-    source = motion.SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
+    source = SourceStretch(a_source().landmarks_UN3, a_source().audio_S)
     sound = np.zeros(30 * SAMPLES_PER_FRAME, np.float32)
     got = long_form.generate(models.motion, truth, source, sound, 5, 2)
-    expected = motion.generate(models.motion, truth, source, sound, 5, 2)
+    expected = generation.generate(models.motion, truth, source, sound, 5, 2)
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
@@ -833,13 +830,16 @@ drawn_person = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def models_on_disk(tmp_path_factory) -> Path:
     """A folder with the smallest models, untrained."""
-    from mytalk.networks import appearance
+    from mytalk.networks.appearance import files as appearance_files
+    from mytalk.networks.appearance.config import AppearanceConfig
+    from mytalk.networks.appearance.generator import Generator
+    from mytalk.networks.motion import files as motion_files
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
-    motion.save_model(MotionModel(TINY).state_dict(), TINY, folder / "motion")
-    config = appearance.AppearanceConfig(size_px=64, channels=(8, 16), blocks=(1, 1), heads=2, discriminator_channels=8)
-    appearance.save_model(appearance.Generator(config).state_dict(), config, folder / "appearance")
+    motion_files.save_model(MotionModel(TINY).state_dict(), TINY, folder / "motion")
+    config = AppearanceConfig(size_px=64, channels=(8, 16), blocks=(1, 1), heads=2, discriminator_channels=8)
+    appearance_files.save_model(Generator(config).state_dict(), config, folder / "appearance")
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 from mytalk import machine
 from mytalk.dub import long_form, retiming
 from mytalk.face import pose, region
-from mytalk.networks import motion
+from mytalk.networks.motion import network
 from tests.helpers import stub_dub_memory
 from tests.helpers.appearance_models import talking
 from tests.helpers.checkout import ROOT
@@ -42,7 +42,7 @@ def test_an_hour_of_motion_takes_no_more_memory_than_two_minutes():
 def test_motion_of_a_longer_clip_takes_no_more_memory(monkeypatch):
     """The short case, with windows and blocks of 64 frames: what grows with the clip lies on disk."""
     monkeypatch.setattr(machine, "ON_DISK_BYTES", 1)
-    monkeypatch.setattr(motion, "WINDOW_FRAMES", 64)
+    monkeypatch.setattr(network, "WINDOW_FRAMES", 64)
     for module in (long_form, pose, retiming):
         monkeypatch.setattr(module, "BLOCK_FRAMES", 64)
     with machine.one_thread():

@@ -11,9 +11,12 @@ import torch
 
 from mytalk.command import UserError
 from mytalk.face import region
-from mytalk.networks import appearance
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks.appearance import Discriminator, Generator, Painter
+from mytalk.networks.appearance import inputs, parts
+from mytalk.networks.appearance.config import FUSIONS
+from mytalk.networks.appearance.discriminator import Discriminator
+from mytalk.networks.appearance.files import load_model, save_model
+from mytalk.networks.appearance.generator import Generator
+from mytalk.networks.appearance.painter import Painter
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, filled, shaken, talking
 
@@ -35,7 +38,7 @@ def pictures(seed: int, references: int = 3):
     return image, lips, masked, base
 
 
-@pytest.mark.parametrize("fusion", appearance.FUSIONS)
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_references_are_a_set_of_any_size(fusion, encoders):
     model = shaken(Generator(replace(TINY, fusion=fusion, appearance_encoders=encoders))).double()
@@ -70,7 +73,7 @@ def test_a_decoder_that_keeps_everything_shows_the_base_picture_but_at_the_lips(
 
     Where the references are moved to the landmarks, at the lips too.
     """
-    monkeypatch.setattr(appearance, "MOST_KEPT", 1.0)
+    monkeypatch.setattr(parts, "MOST_KEPT", 1.0)
     model = Generator(replace(TINY, base="mean")).eval()
     copying = Generator(TINY).eval()
     image, lips, masked, _ = pictures(6, 1)
@@ -217,7 +220,7 @@ def test_the_mask_falls_to_nothing_towards_the_sides_of_the_window_and_not_at_th
     assert (inputs.rims(np.zeros((1, 2), int), replace(TINY, window_px=[256, 256])) == 1).all()
 
 
-@pytest.mark.parametrize("fusion", appearance.FUSIONS)
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_references_shared_by_a_batch_are_asked_as_one(fusion):
     """Batch 1 of references gives what the same references give repeated, and its keys and values are made once."""
     model = shaken(Generator(replace(TINY, fusion=fusion))).double()
@@ -281,12 +284,12 @@ def test_a_painter_that_sees_frames_around_gives_the_same_however_a_stretch_is_c
     references = (frames[2:], landmarks[2:])
     seeing = Painter(shaken(Generator(replace(TINY, landmark_frames=5, previous_frame=True))), *references)
     [whole], _ = seeing.paint_each(frames, [landmarks], regions)
-    parts, last = [], None
+    painted, last = [], None
     for start, stop in ((0, 1), (1, 3), (3, 4)):
         found, _ = seeing.paint_each(frames[start:stop], [landmarks, landmarks + 2], regions[start:stop], start, last)
-        parts.append(found[0])
+        painted.append(found[0])
         last = [one[-1] for one in found]
-    assert np.abs(np.concatenate(parts).astype(int) - whole).max() <= 1
+    assert np.abs(np.concatenate(painted).astype(int) - whole).max() <= 1
 
     def shows(changed, frame: int) -> bool:
         return bool(np.abs(changed[frame].astype(int) - whole[frame]).max() > 1)
@@ -303,15 +306,15 @@ def test_a_painter_that_sees_frames_around_gives_the_same_however_a_stretch_is_c
 
 def test_a_saved_generator_paints_the_same(tmp_path):
     model = generator()
-    appearance.save_model(model.state_dict(), TINY, tmp_path)
-    loaded = appearance.load_model(tmp_path)
+    save_model(model.state_dict(), TINY, tmp_path)
+    loaded = load_model(tmp_path)
     assert loaded.config == TINY
     given = pictures(5)
     with torch.no_grad():
         assert torch.equal(loaded(*given), model(*given))
-    appearance.save_model(model.state_dict(), replace(TINY, channels=[8, 32]), tmp_path)
+    save_model(model.state_dict(), replace(TINY, channels=[8, 32]), tmp_path)
     with pytest.raises(UserError, match="do not fit") as told:
-        appearance.load_model(tmp_path)
+        load_model(tmp_path)
     assert "\n" not in str(told.value)
 
 
@@ -329,7 +332,7 @@ def test_separable_means_and_counted_marks_are_the_plain_pools() -> None:
                 pooled = pooled[..., reach : reach + 30]
             else:
                 pooled = pooled[:, :, reach : reach + 24]
-            assert torch.equal(appearance.any_within(marks, reach, axis), pooled > 0), (reach, axis)
+            assert torch.equal(parts.any_within(marks, reach, axis), pooled > 0), (reach, axis)
 
 
 def test_near_the_lips_is_the_plain_pools_of_the_dots() -> None:
@@ -338,4 +341,4 @@ def test_near_the_lips_is_the_plain_pools_of_the_dots() -> None:
     wide = torch.nn.functional.max_pool2d(dots[:, :2].amax(1, keepdim=True), (1, 41), 1, (0, 20))
     near = (torch.nn.functional.max_pool2d(wide, (41, 1), 1, (20, 0)) > 0).float()
     plain = torch.nn.functional.avg_pool2d(near, 17, 1, 8, count_include_pad=False)
-    torch.testing.assert_close(appearance.near_lips(dots, 256), plain)
+    torch.testing.assert_close(parts.near_lips(dots, 256), plain)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mytalk.face import region
 from mytalk.face.landmarks import CLEAN, COUNT, CROP_PX, INNER_LIP, MOUTH, OUTER_LIP
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks.appearance import AppearanceConfig
+from mytalk.networks.appearance import inputs
+from mytalk.networks.appearance.config import AppearanceConfig
 from tests.helpers.appearance_models import TINY, filled, talking
 
 MOVED = AppearanceConfig(size_px=256, window_px=[128, 192])

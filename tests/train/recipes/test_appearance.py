@@ -12,8 +12,9 @@ import torch
 
 from mytalk.face import region
 from mytalk.face.landmarks import COUNT, MOUTH
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks.appearance import Generator, Painter
+from mytalk.networks.appearance import inputs
+from mytalk.networks.appearance.generator import Generator
+from mytalk.networks.appearance.painter import Painter
 from tests.helpers.appearance_models import TINY, referred, shaken, tiny_recipe, tiny_settings
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks

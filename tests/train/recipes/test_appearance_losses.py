@@ -13,7 +13,7 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, INNER_LIP, MOUTH
-from mytalk.networks import appearance_inputs as inputs
+from mytalk.networks.appearance import inputs
 from tests.helpers import talkers
 from tests.helpers.appearance_models import shaken, talking, tiny_settings
 from tests.helpers.checkout import ROOT

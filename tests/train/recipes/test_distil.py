@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from mytalk import config
-from mytalk.face.landmarks import SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, motion, weights
+from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
+from mytalk.networks import diffusion, weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
-from mytalk.networks.motion import MotionConfig, MotionModel, SourceStretch
+from mytalk.networks.motion import generation
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import load_model, save_model
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import shaken
 from tests.helpers.train_matrix import modules_of
@@ -44,7 +48,7 @@ def teacher(tmp_path_factory):
     model, encoder = shaken(MotionModel(SIZES)), IdentityEncoder(ENCODER)
     model.deviation_K2.fill_(0.3)
     facts = {"window_frames": 24, "source_sound_dropout": 0.2, "speech_dropout": 0.1}
-    motion.save_model(model.state_dict(), SIZES, folder, encoder, facts)
+    save_model(model.state_dict(), SIZES, folder, encoder, facts)
     return folder
 
 
@@ -61,7 +65,7 @@ def recipe(talker_shards, teacher) -> DistilRecipe:
 
 def sampled(recipe, teacher, batch, guidance=1.0):
     """Where the teacher's path ends: its whole network called in every step."""
-    model = motion.load_model(teacher).double()
+    model = load_model(teacher).double()
     conditions, _ = recipe.conditions(batch)
 
     def denoise(x, t_B):
@@ -95,7 +99,7 @@ def test_the_truth_of_the_mouth_teaches_nothing(recipe):
     batch = recipe.examples([0, 1]).to(torch.device("cpu"), torch.float64)
     student = shaken(modules_of(recipe)["motion"]).double()
     moved_BTN3 = batch.landmarks_BTN3.clone()
-    moved_BTN3[:, :, motion.NOISED] += 5.0
+    moved_BTN3[:, :, NOISED] += 5.0
     with torch.no_grad():
         one, other = (
             recipe.loss({"motion": student}, replace(batch, landmarks_BTN3=points)).total_B
@@ -129,13 +133,13 @@ def test_invariant_2_two_processes_have_the_same_curve(alone, talker_shards, tea
 
 def test_its_model_is_sampled_in_one_step(alone, teacher):
     """It remembers that it knows no other."""
-    model = motion.load_model(alone / "model")
+    model = load_model(alone / "model")
     assert weights.own_steps(alone / "model") == model.steps == 1
     assert weights.own_steps(teacher) is None
     face_TN3 = np.random.default_rng(0).uniform(60, 200, (12, 478, 3)).astype(np.float32)
     source, audio_S = SourceStretch(face_TN3), np.zeros(12 * SAMPLES_PER_FRAME, np.float32)
     np.testing.assert_array_equal(
-        *(motion.generate(model, face_TN3, source, audio_S, seed=0, steps=steps) for steps in (1, 30))
+        *(generation.generate(model, face_TN3, source, audio_S, seed=0, steps=steps) for steps in (1, 30))
     )
 
 
@@ -143,7 +147,7 @@ def test_what_cannot_be_learnt_is_refused(talker_shards, teacher, tmp_path):
     with pytest.raises(ValueError, match="name the trained motion model"):
         of_teacher(DistilTrainConfig())
     model = MotionModel(replace(SIZES, extractor_width=0))
-    motion.save_model(model.state_dict(), model.config, tmp_path)
+    save_model(model.state_dict(), model.config, tmp_path)
     with pytest.raises(ValueError, match="needs a teacher trained with speech_dropout"):
         settings(talker_shards, tmp_path, "teacher_guidance=1.5")
 

@@ -22,9 +22,13 @@ from mytalk.dub import compositing
 from mytalk.dub.dubbing import Models
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop, region
-from mytalk.networks import appearance_inputs as inputs
-from mytalk.networks import motion
-from mytalk.networks.appearance import AppearanceConfig, Generator, Painter
+from mytalk.networks.appearance import inputs
+from mytalk.networks.appearance.config import AppearanceConfig
+from mytalk.networks.appearance.generator import Generator
+from mytalk.networks.appearance.painter import Painter
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import save_model
+from mytalk.networks.motion.network import MotionModel
 from tests.helpers import talkers
 from tests.helpers.appearance_models import TINY, referred, shaken, talking, tiny_settings
 from tests.helpers.checkout import ROOT
@@ -32,7 +36,7 @@ from train.recipes.appearance import AppearanceRecipe
 
 LARGE = replace(TINY, size_px=512, stem=8)
 WINDOW = "model.window_px=[128, 192]"
-MOTION = motion.MotionConfig(width=32, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
+MOTION = MotionConfig(width=32, heads=2, layers=1, hidden=32, kernel=3, speech_layers=1, identity_layers=1)
 SETTINGS = ("model.size_px=512", "model.stem=8", WINDOW)
 
 
@@ -132,7 +136,7 @@ def test_from_a_drawn_video_to_a_dub_at_512_px(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     videos, folder, run = tmp_path / "videos", tmp_path / "shards", tmp_path / "run"
     motion_model = tmp_path / "motion"
-    motion.save_model(motion.MotionModel(MOTION).state_dict(), MOTION, motion_model)
+    save_model(MotionModel(MOTION).state_dict(), MOTION, motion_model)
     tiny = ROOT / "tests" / "helpers" / "tiny_appearance.yaml"
     for words in (
         f"data_pipeline demo {videos} --identities 3 --clips-per-identity 1 --seed 0 --seconds 1.2 --size 640 "

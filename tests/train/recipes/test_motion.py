@@ -18,9 +18,14 @@ from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, identity, motion
+from mytalk.networks import diffusion, identity
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
-from mytalk.networks.motion import MotionModel
+from mytalk.networks.motion import generation, inputs
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import load_model, save_model
+from mytalk.networks.motion.generation import SourceStretch
+from mytalk.networks.motion.loss import identity_loss
+from mytalk.networks.motion.network import MotionModel
 from mytalk.networks.speech_features import log_mel
 from mytalk.speech import encoder
 from tests.helpers import talkers
@@ -81,8 +86,8 @@ def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, 
     predicted_BTK2, loss_B, _ = predict_and_learn(recipe, model, batch)
     plain = made(talker_shards, extractor_folder, "identity_loss=0")
     _, plain_B, _ = predict_and_learn(plain, model, batch)
-    ready = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, recipe.model)
-    crop_BTN3 = motion.restore(predicted_BTK2, ready, batch.landmarks_BTN3, recipe.model.unit_px)
+    ready = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, recipe.model)
+    crop_BTN3 = inputs.restore(predicted_BTK2, ready, batch.landmarks_BTN3, recipe.model.unit_px)
     extractor = identity.load_model(extractor_folder).double()
     with torch.no_grad():
         source_BE = extractor(pose.to_own_head(batch.source_BUN3, batch.source_mask_BU), batch.source_mask_BU)
@@ -112,7 +117,7 @@ def test_the_loss_of_another_prediction_is_l1_of_its_target(talker_shards, predi
     other = plain(talker_shards, f"model.prediction={prediction}")
     batch = batch_of(other)
     batch.t_B[0] = 1e-5
-    ready = motion.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, other.model)
+    ready = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, other.model)
     alpha, sigma = (scale_B[:, None, None, None] for scale_B in diffusion.alpha_sigma(batch.t_B))
     noise, x0 = batch.noise_BTK2, ready.motion_BTK2
     target = {"v": alpha * noise - sigma * x0, "flow": noise - x0}[prediction]
@@ -189,15 +194,16 @@ def test_a_model_that_hears_a_column_needs_it(heard_shards, tmp_path):
     model = shaken(modules_of(recipe)["motion"])
     assert set(recipe.lip_scores(model, Ranks(0, 1, torch.device("cpu")))) >= {"lmd_px"}
     recipe.export({"motion": model.state_dict()}, tmp_path, Validated({}))
-    loaded = motion.load_model(tmp_path)
+    loaded = load_model(tmp_path)
     assert loaded.column == "heard"
     landmarks, audio = talkers.clip(np.random.default_rng(2), talkers.base_face(np.random.default_rng(2)), 10.0, 10)
-    source = motion.SourceStretch(landmarks, audio, np.zeros((10, 3)))
-    assert motion.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 3))).shape == (10, 478, 3)
+    source = SourceStretch(landmarks, audio, np.zeros((10, 3)))
+    written = generation.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 3)))
+    assert written.shape == (10, 478, 3)
     with pytest.raises(UserError, match=r"hears the column 'heard'.* model.features=mel"):
-        motion.generate(loaded, landmarks, source, audio, 0, 1)
+        generation.generate(loaded, landmarks, source, audio, 0, 1)
     with pytest.raises(UserError, match="3 values a frame in column 'heard', not 4"):
-        motion.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 4)))
+        generation.generate(loaded, landmarks, source, audio, 0, 1, features_TD=np.zeros((10, 4)))
     with pytest.raises(UserError, match="hears the column 'heard'"):
         encoder.give(loaded, "motion", None)
     with pytest.raises(UserError, match=r"no column holds 'hubert'; there are: .*heard"):
@@ -218,13 +224,13 @@ def test_the_same_landmarks_are_the_same_person(extractor_folder):
     random = np.random.default_rng(0)
     landmarks, _ = talkers.clip(random, talkers.base_face(random), 10.0, 12)
     clip_BTN3, mask_BT = torch.from_numpy(landmarks)[None], torch.ones(1, 12, dtype=torch.float64)
-    sizes = motion.MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3)
-    ready = motion.prepare(clip_BTN3, mask_BT, clip_BTN3, mask_BT, sizes)
+    sizes = MotionConfig(width=16, heads=2, layers=1, hidden=16, kernel=3)
+    ready = inputs.prepare(clip_BTN3, mask_BT, clip_BTN3, mask_BT, sizes)
     known_BUD = extractor.features(ready.source_head_BUN2, mask_BT)
     true_BTK2 = (ready.head_BTN2[:, :, NOISED] - ready.mean_BK2[:, None]) / sizes.unit_px
-    loss_B = motion.identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    loss_B = identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
     assert loss_B.abs().max() < 1e-9
-    other_B = motion.identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    other_B = identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
     assert other_B.min() > 1e-4
 
 
@@ -269,16 +275,16 @@ def test_the_model_folder_brings_its_extractor(recipe, tmp_path):
     model = modules_of(recipe)["motion"]
     shaken(model)
     recipe.export({"motion": model.state_dict()}, tmp_path, Validated({}))
-    loaded = motion.load_model(tmp_path)
+    loaded = load_model(tmp_path)
     random = np.random.default_rng(2)
     landmarks, audio = talkers.clip(random, talkers.base_face(random), 10.0, 10)
     audio = audio[: 10 * SAMPLES_PER_FRAME]
-    source = motion.SourceStretch(landmarks)
-    ours = motion.generate(model, landmarks, source, audio, 0, 2, extractor=recipe.extractor.float())
-    np.testing.assert_allclose(motion.generate(loaded, landmarks, source, audio, 0, 2), ours, atol=1e-4)
+    source = SourceStretch(landmarks)
+    ours = generation.generate(model, landmarks, source, audio, 0, 2, extractor=recipe.extractor.float())
+    np.testing.assert_allclose(generation.generate(loaded, landmarks, source, audio, 0, 2), ours, atol=1e-4)
     (tmp_path / "identity" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="missing"):
-        motion.load_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_run_says_what_its_extractor_is_worth(extractor_folder, tmp_path):
@@ -331,10 +337,10 @@ def test_the_folder_tells_the_longest_window(recipe, tmp_path):
     """Of training; 250 where the facts say nothing of the kind."""
     state = modules_of(recipe)["motion"].state_dict()
     recipe.export({"motion": state}, tmp_path, Validated({}))
-    assert motion.load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
+    assert load_model(tmp_path).window_frames == recipe.settings.window.max_frames == 24
     for facts in (None, {"window_frames": "24"}, {"window_frames": 0}, {"window_frames": True}):
-        motion.save_model(state, recipe.model, tmp_path, recipe.extractor, facts)
-        assert motion.load_model(tmp_path).window_frames == 250
+        save_model(state, recipe.model, tmp_path, recipe.extractor, facts)
+        assert load_model(tmp_path).window_frames == 250
 
 
 def test_another_extractor_is_another_run(recipe, talker_shards, tmp_path):

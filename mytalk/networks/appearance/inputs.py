@@ -18,7 +18,7 @@ from mytalk.face.landmarks import COUNT, CROP_PX, INNER_LIP, OUTER_LIP
 from mytalk.face.warp import BLACK
 
 if TYPE_CHECKING:
-    from mytalk.networks.appearance import AppearanceConfig
+    from mytalk.networks.appearance.config import AppearanceConfig
 
 Pixels = TypeVar("Pixels", torch.Tensor, np.ndarray)
 EDGE_PX, EDGE_SIGMA_PX = 21, 11.0  # Gaussian edge of the mask, at 256 px (default: as IP_LAP)
