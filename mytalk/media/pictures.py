@@ -23,8 +23,9 @@ from av.video.reformatter import VideoReformatter
 
 from mytalk.face.landmarks import FRAME_HZ
 from mytalk.media.colour import Colour
+from mytalk.media.decoding import decoded_frames, progressive
 from mytalk.media.notes import MediaError, Notes
-from mytalk.media.opening import machine_error, opened, packets, video_stream
+from mytalk.media.opening import opened, packets, video_stream
 
 MOST_HZ = 120  # a header with a higher rate often states its timebase: the time stamps are used instead
 STILL_S = 1  # one picture for longer is no film of a face that speaks
@@ -118,7 +119,7 @@ def picture_span_s(
     try:
         with opened(path) as container:
             stream = video_stream(container, path)
-            first = next(_decoded(container, stream, path, Notes(), on_packet), None)
+            first = next(decoded_frames(container, stream, path, Notes(), on_packet), None)
             if first is None:
                 return None
             begin_s = first.frame.pts * first.frame.time_base if first.frame.pts is not None else Fraction(0)
@@ -145,115 +146,6 @@ def decode_frames(data: bytes, indices: Iterable[int]) -> np.ndarray:
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise MediaError("corrupt", f"clip cannot be decoded: {first_line}") from error
-
-
-# Decoding --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Frame:
-    """A frame of the decoder; `after_damage`: damaged ones before it were left out."""
-
-    frame: Any
-    after_damage: bool
-
-
-def _decoded(container, stream, path, seen: Notes, on_packet: Callable[[], None]) -> Iterator[_Frame]:
-    """The undamaged pictures of a stream in the order shown. After damage the next key picture is waited for."""
-    decoder = stream.codec_context
-    lost = damaged = False  # packets until a key packet, frames until a key frame
-
-    def whole(frames: Iterable[Any]) -> Iterator[_Frame]:
-        nonlocal damaged
-        for frame in frames:
-            if frame.is_corrupt or (damaged and not frame.key_frame):
-                damaged = True
-                continue
-            frame.time_base = frame.time_base or stream.time_base  # drained ones have none
-            yield _Frame(frame, damaged)
-            damaged = False
-
-    def broken(error: MediaError) -> None:
-        seen.pictures_cut = error
-
-    for packet in packets(container, stream, path, broken, on_packet):
-        if lost and not packet.is_keyframe:
-            continue
-        lost = bool(packet.is_corrupt)
-        frames = None if lost else _of_packet(decoder, packet, path)
-        if frames is None:
-            yield from whole(_drained(decoder))
-            lost = damaged = True
-        else:
-            yield from whole(frames)
-    yield from whole(_drained(decoder))
-    if damaged and seen.pictures_cut is None:
-        seen.pictures_cut = MediaError("corrupt", f"{path}: the last pictures are damaged")
-
-
-def _of_packet(decoder, packet, path) -> list[Any] | None:
-    """The frames that a packet completes; None: it cannot be decoded. Raises OSError for the machine's errors."""
-    try:
-        return decoder.decode(packet)
-    except av.error.EOFError:
-        return []
-    except av.error.FFmpegError as error:
-        if machine := machine_error(error, path):
-            raise machine from error
-        return None
-
-
-def _drained(decoder) -> list[Any]:
-    """What the decoder still holds; it can be used again afterwards."""
-    try:
-        frames = decoder.decode(None)
-    except av.error.FFmpegError:
-        frames = []
-    decoder.flush_buffers()
-    return frames
-
-
-def _progressive(frames: Iterable[_Frame], seen: Notes) -> Iterator[_Frame]:
-    """Interlaced pictures deinterlaced by FFmpeg's bwdif, from the first one on; others as they are."""
-    graph, shape = None, None
-    damaged = False
-    for decoded in frames:
-        frame = decoded.frame
-        if graph is None and not frame.interlaced_frame:
-            yield decoded
-            continue
-        if shape != (frame.width, frame.height, frame.format.name):
-            if graph is not None:
-                yield from (_Frame(after, False) for after in _filtered(graph, None))
-            seen.say("interlaced pictures were deinterlaced")
-            shape, graph = (frame.width, frame.height, frame.format.name), _bwdif(frame)
-        damaged |= decoded.after_damage
-        for after in _filtered(graph, frame):
-            yield _Frame(after, damaged)
-            damaged = False
-    if graph is not None:
-        yield from (_Frame(after, damaged) for after in _filtered(graph, None))
-
-
-def _bwdif(frame) -> Any:
-    graph = av.filter.Graph()
-    graph.threads = 1
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
-    graph.configure()
-    return graph
-
-
-def _filtered(graph, frame) -> Iterator[Any]:
-    graph.push(frame)
-    while True:
-        try:
-            yield graph.pull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
-
-
-# Pictures --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -346,7 +238,7 @@ def _pictures(path, seen: Notes, on_packet: Callable[[], None] = lambda: None) -
         zero_s: Fraction | None = None
         before_s = -usual_s
         stamped = container.format.name != "avi"  # it has no time stamps, only a rate; ffmpeg's are guesses
-        for decoded in _progressive(_decoded(container, stream, path, seen, on_packet), seen):
+        for decoded in progressive(decoded_frames(container, stream, path, seen, on_packet), seen):
             frame = decoded.frame
             tick_s = Fraction(frame.time_base)
             stamp_s = frame.pts * tick_s if frame.pts is not None and stamped else None
