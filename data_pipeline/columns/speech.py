@@ -14,13 +14,14 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.members import WAV_HEADER_BYTES, from_pcm
 from mytalk.speech import encoder as encoders
+from mytalk.speech import encoder_folder
 
 OPTIONS = {"encoder": True, "layer": False}
 
 
 def made(encoder: str, layer: str | None) -> Made:
-    """What gives a clip's features, by the encoder of a folder or hub id. Raises UserError as `encoder.describe`."""
-    described = encoders.describe(encoder, layer or "")
+    """What gives a clip's features, by the encoder of a folder or hub id. Raises UserError as `describe`."""
+    described = encoder_folder.describe(encoder, layer or "")
     fixed = (str(described.folder), str(described.layer))
     return Made(functools.partial(values, *fixed), described.width, "audio", described.made_by)
 

@@ -5,18 +5,15 @@ same ones. An encoder gives a vector every 20 ms. Its input is padded so that th
 on samples 640 t + 160 and 640 t + 480; they lie side by side in the row. So nothing is interpolated, and no length of
 the sound moves them. Each vector is brought to mean 0 and variance 1.
 
-Weights are read from safetensors into transformers' modules; of config.json only the sizes below are believed, no code
-of the folder runs. Shape suffixes: S audio samples (16 kHz), T frames (25 Hz), V vectors (50 Hz), D values, B batch.
+Weights are read from safetensors into transformers' modules (what a folder holds: speech/encoder_folder.py). Shape
+suffixes: S audio samples (16 kHz), T frames (25 Hz), V vectors (50 Hz), D values, B batch.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,180 +21,15 @@ import numpy as np
 
 from mytalk import machine
 from mytalk.command import UserError
-from mytalk.digest import sha256_of
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from mytalk.speech.encoder_folder import CONFIG, CONVOLUTIONS, KINDS, Described, describe
 
 if TYPE_CHECKING:
     import torch
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-CONVOLUTIONS = "conv"
 WINDOW_FRAMES, CONTEXT_FRAMES = 600, 50  # longer sound is heard in windows of 24 s, 2 s of them beyond either end
 LEAST_VARIANCE = 1e-5  # of a vector, as in the encoders: below it, as of silence, it stays small
-VERSION = 1  # of the arithmetic here: another one is another column
-WAVES = (
-    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps"),
-    *("conv_dim", "conv_kernel", "conv_stride", "conv_bias", "feat_extract_norm", "feat_extract_activation"),
-    *("num_feat_extract_layers", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "do_stable_layer_norm"),
-)
-WHISPER = (
-    *("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins"),
-    *("max_source_positions", "activation_function", "scale_embedding"),
-)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An architecture of transformers: its module and classes, the keys of config.json that are its sizes."""
-
-    module: str
-    network: str
-    config: str
-    keys: tuple[str, ...]
-    layers: str  # the key that counts its blocks
-    width: str  # and that of their width
-    prefixes: tuple[str, ...]  # of the encoder's weights in a file, by what it was saved in
-
-
-KINDS = {  # by `model_type`; XLSR is a wav2vec2
-    "wav2vec2": Kind(
-        "wav2vec2", "Wav2Vec2Model", "Wav2Vec2Config", WAVES, "num_hidden_layers", "hidden_size", ("wav2vec2.", "")
-    ),
-    "hubert": Kind(
-        *("hubert", "HubertModel", "HubertConfig", (*WAVES, "feat_proj_layer_norm", "conv_pos_batch_norm")),
-        *("num_hidden_layers", "hidden_size", ("hubert.", "")),
-    ),
-    "whisper": Kind(
-        *("whisper", "WhisperEncoder", "WhisperConfig", WHISPER, "encoder_layers", "d_model"),
-        ("model.encoder.", "encoder.", ""),
-    ),
-}
 Vectors = Callable[[np.ndarray, int], "torch.Tensor"]  # (samples, frames) -> (V, D), centred as above
-
-
-@dataclass(frozen=True)
-class Described:
-    """An encoder's folder and what is taken of it, before any weight is read."""
-
-    folder: Path
-    kind: str
-    config: Any  # transformers' own, cut after the block that is listened to
-    layer: str | int  # CONVOLUTIONS, or the block
-    normalised: bool  # whether the sound is brought to mean 0 and variance 1
-    files: tuple[str, ...]  # of weights
-    digest: str  # SHA-256 over what is read of the folder
-
-    @property
-    def stride(self) -> int:
-        """Samples from one vector to the next."""
-        return 320 if self.kind == "whisper" else int(np.prod(self.config.conv_stride))
-
-    @property
-    def width(self) -> int:
-        """Values a frame."""
-        one = self.config.conv_dim[-1] if self.layer == CONVOLUTIONS else getattr(self.config, KINDS[self.kind].width)
-        return SAMPLES_PER_FRAME // self.stride * int(one)
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """What a column says of it, and a model that was trained on the column."""
-        return {"encoder": self.digest, "kind": self.kind, "layer": self.layer, "version": VERSION}
-
-
-def describe(encoder: str | Path, layer: str | int = "") -> Described:
-    """The encoder of a local folder, or of a hub id (ID, or ID@REVISION), which is downloaded once.
-
-    `layer`: CONVOLUTIONS, or the number of a block after which the encoder is cut, from 1; empty: the convolutions
-    (Whisper: the last block). Raises UserError for what is no such encoder, OSError.
-    """
-    folder = _local(str(encoder))
-    settings = _json(folder / CONFIG)
-    kind = KINDS.get(str(settings.get("model_type")))
-    if kind is None:
-        raise UserError(
-            f"{folder / CONFIG} is of model_type {settings.get('model_type')!r}; known are {', '.join(KINDS)}"
-        )
-    try:
-        config = _config(kind, settings)
-        blocks = int(getattr(config, kind.layers))
-        layer = _layer(str(layer), blocks, kind.module == "whisper")
-        setattr(config, kind.layers, 0 if layer == CONVOLUTIONS else layer)
-    except (UserError, ImportError):  # a package that is missing is told with its extra
-        raise
-    except Exception as error:  # transformers' own share no base class
-        raise UserError(f"{folder / CONFIG} is no encoder's: {' '.join(str(error).split())[:200]}") from None
-    files = _weight_files(folder)
-    has_preprocessor = (folder / PREPROCESSOR).is_file()
-    normalised = bool(_json(folder / PREPROCESSOR).get("do_normalize", True)) if has_preprocessor else True
-    sums = {name: sha256_of(folder / name) for name in (CONFIG, *([PREPROCESSOR] if has_preprocessor else []), *files)}
-    digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-    found = Described(folder, kind.module, config, layer, normalised, files, digest)
-    if SAMPLES_PER_FRAME % found.stride:
-        raise UserError(f"{folder}: its vectors are {found.stride} samples apart, which do not fit frames of 25 Hz")
-    return found
-
-
-def _local(encoder: str) -> Path:
-    """The folder of an encoder; of a hub id, that of its copy."""
-    if Path(encoder).is_dir():
-        return Path(encoder)
-    name, _, revision = encoder.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"no folder {encoder}, and it is no hub id (OWNER/NAME); name the folder of an encoder")
-    import huggingface_hub
-
-    wanted = [CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
-    try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
-    except Exception as error:  # the hub's own share no base class
-        raise UserError(
-            f"{encoder} cannot be downloaded ({' '.join(str(error).split())[:200]}); name a local folder"
-        ) from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} is missing; name the folder of an encoder as transformers saves it") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no settings; copy the encoder again")
-    return found
-
-
-def _weight_files(folder: Path) -> tuple[str, ...]:
-    """The files of weights. Raises UserError where there are none: pickles are not read."""
-    if (folder / WEIGHTS).is_file():
-        return (WEIGHTS,)
-    if (folder / INDEX).is_file():
-        names = sorted({str(name) for name in dict(_json(folder / INDEX).get("weight_map", {})).values()})
-        if names and all(re.fullmatch(r"[\w.-]+\.safetensors", name) and (folder / name).is_file() for name in names):
-            return tuple(names)
-    raise UserError(
-        f"{folder} holds no whole {WEIGHTS}, and pickled weights are not read; name a revision that has it, such as "
-        "OWNER/NAME@refs/pr/1, or save the model once more with a current transformers"
-    )
-
-
-def _config(kind: Kind, settings: dict[str, Any]) -> Any:
-    import importlib
-
-    module = importlib.import_module(f"transformers.models.{kind.module}.configuration_{kind.module}")
-    return getattr(module, kind.config)(**{name: settings[name] for name in kind.keys if name in settings})
-
-
-def _layer(asked: str, blocks: int, whisper: bool) -> str | int:
-    if not asked:
-        return blocks if whisper else CONVOLUTIONS
-    if asked == CONVOLUTIONS and not whisper:
-        return CONVOLUTIONS
-    if not (asked.isdecimal() and 1 <= int(asked) <= blocks):
-        choices = f"1 to {blocks}" if whisper else f"{CONVOLUTIONS} or 1 to {blocks}"
-        raise UserError(f"layer {asked} is not there: this encoder has {choices}")
-    return int(asked)
 
 
 class SpeechEncoder:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mytalk.command import UserError, one_line
-from mytalk.speech import encoder
+from mytalk.speech import encoder, encoder_folder
 from tests.helpers import encoders
 
 pytest.importorskip("transformers", reason="needs the extra speech")
@@ -49,7 +49,7 @@ def test_a_click_changes_the_features_of_its_moment_at_every_length(folders, kin
 
 def test_features_do_not_depend_on_where_a_long_sound_is_cut(folders, monkeypatch):
     """In windows as in one piece: exactly where the convolutions see no further than the context."""
-    described = encoder.describe(folders["xlsr"])
+    described = encoder_folder.describe(folders["xlsr"])
     described = replace(described, normalised=False)
     sound_S = noise(90 * 640 - 100)
     whole_TD = encoder.SpeechEncoder(described)(sound_S)
@@ -78,11 +78,11 @@ def test_transformers_gives_the_same_hidden_layer(folders):
 
 def test_another_encoder_has_another_digest(folders, tmp_path):
     copied = shutil.copytree(folders["wav2vec2"], tmp_path / "a")
-    same = encoder.describe(copied)
-    assert same.made_by == encoder.describe(folders["wav2vec2"]).made_by, "wherever it lies"
-    assert same.made_by != encoder.describe(copied, 1).made_by
+    same = encoder_folder.describe(copied)
+    assert same.made_by == encoder_folder.describe(folders["wav2vec2"]).made_by, "wherever it lies"
+    assert same.made_by != encoder_folder.describe(copied, 1).made_by
     (copied / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    assert encoder.describe(copied).digest != same.digest
+    assert encoder_folder.describe(copied).digest != same.digest
 
 
 def test_weights_of_older_names_and_in_several_files_are_read(folders, tmp_path):
@@ -144,8 +144,8 @@ def test_what_is_no_encoder_is_refused_in_one_line(folders, tmp_path, monkeypatc
     with monkeypatch.context() as missing:
         missing.setitem(sys.modules, module, None)
         with pytest.raises(ModuleNotFoundError) as caught:
-            encoder.describe(folders["hubert"])
+            encoder_folder.describe(folders["hubert"])
     assert "install it with: pip install -c constraints.txt -e '.[speech]'" in one_line(caught.value)
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=download))
-    assert encoder.describe("some/xlsr@refs/pr/1").kind == "wav2vec2"
+    assert encoder_folder.describe("some/xlsr@refs/pr/1").kind == "wav2vec2"
     refused("other/one", "other/one cannot be downloaded")
