@@ -93,7 +93,11 @@ def arguments() -> argparse.ArgumentParser:
         help="frames of the person that models see; a person's only clip must last 25 more (default: %(default)s)",
     )
     parser.add_argument(
-        "--appearance", type=Path, metavar="MODEL", help="a painter that has seen none of them: dub the unseen people"
+        "--appearance",
+        type=Path,
+        metavar="MODEL",
+        help="a painter that has seen none of them: dub the unseen "
+        "people; needs --people where somebody is in several files (a face of training is refused)",
     )
     parser.add_argument(
         "--frames", type=int, default=50, help="of each clip that is dubbed, with --appearance (default: %(default)s)"
@@ -127,12 +131,14 @@ def run(args: argparse.Namespace) -> int:
     rows = {row: people_rows.entries(of_row, people) for row, of_row in clips.items()}
     found = {f"{one} - {other}": people_rows.differences(clips[one], clips[other]) for one, other in pairs_of(clips)}
     conditions = conditions_in_words(args)
-    results = {"conditions": conditions, "rows": rows, "differences": found, **provenance([*scorings, *dubs])}
+    painted = dubbed.rows(dubs)
+    results = {"conditions": conditions, "rows": rows, "differences": found, "painted": painted}
+    results |= provenance([*scorings, *dubs])
     atomic.write_json(args.out / "results.json", results)
     print(f"\n{conditions}\n")
     print("\n".join([*people_rows.table(rows), "", *people_rows.table_of_differences(found)]))
     if dubs:
-        print("\n".join(["", *dubbed.table(dubs)]))
+        print("\n".join(["", *people_rows.table(painted, dubbed.METRICS)]))
     return command.EXIT_DONE
 
 
@@ -185,7 +191,7 @@ class Split:
 
 
 def splits_of(args: argparse.Namespace) -> list[Split]:
-    """The divisions that are asked for. Raises UserError for impossible ones, and --tune-drawn without a model."""
+    """The divisions that are asked for. Raises UserError for impossible ones, and options that miss a model."""
     if args.seeds < 1 or (args.folds is not None and args.folds < 2):
         raise UserError("--seeds must be 1 or more, --folds 2 or more")
     if not args.steps and args.drawn is None:
@@ -194,6 +200,8 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
     if args.mixed is not None and (args.mixed < 1 or args.drawn is None):
         raise UserError("--mixed must be 1 or more, and needs the shards of --drawn; name that folder")
+    if args.appearance is not None and not (args.appearance / "model.safetensors").is_file():
+        raise UserError(f"no model.safetensors in {args.appearance}; --appearance names a painter's model folder")
     folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
     return [Split(seed, fold) for seed in range(args.seeds) for fold in folds]
 
@@ -230,8 +238,8 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
         steps.append(scoring_step(args, scorings[-1], split, shards, args.drawn / "motion"))
         runs.append(args.drawn / "motion")
     for scoring, run in zip(scorings, runs) if args.appearance else ():
-        given, size = scoring.model == DRAWN, (split.seed, args.frames, args.source_frames)
-        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, *size, given=given))
+        settings = Settings("unseen", args.sampler_steps, split.seed, args.source_frames, 1, args.frames)
+        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, settings, scoring.model == DRAWN))
     return [replace(step, name=f"{step.name}, {split.name}") for step in steps], scorings
 
 
@@ -305,10 +313,11 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     heard = manifest.with_speech()
     people, frames = len(set(manifest.column("identity")[heard])), int(manifest.column("frames")[heard].sum())
     unseen = f"{UNSEEN:.0%} of the people unseen" if args.folds is None else "each part unseen in turn"
+    painted = f"; {args.frames} frames of a clip painted by {args.appearance}" if args.appearance else ""
     return (
         f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; "
         f"{len(splits_of(args))} splits with {unseen}; settings of {args.configs}, "
-        f"{' '.join(['identity_loss=0', *args.settings])}; sampled in {args.sampler_steps} steps"
+        f"{' '.join(['identity_loss=0', *args.settings])}; sampled in {args.sampler_steps} steps{painted}"
     )
 
 

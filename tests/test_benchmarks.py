@@ -190,12 +190,14 @@ def test_splits_of_real_people_by_seed_and_by_part():
 
 def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(tmp_path):
     typed = ["videos", "out", "--drawn", "runs/demo", "--appearance", "painter", "--steps", "60", "--frames", "40"]
+    typed += ["--sampler-steps", "7"]
     args = real_people.arguments().parse_args(typed)
     steps, scorings = real_people.plan(args, real_people.Split(0))
     trained, drawn = (step for step in steps if step.name.startswith("dub "))
     assert trained.words[:2] == drawn.words[:2] == ("eval", "benchmark")
     asked = dict(zip(trained.words, trained.words[1:]))
     assert (asked["--motion"], asked["--frames"]) == ("out/seed-0/motion-60-steps/model", "40")
+    assert (asked["--steps"], asked["--clips-per-person"]) == ("7", "1"), "as many as of `eval motion`"
     assert [path.parts[0] for path in trained.reads] == ["painter"]
     assert [path.parts[0] for path in drawn.reads] == ["painter", "runs"], "another given model dubs again"
     dub = real_people.dub_of(scorings[0])
@@ -206,13 +208,19 @@ def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(t
     ], "a given model needs no training"
     dub = replace(dub, out=tmp_path)
     values = {"opening_correlation": 0.5, "psnr_mouth_db": 30.0}
-    scores = [ClipScore(f"k{n}", f"p{n}", {"mytalk": values, "ground_truth": values}) for n in range(2)]
+    of_rows = {"mytalk": values, "ground_truth": values, "frozen_mouth": {"psnr_mouth_db": 30.0}}
+    scores = [ClipScore(f"k{n}", f"p{n}", of_rows) for n in range(2)]
     score_file.write_whole(dub.out, {}, [*scores, ClipScore("k", "p2", reason="no_face")])
-    lines = dubbed.table([dub])
+    lines = people_rows.table(dubbed.rows([dub]), dubbed.METRICS)
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
         ["| 60 steps: mytalk", "2/3"],
         ["| 60 steps: ground_truth", "2/3"],
+        ["| 60 steps: frozen_mouth", "not told"],
     ]
+    with pytest.raises(UserError, match="--frames 24 is too short"):
+        real_people.plan(real_people.arguments().parse_args([*typed, "--frames", "24"]), real_people.Split(0))
+    with pytest.raises(UserError, match=r"no model\.safetensors in painter"):
+        real_people.splits_of(real_people.arguments().parse_args(typed))
 
 
 def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate(tmp_path):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip, Scoring
 from eval import score_file
+from eval.tasks import Settings
 from launch.commands import Step
 
 METRICS = {
@@ -25,19 +27,24 @@ METRICS = {
 }
 
 
-def step(
-    dub: Scoring, shards: Path, motion: Path, appearance: Path, seed: int, frames: int, source_frames: int, given: bool
-) -> Step:
+def step(dub: Scoring, shards: Path, motion: Path, appearance: Path, settings: Settings, given: bool) -> Step:
     """`eval benchmark` of the motion model in a run folder; `given`: no step before makes it."""
     weights = [appearance / "model.safetensors", *([motion / "model" / "model.safetensors"] if given else [])]
     models = ("--motion", str(motion / "model"), "--appearance", str(appearance))
-    size = ("--clips-per-person", "1", "--frames", str(frames), "--source-frames", str(source_frames))
-    words = ("eval", "benchmark", "--shards", str(shards), *models, *size, "--seed", str(seed), "--force")
+    numbers = {
+        "--clips-per-person": settings.clips_per_person,
+        "--frames": settings.frames,
+        "--source-frames": settings.source_frames,
+        "--steps": settings.sampler_steps,
+        "--seed": settings.seed,
+    }
+    size = (str(word) for pair in numbers.items() for word in pair)
+    words = ("eval", "benchmark", "--shards", str(shards), *models, *size, "--force")
     return Step(f"dub {dub.model}", (*words, "--out", str(dub.out)), dub.out / "report.json", tuple(weights))
 
 
-def table(dubs: Iterable[Scoring]) -> list[str]:
-    """Lines of Markdown: a line for each row of the benchmark, means over the people of all splits."""
+def rows(dubs: Iterable[Scoring]) -> dict[str, dict[str, Any]]:
+    """Row of the benchmark -> its entries: means over the people of all splits."""
     clips: dict[str, list[RowClip]] = {}
     people: set[str] = set()
     for dub in dubs:
@@ -46,6 +53,4 @@ def table(dubs: Iterable[Scoring]) -> list[str]:
         for method in next((score.methods for score in scores if score.reason is None), {}):
             name = f"{dub.model}: {method}"
             clips.setdefault(name, []).extend(people_rows.clips_of(scores, method, dub.split))
-    return people_rows.table(
-        {name: people_rows.entries(of_row, len(people), METRICS) for name, of_row in clips.items()}, METRICS
-    )
+    return {name: people_rows.entries(of_row, len(people), METRICS) for name, of_row in clips.items()}

@@ -121,8 +121,11 @@ def table(rows: dict[str, dict[str, Any]], metrics: Mapping[str, str] = METRICS)
         for metric in columns:
             cells.append(intervals.shown(made[metric]) if metric in made else "not told")
             if metric == first:
-                cells.append(", ".join(f"{mean:.2f}" for mean in made[metric]["splits"]))
-        lines.append(f"| {row} | {made[first]['n']}/{made[first]['total']} | {' | '.join(cells)} |")
+                cells.append(
+                    ", ".join(f"{mean:.2f}" for mean in made[metric]["splits"]) if metric in made else "not told"
+                )
+        people = f"{made[first]['n']}/{made[first]['total']}" if first in made else "not told"
+        lines.append(f"| {row} | {people} | {' | '.join(cells)} |")
     return lines
 
 
