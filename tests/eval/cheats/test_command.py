@@ -12,7 +12,6 @@ from eval.judges import load
 from mytalk import command as commands
 from tests.helpers.coded_films import GREY, PER_PX
 
-
 SPOILT = ("blur_2", "noise_8", "tremble_1")  # as in test_pictures.py; here each would cost a second of encoding
 
 
