@@ -238,8 +238,8 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
         steps.append(scoring_step(args, scorings[-1], split, shards, args.drawn / "motion"))
         runs.append(args.drawn / "motion")
     for scoring, run in zip(scorings, runs) if args.appearance else ():
-        settings = Settings("unseen", args.sampler_steps, split.seed, args.source_frames, 1, args.frames)
-        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, settings, scoring.model == DRAWN))
+        chosen = Settings("unseen", args.sampler_steps, split.seed, args.source_frames, 1, args.frames)
+        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, chosen, scoring.model == DRAWN))
     return [replace(step, name=f"{step.name}, {split.name}") for step in steps], scorings
 
 
