@@ -331,7 +331,7 @@ class FileAppearance:
             landmarks_TN3 = as_float(np.load(npy_path, allow_pickle=False))
             frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN3)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
-            read.append((landmarks_TN3, landmarks_TN3[frames[0]], frames, pixels))
+            read.append((landmarks_TN3, landmarks_TN3[frames[:1]], frames, pixels))
         return self.examples.collate(numbers, examples, read)
 
 
@@ -362,7 +362,7 @@ class BareAppearance(AppearanceExamples):
             frames, track, places = self.plans[slot]
             landmarks_TN3 = as_float(as_points(os.pread(*self.known.places[slot][0])))
             _, *pieces = (os.pread(*place) for place in places)
-            read.append((landmarks_TN3, landmarks_TN3[frames[0]], frames, track.decode(pieces, frames)))
+            read.append((landmarks_TN3, landmarks_TN3[frames[:1]], frames, track.decode(pieces, frames)))
         return self.collate(numbers, [self.known.examples[slot] for slot in numbers], read)
 
 

@@ -152,6 +152,7 @@ def guarded(program: str, go: Callable[[], int], debug: bool = False) -> int:
     try:
         return go()
     except KeyboardInterrupt as interrupt:
+        close_what_was_open(interrupt)
         print(f"{program}: interrupted; {str(interrupt) or 'the same command continues'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -164,6 +165,17 @@ def guarded(program: str, go: Callable[[], int], debug: bool = False) -> int:
             raise
         print(f"{program}: error: {message}", file=sys.stderr)
         return code
+
+
+def close_what_was_open(error: BaseException) -> None:
+    """End what the frames of an error hold, as if they were gone, such as a generator that keeps stderr silent.
+
+    An interrupt may come between a `with` and its block; then nothing ends what was entered until the error is gone.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        traceback.clear_frames(one.__traceback__)
+        one = one.__context__
 
 
 def code_of(error: BaseException) -> int:

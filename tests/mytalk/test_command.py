@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -208,6 +209,29 @@ def test_an_interrupt_is_one_line_and_exit_130(stub, capsys):
 def test_a_command_that_cannot_continue_says_so_when_interrupted(stub, capsys):
     assert stub(raising(KeyboardInterrupt("begin again"))) == command.EXIT_INTERRUPTED
     assert capsys.readouterr().err == "python -m stub work: interrupted; begin again\n"
+
+
+SILENCED = """
+from mytalk import command
+from mytalk.face.mediapipe_mesh import quiet
+
+def go():
+    silence = quiet()
+    silence.__enter__()
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("begin again") from None
+
+raise SystemExit(command.guarded("stub", go))
+"""
+
+
+def test_what_silenced_stderr_as_the_interrupt_came_is_ended_before_it_is_told():
+    """It came when the silence was entered and its block was not, so that no `with` ends it."""
+    done = subprocess.run([sys.executable, "-c", SILENCED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == command.EXIT_INTERRUPTED
+    assert done.stderr == "stub: interrupted; begin again\n"
 
 
 def test_every_package_of_an_extra_is_told_by_that_extra():
