@@ -18,6 +18,7 @@ import torch
 from data_pipeline.examples.motion import MotionBatch
 from data_pipeline.sample.windows import WindowConfig
 from mytalk import config
+from mytalk.command import UserError
 from mytalk.networks import diffusion, weights
 from mytalk.networks.motion import generation
 from mytalk.networks.motion.files import EXTRACTOR, load_model
@@ -82,13 +83,13 @@ def run(args: argparse.Namespace) -> int:
 def of_teacher(settings: DistilTrainConfig) -> DistilTrainConfig:
     """The settings, beginning with the teacher's weights where no others are named.
 
-    Raises UserError where there is no such model, ValueError where speech is guided that it was never without.
+    Raises UserError where there is no such model, or speech is guided that it was never without.
     """
     if not settings.teacher:
-        raise ValueError("name the trained motion model that is to become quick: teacher=runs/motion/model")
+        raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
     teacher = load_model(settings.teacher)
     if settings.teacher_guidance != 1 and not teacher.knows_no_speech:
-        raise ValueError(
+        raise UserError(
             f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; leave it "
             "out"
         )

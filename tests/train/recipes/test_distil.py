@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mytalk import config
+from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, weights
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
@@ -144,11 +145,11 @@ def test_its_model_is_sampled_in_one_step(alone, teacher):
 
 
 def test_what_cannot_be_learnt_is_refused(talker_shards, teacher, tmp_path):
-    with pytest.raises(ValueError, match="name the trained motion model"):
+    with pytest.raises(UserError, match="name the trained motion model"):
         of_teacher(DistilTrainConfig())
     model = MotionModel(replace(SIZES, extractor_width=0))
     save_model(model.state_dict(), model.config, tmp_path)
-    with pytest.raises(ValueError, match="needs a teacher trained with speech_dropout"):
+    with pytest.raises(UserError, match="needs a teacher trained with speech_dropout"):
         settings(talker_shards, tmp_path, "teacher_guidance=1.5")
 
 
