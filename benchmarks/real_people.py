@@ -37,7 +37,7 @@ from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face.landmarks import FRAME_HZ
-from mytalk.networks.motion.files import EXTRACTOR
+from mytalk.networks import weights
 
 VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best step
 RIDGE = "ridge regression"
@@ -259,7 +259,7 @@ def models(args: argparse.Namespace) -> dict[str, list[str]]:
 
 def drawn_encoder(drawn: Path) -> list[str]:
     """The setting of the identity encoder that the drawn motion model knows: of another it knows nothing."""
-    encoder = drawn / "motion" / "model" / EXTRACTOR
+    encoder = drawn / "motion" / "model" / weights.EXTRACTOR
     return [f"identity={encoder if encoder.is_dir() else ''}"]
 
 

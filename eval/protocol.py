@@ -36,7 +36,6 @@ SHOWN_TO_MODEL = (
     "frames must remain)"
 )
 RIDGE_LEFT_OUT = "ridge_left_out"  # why the row is missing
-IDENTITY_ENCODER = "identity"  # mytalk.networks.motion.files.EXTRACTOR, whose module loads torch
 MODELS = {
     "motion": "speech to motion (python -m train motion)",
     "motion_extractor": "ID extractor inside the motion model's folder, which conditions it (python -m train identity)",
@@ -209,7 +208,7 @@ def _stated(kind: Kind) -> dict[str, Any]:
 
 def conditioned(model: Path) -> bool:
     """Whether a motion model's folder holds the identity encoder that conditions it."""
-    return (model / IDENTITY_ENCODER).is_dir()
+    return (model / weights.EXTRACTOR).is_dir()
 
 
 def block(
@@ -271,7 +270,7 @@ def model_digests(models: dict[str, tuple[str, Path]]) -> dict[str, str]:
     models = dict(models)
     for prefix, (kind, folder) in list(models.items()):
         if kind == "motion" and conditioned(folder):
-            models[f"{prefix}extractor_"] = ("identity", folder / IDENTITY_ENCODER)
+            models[f"{prefix}extractor_"] = ("identity", folder / weights.EXTRACTOR)
     digest_by_name = {}
     for prefix, (kind, folder) in models.items():
         for part, name in (("config", "config.json"), ("weights", "model.safetensors")):

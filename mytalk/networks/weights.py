@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
 Network = TypeVar("Network", bound="nn.Module")
 
 

@@ -26,7 +26,6 @@ from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.machine import free_port, sole_user
 from mytalk.networks import weights
-from mytalk.networks.motion.files import EXTRACTOR
 from tests.helpers import coded_films
 from tests.helpers.coded_films import COMMANDS, benchmark, evaluator, typed
 from tests.helpers.pages import Parsed
@@ -62,7 +61,7 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert made["methods"]["frozen_mouth"]["opening_correlation"]["mean"] < 0.5
     names = {f"{name}_{what}" for name in (*models, "motion_extractor") for what in ("config", "weights")}
     assert set(made["digests"]) == {"manifest", "shards", "ridge", *names}
-    assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / EXTRACTOR)
+    assert made["digests"]["motion_extractor_weights"] == weights.digest(models["motion"] / weights.EXTRACTOR)
     assert protocol.SAME_NETWORK not in made["protocol"]["metrics"]["identity_cosine"]["definition"]
     assert (made["protocol"]["source_is_same_clip"], made["protocol"]["shuffled_is_same_person"]) == (0, 0)
     assert set(made["ordering"]["pairs"]) == {"ground_truth > mytalk", "mytalk > shuffled_audio"}

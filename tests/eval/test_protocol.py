@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_pipeline.shards.manifest import Manifest
 from eval import protocol
 from eval.tasks import Settings
-from mytalk.networks.motion.files import EXTRACTOR
+from mytalk.networks import weights
 
 
 def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films, models, stand_ins) -> None:
@@ -14,7 +14,7 @@ def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films,
         Settings(),
         {
             "motion_": ("motion", models["motion"]),
-            "identity_": ("identity", models["motion"] / EXTRACTOR),
+            "identity_": ("identity", models["motion"] / weights.EXTRACTOR),
         },
     )
     assert same["identity_weights"] == same["motion_extractor_weights"]
@@ -22,5 +22,5 @@ def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films,
     assert "the same network that conditioned the motion model" in definition
 
 
-def test_the_name_of_the_identity_encoder_is_that_of_the_motion_model() -> None:
-    assert protocol.IDENTITY_ENCODER == EXTRACTOR
+def test_the_name_of_the_identity_encoder_is_that_of_exported_models() -> None:
+    assert weights.EXTRACTOR == "identity"

@@ -21,7 +21,7 @@ from train.engine import distributed
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Recipe
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
-from train.recipes.distil import DistilRecipe, DistilTrainConfig, of_teacher
+from train.recipes.distil import DistilRecipe, DistilTrainConfig
 from train.recipes.identity import IdentityRecipe, IdentityTrainConfig
 from train.recipes.motion import MotionRecipe, MotionTrainConfig
 from train.recipes.reader import ReaderRecipe, ReaderTrainConfig
@@ -75,7 +75,6 @@ def run(name: str, file: str, settings: list[str], joined: Ranks) -> int:
     """Train one job; its exit code."""
     schema, recipe = {**RECIPES, **OF_TESTS}[name]
     made = config.load(schema, file or None, settings)
-    made = of_teacher(made) if isinstance(made, DistilTrainConfig) else made
     if not isinstance(made, OddConfig):
         return loop.train(recipe(made), made, joined)
     undo = failing_disk(made)

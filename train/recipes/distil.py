@@ -21,7 +21,8 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.networks import diffusion, weights
 from mytalk.networks.motion import generation
-from mytalk.networks.motion.files import EXTRACTOR, load_model
+from mytalk.networks.motion.config import MotionConfig
+from mytalk.networks.motion.files import load_model
 from mytalk.networks.slot_dropout import no_dropout
 from mytalk.settings import setting
 from train import cli
@@ -50,14 +51,17 @@ class DistilTrainConfig(LoopConfig):
     source_dropout: float = setting(0.0, "as in motion", at_least=0, below=1)
     window: WindowConfig = field(default_factory=WindowConfig)
 
-    def of_motion(self) -> MotionTrainConfig:
-        """The settings of the motion recipe, with what follows from the teacher."""
-        config = load_model(self.teacher).config
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.init_from = self.init_from or self.teacher
+
+    def of_motion(self, teacher: MotionConfig) -> MotionTrainConfig:
+        """The settings of the motion recipe, with what follows from the teacher's."""
         shared = {one.name: getattr(self, one.name) for one in fields(self) if one.name in _SHARED}
         return MotionTrainConfig(
             **shared,
-            model=replace(config, extractor_width=0, features_width=0),
-            identity=str(Path(self.teacher) / EXTRACTOR) if config.extractor_width else "",
+            model=replace(teacher, extractor_width=0, features_width=0),
+            identity=str(Path(self.teacher) / weights.EXTRACTOR) if teacher.extractor_width else "",
             identity_loss=0.0,
             scoring_steps=STEPS,
             sampling_steps=STEPS,
@@ -76,24 +80,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
-    settings = of_teacher(config.load(DistilTrainConfig, args.config, args.settings))
+    settings = config.load(DistilTrainConfig, args.config, args.settings)
     return cli.start(settings, lambda: DistilRecipe(settings), args)
-
-
-def of_teacher(settings: DistilTrainConfig) -> DistilTrainConfig:
-    """The settings, beginning with the teacher's weights where no others are named.
-
-    Raises UserError where there is no such model, or speech is guided that it was never without.
-    """
-    if not settings.teacher:
-        raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
-    teacher = load_model(settings.teacher)
-    if settings.teacher_guidance != 1 and not teacher.knows_no_speech:
-        raise UserError(
-            f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; leave it "
-            "out"
-        )
-    return replace(settings, init_from=settings.init_from or settings.teacher)
 
 
 class DistilRecipe(MotionRecipe):
@@ -102,13 +90,23 @@ class DistilRecipe(MotionRecipe):
     name = "distil"
 
     def __init__(self, settings: DistilTrainConfig):
-        of_motion = settings.of_motion()
-        super().__init__(of_motion)
-        settings.shards_until = of_motion.shards_until  # pinned by reading the manifest
+        """Raises UserError without a teacher, or where speech is guided that it was never without."""
+        if not settings.teacher:
+            raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
         self.own = settings
         self.teacher = load_model(settings.teacher).requires_grad_(False)
+        if settings.teacher_guidance != 1 and not self.teacher.knows_no_speech:
+            raise UserError(
+                f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; "
+                "leave it out"
+            )
         self.teacher.guidance = settings.teacher_guidance
-        self.deviation_K2 = self.teacher.deviation_K2
+        of_motion = settings.of_motion(self.teacher.config)
+        super().__init__(of_motion)
+        settings.shards_until = of_motion.shards_until  # pinned by reading the manifest
+
+    def deviation(self) -> torch.Tensor | None:
+        return self.teacher.deviation_K2
 
     def fixed(self) -> dict[str, Any]:
         own = {"teacher": weights.digest(self.own.teacher), "teacher_steps": self.own.teacher_steps}
@@ -118,8 +116,7 @@ class DistilRecipe(MotionRecipe):
         return {**super().teachers(), "teacher": self.own.teacher}
 
     def facts(self) -> dict[str, Any]:
-        taught = {} if self.own.teacher_guidance == 1 else {"speech_dropout": 0.0}  # guided already
-        return {**super().facts(), **taught, "sampling_steps": STEPS}
+        return {**super().facts(), "sampling_steps": STEPS}
 
     def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
         conditions, _ = self.conditions(batch)
@@ -130,5 +127,5 @@ class DistilRecipe(MotionRecipe):
             wanted_BTK2 = diffusion.sample(denoise, batch.noise_BTK2, self.own.teacher_steps, times, sampler)
         first_B = torch.ones_like(batch.t_B)
         said_BTK2 = networks["motion"](batch.noise_BTK2 / diffusion.START_TEMPERATURE, first_B, conditions)
-        scale_K2 = wanted_BTK2.new_ones(()) if self.deviation_K2 is None else self.deviation_K2.to(wanted_BTK2)
-        return Loss(diffusion.x0_error(wanted_BTK2 * scale_K2, said_BTK2 * scale_K2, batch.mask_BT))
+        unit_K2 = self.unit(wanted_BTK2)
+        return Loss(diffusion.x0_error(wanted_BTK2 * unit_K2, said_BTK2 * unit_K2, batch.mask_BT))

@@ -17,7 +17,6 @@ from torch import nn
 from data_pipeline.examples.motion import MotionBatch, MotionDraws, MotionExamples
 from data_pipeline.sample.windows import WindowConfig
 from data_pipeline.shards import reader
-from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.command import UserError
@@ -173,7 +172,7 @@ def _but(usual: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 
-def deviation(manifest: Manifest, examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
+def deviation(examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
     """The standard deviation of each noised point's motion over some training clips, in `unit_px`: (K, 2).
 
     About the mean face of the source, as the diffusion sees it. The first examples of the run show the clips.
@@ -229,7 +228,15 @@ class MotionRecipe(Recipe):
         for examples in (self.examples, self.validation):
             reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
         self.scored = validation.spread(self.validation.windows, settings.scored_clips)
-        self.deviation_K2 = deviation(self.manifest, self.examples, self.model) if self.model.whiten else None
+        self.deviation_K2 = self.deviation()
+
+    def deviation(self) -> torch.Tensor | None:
+        """What the diffusion's unit is at each point, (K, 2) in `unit_px`; None where that is 1."""
+        return deviation(self.examples, self.model) if self.model.whiten else None
+
+    def unit(self, like: torch.Tensor) -> torch.Tensor:
+        """That deviation, or 1, on the device and of the type of `like`."""
+        return like.new_ones(()) if self.deviation_K2 is None else self.deviation_K2.to(like)
 
     def players(self) -> dict[str, Player]:
         model = MotionModel(self.model)
@@ -277,8 +284,7 @@ class MotionRecipe(Recipe):
     def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
         conditions, known_BUD = self.conditions(batch)
         made, extractor = conditions.prepared, self.extractor
-        deviation_K2 = made.motion_BTK2.new_ones(()) if self.deviation_K2 is None else self.deviation_K2
-        deviation_K2 = deviation_K2.to(made.motion_BTK2)
+        deviation_K2 = self.unit(made.motion_BTK2)
         noised_BTK2 = diffusion.add_noise(made.motion_BTK2 / deviation_K2, batch.t_B, batch.noise_BTK2)
         predicted_BTK2 = networks["motion"](noised_BTK2, batch.t_B, conditions)
         predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point

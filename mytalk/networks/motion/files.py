@@ -13,8 +13,6 @@ from mytalk.networks.identity import IdentityEncoder
 from mytalk.networks.motion.config import MotionConfig
 from mytalk.networks.motion.network import WINDOW_FRAMES, MotionModel
 
-EXTRACTOR = "identity"  # folder of the identity encoder within that of a motion model
-
 
 def save_model(
     state: dict[str, torch.Tensor],
@@ -31,7 +29,7 @@ def save_model(
     """
     if config.extractor_width:
         assert extractor is not None, "a conditioned model needs its identity encoder"
-        identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / EXTRACTOR)
+        identity.save_model(extractor.state_dict(), extractor.config, Path(folder) / weights.EXTRACTOR)
     weights.save(state, "motion", config, folder, facts)
 
 
@@ -51,11 +49,11 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
     model.features_by = speech_features.features_by(facts)
     model.steps = weights.own_steps(folder)
     if model.config.extractor_width:
-        model.extractor = identity.load_model(Path(folder) / EXTRACTOR, device)
+        model.extractor = identity.load_model(Path(folder) / weights.EXTRACTOR, device)
         expected, width = model.config.extractor_width, model.extractor.config.width
         if width != expected:
             raise UserError(
-                f"the weights in {Path(folder) / EXTRACTOR} do not fit its config: the motion model expects "
+                f"the weights in {Path(folder) / weights.EXTRACTOR} do not fit its config: the motion model expects "
                 f"extractor_width {expected}, not {width}; copy or export the model again"
             )
     return model

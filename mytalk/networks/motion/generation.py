@@ -85,8 +85,8 @@ def generate(
 
     With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
-    `amplitude` multiplies the motion, what the face differs by from the person's mean. With `hold` each step's
-    estimate of the clean motion is moved onto what is promised (mytalk/dub/promises.py), so the result holds it too.
+    `amplitude` multiplies the motion, what the face differs by from the person's mean. With `hold` each step's estimate
+    of the clean motion is moved onto what is promised (mytalk/control/promises.py), so the result holds it too.
 
     A distilled model is sampled in its own number of steps, whatever `steps` says: it knows no other times.
     """

@@ -16,10 +16,10 @@ from mytalk.command import UserError
 from mytalk.dub import long_form
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, NOISED, RIGID, SAMPLES_PER_FRAME
-from mytalk.networks import diffusion, identity
+from mytalk.networks import diffusion, identity, weights
 from mytalk.networks.motion import generation, inputs, network
 from mytalk.networks.motion.config import MotionConfig
-from mytalk.networks.motion.files import EXTRACTOR, load_model, save_model
+from mytalk.networks.motion.files import load_model, save_model
 from mytalk.networks.motion.generation import SourceStretch
 from mytalk.networks.motion.inputs import Conditions
 from mytalk.networks.motion.network import MotionModel
@@ -308,7 +308,7 @@ def test_an_extractor_of_another_width_is_refused_in_one_line(tmp_path):
     save_model(MotionModel(conditioned).state_dict(), conditioned, tmp_path, extractor)
     assert load_model(tmp_path).extractor is not None
     wider = replace(sizes, width=32)
-    folder = tmp_path / EXTRACTOR
+    folder = tmp_path / weights.EXTRACTOR
     identity.save_model(identity.IdentityEncoder(wider).state_dict(), wider, folder)
     with pytest.raises(UserError, match=r"do not fit its config: .* extractor_width 16, not 32") as refused:
         load_model(tmp_path)

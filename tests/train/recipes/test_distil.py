@@ -23,7 +23,7 @@ from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import shaken
 from tests.helpers.train_matrix import modules_of
 from tests.helpers.training import curve, train
-from train.recipes.distil import DistilRecipe, DistilTrainConfig, of_teacher
+from train.recipes.distil import DistilRecipe, DistilTrainConfig
 
 ENCODER = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
 SIZES = MotionConfig(
@@ -56,7 +56,7 @@ def teacher(tmp_path_factory):
 def settings(shards, teacher, *more: str) -> DistilTrainConfig:
     """Of the smallest run, with the teacher's sizes in it."""
     words = [f"shards={shards}", f"teacher={teacher}", f"teacher_steps={STEPS}", *more]
-    return of_teacher(config.load(DistilTrainConfig, ROOT / "tests" / "helpers" / "tiny_distil.yaml", words))
+    return config.load(DistilTrainConfig, ROOT / "tests" / "helpers" / "tiny_distil.yaml", words)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +146,11 @@ def test_its_model_is_sampled_in_one_step(alone, teacher):
 
 def test_what_cannot_be_learnt_is_refused(talker_shards, teacher, tmp_path):
     with pytest.raises(UserError, match="name the trained motion model"):
-        of_teacher(DistilTrainConfig())
+        DistilRecipe(DistilTrainConfig())
     model = MotionModel(replace(SIZES, extractor_width=0))
     save_model(model.state_dict(), model.config, tmp_path)
     with pytest.raises(UserError, match="needs a teacher trained with speech_dropout"):
-        settings(talker_shards, tmp_path, "teacher_guidance=1.5")
+        DistilRecipe(settings(talker_shards, tmp_path, "teacher_guidance=1.5"))
 
 
 def test_a_resumed_run_keeps_its_teacher(recipe, teacher):
