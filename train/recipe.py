@@ -66,6 +66,13 @@ class Validated:
         return value if isinstance(value, Validated) else cls(value)
 
 
+def but(usual: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those of their usual value, for `fixed`: what came later is not named where runs begun before
+    had it so, and these resume.
+    """
+    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
+
+
 class Recipe:
     """The methods that the loop calls. Those with a body here may be left out."""
 

@@ -9,13 +9,12 @@ be added to --only later. Writes OUT/results.json.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import harness
 from benchmarks.people import rows as people_rows
 from eval import score_file
-from launch import commands, runner
+from launch import runner
 from launch.commands import Step
 from mytalk import atomic, command
 
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
-    scores = {name: score_file.read(scored(args, name) / score_file.WHOLE)[1] for name in chosen}
+    scores = {name: score_file.read(people_rows.scored(args, name) / score_file.WHOLE)[1] for name in chosen}
     total = len({score.person for score in scores[BASE]})
     clips = {name: people_rows.clips_of(found, "mytalk") for name, found in scores.items()}
     rows = {name: people_rows.entries(of_row, total) for name, of_row in clips.items()}
@@ -104,22 +103,8 @@ def ablations(args: argparse.Namespace) -> dict[str, list[str]]:
 
 def steps_of(args: argparse.Namespace, name: str, changed: list[str]) -> list[Step]:
     """Train one model, and score it."""
-    run_folder = args.out / f"motion-{name}"
-    # The best step of validation would be another one in every row.
-    own = ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}", f"seed={args.seed}"]
-    own += [f"identity={args.identity}"] if args.identity else []
-    training = commands.training("motion", args.configs, args.shards, run_folder, [*own, *args.settings, *changed])
-    score = ("eval", "motion", "--shards", str(args.unseen or args.shards), "--model", str(run_folder / "model"))
-    more = ("--out", str(scored(args, name)), "--seed", str(args.seed), "--steps", str(args.sampler_steps), "--force")
-    return [
-        replace(training, name=f"train {name}"),
-        Step(f"score {name}", (*score, *more), scored(args, name) / "report.json"),
-    ]
-
-
-def scored(args: argparse.Namespace, name: str) -> Path:
-    """The folder of a model's scores."""
-    return args.out / f"score-{name}"
+    encoder = [f"identity={args.identity}"] if args.identity else []
+    return people_rows.trained_and_scored(args, name, args.shards, args.unseen or args.shards, [*encoder, *changed])
 
 
 def conditions_in_words(args: argparse.Namespace) -> str:

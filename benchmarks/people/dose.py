@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import harness
 from benchmarks.people import rows as people_rows
 from data_pipeline.shards.manifest import Manifest
 from eval import score_file
-from launch import commands, runner
+from launch import runner
 from launch.commands import Step
 from mytalk import atomic, command
 from mytalk.command import UserError
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     code = code or runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
-    scores = {dose: score_file.read(scored(args, dose) / score_file.WHOLE)[1] for dose in doses}
+    scores = {dose: score_file.read(people_rows.scored(args, str(dose)) / score_file.WHOLE)[1] for dose in doses}
     total = len({score.person for score in scores[doses[0]]})
     clips = {f"{dose} people": people_rows.clips_of(scores[dose], "mytalk") for dose in doses}
     rows = {row: people_rows.entries(of_row, total) for row, of_row in clips.items()}
@@ -96,18 +95,9 @@ def data(args: argparse.Namespace) -> list[Step]:
 
 def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
     """Train on the first `dose` people, and score."""
-    run = args.out / f"motion-{dose}"
-    # The best step of validation would be another one in every dose.
-    shards, own = args.out / "shards", ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}"]
-    own += [f"where={first_people(shards, dose)}", f"seed={args.seed}", *args.settings]
-    training = commands.training("motion", args.configs, shards, run, own)
-    score = ("eval", "motion", "--shards", str(args.unseen), "--model", str(run / "model"))
-    more = ["--out", str(scored(args, dose)), "--source-frames", str(SOURCE_FRAMES), "--seed", str(args.seed)]
-    more += ["--steps", str(args.sampler_steps)]
-    return [
-        replace(training, name=f"train {dose} people"),
-        Step(f"score {dose} people", (*score, *more, "--force"), scored(args, dose) / "report.json"),
-    ]
+    shards = args.out / "shards"
+    people, seen = [f"where={first_people(shards, dose)}"], ("--source-frames", str(SOURCE_FRAMES))
+    return people_rows.trained_and_scored(args, str(dose), shards, args.unseen, people, seen)
 
 
 def first_people(shards: Path, dose: int) -> str:
@@ -120,11 +110,6 @@ def first_people(shards: Path, dose: int) -> str:
     if len(names) < dose:
         raise UserError(f"{len(names)} people of {shards} teach speech, fewer than {dose}; raise --drawn in a new OUT")
     return f'identity <= "{names[dose - 1]}"'
-
-
-def scored(args: argparse.Namespace, dose: int) -> Path:
-    """The folder of a dose's scores."""
-    return args.out / f"score-{dose}"
 
 
 def conditions_in_words(args: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from eval.metrics import PEOPLE_METRICS
 from eval.metrics.metric import Miss
 from eval.metrics.people import TRUTH, PersonClip
 from eval.score_file import ClipScore
+from launch import commands
+from launch.commands import Step
 from mytalk import intervals
 
 METRICS = {
@@ -32,6 +34,35 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of trainings and scores (default: %(default)s)")
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="settings (default: configs/demo)")
     parser.add_argument("--settings", nargs="+", default=[], metavar="key=value", help="settings of every training")
+
+
+def trained_and_scored(
+    args: argparse.Namespace,
+    name: str,
+    shards: Path,
+    unseen: Path,
+    settings: Sequence[str] = (),
+    words: Sequence[str] = (),
+) -> list[Step]:
+    """The steps that train a motion model on `shards` with these settings more, and score it on `unseen`.
+
+    `args` has the options above; `words` are more of `eval motion`. The run is in OUT/motion-NAME.
+    """
+    run, out = args.out / f"motion-{name}", scored(args, name)
+    # The best step of validation would be another one in every row.
+    own = ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}", f"seed={args.seed}"]
+    training = commands.training("motion", args.configs, shards, run, [*own, *args.settings, *settings])
+    score = ("eval", "motion", "--shards", str(unseen), "--model", str(run / "model"), "--out", str(out), *words)
+    numbers = ("--seed", str(args.seed), "--steps", str(args.sampler_steps), "--force")
+    return [
+        replace(training, name=f"train {name}"),
+        Step(f"score {name}", (*score, *numbers), out / "report.json"),
+    ]
+
+
+def scored(args: argparse.Namespace, name: str) -> Path:
+    """The folder of such a model's scores."""
+    return args.out / f"score-{name}"
 
 
 @dataclass(frozen=True)

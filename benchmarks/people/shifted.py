@@ -10,7 +10,6 @@ anywhere, the same command continues. Writes OUT/results.json.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         code = runner.run_steps(steps, args.out, restart=True)
     if code != command.EXIT_DONE:
         return code
-    scores = {state: score_file.read(args.out / f"score-{state}" / score_file.WHOLE)[1] for state in STATES}
+    scores = {state: score_file.read(people_rows.scored(args, state) / score_file.WHOLE)[1] for state in STATES}
     total = len({score.person for score in scores[TRUE]})
     clips = {state: people_rows.clips_of(scores[state], "mytalk") for state in STATES}
     rows = {state: people_rows.entries(of_state, total) for state, of_state in clips.items()}
@@ -113,16 +112,8 @@ def annotation(args: argparse.Namespace) -> Step:
 
 def steps_of(args: argparse.Namespace, state: str) -> list[Step]:
     """Train on one state of the corpus, and score on the true one."""
-    folder = args.out / f"motion-{state}"
-    own = ["keep_best=''", f"steps={args.steps}", f"validate_every={args.steps}", f"seed={args.seed}", *args.settings]
-    training = commands.training("motion", args.configs, args.out / state, folder, own)
-    score = ("eval", "motion", "--shards", str(args.out / TRUE), "--model", str(folder / "model"), "--force")
-    more = ("--out", str(args.out / f"score-{state}"), "--source-frames", str(SOURCE_FRAMES))
-    numbers = ("--seed", str(args.seed), "--steps", str(args.sampler_steps))
-    return [
-        dataclasses.replace(training, name=f"train {state}"),
-        Step(f"score {state}", (*score, *more, *numbers), args.out / f"score-{state}" / "report.json"),
-    ]
+    seen = ("--source-frames", str(SOURCE_FRAMES))
+    return people_rows.trained_and_scored(args, state, args.out / state, args.out / TRUE, words=seen)
 
 
 def shifts(manifest: Manifest, seed: int) -> dict[int, int]:

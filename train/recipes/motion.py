@@ -35,7 +35,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Loss, Networks, Player, Recipe, Validated
+from train.recipe import Loss, Networks, Player, Recipe, Validated, but
 from train.recipes import lips, pictures
 
 WHITENED_EXAMPLES = 256  # from which the points' deviations are measured
@@ -167,11 +167,6 @@ def require_proven(settings: MotionTrainConfig) -> None:
             )
 
 
-def _but(usual: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings without those that have their usual value."""
-    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
-
-
 def deviation(examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
     """The standard deviation of each noised point's motion over some training clips, in `unit_px`: (K, 2).
 
@@ -248,10 +243,10 @@ class MotionRecipe(Recipe):
         return {
             "window": asdict(self.settings.window),
             "voice_stretch": self.settings.voice_stretch,
-            "model": _but(LATER, asdict(self.model)),
+            "model": but(LATER, asdict(self.model)),
             "extractor": self.extractor_digest,
             "identity_loss": self.settings.identity_loss if self.extractor else 0.0,
-            **_but(SWITCHED, {name: getattr(self.settings, name) for name in SWITCHED}),
+            **but(SWITCHED, {name: getattr(self.settings, name) for name in SWITCHED}),
         }
 
     def teachers(self) -> dict[str, str]:

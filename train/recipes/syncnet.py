@@ -27,7 +27,7 @@ from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
-from train.recipe import Networks, Player, Recipe, Validated
+from train.recipe import Networks, Player, Recipe, Validated, but
 from train.recipes import pictures
 
 CHANCE = 0.5
@@ -150,7 +150,7 @@ class SyncRecipe(Recipe):
             "min_shift_frames": settings.min_shift_frames,
             "scale": settings.scale,
             "voice_stretch": settings.voice_stretch,
-            "model": {name: value for name, value in asdict(self.model).items() if LATER.get(name) != value},
+            "model": but(LATER, asdict(self.model)),
         }
 
     def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
