@@ -30,8 +30,7 @@ def checked(steps: Sequence[Step], out: Path) -> int:
 
     What is not installed, or a wrong setting, would else be told after hours.
     """
-    record = out / RECORD
-    budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    budget = recorded(out)
     trainings = [step for step in steps if step.run is not None]
     if all("done" in budget.get(step.name, {}) for step in trainings):
         return EXIT_DONE
@@ -47,9 +46,7 @@ def run_steps(steps: Sequence[Step], out: Path, restart: bool = False) -> int:
     With `restart`, a training whose settings or data have changed is removed and begun anew; else its own command
     decides: it continues, or refuses the change.
     """
-    record = out / RECORD
-    budget: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
-    digest = ""
+    record, budget, digest = out / RECORD, recorded(out), ""
     for number, step in enumerate(steps, 1):
         digest = step.digest(digest)
         if budget.get(step.name, {}).get("done") == digest and step.result.is_file():
@@ -70,9 +67,15 @@ def run_steps(steps: Sequence[Step], out: Path, restart: bool = False) -> int:
     return EXIT_DONE
 
 
+def recorded(out: Path) -> dict[str, Any]:
+    """What OUT/budget.json says of each step, by name."""
+    record = out / RECORD
+    return json.loads(record.read_text()) if record.is_file() else {}
+
+
 def seconds_of(steps: Sequence[Step], out: Path) -> list[tuple[str, float]]:
     """Rows of the table of times: what `run_steps` recorded of each step."""
-    budget = json.loads((out / RECORD).read_text())
+    budget = recorded(out)
     return [(step.name, float(budget[step.name]["seconds"])) for step in steps]
 
 

@@ -23,6 +23,7 @@ from mytalk.networks import diffusion, weights
 from mytalk.networks.motion import generation
 from mytalk.networks.motion.config import MotionConfig
 from mytalk.networks.motion.files import load_model
+from mytalk.networks.motion.network import MotionModel
 from mytalk.networks.slot_dropout import no_dropout
 from mytalk.settings import setting
 from train import cli
@@ -81,7 +82,28 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Train until done, stopped or refused; the exit code tells which."""
     settings = config.load(DistilTrainConfig, args.config, args.settings)
-    return cli.start(settings, lambda: DistilRecipe(settings), args)
+
+    def refuse_missing() -> None:
+        teacher_of(settings)
+
+    return cli.start(settings, lambda: DistilRecipe(settings), args, refuse_missing)
+
+
+def teacher_of(settings: DistilTrainConfig) -> MotionModel:
+    """The teacher, guided as it is asked for.
+
+    Raises UserError where there is none, or where speech is guided that it was never without.
+    """
+    if not settings.teacher:
+        raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
+    teacher = load_model(settings.teacher).requires_grad_(False)
+    if settings.teacher_guidance != 1 and not teacher.knows_no_speech:
+        raise UserError(
+            f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; leave it "
+            "out"
+        )
+    teacher.guidance = settings.teacher_guidance
+    return teacher
 
 
 class DistilRecipe(MotionRecipe):
@@ -90,17 +112,7 @@ class DistilRecipe(MotionRecipe):
     name = "distil"
 
     def __init__(self, settings: DistilTrainConfig):
-        """Raises UserError without a teacher, or where speech is guided that it was never without."""
-        if not settings.teacher:
-            raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
-        self.own = settings
-        self.teacher = load_model(settings.teacher).requires_grad_(False)
-        if settings.teacher_guidance != 1 and not self.teacher.knows_no_speech:
-            raise UserError(
-                f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; "
-                "leave it out"
-            )
-        self.teacher.guidance = settings.teacher_guidance
+        self.own, self.teacher = settings, teacher_of(settings)
         of_motion = settings.of_motion(self.teacher.config)
         super().__init__(of_motion)
         settings.shards_until = of_motion.shards_until  # pinned by reading the manifest

@@ -23,6 +23,7 @@ from tests.helpers.checkout import ROOT
 from tests.helpers.motion_batches import shaken
 from tests.helpers.train_matrix import modules_of
 from tests.helpers.training import curve, train
+from train import check
 from train.recipes.distil import DistilRecipe, DistilTrainConfig
 
 ENCODER = IdentityConfig(width=16, heads=2, layers=1, hidden=24, kernel=3, embedding=8)
@@ -151,6 +152,12 @@ def test_what_cannot_be_learnt_is_refused(talker_shards, teacher, tmp_path):
     save_model(model.state_dict(), model.config, tmp_path)
     with pytest.raises(UserError, match="needs a teacher trained with speech_dropout"):
         DistilRecipe(settings(talker_shards, tmp_path, "teacher_guidance=1.5"))
+
+
+def test_train_check_tells_of_a_missing_teacher(tmp_path):
+    for words, said in (("distil", "name the trained motion model"), (f"distil teacher={tmp_path}", "no model in")):
+        with pytest.raises(UserError, match=said):
+            check.run(check.arguments().parse_args([words]))
 
 
 def test_a_resumed_run_keeps_its_teacher(recipe, teacher):
