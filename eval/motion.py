@@ -64,6 +64,7 @@ def _score_all(
         from mytalk.networks.motion.files import load_model
 
         model = load_model(model_folder, device)
+        model.guide(settings.guidance)
         reader.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip
         return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 

@@ -35,6 +35,13 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=count, default=defaults.sampler_steps, help="sampler steps (default: %(default)s)"
     )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=defaults.guidance,
+        metavar="W",
+        help="as that of `mytalk dub`: above 1 the mouth follows the speech more strongly (default: 1)",
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of noise and pairings (default: %(default)s)")
     parser.add_argument(
         "--source-frames",
@@ -52,7 +59,7 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace, motion_model: Path) -> Settings:
     """What the options choose; a distilled model chooses its sampler's steps itself. Raises UserError for no model."""
     steps = weights.own_steps(motion_model) or args.steps
-    return Settings(args.split, steps, args.seed, args.source_frames, args.clips_per_person, args.frames)
+    return Settings(args.split, steps, args.seed, args.source_frames, args.clips_per_person, args.frames, args.guidance)
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:

@@ -41,14 +41,16 @@ class Settings:
     source_frames: int = 75  # of 25 Hz; how much of the person the model sees
     clips_per_person: int | None = None  # None: all
     frames: int | None = None  # of each clip at most, its first; None: all
+    guidance: float = 1.0  # of the speech
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < MIN_SCORED_FRAMES:
             raise UserError(f"--frames {self.frames} is too short to measure; it must be {MIN_SCORED_FRAMES} or more")
 
     def stated(self) -> dict[str, Any]:
-        """For a protocol; one without `frames` scores whole clips."""
-        return {name: value for name, value in asdict(self).items() if name != "frames" or value is not None}
+        """For a protocol; one without `frames` scores whole clips, one without `guidance` has none (1)."""
+        silent = {"frames": None, "guidance": 1.0}
+        return {name: value for name, value in asdict(self).items() if name not in silent or value != silent[name]}
 
 
 @dataclass(frozen=True)

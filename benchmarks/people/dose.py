@@ -1,10 +1,10 @@
 """The dose curve: how well a motion model does on unseen people, by how many people it was trained on.
 
-People are drawn, one clip each; a model is trained on the first 8, 16, ... of them, each for the same number of steps
-with the settings of configs/demo (without identity encoder), and `eval motion` scores each on the same unseen people.
-Differences of one dose from the next are paired over people. One training each: other seeds say how much of a
-difference is chance. By landmarks alone: nothing is painted. Stopped anywhere, the same command continues; people and
-doses may be added to --people later. Writes OUT/results.json.
+People are drawn, one clip each; a model is trained on the first 8, 16, ... of them with the settings of configs/demo
+(without identity encoder), until validation has not risen for 3 looks of 10 or --steps are done, and its best step is
+scored by `eval motion` on the same unseen people. Differences of one dose from the next are paired over people. One
+training each: other seeds say how much of a difference is chance. By landmarks alone: nothing is painted. Stopped
+anywhere, the same command continues; people and doses may be added to --people later. Writes OUT/results.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from mytalk import atomic, command
 from mytalk.command import UserError
 
 TRAINED, WATCHED = "dose", "dose-val"  # corpora: whom models are trained on, and whom validation watches
-WATCHED_PEOPLE = 4
+WATCHED_PEOPLE = 12
+LOOKS, PATIENCE = 10, 3  # of validation in --steps; looks without a better one after which a training ends
 SOURCE_FRAMES = 40  # of people's only clips, so that most of these is scored
 
 
@@ -96,8 +97,14 @@ def data(args: argparse.Namespace) -> list[Step]:
 def steps_of(args: argparse.Namespace, dose: int) -> list[Step]:
     """Train on the first `dose` people, and score."""
     shards = args.out / "shards"
-    people, seen = [f"where={first_people(shards, dose)}"], ("--source-frames", str(SOURCE_FRAMES))
-    return people_rows.trained_and_scored(args, str(dose), shards, args.unseen, people, seen)
+    people, seen = f"where={first_people(shards, dose)}", ("--source-frames", str(SOURCE_FRAMES))
+    to_its_end = [
+        f"validate_every={max(1, args.steps // LOOKS)}",
+        "keep_best=opening_correlation",
+        f"patience={PATIENCE}",
+        f"scored_clips={WATCHED_PEOPLE}",
+    ]
+    return people_rows.trained_and_scored(args, str(dose), shards, args.unseen, [people, *to_its_end], seen)
 
 
 def first_people(shards: Path, dose: int) -> str:
@@ -117,7 +124,8 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     settings = " ".join([f"steps={args.steps}", f"seed={args.seed}", *args.settings])
     return (
         f"drawn people, one clip of {args.seconds:g} s each, who are trained on; {args.unseen}: who are scored; "
-        f"settings of {args.configs}, without identity encoder, {settings}; sampled in "
+        f"settings of {args.configs}, without identity encoder, {settings}; each training until its validation on "
+        f"{WATCHED_PEOPLE} others has not risen for {PATIENCE} looks of {LOOKS}, and its best step; sampled in "
         f"{args.sampler_steps} steps"
     )
 

@@ -115,6 +115,21 @@ def test_invariant_7_the_command_reports_protocol_digests_and_coverage(scored, s
     assert (scored / "openings.png").stat().st_size > 1000
 
 
+def test_guidance_is_scored_and_stated(scored, shards, model, tmp_path, capsys) -> None:
+    """A report without the option says nothing of it, so that it stays comparable with older ones."""
+    assert "guidance" not in held(scored)["protocol"]
+    assert motion(shards, model, tmp_path / "out", "--guidance", "2") == 1
+    assert "trained without speech_dropout; leave it out" in capsys.readouterr().err
+    knows = tmp_path / "knows"
+    save_model(load_model(model).state_dict(), load_model(model).config, knows, facts={"speech_dropout": 0.1})
+    assert motion(shards, knows, tmp_path / "out", "--guidance", "2") == 0
+    made, plain = held(tmp_path / "out"), held(scored)
+    assert made["protocol"]["guidance"] == 2
+    moved = [each["methods"]["mytalk"]["lmd_px"]["mean"] for each in (made, plain)]
+    assert moved[0] != moved[1]
+    assert made["methods"]["frozen_mouth"] == plain["methods"]["frozen_mouth"]
+
+
 def test_several_seeds_show_what_steps_and_noise_bring(scored, shards, model, tmp_path, capsys) -> None:
     """One step from the same noise, the seeds' mean, and how far they differ; other rows are as without."""
     assert motion(shards, model, tmp_path / "out", "--seeds", "2") == 0

@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace) -> int:
     first, *others = args.appearance
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = load_models(args.motion, first, device, args.speech_encoder, others)
-    options.guide(models.motion, args)
+    models.motion.guide(args.guidance)
     found = dub(
         args.video,
         args.speech,

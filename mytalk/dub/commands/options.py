@@ -13,7 +13,7 @@ from mytalk.dub import faces
 from mytalk.face import detector
 
 if TYPE_CHECKING:
-    from mytalk.networks.motion.network import MotionModel
+    pass
 
 PHONES = "phones"
 
@@ -82,17 +82,8 @@ def check(args: argparse.Namespace) -> None:
     """Raise UserError for numbers that cannot be."""
     if args.steps < 1 or args.seed < 0:
         raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
-    if not 0 <= args.guidance < float("inf"):
-        raise UserError(f"--guidance {args.guidance} must be 0 or more")
     if not 0 < args.amplitude < float("inf"):
         raise UserError(f"--amplitude {args.amplitude} must be above 0")
-
-
-def guide(model: MotionModel, args: argparse.Namespace) -> None:
-    """Set the model's guidance. Raises UserError where the model knows no speech that is missing."""
-    if args.guidance != 1 and not model.knows_no_speech:
-        raise UserError(f"--guidance: {args.motion} was trained without speech_dropout; leave the option out")
-    model.guidance = args.guidance
 
 
 def control(args: argparse.Namespace) -> Control:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import CLEAN, COUNT, NOISED
 from mytalk.networks import diffusion, speech_features
@@ -72,6 +73,17 @@ class MotionModel(nn.Module):
         self.register_buffer("deviation_K2", torch.ones(len(NOISED), 2) if config.whiten else None)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+
+    def guide(self, guidance: float) -> None:
+        """Follow the speech that strongly when sampling, see `generate`.
+
+        Raises UserError for what cannot be, and where the model knows no speech that is missing.
+        """
+        if not 0 <= guidance < float("inf"):
+            raise UserError(f"--guidance {guidance} must be 0 or more")
+        if guidance != 1 and not self.knows_no_speech:
+            raise UserError(f"--guidance {guidance}: the motion model was trained without speech_dropout; leave it out")
+        self.guidance = guidance
 
     @property
     def column(self) -> str:

@@ -937,7 +937,7 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
 def test_a_model_that_always_heard_speech_is_not_guided(person, models_on_disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main("mytalk", "", COMMANDS, typed(person, tmp_path / "o.mp4", models_on_disk, "--guidance", "2")[2:]) == 1
-    assert "was trained without speech_dropout; leave the option out" in capsys.readouterr().err
+    assert "was trained without speech_dropout; leave it out" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
