@@ -9,6 +9,7 @@ Stopped anywhere, the same command continues. Writes OUT/results.json.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from launch import commands, runner
 from mytalk import atomic, command
 from mytalk.command import UserError
 from mytalk.face import detector
-from mytalk.networks import reader, weights
+from mytalk.networks import reader, syncnet, weights
 from mytalk.networks.appearance.files import load_model
 from mytalk.progress import Progress
 
@@ -41,6 +42,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compare
     "pyramid": (PLAIN, "losses.pyramid=0.5"),
     "inner-mouth": (PLAIN, "losses.inner_mouth=2"),
     "reading": (PLAIN, "losses.reading=0.05", "losses.reader=READER"),
+    "sync": (PLAIN, "losses.sync=0.05", "losses.syncnet=SYNCNET"),
     "seeing-adversary": SEEING,
     "time": (PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
 }
@@ -56,6 +58,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--init", type=Path, metavar="MODEL", help="what every variant starts from")
     parser.add_argument("--reader", type=Path, metavar="MODEL", help="reader of lips: teaches `reading`")
     parser.add_argument("--judge", type=Path, metavar="MODEL", help="another reader of lips, which only judges")
+    parser.add_argument(
+        "--syncnet", type=Path, metavar="MODEL", help="SyncNet of pixels: teaches `sync`, and scores every painter"
+    )
+    parser.add_argument("--sync-judge", type=Path, metavar="MODEL", help="SyncNet of landmarks, which only judges")
     parser.add_argument(
         "--variants", nargs="*", default=list(VARIANTS), metavar="NAME", help=f"of {' '.join(VARIANTS)}"
     )
@@ -100,8 +106,9 @@ def chosen(args: argparse.Namespace) -> list[str]:
     for name in args.variants:
         if name not in VARIANTS:
             raise UserError(f"no variant {name}; there are {', '.join(VARIANTS)}")
-        if any("READER" in setting for setting in VARIANTS[name]) and args.reader is None:
-            raise UserError(f"variant {name} needs --reader, a model of: python -m train reader")
+        for word, folder, recipe in (("READER", args.reader, "reader"), ("SYNCNET", args.syncnet, "syncnet")):
+            if any(word in setting for setting in VARIANTS[name]) and folder is None:
+                raise UserError(f"variant {name} needs --{recipe}, a model of: python -m train {recipe}")
     return list(args.variants)
 
 
@@ -118,7 +125,8 @@ def named(models: list[str]) -> dict[str, Path | None]:
 
 def training(args: argparse.Namespace, name: str) -> commands.Step:
     """The training of a variant."""
-    own = [setting.replace("READER", str(args.reader)) for setting in VARIANTS[name]]
+    words = {"READER": str(args.reader), "SYNCNET": str(args.syncnet)}
+    own = [functools.reduce(lambda text, word: text.replace(*word), words.items(), one) for one in VARIANTS[name]]
     start = [f"init_from={args.init}"] if args.init else []
     every = [f"steps={args.steps}", f"validate_every={args.steps}", f"checkpoint_every={args.steps}"]
     settings = [*start, *every, *args.settings, *own]
@@ -134,7 +142,7 @@ def scores(args: argparse.Namespace, name: str, folder: Path | None) -> list[Row
         "manifest": manifest.digest,
         "frames": args.frames,
         "corpus": args.corpus,
-        "judge": weights.digest(args.judge) if args.judge else "",
+        "judges": [weights.digest(judge) if judge else "" for judge in (args.judge, args.sync_judge, args.syncnet)],
     }
     path = args.out / f"scores-{name.replace(', ', '-').replace(' ', '-')}.json"
     if path.is_file() and (kept := json.loads(path.read_text()))["of"] == told:
@@ -154,7 +162,9 @@ def measure(args: argparse.Namespace, manifest: Manifest, name: str, folder: Pat
     if not rows_of:
         raise UserError(f"{args.shards}: no clip of split 'unseen' to measure")
     judge = reader.load_proven(args.judge, "--judge") if args.judge else None
-    found = Judges(detector.load(), judges.load(["perception"])["perception"], judge)
+    lips = syncnet.load_model(args.sync_judge) if args.sync_judge else None
+    pixels = syncnet.load_proven(args.syncnet, "--syncnet") if args.syncnet else None
+    found = Judges(detector.load(), judges.load(["perception"])["perception"], judge, lips, pixels)
     generator = load_model(folder) if folder else painted.unpainted() if name == MOVED else None
     progress = Progress(f"measuring {name}", len(rows_of), "clips")
     for row in rows_of.values():

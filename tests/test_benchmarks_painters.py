@@ -48,6 +48,8 @@ def test_the_true_frames_are_perfect(clip):
     assert found["st_lpips"] == 0
     assert found["flicker"] == 1
     assert found["amplitude"] == pytest.approx(1)
+    assert found["opening"] == pytest.approx(1)
+    assert "sync" not in found
     assert len(clip.references_RHW3) == painted.REFERENCES
 
 
@@ -75,5 +77,7 @@ def test_what_cannot_be_run_is_refused():
         painters.chosen(parse(["out", "--shards", "x", "--variants", "nothing"]))
     with pytest.raises(UserError, match="variant reading needs --reader"):
         painters.chosen(parse(["out", "--shards", "x", "--variants", "reading"]))
+    with pytest.raises(UserError, match="variant sync needs --syncnet"):
+        painters.chosen(parse(["out", "--shards", "x", "--variants", "sync"]))
     with pytest.raises(UserError, match="write NAME=FOLDER"):
         painters.named(["folder"])

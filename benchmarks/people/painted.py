@@ -21,18 +21,21 @@ from eval.metrics import lips, pixels
 from eval.metrics.landmarks import shape
 from eval.metrics.metric import Miss
 from eval.metrics.perception import face_box
+from eval.metrics.sync import TOO_SHORT
 from mytalk.face.detector import Detector, region_of
 from mytalk.face.landmarks import NOISED
 from mytalk.face.region import regions
-from mytalk.networks import reader
+from mytalk.networks import reader, syncnet
 from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.appearance.generator import Generator
 from mytalk.networks.appearance.painter import Painter
 from mytalk.networks.reader import LipReader
+from mytalk.networks.syncnet import SyncNet
 
 METRICS = {
     "psnr_db": "mouth PSNR, dB",
     "st_lpips": "ST-LPIPS (VGG)",
+    "opening": "opening correlation",
     "amplitude": "opening amplitude",
     "upper_lip": "upper lip correlation",
     "upper_lip_amplitude": "upper lip amplitude",
@@ -41,6 +44,8 @@ METRICS = {
     "flicker": "flicker / true",
     "read_upper_lip": "upper lip, by the reader",
     "read_width": "width, by the reader",
+    "sync": "sync confidence, landmarks",
+    "sync_pixels": "sync confidence, pixels",
 }
 REFERENCES = 8
 JUDGED_EVERY = 6  # frames
@@ -57,15 +62,18 @@ class Clip:
     regions_TV2: np.ndarray
     references_RHW3: np.ndarray
     reference_landmarks_RN3: np.ndarray
+    audio_S: np.ndarray
 
 
 @dataclass(frozen=True)
 class Judges:
-    """What reads and judges the results; `reader` may be missing."""
+    """What reads and judges the results; `reader`, and SyncNets of landmarks and of pixels, may be missing."""
 
     detector: Detector
     perception: Any
     reader: LipReader | None = None
+    sync: SyncNet | None = None
+    sync_pixels: SyncNet | None = None
 
 
 def clips(manifest: Manifest, rows: list[int], frames: int) -> list[Clip]:
@@ -88,6 +96,7 @@ def clips(manifest: Manifest, rows: list[int], frames: int) -> list[Clip]:
                 regions_TV2=regions(landmarks_FN3)[:count],
                 references_RHW3=pixels_CHW3[count:],
                 reference_landmarks_RN3=landmarks_FN3[chosen[count:]],
+                audio_S=shards.read_audio(manifest, row, 0, count),
             )
         )
     return found
@@ -134,8 +143,10 @@ def measured(clip: Clip, result_THW3: np.ndarray, judges: Judges) -> dict[str, f
     whole = pixels.box_round(clip.landmarks_TN3, NOISED, size)
     nothing = (slice(0, 0), slice(0, 0))
     found["flicker"] = pixels.flicker(result_THW3, whole, nothing) / pixels.flicker(clip.frames_THW3, whole, nothing)
-    pair = lips.aligned(clip.landmarks_TN3, detected(clip, result_THW3, judges.detector))
+    detected_TN3 = detected(clip, result_THW3, judges.detector)
+    pair = lips.aligned(clip.landmarks_TN3, detected_TN3)
     told: dict[str, Callable[[], float]] = {
+        "opening": lambda: lips.opening_correlation(pair),
         "amplitude": lambda: lips.amplitude_ratio(pair),
         "upper_lip": lambda: shape.correlation("upper_lip", pair),
         "upper_lip_amplitude": lambda: shape.amplitude("upper_lip", pair),
@@ -147,6 +158,11 @@ def measured(clip: Clip, result_THW3: np.ndarray, judges: Judges) -> dict[str, f
         for name, part in (("read_upper_lip", "upper_lip"), ("read_width", "width")):
             at = reader.MEASURES.index(part)
             told[name] = lambda at=at: lips.correlation(true_T3[:, at], read_T3[:, at])  # type: ignore[misc]
+    if judges.sync is not None:
+        told["sync"] = lambda: in_sync(judges.sync, detected_TN3, clip)
+    if judges.sync_pixels is not None:
+        mouths_T3SS = reader.mouths(result_THW3, clip.landmarks_TN3, judges.sync_pixels.config.side)
+        told["sync_pixels"] = lambda: in_sync(judges.sync_pixels, mouths_T3SS.numpy(), clip)
     for name, number in told.items():
         try:
             found[name] = number()
@@ -165,10 +181,18 @@ def detected(clip: Clip, result_THW3: np.ndarray, detector: Detector) -> np.ndar
     return np.stack(found).astype(np.float32)
 
 
+def in_sync(network: SyncNet | None, seen: np.ndarray, clip: Clip) -> float:
+    """The confidence of mouths with the clip's speech. Raises Miss for a clip shorter than the offsets reach."""
+    assert network is not None
+    try:
+        return syncnet.score(network, seen, clip.audio_S).confidence
+    except ValueError as error:
+        raise Miss(TOO_SHORT, str(error)) from error
+
+
 def read(network: LipReader, clip: Clip, pictures_THW3: np.ndarray) -> np.ndarray:
     """What the reader of lips measures in pictures, (T, 3) px: `reader.MEASURES`."""
-    pictures = torch.from_numpy(np.ascontiguousarray(pictures_THW3)).permute(0, 3, 1, 2).float() / 127.5 - 1
     where = reader.place(torch.from_numpy(clip.landmarks_TN3[..., :2]).float())
     with torch.inference_mode():
-        lips_TM2 = network(reader.crops(pictures, where, network.config.side))
+        lips_TM2 = network(reader.crops(reader.pictures(pictures_THW3), where, network.config.side))
         return (reader.measures(lips_TM2) * where.half_px_B[:, None]).numpy()

@@ -7,11 +7,12 @@ T frames of the clip, 3 = RGB or (x, y, z), 2 = (x, y).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from data_pipeline.examples.spoken import Spoken, SpokenWindows, joined, near
 from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.selection import Selection
@@ -78,6 +79,23 @@ class AppearanceBatch(Batch):
     previous_B3HW: torch.Tensor | None = None  # the frame before, disturbed, in the target's window; if asked for
     wrong_landmarks_BN2: torch.Tensor | None = None  # the target's with another frame's lower face, if asked for
     wrong_B: torch.Tensor | None = None  # how much another mouth that is, 0 to 1
+    # The frames near some targets, for a sync loss; data_pipeline/examples/spoken.py. References are their target's.
+    near_K3HW: torch.Tensor | None = None
+    near_around_KLN2: torch.Tensor | None = None
+    near_regions_KV2: torch.Tensor | None = None
+    near_of_K: torch.Tensor | None = None  # int64, the example whose target each is near to
+    window_JW: torch.Tensor | None = None  # int64, rows of each window's frames in the targets followed by these
+    speech_JS: torch.Tensor | None = None  # of each window, with a margin
+
+
+class _Read(NamedTuple):
+    """What is read of an example. Chosen are target, references, the frame before where it is seen, the near frames."""
+
+    landmarks_TN3: np.ndarray
+    shown_KN3: np.ndarray  # the target's landmarks in the middle of those around
+    chosen: list[int]
+    pixels_CHW3: np.ndarray
+    spoken: Spoken | None
 
 
 class AppearanceExamples(Examples[AppearanceBatch]):
@@ -87,9 +105,10 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     too short for that, at least as far away as half the clip allows, and never the target itself. A clip of one
     frame has no reference and is left out. A share `predicted_landmarks` of the slots shows, in place of the target's
     own landmarks, those of the column `predicted`; mask and references stay. A share `wide_mouths` shows another frame
-    of its clip than `plan` lists: that of a few with the widest open mouth. `previous` says what is done to the frame
-    before, where the model sees it. Raises UserError where no clip is left, or
-    one has no frames or lacks that column.
+    of its clip than `plan` lists: that of a few with the widest open mouth. A share `sync_share`, where true landmarks
+    are shown, has the frames near its target, in a window of `sync_frames`, and their speech. `previous` says what is
+    done to the frame before, where the model sees it. Raises UserError where no clip is left, or one has no frames or
+    lacks that column.
     """
 
     def __init__(
@@ -102,40 +121,50 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         predicted_landmarks: float = 0.0,
         wide_mouths: float = 0.0,
         previous: PreviousConfig | None = None,
+        sync_share: float = 0.0,
+        sync_frames: int = 0,
     ):
         around = model.landmark_frames // 2
         super().__init__(FrameWindows(manifest, sampling, predicted_landmarks > 0, around))
         self.model, self.references, self.wrong_landmarks = model, references, wrong_landmarks
         self.previous = previous or PreviousConfig()
         self.predicted_landmarks, self.wide_mouths = predicted_landmarks, wide_mouths
+        self.spoken = SpokenWindows(self.windows, sync_share, sync_frames) if sync_share else None
         self._regions: dict[int, np.ndarray] = {}  # by row
         refuse_without_frames(manifest, self.selection)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
-        """(landmarks of the clip, those to show, chosen frames, their pixels) of each; these alone are decoded.
-
-        Shown are the landmarks of the target in the middle of those around. Chosen are target, references, and last the
-        frame before the target, where it is seen.
-        """
+        """A _Read of each example; of its video, the frames in it alone are decoded."""
         read = super().read(slots, examples)
         chosen: dict[int, list[int]] = {}
         shown: dict[int, np.ndarray] = {}
+        windows: dict[int, tuple[int, range]] = {}
         for place, (slot, example, values) in enumerate(zip(slots, examples, read)):
             if not isinstance(values, ClipError):
                 read[place] = torch.from_numpy(values[0]).float().numpy()  # numpy's own takes 30 times as long
                 example = self.widest(slot, example, read[place])
-                frame = example.window.start
+                row, frame, _ = example.window
                 seen_K = inputs.around_frames(np.array([frame]), len(read[place]), self.model)[0]
                 shown[place] = read[place][seen_K]
-                if self.shows_predicted(slot):
+                predicted = self.shows_predicted(slot)
+                if predicted:
                     near_KN3 = values[1].astype(np.float32).reshape(-1, COUNT, 3)
                     shown[place] = near_KN3[seen_K - max(frame - self.model.landmark_frames // 2, 0)]
                 chosen[place] = [frame, *self.reference_frames(slot, example, read[place])]
                 if self.shows_previous(slot, frame):
                     chosen[place].append(frame - 1)
+                window = self.spoken.window(slot, row, frame) if self.spoken and not predicted else None
+                if window is not None:
+                    windows[place] = row, window
+                    chosen[place] += [other for other in window if other != frame]
+        spoken = self.spoken.read(windows) if self.spoken else {}
         frames_of_rows = [(examples[place].window.row, frames) for place, frames in chosen.items()]
         for (place, frames), pixels in zip(chosen.items(), self._pixels(frames_of_rows)):
-            read[place] = pixels if isinstance(pixels, ClipError) else (read[place], shown[place], frames, pixels)
+            heard = spoken.get(place)
+            if isinstance(pixels, ClipError) or isinstance(heard, ClipError):
+                read[place] = pixels if isinstance(pixels, ClipError) else heard
+            else:
+                read[place] = _Read(read[place], shown[place], frames, pixels, heard)
         return read
 
     def _pixels(self, frames_of_rows: list[tuple[int, list[int]]]) -> list[np.ndarray | ClipError]:
@@ -182,9 +211,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> AppearanceBatch:
         frames_BC3HW = torch.empty(len(read), 1 + self.references.count, 3, *self.model.shape)
         outlines = [self.regions_of(example.window.row, values[0]) for example, values in zip(examples, read)]
-        made = [
-            self._example(to.numpy(), all_TV2, *values) for to, all_TV2, values in zip(frames_BC3HW, outlines, read)
-        ]
+        made = [self._example(to.numpy(), *both) for to, *both in zip(frames_BC3HW, outlines, read)]
         around, landmarks, regions = zip(*made)
         around_BKN2 = torch.from_numpy(np.stack(around)) if self.model.landmark_frames > 1 else None
         previous_B3HW = None
@@ -200,9 +227,10 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         return AppearanceBatch(
             around_BKN2=around_BKN2,
             previous_B3HW=previous_B3HW,
+            **self._near(outlines, read),
             wrong_landmarks_BN2=wrong_landmarks_BN2,
             wrong_B=wrong_B,
-            **self.batch_fields(slots, examples) | {"starts_B": torch.tensor([chosen[0] for _, _, chosen, _ in read])},
+            **self.batch_fields(slots, examples) | {"starts_B": torch.tensor([values.chosen[0] for values in read])},
             frame_B3HW=frames_BC3HW[:, 0],
             landmarks_BN2=landmarks_BCN2[:, 0],
             region_BV2=regions_BCV2[:, 0],
@@ -220,40 +248,45 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         return self._regions[row]
 
     def _example(
-        self,
-        windows_C3HW: np.ndarray,
-        regions_TV2: np.ndarray,
-        landmarks_TN3: np.ndarray,
-        shown_KN3: np.ndarray,
-        chosen: list[int],
-        pixels_CHW3: np.ndarray,
+        self, windows_C3HW: np.ndarray, regions_TV2: np.ndarray, read: _Read
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fills in the windows of target and references.
 
         Returns what is shown around the target (K, N, 2), landmarks (1 + R, N, 2), regions (1 + R, V, 2).
         """
-        chosen = chosen[: len(windows_C3HW)]
+        chosen = read.chosen[: len(windows_C3HW)]
         regions_CV2 = regions_TV2[chosen]
         corners_C2 = inputs.corners(regions_CV2, self.model)
-        inputs.cut(pixels_CHW3[: len(chosen)], corners_C2, self.model, windows_C3HW)
-        around_KN2 = (shown_KN3[..., :2] - corners_C2[0]) / self.model.step_px
-        others_RN2 = (landmarks_TN3[chosen[1:], :, :2] - corners_C2[1:, None]) / self.model.step_px
+        inputs.cut(read.pixels_CHW3[: len(chosen)], corners_C2, self.model, windows_C3HW)
+        around_KN2 = (read.shown_KN3[..., :2] - corners_C2[0]) / self.model.step_px
+        others_RN2 = (read.landmarks_TN3[chosen[1:], :, :2] - corners_C2[1:, None]) / self.model.step_px
         landmarks_CN2 = np.concatenate([around_KN2[[len(around_KN2) // 2]], others_RN2])
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return around_KN2.astype(np.float32), landmarks_CN2.astype(np.float32), in_window_CV2.astype(np.float32)
 
-    def _previous(self, slot: int, regions_TV2: np.ndarray, read: Any) -> np.ndarray:
+    def _near(self, outlines: list[np.ndarray], read: list[_Read]) -> dict[str, Any]:
+        """The fields of the frames near targets; none where no example has any."""
+        found = []
+        for place, (regions_TV2, values) in enumerate(zip(outlines, read)):
+            if values.spoken is not None:
+                frames = values.spoken.frames
+                pixels_KHW3 = values.pixels_CHW3[len(values.chosen) - len(frames) + 1 :]
+                target, landmarks_TN3 = values.chosen[0], values.landmarks_TN3
+                beside = near(self.model, frames, target, regions_TV2, landmarks_TN3, pixels_KHW3)
+                found.append((place, values.spoken, beside))
+        return joined(found, len(read))
+
+    def _previous(self, slot: int, regions_TV2: np.ndarray, read: _Read) -> np.ndarray:
         """The frame before the target in the target's window, disturbed: (3, H, W); black where none is shown."""
-        _, _, chosen, pixels_CHW3 = read
-        if len(chosen) == 1 + self.references.count:
+        if len(read.chosen) == 1 + self.references.count:
             return np.full((3, *self.model.shape), inputs.BLACK, np.float32)
-        corner_12 = inputs.corners(regions_TV2[chosen[:1]], self.model)
-        picture_HW3 = inputs.cut(pixels_CHW3[-1:], corner_12, self.model)[0].transpose(1, 2, 0)
+        corner_12 = inputs.corners(regions_TV2[read.chosen[:1]], self.model)
+        picture_HW3 = inputs.cut(read.pixels_CHW3[-1:], corner_12, self.model)[0].transpose(1, 2, 0)
         return disturbed(picture_HW3, self.previous, self.model, self.windows.random(slot, Purpose.PREVIOUS))
 
-    def _wrong(self, slot: int, example: Example, read: Any) -> tuple[torch.Tensor, float]:
+    def _wrong(self, slot: int, example: Example, read: _Read) -> tuple[torch.Tensor, float]:
         """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""
-        landmarks_TN3, frame = read[0], read[2][0]
+        landmarks_TN3, frame = read.landmarks_TN3, read.chosen[0]
         others = np.delete(np.arange(len(landmarks_TN3)), frame)
         random = self.windows.random(slot, Purpose.WRONG_LANDMARKS)
         among = random.choice(others, min(len(others), WRONG_CANDIDATES), replace=False)
@@ -313,11 +346,9 @@ def refuse_without_frames(manifest: Manifest, selection: Selection) -> None:
     if len(without):
         key = manifest.at(without[0], "key")
         raise UserError(
-            f"{manifest.folder}: the appearance model needs frames and clip {key} has none; extract again, leave it "
+            f"{manifest.folder}: training needs frames and clip {key} has none; extract again, leave it "
             "out with where='video_size > 0', or bring them"
         )
     name = manifest.shard_file("frames", selection.shard(int(selection.rows_n[0]))).name
     if not manifest.store.exists(name):
-        raise UserError(
-            f"{manifest.folder}: the appearance model needs frames and {name} is missing; extract again, or bring them"
-        )
+        raise UserError(f"{manifest.folder}: training needs frames and {name} is missing; extract again, or bring them")

@@ -67,7 +67,7 @@ class ReaderExamples(Examples[ReaderBatch]):
                 read[index] = pixels
             elif not isinstance(read[index], ClipError):
                 points_FN2 = torch.from_numpy(read[index][0][asked[index][1]]).float()[..., :2]
-                read[index] = (torch.from_numpy(np.ascontiguousarray(pixels)), points_FN2)
+                read[index] = (pixels, points_FN2)
         return read
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> ReaderBatch:
@@ -80,22 +80,21 @@ class ReaderExamples(Examples[ReaderBatch]):
         )
 
     def _example(
-        self, slot: int, pixels_FHW3: torch.Tensor, points_FN2: torch.Tensor
+        self, slot: int, pixels_FHW3: np.ndarray, points_FN2: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         where, random = reader.place(points_FN2), None
         if not self.windows.sampling.once:
             random = self.windows.random(slot, Purpose.READER)
             where = displaced(where, random)
-        pictures_F3HW = pixels_FHW3.permute(0, 3, 1, 2).float() / 127.5 - 1
-        crops_F3SS = reader.crops(pictures_F3HW, where, self.side)
+        crops_F3SS = reader.crops(reader.pictures(pixels_FHW3), where, self.side)
         if random is not None:
             crops_F3SS = seen_otherwise(crops_F3SS, random)
         return crops_F3SS, where.units(points_FN2[:, MOUTH]), where.half_px_B
 
 
-def displaced(where: Place, random: np.random.Generator) -> Place:
-    """Places that are a little off, each frame's otherwise."""
-    count = len(where.middle_B2)
+def displaced(where: Place, random: np.random.Generator, alike: bool = False) -> Place:
+    """Places that are a little off, each frame's otherwise or all `alike`."""
+    count = 1 if alike else len(where.middle_B2)
     moved_B2, turned_B1, scaled_B1 = (
         torch.from_numpy(random.uniform(-most, most, (count, size)).astype(np.float32))
         for most, size in ((MOVED, 2), (math.radians(TURNED_DEGREES), 1), (SCALED, 1))
@@ -107,9 +106,9 @@ def displaced(where: Place, random: np.random.Generator) -> Place:
     return Place(middle_B2, across_B2, down_B2)
 
 
-def seen_otherwise(crops_F3SS: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Crops in other light and, some of them, blurred."""
-    count = len(crops_F3SS)
+def seen_otherwise(crops_F3SS: torch.Tensor, random: np.random.Generator, alike: bool = False) -> torch.Tensor:
+    """Crops in other light, each in its own or all `alike`, and blurred in some examples."""
+    count = 1 if alike else len(crops_F3SS)
     contrast = 1 + random.uniform(-CONTRAST, CONTRAST, (count, 1, 1, 1)) + random.uniform(-TINT, TINT, (count, 3, 1, 1))
     brighter = random.uniform(-BRIGHTER, BRIGHTER, (count, 1, 1, 1))
     crops_F3SS = crops_F3SS * torch.from_numpy(contrast).float() + torch.from_numpy(brighter).float()

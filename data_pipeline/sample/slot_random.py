@@ -32,6 +32,8 @@ class Purpose(enum.IntEnum):
     WIDE_MOUTHS = 16
     VOICES = 17
     PREVIOUS = 18
+    SYNC_MOUTH = 19
+    SYNC_LOSS = 20
 
 
 def slot_random(digest: str, seed: int, slot: int, purpose: int, block: int = 0) -> np.random.Generator:

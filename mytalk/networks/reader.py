@@ -3,8 +3,9 @@
 A painter is taught, and judged, by what is read in its pictures. The crop that is read is placed by the points that
 neither speech nor blinking moves, so nothing of the mouth is told: what is read comes from the pixels.
 
-Shape suffixes: B batch, N landmarks (478), M lip points (40, in the order of MOUTH), S side of the crop, H height,
-W width, 3 = RGB, 2 = (x, y). Units of a place: half the side of its crop; x along the eyes, y down the face.
+Shape suffixes: B batch, T frames, N landmarks (478), M lip points (40, in the order of MOUTH), F features, S side of
+the crop, H height, W width, 3 = RGB or, of landmarks, (x, y, z), 2 = (x, y). Units of a place: half the side of its
+crop; x along the eyes, y down the face.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,8 +45,13 @@ class ReaderConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.side % 16 or len(self.channels) != 4 or any(width % 4 for width in self.channels):
-            raise ValueError("model.side must be a multiple of 16, model.channels four multiples of 4")
+        check_levels(self.side, self.channels)
+
+
+def check_levels(side: int, channels: list[int]) -> None:
+    """ValueError where `levels` could not see crops of this side."""
+    if side % 16 or len(channels) != 4 or any(width % 4 for width in channels):
+        raise ValueError("model.side must be a multiple of 16, model.channels four multiples of 4")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,17 @@ def crops(pictures_B3HW: torch.Tensor, where: Place, side: int) -> torch.Tensor:
     return F.grid_sample(pictures_B3HW, grid_BSS2, padding_mode="border", align_corners=False)
 
 
+def mouths(frames_THW3: np.ndarray, landmarks_TN3: np.ndarray, side: int) -> torch.Tensor:
+    """The crops of uint8 frames, where their own landmarks, in px of the frames, place them: (T, 3, S, S)."""
+    points_TN2 = torch.from_numpy(np.asarray(landmarks_TN3[..., :2], np.float32))
+    return crops(pictures(frames_THW3), place(points_TN2), side)
+
+
+def pictures(frames_THW3: np.ndarray) -> torch.Tensor:
+    """Frames of uint8 as networks see them: (T, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames_THW3)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def measures(lips_BM2: torch.Tensor) -> torch.Tensor:
     """MEASURES of lips in units of their crop, (B, 3): opening, width, how far the upper lip lies below the middle."""
     upper_BK2, lower_BK2 = lips_BM2[:, OPENS[0]], lips_BM2[:, OPENS[1]]
@@ -103,20 +121,24 @@ def measures(lips_BM2: torch.Tensor) -> torch.Tensor:
     return torch.stack([opening_B, width_B, lips_BM2[:, UPPER_LIP, 1].mean(-1)], -1)
 
 
+def levels(side: int, channels: list[int]) -> tuple[nn.Sequential, int]:
+    """Four levels of two convolutions, crops (B, 3, S, S) -> features (B, F), and F."""
+    layers: list[nn.Module] = []
+    for inputs, width in zip([3, *channels], channels):
+        layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(width // 4, width), nn.SiLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Flatten()), channels[-1] * (side // 16) ** 2
+
+
 class LipReader(nn.Module):
-    """A crop (B, 3, S, S) in [-1, 1] -> the lip points in its units, (B, M, 2). Four levels of two convolutions."""
+    """A crop (B, 3, S, S) in [-1, 1] -> the lip points in its units, (B, M, 2)."""
 
     def __init__(self, config: ReaderConfig):
         super().__init__()
         self.config = config
-        layers: list[nn.Module] = []
-        for inputs, width in zip([3, *config.channels], config.channels):
-            layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(width // 4, width), nn.SiLU()]
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
-        places = (config.side // 16) ** 2
-        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.layers, features = levels(config.side, config.channels)
         self.points = nn.Sequential(
-            nn.Linear(config.channels[-1] * places, config.hidden), nn.SiLU(), nn.Linear(config.hidden, 2 * len(MOUTH))
+            nn.Linear(features, config.hidden), nn.SiLU(), nn.Linear(config.hidden, 2 * len(MOUTH))
         )
 
     def forward(self, crops_B3SS: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,12 @@
-"""SyncNet on landmarks: do this mouth and this speech belong together, and how far are they apart in time?
+"""SyncNet: do this mouth and this speech belong together, and how far are they apart in time?
 
-Two encoders, one for windows of lip landmarks and one for windows of speech of the same length, whose embeddings
+Two encoders, one for windows of a mouth and one for windows of speech of the same length, whose embeddings
 lie near each other where both are of one moment. The idea and the scores are Chung & Zisserman's (2016), the
-distance over offsets and the confidence those of their `syncnet_python`. Landmarks instead of pixels for the mouth,
-and the networks, are our own.
+distance over offsets and the confidence those of their `syncnet_python`. The networks are our own, and so are lip
+landmarks in place of pixels; a SyncNet that sees pixels, in the crops of mytalk/networks/reader.py, can teach painters.
 
 Shape suffixes: B batch, T video frames (25 Hz), W windows (T - w + 1), N landmarks (478), F features, D embedding,
-S audio samples (640 T), O offsets, 2 = (x, y), 3 = (x, y, z).
+S audio samples (640 T) or, of crops, their side, O offsets, 2 = (x, y), 3 = (x, y, z) or RGB.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
-from mytalk.networks import speech_features, weights
+from mytalk.networks import reader, speech_features, weights
 from mytalk.networks.conformer import FeedForward
 from mytalk.settings import Settings, setting
 
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
 MEASURED = "two_way_accuracy"  # the fact of a model's folder that shows whether a score means anything
+LANDMARKS, PIXELS = "landmarks", "pixels"
 REACH_FRAMES = 15  # offsets are searched this far on either side, as in `syncnet_python`
 
 
@@ -49,11 +51,19 @@ class SyncConfig(Settings):
         "shards",
     )
     features_width: int = setting(0, "values a frame of that column; 0: no column", unit="values", at_least=0)
+    sees: str = setting(
+        LANDMARKS,
+        "of a mouth: the lips' landmarks, or the pixels of a crop that is placed by points which do not speak",
+        choices=(LANDMARKS, PIXELS),
+    )
+    side: int = setting(48, "of that crop; a multiple of 16", unit="px", at_least=16)
+    channels: list[int] = setting([16, 32, 48, 64], "of the four levels that see it, multiples of 4", at_least=4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.features:
             raise ValueError(f"model.features must be {speech_features.MEL} or the name of a column")
+        reader.check_levels(self.side, self.channels)
 
     @property
     def column(self) -> str:
@@ -94,16 +104,25 @@ class SyncNet(nn.Module):
     def __init__(self, config: SyncConfig):
         super().__init__()
         self.config = config
-        self.lips = WindowEncoder(2 * len(MOUTH), config)
+        self.pixels, of_lips = None, 2 * len(MOUTH)
+        if config.sees == PIXELS:
+            self.pixels, of_lips = reader.levels(config.side, config.channels)
+        self.lips = WindowEncoder(of_lips, config)
         assert bool(config.column) == bool(config.features_width), "the width is the column's"
         of_mel = speech_features.MEL_PER_FRAME * speech_features.BANDS
         self.voice = WindowEncoder(config.features_width or of_mel, config)
 
-    def mouth(self, landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Landmarks in crop px (B, T, N, 3), their valid frames in `mask_BT` -> unit vectors (B, W, D)."""
+    def mouth(self, seen: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """What the model sees, and which frames of it are valid -> unit vectors (B, W, D).
+
+        Landmarks in crop px (B, T, N, 3), or crops (B, T, 3, S, S) in [-1, 1] of a model that sees pixels.
+        """
+        if self.pixels is not None:
+            crops_K3SS = seen.flatten(0, 1).to(self.lips.enter.weight.dtype)
+            return self.lips(self.pixels(crops_K3SS).unflatten(0, seen.shape[:2]))
         if mask_BT is None:
-            mask_BT = torch.ones_like(landmarks_BTN3[..., 0, 0])
-        return self.lips(lip_motion(landmarks_BTN3, mask_BT).flatten(2))
+            mask_BT = torch.ones_like(seen[..., 0, 0])
+        return self.lips(lip_motion(seen, mask_BT).flatten(2))
 
     def speech(
         self,
@@ -124,14 +143,14 @@ class SyncNet(nn.Module):
 
     def forward(
         self,
-        landmarks_BTN3: torch.Tensor,
+        seen: torch.Tensor,
         mask_BT: torch.Tensor,
         audio_BS: torch.Tensor,
         voice_B: torch.Tensor | None = None,
         features_BTF: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(mouth, speech), both (B, W, D): the whole network in one call."""
-        return self.mouth(landmarks_BTN3, mask_BT), self.speech(audio_BS, voice_B, features_BTF)
+        return self.mouth(seen, mask_BT), self.speech(audio_BS, voice_B, features_BTF)
 
 
 def lip_motion(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -163,7 +182,7 @@ def embedded_speech(model: SyncNet, audio_S: np.ndarray) -> torch.Tensor:
 @torch.no_grad()
 def distances(
     model: SyncNet,
-    landmarks_TN3: np.ndarray,
+    seen: np.ndarray,
     audio_S: np.ndarray,
     reach_frames: int = REACH_FRAMES,
     speech: Callable[[], torch.Tensor] | None = None,
@@ -171,19 +190,18 @@ def distances(
     """Mean distance of mouth and speech at every offset up to `reach_frames` either way: (2 reach_frames + 1,).
 
     At offset o the mouth window that begins at frame i meets the speech window that begins at i - o. Only windows
-    where both exist count; `syncnet_python` pads the ends with zeros instead. `speech` gives `embedded_speech` of the
-    audio, where that is kept. Raises ValueError for a clip with
-    too few windows, or with speech of another length.
+    where both exist count; `syncnet_python` pads the ends with zeros instead. `seen` is what the model sees, see
+    `SyncNet.mouth`, of T frames. `speech` gives `embedded_speech` of the audio, where that is kept. Raises ValueError
+    for a clip with too few windows, or with speech of another length.
     """
-    frames = len(landmarks_TN3)
+    frames = len(seen)
     if len(audio_S) != frames * SAMPLES_PER_FRAME:
         raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
     least = reach_frames + model.config.window_frames
     if frames < least:
         raise ValueError(f"{frames} frames are too few for offsets up to {reach_frames}: {least} are needed")
     weight = next(model.parameters())
-    landmarks_BTN3 = torch.from_numpy(np.asarray(landmarks_TN3, np.float32))[None].to(weight)
-    mouth_WD = model.mouth(landmarks_BTN3)[0]
+    mouth_WD = model.mouth(torch.from_numpy(np.asarray(seen, np.float32))[None].to(weight))[0]
     speech_WD = embedded_speech(model, audio_S) if speech is None else speech()
     means = []
     for offset in range(-reach_frames, reach_frames + 1):
@@ -196,22 +214,22 @@ def distances(
 
 def score(
     model: SyncNet,
-    landmarks_TN3: np.ndarray,
+    seen: np.ndarray,
     audio_S: np.ndarray,
     reach_frames: int = REACH_FRAMES,
     speech: Callable[[], torch.Tensor] | None = None,
 ) -> SyncScore:
-    """The score of a clip: landmarks (T, 478, 3) in crop px, speech (T * 640,). `speech`, raises: as `distances`.
+    """The score of a clip: what the model sees of T frames, speech (T * 640,). `speech`, raises: as `distances`.
 
     A positive offset means that the speech is that many frames ahead of the mouth (the sign of `syncnet_python`).
     """
-    of_offset_O = distances(model, landmarks_TN3, audio_S, reach_frames, speech)
+    of_offset_O = distances(model, seen, audio_S, reach_frames, speech)
     best = int(of_offset_O.argmin())
     return SyncScore(
         distance=float(of_offset_O[best]),
         confidence=float(np.median(of_offset_O) - of_offset_O[best]),
         offset_frames=best - reach_frames,
-        windows=len(landmarks_TN3) - model.config.window_frames + 1,
+        windows=len(seen) - model.config.window_frames + 1,
     )
 
 
@@ -222,12 +240,33 @@ def save_model(
     weights.save(state, "syncnet", config, folder, facts)
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SyncNet:
+def load_model(folder: str | Path, device: str | torch.device = "cpu", sees: str = LANDMARKS) -> SyncNet:
     """The SyncNet of a folder, in evaluation mode, which scores a mouth with a sound.
 
-    Raises UserError as `weights.load` does, and for one that hears a column of shards: a sound has none.
+    Raises UserError as `weights.load` does, for one that sees something else, and for one that hears a column of
+    shards: a sound has none.
     """
+    refuse_other(folder, sees)
     model = weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
     if model.config.column:
         speech_features.of_column(None, "syncnet", model.config.column, 0)
     return model
+
+
+def refuse_other(folder: str | Path, sees: str) -> None:
+    """UserError where the SyncNet of a folder sees something else of a mouth than what it would be shown."""
+    found = weights.describe(folder, "syncnet")["config"].get("sees", LANDMARKS)
+    if found != sees:
+        raise UserError(
+            f"{folder} holds a SyncNet that sees {found}, and one that sees {sees} is needed; train it with: "
+            f"python -m train syncnet model.sees={sees}"
+        )
+
+
+def load_proven(folder: str | Path, user: str) -> SyncNet:
+    """A SyncNet of pixels, frozen, for a loss called `user`. Raises UserError where it is not shown to tell sync."""
+    model = load_model(folder, sees=PIXELS)
+    shown, words = weights.above_chance(folder, "syncnet", MEASURED)
+    if not shown:
+        raise UserError(f"{user} cannot use syncnet {folder}: {words}; train it longer (python -m train syncnet)")
+    return model.requires_grad_(False)

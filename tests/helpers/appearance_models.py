@@ -9,10 +9,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from data_pipeline.examples.appearance import AppearanceExamples
-from mytalk import config
+from mytalk import config, intervals
 from mytalk.face.landmarks import CLEAN
 from mytalk.face.region import JAW
+from mytalk.networks import syncnet
 from mytalk.networks.appearance.config import AppearanceConfig
+from mytalk.networks.syncnet import SyncConfig, SyncNet
 from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
@@ -79,3 +81,12 @@ def referred(examples: AppearanceExamples, slot: int) -> tuple[int, int, list[in
     row, frame, _ = example.window
     landmarks = np.zeros((int(examples.windows.frames[row]), 478, 3), np.float32)
     return row, frame, examples.reference_frames(slot, example, landmarks)
+
+
+def pixel_syncnet(folder: Path, accuracy: float = 0.9) -> Path:
+    """A SyncNet of pixels that has not learnt, whose folder says that it reached this two-way accuracy of 0.75."""
+    sizes = SyncConfig(width=16, hidden=16, layers=1, embedding=8, sees=syncnet.PIXELS, side=16, channels=[4, 4, 8, 8])
+    torch.manual_seed(0)
+    facts = {syncnet.MEASURED: intervals.against_chance([accuracy - 0.01, accuracy, accuracy + 0.01], 0.5, 0.75)}
+    syncnet.save_model(SyncNet(sizes).state_dict(), sizes, folder, {"validation": facts})
+    return folder

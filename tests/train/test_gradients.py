@@ -10,6 +10,7 @@ import torch
 from mytalk import config, intervals
 from mytalk.networks import identity
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
+from tests.helpers.appearance_models import pixel_syncnet
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import RECIPES, modules_of
 from train.engine.train_state import TrainState
@@ -72,6 +73,7 @@ CASES = [
     ),
     ("identity", []),
     ("syncnet", []),
+    ("syncnet", ["model.sees=pixels", "model.side=16", "model.channels=[4, 4, 8, 8]", "frames=12"]),
     ("reader", []),
     ("appearance", []),
     ("appearance", ["model.fusion=concat"]),
@@ -81,15 +83,18 @@ CASES = [
         [
             *("model.discriminator_landmarks=true", "losses.wrong_landmarks=true"),
             *("losses.pyramid=0.7", "losses.feature_matching=2.5"),
+            *("losses.sync=0.5", "losses.sync_share=0.5", "losses.syncnet=SYNCNET"),
         ],
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
-def test_invariant_8_gradients_do_not_depend_on_the_split(filmed_shards, extractor, name, settings):
+def test_invariant_8_gradients_do_not_depend_on_the_split(filmed_shards, extractor, tmp_path, name, settings):
     """Whole, in halves and in quarters."""
     schema, recipe_class = RECIPES[name]
+    if any("SYNCNET" in setting for setting in settings):
+        settings = [setting.replace("SYNCNET", str(pixel_syncnet(tmp_path))) for setting in settings]
     chosen = [f"shards={filmed_shards}", *(setting.replace("EXTRACTOR", str(extractor)) for setting in settings)]
     recipe = recipe_class(config.load(schema, ROOT / "tests" / "helpers" / f"tiny_{name}.yaml", chosen))
     random = torch.Generator().manual_seed(0)

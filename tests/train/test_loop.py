@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from mytalk.machine import sole_user
 from mytalk.networks.motion.files import load_model
 from tests.helpers import talkers
+from tests.helpers.appearance_models import pixel_syncnet
 from tests.helpers.checkout import ROOT, stopped
 from tests.helpers.training import PLAYERS, STAGES, TINY, Leg, curve, logged, names_needed, tiny, train_runs
 from train import loop
@@ -71,6 +73,12 @@ def matrix() -> dict[str, list[Leg]]:
         Leg(group, "motion", (f"steps={steps}", f"zero_stage={stage}", f"workers={workers}", "max_micro_batch=8"))
         for group, steps, stage, workers in parts_and_workers
     ]
+    sync = ("losses.sync=0.5", "losses.sync_share=0.4", "losses.syncnet=SYNCNET", "workers=0")
+    runs["sync-whole"] = [Leg(0, "appearance", (*sync, "steps=5"))]
+    runs["sync-chain"] = [
+        Leg(1, "appearance", (*sync, "steps=3", "zero_stage=3", "max_micro_batch=1")),
+        Leg(3, "appearance", (*sync, "steps=5", "zero_stage=1", "max_micro_batch=4")),
+    ]
     for name, config, stages in (("poisoned", "motion", STAGES), ("poisoned-critic", "appearance", (0, 2, 3))):
         for stage in stages:
             settings = (f"zero_stage={stage}", "steps=6", "checkpoint_every=1", "keep_last=9")
@@ -82,7 +90,15 @@ def matrix() -> dict[str, list[Leg]]:
 def runs(request, filmed_shards, tmp_path_factory) -> Path:
     """The folder of those runs that the selected tests name in their `trains` markers."""
     folder, known = tmp_path_factory.mktemp("runs"), matrix()
-    train_runs(folder, filmed_shards, WORLD_SIZES, {name: known[name] for name in names_needed(request)})
+    needed = {name: known[name] for name in names_needed(request)}
+    if "sync-chain" in needed:
+        taught = str(pixel_syncnet(folder / "pixels"))
+        needed |= {
+            name: [replace(leg, settings=tuple(one.replace("SYNCNET", taught) for one in leg.settings)) for leg in legs]
+            for name, legs in needed.items()
+            if name.startswith("sync-")
+        }
+    train_runs(folder, filmed_shards, WORLD_SIZES, needed)
     return folder
 
 
@@ -128,6 +144,15 @@ def test_invariant_2_holds_with_dropout(runs, world_size, stage):
     own, reference = curve(runs / f"dropout-w{world_size}z{stage}"), curve(runs / "dropout-w1z0")
     np.testing.assert_allclose(own, reference, rtol=1e-4)
     assert np.abs(reference / curve(runs / "motion-golden")[:SHORT] - 1).max() > 1e-3
+
+
+@pytest.mark.trains("sync-whole", "sync-chain")
+def test_invariants_1_and_2_hold_with_the_frames_near_some_targets(runs):
+    """Micro-batches, one example each at two processes and ZeRO 3, paint as many frames as their slots ask; resumed."""
+    run, reference = runs / "sync-chain", runs / "sync-whole"
+    for name in ("loss/generator", "loss/discriminator", "loss/generator/sync"):
+        np.testing.assert_allclose(curve(run, name), curve(reference, name), rtol=1e-4)
+    assert (curve(run, "loss/generator/sync") > 0).all()
 
 
 @pytest.mark.parametrize("recipe", PLAYERS)

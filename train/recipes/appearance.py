@@ -32,6 +32,7 @@ from train.recipes.appearance_losses import (
     LossConfig,
     Perceptual,
     Reading,
+    Sync,
     between_lips,
     feature_distance,
     masked_mean,
@@ -75,6 +76,8 @@ class AppearanceTrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.losses.sync and self.model.previous_frame:
+            raise ValueError("losses.sync paints a window at once, and model.previous_frame one frame after another")
         if self.losses.wrong_landmarks and not self.model.discriminator_landmarks:
             raise ValueError("losses.wrong_landmarks needs model.discriminator_landmarks=true")
         if self.discriminator_from_step > self.adversarial_from_step:
@@ -103,39 +106,66 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class GeneratorInputs:
-    """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance."""
+    """What the networks see of a batch, drawn and blacked out on its device. Shapes: mytalk/networks/appearance.
 
+    Of its targets, and after them of the frames near these, where a batch has any; references are those of the targets.
+    """
+
+    frame_B3HW: torch.Tensor
+    landmarks_BN2: torch.Tensor
     image_B3HW: torch.Tensor  # the landmarks
     lips_BR3HW: torch.Tensor
     masked_B3HW: torch.Tensor
     base_B3HW: torch.Tensor  # what pixels may be copied from
     soft_B1HW: torch.Tensor  # 1 in the region, with the edge that the final picture has
     time_BDHW: torch.Tensor | None  # of the frames around, where the model sees any
+    example_B: torch.Tensor | None  # of each frame, where there are more than the targets
 
-    def given(self) -> list[torch.Tensor]:
+    def given(self) -> list[torch.Tensor | None]:
         """What the generator takes, in its order."""
-        own = [self.image_B3HW, self.lips_BR3HW, self.masked_B3HW, self.base_B3HW]
+        own: list[torch.Tensor | None] = [self.image_B3HW, self.lips_BR3HW, self.masked_B3HW, self.base_B3HW]
+        if self.example_B is not None:
+            return [*own, self.time_BDHW, self.example_B]
         return own if self.time_BDHW is None else [*own, self.time_BDHW]
+
+    def targets(self, count: int) -> GeneratorInputs:
+        """Those of the targets alone."""
+        if self.example_B is None:
+            return self
+        values: dict[str, Any] = {name: None if value is None else value[:count] for name, value in vars(self).items()}
+        return GeneratorInputs(**{**values, "example_B": None})
 
 
 def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     """Draw the landmarks and black out what each encoder may not see."""
-    inside_B1HW = inputs.region_mask(batch.region_BV2, model.shape)
     lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
     lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
     lips_BR3HW = lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2])
-    masked_B3HW = inputs.black_out(batch.frame_B3HW, inside_B1HW)
-    soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
-    shown_BR3HW = batch.references_BR3HW if model.moves else lips_BR3HW
-    theirs_BRN2, asked_BN2 = batch.reference_landmarks_BRN2, batch.landmarks_BN2
+    shown_BR3HW, theirs_BRN2 = batch.references_BR3HW if model.moves else lips_BR3HW, batch.reference_landmarks_BRN2
+    frame_B3HW, asked_BN2, region_BV2 = batch.frame_B3HW, batch.landmarks_BN2, batch.region_BV2
     around_BKN2 = asked_BN2[:, None] if batch.around_BKN2 is None else batch.around_BKN2
+    example_B = None
+    if batch.near_K3HW is not None:
+        near = (batch.near_K3HW, batch.near_around_KLN2, batch.near_regions_KV2, batch.near_of_K)
+        near_K3HW, near_KLN2, near_KV2, of_K = (value for value in near if value is not None)
+        example_B = torch.cat([torch.arange(len(frame_B3HW), device=of_K.device), of_K])
+        frame_B3HW, region_BV2 = torch.cat([frame_B3HW, near_K3HW]), torch.cat([region_BV2, near_KV2])
+        asked_BN2 = torch.cat([asked_BN2, near_KLN2[:, near_KLN2.shape[1] // 2]])
+        around_BKN2 = torch.cat([around_BKN2, near_KLN2])
+        shown_BR3HW, theirs_BRN2 = shown_BR3HW[example_B], theirs_BRN2[example_B]
+    inside_B1HW = inputs.region_mask(region_BV2, model.shape)
+    masked_B3HW = inputs.black_out(frame_B3HW, inside_B1HW)
+    soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
     return GeneratorInputs(
-        image_B3HW=inputs.landmark_dots(batch.landmarks_BN2, model.shape),
+        frame_B3HW=frame_B3HW,
+        landmarks_BN2=asked_BN2,
+        image_B3HW=inputs.landmark_dots(asked_BN2, model.shape),
         lips_BR3HW=lips_BR3HW,
         masked_B3HW=masked_B3HW,
         base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BR3HW, theirs_BRN2, asked_BN2, model),
         soft_B1HW=soft_B1HW,
         time_BDHW=inputs.time_pictures(around_BKN2, batch.previous_B3HW, model),
+        example_B=example_B,
     )
 
 
@@ -150,9 +180,19 @@ def adaptive_weight(reconstruction_B3HW: torch.Tensor, adversarial_B3HW: torch.T
     return (ours_B / (theirs_B + 1e-6)).clamp(0, LARGEST_FACTOR)
 
 
-def with_gradient(value_B: torch.Tensor, picture_B3HW: torch.Tensor, gradient_B3HW: torch.Tensor) -> torch.Tensor:
-    """Losses of these values whose gradient with respect to the picture is the one given: (B,)."""
-    surrogate_B = (picture_B3HW * gradient_B3HW).flatten(1).sum(1)
+def with_gradient(
+    value_B: torch.Tensor,
+    picture_F3HW: torch.Tensor,
+    gradient_F3HW: torch.Tensor,
+    example_F: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Losses of these values whose gradient with respect to the pictures is the one given: (B,).
+
+    A picture for each loss, or of the examples that `example_F` names.
+    """
+    surrogate_F = surrogate_B = (picture_F3HW * gradient_F3HW).flatten(1).sum(1)
+    if example_F is not None:
+        surrogate_B = torch.zeros_like(value_B).index_add(0, example_F, surrogate_F)
     return surrogate_B - surrogate_B.detach() + value_B.detach()
 
 
@@ -165,21 +205,24 @@ class AppearanceRecipe(Recipe):
     def __init__(self, settings: AppearanceTrainConfig):
         self.settings = settings
         self.plays = False  # whether the discriminator takes part yet
-        manifest = settings.manifest()
+        manifest, losses = settings.manifest(), settings.losses
+        self.sync = Sync(losses) if losses.sync else None
         self.examples = AppearanceExamples(
             manifest,
             settings.sampling(),
             settings.model,
             settings.references,
-            settings.losses.wrong_landmarks,
+            losses.wrong_landmarks,
             settings.predicted_landmarks,
             settings.wide_mouths,
             settings.previous,
+            sync_share=losses.sync_share if self.sync else 0.0,
+            sync_frames=self.sync.window_frames if self.sync else 0,
         )
         self.perceptual = None
-        if settings.losses.perceptual:
-            self.perceptual = Perceptual(settings.losses.perceptual_step, settings.model.shape)
-        self.reading = Reading(settings.losses, settings.model.size_px) if settings.losses.reading else None
+        if losses.perceptual:
+            self.perceptual = Perceptual(losses.perceptual_step, settings.model.shape)
+        self.reading = Reading(losses, settings.model.size_px) if losses.reading else None
         self.validation = AppearanceExamples(
             manifest, settings.validation_sampling(), settings.model, settings.references, previous=settings.previous
         )
@@ -200,7 +243,7 @@ class AppearanceRecipe(Recipe):
         return {
             "references": asdict(self.settings.references),
             "model": self._model(),
-            "losses": asdict(self.settings.losses),
+            "losses": self._losses(),
             **self._predicted(),
             **({"wide_mouths": self.settings.wide_mouths} if self.settings.wide_mouths else {}),
             **({"previous": asdict(self.settings.previous)} if self.settings.model.previous_frame else {}),
@@ -208,7 +251,15 @@ class AppearanceRecipe(Recipe):
         }
 
     def teachers(self) -> dict[str, str]:
-        return {"reader": self.settings.losses.reader} if self.reading is not None else {}
+        teaching = {"reader": self.reading, "syncnet": self.sync}
+        return {name: getattr(self.settings.losses, name) for name, loss in teaching.items() if loss is not None}
+
+    def _losses(self) -> dict[str, Any]:
+        """Their settings; those of sync only where it has a weight, with what the manifest says of speech."""
+        told = asdict(self.settings.losses)
+        if self.examples.spoken is None:
+            return {name: value for name, value in told.items() if name not in ("sync", "sync_share", "syncnet")}
+        return {**told, "speech": self.examples.spoken.digest}
 
     def _model(self) -> dict[str, Any]:
         """Its settings; those of time only where it sees any, so that runs of before go on."""
@@ -228,12 +279,17 @@ class AppearanceRecipe(Recipe):
         All losses are taken on the detached painting, so that each example's weight can be computed; their joint
         gradient then goes back through the generator once.
         """
-        seen, painted_B3HW = self.painted(networks["generator"], batch)
-        still = painted_B3HW.detach().requires_grad_()
+        every, painted_F3HW = self.painted(networks["generator"], batch)
+        count = len(batch.frame_B3HW)
+        still, near = (part.detach().requires_grad_() for part in painted_F3HW.tensor_split([count]))
+        seen = every.targets(count)
         composed = inputs.blend(still, batch.frame_B3HW, seen.soft_B1HW)
         loss_B, terms = self.reconstruction(still, composed, batch, seen)
+        if self.sync is not None:
+            sync_B = self.out_of_sync(torch.cat([still, near]), batch, every)
+            loss_B, terms["sync"] = loss_B + self.settings.losses.sync * sync_B, sync_B
         fooling_B = weight_B = matching_B = torch.zeros_like(loss_B)
-        (gradient,) = torch.autograd.grad(loss_B.sum(), still, retain_graph=True)
+        gradient, *of_near = torch.autograd.grad(loss_B.sum(), [still, near][: 1 + bool(len(near))], retain_graph=True)
         plays_B = self.reached(batch, self.settings.adversarial_from_step).to(loss_B.dtype)
         self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
         matching = self.settings.losses.feature_matching
@@ -251,7 +307,23 @@ class AppearanceRecipe(Recipe):
         terms |= {"adversarial": fooling_B, "adversarial_weight": weight_B}
         if matching:
             terms["feature_matching"] = matching_B
-        return Loss(with_gradient(loss_B, painted_B3HW, gradient), terms, composed.detach())
+        gradient_F3HW = torch.cat([gradient, *of_near])
+        return Loss(with_gradient(loss_B, painted_F3HW, gradient_F3HW, every.example_B), terms, composed.detach())
+
+    def out_of_sync(self, painted_F3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs) -> torch.Tensor:
+        """How far each example's window is from its speech, 0 where it has none: (B,).
+
+        By the share of examples that have one, so that the weight of this loss does not depend on that.
+        """
+        distance_B = painted_F3HW.new_zeros(len(batch.frame_B3HW))
+        if batch.window_JW is None:
+            return distance_B
+        assert self.sync is not None
+        assert batch.speech_JS is not None
+        order_K, target_J = batch.window_JW.flatten(), batch.window_JW.amin(1)  # near frames come after all targets
+        composed = inputs.blend(painted_F3HW, seen.frame_B3HW, seen.soft_B1HW)
+        distance_J = self.sync(composed[order_K], seen.landmarks_BN2[order_K], batch.speech_JS).to(distance_B.dtype)
+        return distance_B.index_add(0, target_J, distance_J / self.settings.losses.sync_share)
 
     def reached(self, batch: AppearanceBatch, step: int) -> torch.Tensor:
         """Whether the step of each example is this one or later: (B,) bool."""
@@ -271,7 +343,7 @@ class AppearanceRecipe(Recipe):
         return -score_B1HW.flatten(1).mean(1).to(dtype), feature_distance(made, true).to(dtype)
 
     def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[GeneratorInputs, torch.Tensor]:
-        """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with the frame."""
+        """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with frames."""
         with torch.autocast(batch.frame_B3HW.device.type, enabled=False):
             seen = prepare(batch, self.settings.model)
         made = generator(*seen.given())

@@ -1,7 +1,8 @@
 """What a painting is compared with, beyond L1: a Laplacian pyramid, perceptual features, the discriminator's features.
 
 All are losses per example. ST-LPIPS scores with its VGG trunk and teaches with its AlexNet trunk, so that no judge has
-taught what it judges. Shape suffixes: B batch, C channels, H height, W width, 3 = RGB from -1 to 1.
+taught what it judges. Shape suffixes: B batch, J windows of speech, K their frames, S audio samples, D embedding,
+C channels, H height, W width, 3 = RGB from -1 to 1.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import torch
 from torch.nn import functional as F
 
 from data_pipeline import weights
+from data_pipeline.examples.spoken import MARGIN
 from mytalk.command import UserError
 from mytalk.face.landmarks import CROP_PX, INNER_LIP, MOUTH
-from mytalk.networks import reader, st_lpips
+from mytalk.networks import reader, st_lpips, syncnet
 from mytalk.networks.appearance import inputs
 from mytalk.settings import Settings, setting
 
@@ -47,6 +49,15 @@ class LossConfig(Settings):
     reading_width: float = setting(1.0, "of the mouth's width, beside the points, in `reading`", at_least=0)
     reading_upper_lip: float = setting(1.0, "of the upper lip's height, beside the points, in `reading`", at_least=0)
     reader: str = setting("", "folder of the reader of lips (python -m train reader), which stays as it is")
+    sync: float = setting(
+        0.0, "of the distance, 1 - cosine, of painted mouths from their speech, as `syncnet` sees them", at_least=0
+    )
+    sync_share: float = setting(
+        0.25, "share of examples for `sync`; in each the frames of a window are painted", above=0, at_most=1
+    )
+    syncnet: str = setting(
+        "", "folder of a SyncNet of pixels (python -m train syncnet model.sees=pixels), which stays as it is"
+    )
     wrong_landmarks: bool = setting(
         False, "whether the discriminator refuses true frames with another frame's mouth as landmarks (GAN-CLS)"
     )
@@ -55,6 +66,8 @@ class LossConfig(Settings):
         super().__post_init__()
         if self.reading and not self.reader:
             raise ValueError("losses.reading needs losses.reader, the folder of a trained reader of lips")
+        if self.sync and not self.syncnet:
+            raise ValueError("losses.sync needs losses.syncnet, the folder of a trained SyncNet of pixels")
 
 
 def mouth_box(landmarks_BN2: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
@@ -172,3 +185,29 @@ class Reading:
         points_B = (read_BM2 - true_BM2).abs().mean((1, 2))
         off_B3 = (reader.measures(read_BM2) - reader.measures(true_BM2)).abs()
         return self.to_crop_px * where.half_px_B * (points_B + (off_B3 * self.weights_3.to(off_B3)).sum(-1))
+
+
+class Sync:
+    """How far painted mouths are from their speech: 1 - cosine, by a frozen SyncNet of pixels shown to tell sync.
+
+    Raises UserError where the SyncNet is not proven, or sees something else (mytalk/networks/syncnet.py).
+    """
+
+    def __init__(self, config: LossConfig):
+        self.network = syncnet.load_proven(config.syncnet, "losses.sync")
+        self.window_frames = self.network.config.window_frames
+
+    def __call__(
+        self, pictures_K3HW: torch.Tensor, landmarks_KN2: torch.Tensor, speech_JS: torch.Tensor
+    ) -> torch.Tensor:
+        """The distance of each window, (J,), of the pictures of all windows in order; landmarks place the crops.
+
+        The speech is that of a window with MARGIN frames on either side.
+        """
+        network = self.network.to(pictures_K3HW.device, pictures_K3HW.dtype)
+        with torch.autocast(pictures_K3HW.device.type, enabled=False):  # cosines near 1 need their digits
+            crops_K3SS = reader.crops(pictures_K3HW, reader.place(landmarks_KN2), network.config.side)
+            mouth_J1D = network.mouth(crops_K3SS.unflatten(0, (-1, self.window_frames)))
+            with torch.no_grad():
+                speech_JD = network.speech(speech_JS)[:, MARGIN]
+            return 1 - (mouth_J1D[:, 0] * speech_JD).sum(-1)

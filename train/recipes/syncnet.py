@@ -1,4 +1,4 @@
-"""The recipe of SyncNet (mytalk/networks/syncnet.py): match lips to the speech of the same moment."""
+"""The recipe of SyncNet (mytalk/networks/syncnet.py): match lips, or pixels of a mouth, to the speech of the moment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from torch import nn
 
 from data_pipeline.examples.syncnet import SyncBatch, SyncExamples
 from data_pipeline.examples.windows import FRAMES
-from data_pipeline.shards import reader
+from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
-from mytalk.networks import speech_features, syncnet
+from mytalk.networks import syncnet
+from mytalk.networks.reader import mouths
 from mytalk.networks.syncnet import SyncConfig, SyncNet
 from mytalk.settings import setting
 from train import cli, validation
@@ -31,7 +32,11 @@ from train.recipe import Networks, Player, Recipe, Validated, but
 from train.recipes import pictures
 
 CHANCE = 0.5
-LATER = {"features": speech_features.MEL, "features_width": 0}  # off they are not named: runs begun before resume
+PLAIN = asdict(SyncConfig())
+LATER = {  # off they are not named: runs begun before resume
+    name: PLAIN[name] for name in ("features", "features_width", "sees", "side", "channels")
+}
+SCORED_FRAMES = 64  # of a validation clip, where they have to be decoded
 STUCK = (
     "if it stays there: is the sound in time with the picture (column sync_offset)? is global_batch large enough, "
     "optimizer.lr small enough? do the clips show who speaks?"
@@ -128,11 +133,15 @@ class SyncRecipe(Recipe):
         if self.column:
             self.features = self.manifest.later(self.column)
             self.model = replace(self.model, features_width=self.features["width"])
-        stretch = settings.voice_stretch
-        self.examples = SyncExamples(self.manifest, settings.sampling(), settings.frames, stretch, self.column)
+        self.side_px = self.model.side if self.model.sees == syncnet.PIXELS else 0
+        self.examples = SyncExamples(
+            self.manifest, settings.sampling(), settings.frames, settings.voice_stretch, self.column, self.side_px
+        )
         rows = self.manifest.rows(settings.validation_split, settings.shards_until, with_speech=True)
         for chosen in (self.examples.selection.rows_n, rows):
             reader.refuse_other_crops(self.manifest, chosen)
+        if self.side_px:
+            rows = rows[self.manifest.column("video_size")[rows] > 0]
         self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()
         if not self.rows:
             raise UserError(
@@ -155,7 +164,7 @@ class SyncRecipe(Recipe):
 
     def loss(self, networks: Networks, batch: SyncBatch) -> torch.Tensor:
         mouth, speech = networks["syncnet"](
-            batch.landmarks_BTN3, batch.mask_BT, batch.audio_BS, batch.voice_B, batch.features_BTF
+            batch.seen, batch.mask_BT, batch.audio_BS, batch.voice_B, batch.features_BTF
         )
         valid_BW = batch.mask_BT.unfold(1, self.settings.model.window_frames, 1).amin(-1) > 0
         with torch.autocast(mouth.device.type, enabled=False):  # near the end of training, cosines differ by little
@@ -165,8 +174,10 @@ class SyncRecipe(Recipe):
         """The two-way accuracy over the people of the validation split, against chance."""
 
         def accuracy(index: int) -> torch.Tensor:
-            landmarks = torch.from_numpy(reader.read_landmarks(self.manifest, self.rows[index]))[None]
-            mouth, speech = model.mouth(landmarks.to(ranks.device)), self.speech(model, self.rows[index])
+            row = self.rows[index]
+            stop = min(SCORED_FRAMES, int(self.manifest.at(row, "frames"))) if self.side_px else None
+            seen = torch.from_numpy(self.seen(row, stop))[None].to(ranks.device)
+            mouth, speech = model.mouth(seen), self.speech(model, row, stop)
             return two_way_accuracy(mouth[0], speech[0], self.settings.min_shift_frames)
 
         with torch.no_grad():
@@ -174,6 +185,14 @@ class SyncRecipe(Recipe):
         people = [str(self.manifest.at(row, "identity")) for row in self.rows]
         measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
         return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
+
+    def seen(self, row: int, stop: int | None = None) -> np.ndarray:
+        """What the network sees of a clip up to a frame, `SyncNet.mouth`. Raises ClipError, OSError."""
+        landmarks_TN3 = reader.read_landmarks(self.manifest, row, 0, stop)
+        if not self.side_px:
+            return landmarks_TN3
+        pixels_THW3 = video_reader.read_video(self.manifest, row, range(len(landmarks_TN3)))
+        return mouths(pixels_THW3, landmarks_TN3, self.side_px).numpy()
 
     def speech(self, model: SyncNet, row: int, stop: int | None = None) -> torch.Tensor:
         """What the network makes of a clip's speech up to a frame: (1, W, D). Raises ClipError, OSError."""
@@ -208,12 +227,12 @@ class SyncRecipe(Recipe):
             if both < self.settings.model.window_frames + syncnet.REACH_FRAMES:
                 continue
             with contextlib.suppress(ClipError):  # a damaged clip has no picture
-                landmarks_TN3 = reader.read_landmarks(self.manifest, row, 0, both)
+                seen = self.seen(row, both)
                 curves = {}
                 for colour, speaker in ((pictures.TRUTH, row), (pictures.RESULT, other)):
                     audio_S = reader.read_audio(self.manifest, speaker, 0, both)
                     speech = functools.partial(self._embedded, model, speaker, both)
-                    curves[colour] = syncnet.distances(model, landmarks_TN3, audio_S, speech=speech)
+                    curves[colour] = syncnet.distances(model, seen, audio_S, speech=speech)
                 key = self.manifest.at(row, "key")
                 shown[f"{self.settings.validation_split}/{key}"] = pictures.curve_plot(curves, offsets, "frames", 512)
         return shown

@@ -32,13 +32,18 @@ class Generator(nn.Module):
         masked_B3HW: torch.Tensor,
         base_B3HW: torch.Tensor,
         time_BDHW: torch.Tensor | None = None,
+        person_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1], of which the part outside the soft mask is discarded.
 
         `base_B3HW` is what pixels may be copied from, `time_BDHW` what a model with `time_channels` sees of the frames
-        around: `base_picture` and `time_pictures` of mytalk/networks/appearance/inputs.py.
+        around: `base_picture` and `time_pictures` of mytalk/networks/appearance/inputs.py. With `person_B`, which
+        names each frame's, references are of fewer people than there are frames, and encoded once each.
         """
-        encoded = self.encode_frame(self.encode_lips(lips_BR3HW), masked_B3HW)
+        lips = self.encode_lips(lips_BR3HW)
+        if person_B is not None:
+            lips = [level[person_B] for level in lips]
+        encoded = self.encode_frame(lips, masked_B3HW)
         return self.decode(landmark_image_B3HW, encoded, base_B3HW, time_BDHW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
