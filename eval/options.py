@@ -15,6 +15,7 @@ from mytalk.networks import weights
 
 EVALUATORS = {  # models of ours that judge videos, an option each: what it is, and what is missing without it
     "syncnet": "a SyncNet; without it there is no sync metric",
+    "pixels": "a SyncNet of pixels; without it no metric @pixels",
     "identity": "an identity encoder; without it no identity metric",
     "reader": "a reader of lips; without it no metric @reader",
 }

@@ -41,6 +41,7 @@ MODELS = {
     "motion_extractor": "ID extractor inside the motion model's folder, which conditions it (python -m train identity)",
     "appearance": "motion to frames (python -m train appearance)",
     "syncnet": "judge of sync, trained on landmarks and speech of the training people (python -m train syncnet)",
+    "pixels": "judge of sync by pixels (python -m train syncnet model.sees=pixels); none of painters that it taught",
     "identity": "judge of identity, trained on landmarks of the training people (python -m train identity)",
     "reader": "judge of lips by pixels, taught the detector's points of the training people (python -m train reader)",
 }

@@ -19,7 +19,12 @@ def _networks() -> dict[str, Any]:
     """Evaluator -> its module."""
     from mytalk.networks import identity, reader, syncnet
 
-    return {"syncnet": syncnet, "identity": identity, "reader": reader}
+    return {"syncnet": syncnet, "pixels": syncnet, "identity": identity, "reader": reader}
+
+
+def _sees(name: str) -> dict[str, str]:
+    """What tells two evaluators of one module apart, as `load_model` takes it."""
+    return {"sees": name} if name == "pixels" else {}
 
 
 def refused(folders: dict[str, Path], no_judge: Mapping[str, str]) -> dict[str, str]:
@@ -28,13 +33,16 @@ def refused(folders: dict[str, Path], no_judge: Mapping[str, str]) -> dict[str, 
     `folders` holds the evaluators' folders by name, `no_judge` why a judge is not there. Raises UserError where a
     folder holds no such model.
     """
-    from mytalk.networks import weights
+    from mytalk.networks import syncnet, weights
 
     reasons = dict(no_judge)
     for name, network in _networks().items():
         above, words = False, NOT_NAMED.format(name)
         if name in folders:
-            above, words = weights.above_chance(folders[name], name, network.MEASURED)
+            kind = network.__name__.rpartition(".")[2]
+            above, words = weights.above_chance(folders[name], kind, network.MEASURED)
+            if network is syncnet:
+                syncnet.refuse_other(folders[name], **_sees(name))
         if not above:
             reasons[name] = words
     return {name: reasons[m.needs] for name, m in VIDEO_METRICS.items() if m.needs in reasons}
@@ -49,5 +57,9 @@ def load(
 ) -> Evaluators:
     """The evaluators that some metric uses, and the judges. Raises UserError as `weights.load` does."""
     used = {metric.needs for name, metric in VIDEO_METRICS.items() if name not in refused_metrics}
-    models = {name: network.load_model(folders[name], device) for name, network in _networks().items() if name in used}
+    models = {
+        name: network.load_model(folders[name], device, **_sees(name))
+        for name, network in _networks().items()
+        if name in used
+    }
     return Evaluators(**models, **judges, judged_frames=judged_frames)

@@ -178,6 +178,7 @@ class Evaluators:
     """
 
     syncnet: SyncNet | None = None
+    pixels: SyncNet | None = None
     identity: IdentityEncoder | None = None
     reader: LipReader | None = None
     person: PersonJudge | None = None

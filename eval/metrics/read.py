@@ -59,10 +59,10 @@ def _units(row: Comparison, frames_THW3: np.ndarray, landmarks_TN3: np.ndarray) 
     with torch.inference_mode():
         for start in range(0, len(frames_THW3), TOGETHER):
             some = slice(start, start + TOGETHER)
-            pixels = torch.from_numpy(np.ascontiguousarray(frames_THW3[some])).to(device)
+            pixels = reader.pictures(frames_THW3[some]).to(device)
             points = torch.from_numpy(np.asarray(landmarks_TN3[some, :, :2], np.float32)).to(device)
             where = reader.place(points)
-            crops_B3SS = reader.crops(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, where, model.config.side)
+            crops_B3SS = reader.crops(pixels, where, model.config.side)
             read.append(model(crops_B3SS).double().cpu().numpy())
             halves.append(where.half_px_B.double().cpu().numpy())
     return np.concatenate(read), float(np.concatenate(halves).mean())

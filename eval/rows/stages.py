@@ -105,6 +105,7 @@ def watch_networks(clock: Clock, models: Models, evaluators: Evaluators, detecto
     clock.watch(detector, "find", "landmarks")
     for judge, methods in (
         (evaluators.syncnet, ("mouth", "speech")),
+        (evaluators.pixels, ("mouth", "speech")),
         (evaluators.identity, ("forward",)),
         (evaluators.reader, ("forward",)),
         (evaluators.person, ("embed",)),

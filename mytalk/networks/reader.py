@@ -27,6 +27,7 @@ from mytalk.settings import Settings, setting
 MEASURED = "lip_correlation"  # the fact of a model's folder that shows whether it reads lips
 MEASURES = ("opening", "width", "upper_lip")
 BELOW, HALF = 2.05, 1.15  # the crop's middle, below the rigid points' mean, and half its side; in their mean radius
+TOGETHER = 32  # frames that are floating point at once
 EYES = ([33, 133], [263, 362])  # corners of the image-left and the image-right eye
 CORNERS = (MOUTH.index(61), MOUTH.index(291))  # of the mouth
 UPPER_LIP = [MOUTH.index(index) for index in (37, 0, 267, 82, 13, 312)]  # its middle, outer and inner
@@ -104,8 +105,9 @@ def crops(pictures_B3HW: torch.Tensor, where: Place, side: int) -> torch.Tensor:
 
 def mouths(frames_THW3: np.ndarray, landmarks_TN3: np.ndarray, side: int) -> torch.Tensor:
     """The crops of uint8 frames, where their own landmarks, in px of the frames, place them: (T, 3, S, S)."""
-    points_TN2 = torch.from_numpy(np.asarray(landmarks_TN3[..., :2], np.float32))
-    return crops(pictures(frames_THW3), place(points_TN2), side)
+    where = torch.from_numpy(np.asarray(landmarks_TN3[..., :2], np.float32)).split(TOGETHER)
+    parts = [frames_THW3[start : start + TOGETHER] for start in range(0, len(frames_THW3), TOGETHER)]
+    return torch.cat([crops(pictures(some), place(points), side) for some, points in zip(parts, where)])
 
 
 def pictures(frames_THW3: np.ndarray) -> torch.Tensor:

@@ -253,7 +253,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", sees: str
     return model
 
 
-def refuse_other(folder: str | Path, sees: str) -> None:
+def refuse_other(folder: str | Path, sees: str = LANDMARKS) -> None:
     """UserError where the SyncNet of a folder sees something else of a mouth than what it would be shown."""
     found = weights.describe(folder, "syncnet")["config"].get("sees", LANDMARKS)
     if found != sees:

@@ -23,6 +23,7 @@ from mytalk.networks.motion.config import MotionConfig
 from mytalk.networks.motion.files import save_model
 from mytalk.networks.motion.network import MotionModel
 from tests.helpers import judges
+from tests.helpers.appearance_models import pixel_syncnet
 from tests.helpers.faces import opened
 
 IDENTITY = identity.IdentityConfig(width=16, heads=2, layers=1, hidden=16, kernel=3, embedding=8)
@@ -98,6 +99,8 @@ def evaluator(name: str, folder: Path, ci95: list[float]) -> None:
         torch.manual_seed(1)
         state = syncnet.SyncNet(SYNC).state_dict()
         syncnet.save_model(state, SYNC, folder, {"validation": {syncnet.MEASURED: facts}})
+    elif name == "pixels":
+        pixel_syncnet(folder, facts["mean"])
     elif name == "reader":
         torch.manual_seed(3)
         state = reader.LipReader(READER).state_dict()

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from eval.metrics import measure_rows, measure_videos, sync
+from eval.metrics import evaluators, measure_rows, measure_videos, sync
 from eval.metrics.metric import Comparison, DetectedVideo, Evaluators, Miss, Truth
-from mytalk.face.landmarks import SAMPLES_PER_FRAME, opening
+from mytalk.command import UserError
+from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME, opening
 from mytalk.networks import syncnet
+from mytalk.networks.reader import mouths
+from tests.helpers.appearance_models import pixel_syncnet
 from tests.helpers.coded_films import SYNC
 from tests.helpers.faces import WAVE, opened
 
@@ -31,7 +34,9 @@ def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monke
     rows = {"row": Comparison(truth, video, Evaluators(syncnet=syncnet.SyncNet(SYNC)))}
     scores = measure_videos(rows)[0]["row"]
     assert audio[0] is audio_S
-    assert [scores[name] for name in sync.METRICS] == [0.4, 0.9, 3.0, -3.0]
+    by_landmarks = [name for name in sync.METRICS if "@" not in name]
+    assert [scores[name] for name in by_landmarks] == [0.4, 0.9, 3.0, -3.0]
+    assert set(scores) & set(sync.METRICS) == set(by_landmarks)
     assert "identity_cosine" not in scores
     assert not set(sync.METRICS) & set(measure_videos({"row": Comparison(truth, video)})[0]["row"])
 
@@ -77,7 +82,8 @@ def test_a_planted_offset_is_found_with_its_sign(frames) -> None:
         DetectedVideo(pictures, face, np.ones(80, bool)),
         Evaluators(syncnet=Hears()),
     )
-    values = measure_rows({"": row}, sync.METRICS)[0][""]
+    asked = {name: metric for name, metric in sync.METRICS.items() if metric.needs == "syncnet"}
+    values = measure_rows({"": row}, asked)[0][""]
     assert values["sync_offset_signed_frames"] == frames
     assert values["sync_offset_frames"] == abs(frames)
     assert values["sync_confidence"] > 0.5
@@ -98,3 +104,30 @@ def test_speech_that_is_kept_for_all_rows_changes_no_score() -> None:
     kept = syncnet.embedded_speech(model, audio_S)
     asked = syncnet.score(model, opened(WAVE), audio_S, speech=lambda: kept)
     assert asked == syncnet.score(model, opened(WAVE), audio_S)
+
+
+def test_pixels_are_scored_whatever_the_detector_says_of_the_lips(tmp_path) -> None:
+    """The score of the mouths' crops; the lips' landmarks move, and it stays. Neither SyncNet passes for the other."""
+    folder = pixel_syncnet(tmp_path / "pixels")
+    network = syncnet.load_model(folder, sees=syncnet.PIXELS)
+    random = np.random.default_rng(0)
+    frames, audio_S = random.integers(0, 255, (24, 256, 256, 3), np.uint8), random.normal(size=24 * SAMPLES_PER_FRAME)
+    landmarks, moved = opened(WAVE[:24]), opened(WAVE[:24])
+    moved[:, MOUTH] += 9
+    truth = Truth(frames, landmarks, audio_S.astype(np.float32), landmarks)
+    judges = Evaluators(pixels=network)
+    scores = [
+        measure_videos({"row": Comparison(truth, DetectedVideo(frames, seen, np.ones(24, bool)), judges)})[0]["row"]
+        for seen in (landmarks, moved)
+    ]
+    expected = syncnet.score(network, mouths(frames, landmarks, network.config.side).numpy(), truth.audio_S)
+    for score in scores:
+        assert score["sync_confidence@pixels"] == pytest.approx(expected.confidence)
+        assert score["sync_offset_signed_frames@pixels"] == expected.offset_frames
+        assert "sync_confidence" not in score
+    assert "sync_distance@pixels" not in evaluators.refused({"pixels": folder}, {})
+    with pytest.raises(UserError, match="holds a SyncNet that sees pixels, and one that sees landmarks is needed"):
+        evaluators.refused({"syncnet": folder}, {})
+    syncnet.save_model(syncnet.SyncNet(SYNC).state_dict(), SYNC, tmp_path)
+    with pytest.raises(UserError, match="holds a SyncNet that sees landmarks, and one that sees pixels is needed"):
+        evaluators.refused({"pixels": tmp_path}, {})

@@ -14,12 +14,13 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.networks import syncnet
+from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.reader import mouths
 from tests.helpers.appearance_models import pixel_syncnet, shaken, tiny_settings
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
-from train.recipes.appearance import AppearanceRecipe
+from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.appearance_losses import LossConfig, Sync
 from train.recipes.syncnet import SyncRecipe, SyncTrainConfig, two_way_accuracy
 
@@ -86,6 +87,9 @@ def test_its_folder_says_what_it_sees_and_no_other_takes_it(recipe, tmp_path):
         Sync(LossConfig(sync=1.0, syncnet=str(tmp_path / "lips")))
     with pytest.raises(ValueError, match=r"losses.sync needs losses.syncnet"):
         LossConfig(sync=1.0)
+    with pytest.raises(ValueError, match=r"losses.sync paints a window at once"):
+        model = AppearanceConfig(previous_frame=True)
+        AppearanceTrainConfig(model=model, losses=LossConfig(sync=1.0, syncnet=str(tmp_path)))
 
 
 def test_a_share_of_the_slots_has_the_frames_near_its_target_with_their_speech(painter):
