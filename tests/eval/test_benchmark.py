@@ -71,8 +71,8 @@ def test_the_command_from_shards_to_a_page(films, models, tmp_path, stand_ins, c
     assert "gate: " in said
     assert "ordering: " in said
     assert "faces of training people: not checked: 1 people in split train" in said
-    assert said.count("refused") == 5, (
-        "a line each for no reader, unknown sounds, short clips, little speech and few people"
+    assert said.count("refused") == 6, (
+        "a line each for no reader, no pixels, unknown sounds, short clips, little speech and few people"
     )
     assert (tmp_path / page.NAME).stat().st_size < 8_000_000
     kept_keys = sorted(path.name for path in (tmp_path / saved.VIDEOS).iterdir())

@@ -87,9 +87,9 @@ def test_its_folder_says_what_it_sees_and_no_other_takes_it(recipe, tmp_path):
         Sync(LossConfig(sync=1.0, syncnet=str(tmp_path / "lips")))
     with pytest.raises(ValueError, match=r"losses.sync needs losses.syncnet"):
         LossConfig(sync=1.0)
+    sees_before, losses = AppearanceConfig(previous_frame=True), LossConfig(sync=1.0, syncnet=str(tmp_path))
     with pytest.raises(ValueError, match=r"losses.sync paints a window at once"):
-        model = AppearanceConfig(previous_frame=True)
-        AppearanceTrainConfig(model=model, losses=LossConfig(sync=1.0, syncnet=str(tmp_path)))
+        AppearanceTrainConfig(model=sees_before, losses=losses)
 
 
 def test_a_share_of_the_slots_has_the_frames_near_its_target_with_their_speech(painter):
