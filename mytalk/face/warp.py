@@ -4,10 +4,13 @@ Each pixel is followed back to the reference: by the affine map that fits all la
 the landmarks near the pixel (inverse distance weighting, Shepard 1968). What no reference shows stays black. Nothing
 is learnt. It is our stand-in for the alignment by flow of the paper's sibling IP_LAP.
 
-Shape suffixes: B batch, R references, N landmarks, P places of a coarse grid, H height, W width, 3 = RGB, 2 = (x, y).
+Shape suffixes: B batch, R references, N landmarks, P places of a coarse grid, H height, W width, 3 = RGB, 2 = (x, y),
+4 = RGB as light above black, and whether the pixel is seen.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +28,19 @@ PRESSED = 0.25  # px of distance for a mouth that is open once wider than is ask
 LIKENESS_PX = 0.5  # distance from the asked landmarks, up to an affine map, by which a weight falls to 1 / e
 
 
-def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: torch.Tensor) -> torch.Tensor:
+def seen(references_BR3HW: torch.Tensor) -> torch.Tensor:
+    """References as `moved` takes them, made once a clip: light above black, and 1 where not black; (B, R, 4, H, W)."""
+    light_BR3HW = references_BR3HW - BLACK
+    return torch.cat([light_BR3HW, (light_BR3HW.amax(2, keepdim=True) > 0).to(light_BR3HW.dtype)], 2)
+
+
+def moved(references_BR4HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: torch.Tensor) -> torch.Tensor:
     """The mean of the likest references, each moved to the landmarks that are asked for: (B, 3, H, W) in [-1, 1].
 
-    Landmarks in px of the pictures. References of batch 1 are every example's. Weights are by likeness, half of the
-    face and half of the inner lips, so that among many references one with a pose and a mouth as asked for is taken,
-    and none whose teeth would be pressed to a light line between closed lips, if there is another.
+    References as `seen` makes them, landmarks in px of the pictures. References of batch 1 are every example's. Weights
+    are by likeness, half of the face and half of the inner lips, so that among many references one with a pose and a
+    mouth as asked for is taken, and none whose teeth would be pressed to a light line between closed lips, if there is
+    another.
     """
     asked_BN2 = asked_BN2[:, :MESH].float()
     theirs_BRN2 = theirs_BRN2[..., :MESH, :].float().expand(len(asked_BN2), -1, -1, -1)
@@ -41,16 +51,13 @@ def moved(references_BR3HW: torch.Tensor, theirs_BRN2: torch.Tensor, asked_BN2: 
     weight_BR = (-unlike_BR / LIKENESS_PX).softmax(-1)
     weight_BR, chosen_BR = weight_BR.topk(min(MOST, weight_BR.shape[1]))
     row_B1 = torch.arange(len(chosen_BR), device=chosen_BR.device)[:, None]
-    chosen_BR3HW = references_BR3HW[row_B1 if len(references_BR3HW) > 1 else 0, chosen_BR]
-    at_BRHW2 = followed(asked_BN2, affine_BR32[row_B1, chosen_BR], left_BRN2[row_B1, chosen_BR], chosen_BR3HW.shape[3:])
-    light_BR3HW = chosen_BR3HW - BLACK
-    seen_BR1HW = (light_BR3HW.amax(2, keepdim=True) > 0).to(light_BR3HW.dtype)
-    both_X4HW = torch.cat([light_BR3HW, seen_BR1HW], 2).flatten(0, 1)
-    sampled_X4HW = F.grid_sample(both_X4HW, at_BRHW2.flatten(0, 1).to(both_X4HW.dtype), align_corners=False)
-    share_BR111 = (weight_BR / weight_BR.sum(1, keepdim=True)).to(both_X4HW.dtype)[..., None, None, None]
-    sum_B4HW = (sampled_X4HW.unflatten(0, chosen_BR.shape) * share_BR111).sum(1)
-    light_B3HW, seen_B1HW = sum_B4HW.split((3, 1), 1)
-    return torch.where(seen_B1HW > SEEN, light_B3HW / seen_B1HW.clamp(min=SEEN), 0.0) + BLACK
+    chosen_BR4HW = references_BR4HW[row_B1 if len(references_BR4HW) > 1 else 0, chosen_BR]
+    at_BRHW2 = followed(asked_BN2, affine_BR32[row_B1, chosen_BR], left_BRN2[row_B1, chosen_BR], chosen_BR4HW.shape[3:])
+    both_X4HW, at_XHW2 = chosen_BR4HW.flatten(0, 1), at_BRHW2.flatten(0, 1).to(chosen_BR4HW.dtype)
+    sampled_BRX = F.grid_sample(both_X4HW, at_XHW2, align_corners=False).reshape(*chosen_BR.shape, -1)
+    share_B1R = (weight_BR / weight_BR.sum(1, keepdim=True)).to(sampled_BRX.dtype)[:, None]
+    light_B3HW, seen_B1HW = (share_B1R @ sampled_BRX).view(-1, *both_X4HW.shape[1:]).split((3, 1), 1)
+    return light_B3HW * torch.where(seen_B1HW > SEEN, 1 / seen_B1HW, 0.0) + BLACK
 
 
 def pressed(asked_BN2: torch.Tensor, theirs_BRN2: torch.Tensor, affine_BR32: torch.Tensor) -> torch.Tensor:
@@ -83,14 +90,26 @@ def followed(
     height, width = shape
     rows, columns = height // GRID_PX + 1, width // GRID_PX + 1
     y_H, x_W = (torch.linspace(0.5, side - 0.5, count) for side, count in ((height, rows), (width, columns)))
-    place_P2 = torch.cartesian_prod(y_H, x_W).flip(1).to(asked_BN2)
-    weight_BPN = torch.cdist(place_P2, asked_BN2).square_().add_(NEAR).reciprocal_().square_()
+    place_P3 = F.pad(torch.cartesian_prod(y_H, x_W).flip(1).to(asked_BN2), (0, 1), value=1.0)
+    weight_BPN = near(place_P3, asked_BN2).reciprocal_().square_()
     left_BNX = left_BRN2.transpose(1, 2).flatten(2)
     sums_BPX = weight_BPN @ F.pad(left_BNX, (0, 1), value=1.0)  # the last are the weights' own
     mean_BPX = sums_BPX[..., :-1] / sums_BPX[..., -1:]
-    at_BRP2 = F.pad(place_P2, (0, 1), value=1.0) @ affine_BR32
-    at_BRP2 = at_BRP2 + mean_BPX.unflatten(2, left_BRN2.shape[1::2]).transpose(1, 2)
+    at_BRP2 = place_P3 @ affine_BR32 + mean_BPX.unflatten(2, left_BRN2.shape[1::2]).transpose(1, 2)
     at_BRP2 = 2 * at_BRP2 / at_BRP2.new_tensor([width, height]) - 1
-    coarse_X2HW = at_BRP2.flatten(0, 1).transpose(1, 2).unflatten(2, (rows, columns))
-    at_X2HW = F.interpolate(coarse_X2HW, size=(height, width), mode="bilinear", align_corners=True)
-    return at_X2HW.permute(0, 2, 3, 1).unflatten(0, left_BRN2.shape[:2])
+    coarse_BR2HW = at_BRP2.transpose(2, 3).unflatten(3, (rows, columns))
+    return (between(height, rows).to(at_BRP2) @ coarse_BR2HW @ between(width, columns).to(at_BRP2).T).movedim(2, 4)
+
+
+def near(place_P3: torch.Tensor, asked_BN2: torch.Tensor) -> torch.Tensor:
+    """Squared distances of places (x, y, 1) from landmarks, and NEAR: (B, P, N) px^2, by one product of matrices."""
+    of_place_P4 = torch.cat([place_P3, place_P3[:, :2].square().sum(1, keepdim=True) + NEAR], 1)
+    of_asked_BN4 = F.pad(torch.cat([-2 * asked_BN2, asked_BN2.square().sum(2, keepdim=True)], 2), (0, 1), value=1.0)
+    return of_place_P4 @ of_asked_BN4.transpose(1, 2)
+
+
+@functools.cache
+def between(pixels: int, places: int) -> torch.Tensor:
+    """What each of `places` that are spread evenly adds to each pixel from the first to the last: (pixels, places)."""
+    at_X1 = torch.linspace(0, places - 1, pixels)[:, None]
+    return (1 - (at_X1 - torch.arange(places)).abs()).clamp(min=0)

@@ -18,6 +18,7 @@ from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
 from mytalk import config
+from mytalk.face import warp
 from mytalk.networks.appearance import inputs
 from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.appearance.discriminator import Discriminator
@@ -141,7 +142,8 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
     lower_R1HW = inputs.region_mask(batch.reference_regions_BRV2.flatten(0, 1), model.shape)
     lips_R3HW = inputs.keep_region(batch.references_BR3HW.flatten(0, 1), lower_R1HW)
     lips_BR3HW = lips_R3HW.unflatten(0, batch.references_BR3HW.shape[:2])
-    shown_BR3HW, theirs_BRN2 = batch.references_BR3HW if model.moves else lips_BR3HW, batch.reference_landmarks_BRN2
+    shown_BRDHW = warp.seen(batch.references_BR3HW) if model.moves else lips_BR3HW
+    theirs_BRN2 = batch.reference_landmarks_BRN2
     frame_B3HW, asked_BN2, region_BV2 = batch.frame_B3HW, batch.landmarks_BN2, batch.region_BV2
     around_BKN2 = asked_BN2[:, None] if batch.around_BKN2 is None else batch.around_BKN2
     example_B = None
@@ -152,7 +154,7 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
         frame_B3HW, region_BV2 = torch.cat([frame_B3HW, near_K3HW]), torch.cat([region_BV2, near_KV2])
         asked_BN2 = torch.cat([asked_BN2, near_KLN2[:, near_KLN2.shape[1] // 2]])
         around_BKN2 = torch.cat([around_BKN2, near_KLN2])
-        shown_BR3HW, theirs_BRN2 = shown_BR3HW[example_B], theirs_BRN2[example_B]
+        shown_BRDHW, theirs_BRN2 = shown_BRDHW[example_B], theirs_BRN2[example_B]
     inside_B1HW = inputs.region_mask(region_BV2, model.shape)
     masked_B3HW = inputs.black_out(frame_B3HW, inside_B1HW)
     soft_B1HW = inputs.soften(inside_B1HW, model.size_px)
@@ -162,7 +164,7 @@ def prepare(batch: AppearanceBatch, model: AppearanceConfig) -> GeneratorInputs:
         image_B3HW=inputs.landmark_dots(asked_BN2, model.shape),
         lips_BR3HW=lips_BR3HW,
         masked_B3HW=masked_B3HW,
-        base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BR3HW, theirs_BRN2, asked_BN2, model),
+        base_B3HW=inputs.base_picture(masked_B3HW, soft_B1HW, shown_BRDHW, theirs_BRN2, asked_BN2, model),
         soft_B1HW=soft_B1HW,
         time_BDHW=inputs.time_pictures(around_BKN2, batch.previous_B3HW, model),
         example_B=example_B,

@@ -7,6 +7,8 @@ Shape suffixes: B batch, N landmarks (478), V vertices of the region's polygon, 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -27,6 +29,7 @@ OWN_PX = 10  # from the region's edge inwards over which a network's own picture
 NEAR_PX = 8  # reach of the base picture's filling, at 256 px
 USUAL_GAIN = 0.3  # logarithm of a ratio of light at which a pixel counts half
 DARKEST, MOST_GAIN = 0.05, 0.7  # light that is added before a ratio of two is taken; largest logarithm of that ratio
+ABOVE = 2 * DARKEST - BLACK  # the same for pixels from -1 to 1
 DOT_PX = 1.0  # radius of a landmark in its picture (paper's siblings)
 
 
@@ -136,14 +139,31 @@ def soften(mask_B1HW: torch.Tensor, size_px: int) -> torch.Tensor:
     half = round(EDGE_PX // 2 * size_px / CROP_PX)
     if half == 0:
         return mask_B1HW
-    distance = torch.arange(-half, half + 1, device=mask_B1HW.device, dtype=mask_B1HW.dtype)
-    kernel = torch.exp(-((distance * CROP_PX / size_px) ** 2) / (2 * EDGE_SIGMA_PX**2))
-    kernel = kernel / kernel.sum()
-    wide = F.max_pool2d(mask_B1HW, (1, 2 * half + 1), 1, (0, half))
-    wide = F.max_pool2d(wide, (2 * half + 1, 1), 1, (half, 0))
-    padded = F.pad(wide, (half, half, half, half), mode="replicate")
-    blurred = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return torch.where(mask_B1HW > 0, mask_B1HW, blurred.clamp(0, 1))
+    wide_B1HW = (along_both(mask_B1HW, within, half) > 0).to(mask_B1HW.dtype)
+    blurred_B1HW = along_both(wide_B1HW, blurring, half, EDGE_SIGMA_PX * size_px / CROP_PX)
+    return torch.where(mask_B1HW > 0, mask_B1HW, blurred_B1HW.clamp(0, 1))
+
+
+def along_both(maps_BDHW: torch.Tensor, weights: Callable[..., torch.Tensor], *how: float) -> torch.Tensor:
+    """Sums over rows and over columns of places, each weighted as `weights(size, *how)` (size, size) says."""
+    down_HH, across_WW = (weights(size, *how).to(maps_BDHW) for size in maps_BDHW.shape[2:])
+    return down_HH @ (maps_BDHW.flatten(0, 2) @ across_WW.T).view_as(maps_BDHW)
+
+
+@functools.cache
+def within(size: int, reach: int) -> torch.Tensor:
+    """1 for places that are at most `reach` apart: (size, size)."""
+    place = torch.arange(size)
+    return ((place[:, None] - place).abs() <= reach).float()
+
+
+@functools.cache
+def blurring(size: int, half: int, sigma: float) -> torch.Tensor:
+    """A Gaussian of 2 `half` + 1 places; what lies beyond the border is as its nearest place: (size, size)."""
+    distance = torch.arange(-half, half + 1)
+    kernel = torch.exp(-(distance**2) / (2 * sigma**2))
+    from_place = (torch.arange(size)[:, None] + distance).clamp(0, size - 1)
+    return torch.zeros(size, size).scatter_add_(1, from_place, (kernel / kernel.sum()).expand(size, -1))
 
 
 def black_out(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -164,32 +184,35 @@ def blend(painted: Pixels, frames: Pixels, soft: Pixels) -> Pixels:
 def base_picture(
     masked_B3HW: torch.Tensor,
     soft_B1HW: torch.Tensor,
-    references_BR3HW: torch.Tensor,
+    references_BRDHW: torch.Tensor,
     theirs_BRN2: torch.Tensor,
     asked_BN2: torch.Tensor,
     config: AppearanceConfig,
 ) -> torch.Tensor:
     """What the painter may copy pixels from: the frame, and in the region the references: (B, 3, H, W) in [-1, 1].
 
-    With `base` "moved", whole windows of the references moved to the landmarks that are asked for, as light as the
-    frame, also where the soft mask falls: one picture turns into the other over its edge, and no step shows. With
-    "mean", the mean of the references' lower faces, inside alone. Where nothing is known, the mean of nearby pixels.
+    With `base` "moved", whole windows of the references (as `warp.seen` makes them) moved to the landmarks that are
+    asked for, as light as the frame, also where the soft mask falls: one picture turns into the other over its edge,
+    and no step shows. With "mean", the mean of the references' lower faces, inside alone. Where nothing is known, the
+    mean of nearby pixels.
     Landmarks in px of the window; references of batch 1 are every frame's.
     """
     seen_B1HW = masked_B3HW.amax(1, keepdim=True) > BLACK
     if config.moves:
-        shown_B3HW = warp.moved(references_BR3HW, theirs_BRN2, asked_BN2)
+        shown_B3HW = warp.moved(references_BRDHW, theirs_BRN2, asked_BN2)
         taken_B1HW = (soft_B1HW > 0) & (shown_B3HW.amax(1, keepdim=True) > BLACK)
         shown_B3HW = as_light(shown_B3HW, masked_B3HW, taken_B1HW & seen_B1HW)
     else:
-        shown_B3HW, taken_B1HW = mean_shown(references_BR3HW), ~seen_B1HW
+        shown_B3HW, taken_B1HW = mean_shown(references_BRDHW), ~seen_B1HW
     base_B3HW = torch.where(taken_B1HW, shown_B3HW, masked_B3HW)
-    known_B1HW = (base_B3HW.amax(1, keepdim=True) > BLACK).to(base_B3HW.dtype)
+    known_B1HW = base_B3HW.amax(1, keepdim=True) > BLACK
+    if bool(known_B1HW.all()):
+        return base_B3HW
     reach = max(1, round(NEAR_PX * config.size_px / CROP_PX))
-    light_B3HW = mean_around((base_B3HW - BLACK) * known_B1HW, reach)
     one_pixel = 1 / (2 * reach + 1) ** 2
-    filled_B3HW = light_B3HW / mean_around(known_B1HW, reach).clamp(min=one_pixel) + BLACK
-    return torch.where(known_B1HW > 0, base_B3HW, filled_B3HW)
+    share_B1HW = mean_around(known_B1HW.to(base_B3HW.dtype), reach).clamp(min=one_pixel)
+    filled_B3HW = mean_around(base_B3HW - BLACK, reach) / share_B1HW + BLACK
+    return torch.where(known_B1HW, base_B3HW, filled_B3HW)
 
 
 def around_frames(frame_B: np.ndarray, count: int, config: AppearanceConfig) -> np.ndarray:
@@ -232,24 +255,16 @@ def as_light(shown_B3HW: torch.Tensor, frame_B3HW: torch.Tensor, where_B1HW: tor
 
     Pixels that differ much, as hair before skin, count little. A gain leaves a dark mouth dark.
     """
-    log_B3HW = _log_light(shown_B3HW)
-    step_B3HW = _log_light(frame_B3HW) - log_B3HW
+    light_B3HW = shown_B3HW + ABOVE
+    step_B3HW = ((frame_B3HW + ABOVE) / light_B3HW).log_()
     trust_B1HW = where_B1HW / (1 + (step_B3HW.abs().amax(1, keepdim=True) / USUAL_GAIN) ** 2)
-    gain_B311 = (step_B3HW * trust_B1HW).sum((2, 3), keepdim=True)
-    gain_B311 = gain_B311 / trust_B1HW.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    light_B3HW = (log_B3HW + gain_B311.clamp(-MOST_GAIN, MOST_GAIN)).exp() - DARKEST
-    return torch.where(shown_B3HW > BLACK, (2 * light_B3HW - 1).clamp(BLACK, 1), shown_B3HW)
-
-
-def _log_light(picture_B3HW: torch.Tensor) -> torch.Tensor:
-    return ((picture_B3HW + 1) / 2 + DARKEST).log()
+    gain_B31 = step_B3HW.flatten(2) @ trust_B1HW.flatten(2).transpose(1, 2)
+    gain_B31 = gain_B31 / trust_B1HW.sum((2, 3)).clamp(min=1e-6)[..., None]
+    gain_B311 = gain_B31.clamp(-MOST_GAIN, MOST_GAIN).exp()[..., None]
+    return torch.where(shown_B3HW > BLACK, (light_B3HW * gain_B311 - ABOVE).clamp(BLACK, 1), shown_B3HW)
 
 
 def mean_around(maps_BDHW: torch.Tensor, reach: int) -> torch.Tensor:
-    """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: along rows, then along columns."""
-    side, means = 2 * reach + 1, maps_BDHW.float()
-    for axis, pad in ((-1, (reach + 1, reach)), (-2, (0, 0, reach + 1, reach))):
-        sums = F.pad(means, pad).cumsum(axis)
-        count = maps_BDHW.shape[axis]
-        means = (sums.narrow(axis, side, count) - sums.narrow(axis, 0, count)) / side
-    return means.to(maps_BDHW.dtype)
+    """The mean of each place's square of 2 `reach` + 1, zeros beyond the border: (B, D, H, W)."""
+    with torch.autocast(maps_BDHW.device.type, enabled=False):
+        return (along_both(maps_BDHW.float(), within, reach) / (2 * reach + 1) ** 2).to(maps_BDHW.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mytalk.face import warp
 from mytalk.face.landmarks import CROP_PX
 from mytalk.face.region import regions
 from mytalk.networks.appearance.generator import Generator
@@ -43,7 +44,7 @@ class Painter:
                 np.asarray(references_RHW3), regions(reference_landmarks_RN3)
             )
             kept_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
-            self.shown_1R3HW = lips_R3HW[None] if self.config.moves else kept_1R3HW
+            self.shown_1RDHW = warp.seen(lips_R3HW[None]) if self.config.moves else kept_1R3HW
             self.theirs_1RN2 = self._points(reference_landmarks_RN3[..., :2], corner_R2, self.config.step_px)[None]
             self.lips = generator.encode_lips(kept_1R3HW)
 
@@ -95,7 +96,7 @@ class Painter:
             last_HW3 = None if before is None else before[number]
             points_BKN2 = self._around(np.asarray(landmarks_FN3), start, corner_B2)
             asked = points_BKN2[:, config.landmark_frames // 2]
-            base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1R3HW, self.theirs_1RN2, asked, config)
+            base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1RDHW, self.theirs_1RN2, asked, config)
             painted_BHW3 = frames_BHW3.copy()
             for part in self._in_order(len(frames_BHW3)):
                 time = time_pictures(points_BKN2[part], self._previous(last_HW3, corner_B2[part]), config)

@@ -23,10 +23,14 @@ def picture(seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.interpolate(noise, size=(SIDE, SIDE), mode="bicubic").clamp(-0.9, 0.9)
 
 
+def moved(shown: torch.Tensor, theirs: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    return warp.moved(warp.seen(shown), theirs, asked)
+
+
 def test_a_head_that_moved_by_whole_pixels_is_moved_back():
     shown, asked = picture(), face()
     theirs = asked + torch.tensor([5.0, -3.0])  # the reference's face lies 5 px to the right and 3 px higher
-    made = warp.moved(shown[:, None], theirs[:, None], asked)
+    made = moved(shown[:, None], theirs[:, None], asked)
     torch.testing.assert_close(made[..., 3:, :-5], shown[..., :-3, 5:], atol=2e-4, rtol=0)
     assert (made[..., :2, :] == warp.BLACK).all(), "what the reference does not show is black"
     assert (made[..., -4:] == warp.BLACK).all()
@@ -54,7 +58,7 @@ def test_what_moves_by_itself_is_shown_where_it_is_asked_for_and_the_rest_stays(
     shown = torch.full((1, 1, 3, 256, 256), -0.5)
     for channel, (across, down) in enumerate(spots):
         shown[0, 0, channel] += torch.exp(-((x - across) ** 2 + (y - down) ** 2) / 50)
-    made = warp.moved(shown, theirs[:, None], asked)[0] + 0.5
+    made = moved(shown, theirs[:, None], asked)[0] + 0.5
     for light, (across, down), fall in zip(made.clamp(min=0), spots, falls):
         found = torch.stack([(light * x).sum(), (light * y).sum()]) / light.sum()
         torch.testing.assert_close(found, torch.tensor([across, down + fall]), atol=0.7, rtol=0)
@@ -65,10 +69,10 @@ def test_the_likest_of_many_references_is_taken_in_any_order():
     noise = torch.randn(1, 6, 478, 2, generator=torch.Generator().manual_seed(1))
     theirs = asked[:, None] + noise * torch.tensor([9, 9, 0, 9, 9, 9]).view(6, 1, 1)
     shown = torch.cat([picture(seed) for seed in range(6)])[None]
-    made = warp.moved(shown, theirs, asked)
-    torch.testing.assert_close(made, warp.moved(shown[:, 2:3], theirs[:, 2:3], asked), atol=1e-3, rtol=0)
+    made = moved(shown, theirs, asked)
+    torch.testing.assert_close(made, moved(shown[:, 2:3], theirs[:, 2:3], asked), atol=1e-3, rtol=0)
     order = [3, 2, 5, 0, 1, 4]
-    torch.testing.assert_close(warp.moved(shown[:, order], theirs[:, order], asked), made)
+    torch.testing.assert_close(moved(shown[:, order], theirs[:, order], asked), made)
 
 
 def test_teeth_are_not_pressed_between_closed_lips_where_a_reference_is_closed(monkeypatch):
@@ -89,7 +93,7 @@ def test_teeth_are_not_pressed_between_closed_lips_where_a_reference_is_closed(m
     x, y = closed[0, upper].mean(0).round().long().tolist()
 
     def light(asked: torch.Tensor) -> float:
-        return warp.moved(shown, theirs, asked)[0, :, y, x].mean().item()
+        return moved(shown, theirs, asked)[0, :, y, x].mean().item()
 
     found = light(closed)
     assert light(wide) > 0.5
@@ -101,22 +105,22 @@ def test_teeth_are_not_pressed_between_closed_lips_where_a_reference_is_closed(m
 def test_references_of_batch_1_are_everybodys_and_nobody_knows_another():
     asked = torch.cat([face(), face() + 2, face() * 0.9])
     shown, theirs = torch.stack([picture(3), picture(4)], 1), torch.stack([face() + 1, face() + 2], 1)
-    made = warp.moved(shown, theirs, asked)
+    made = moved(shown, theirs, asked)
     for k in range(3):
-        torch.testing.assert_close(made[k : k + 1], warp.moved(shown, theirs, asked[k : k + 1]))
+        torch.testing.assert_close(made[k : k + 1], moved(shown, theirs, asked[k : k + 1]))
     three = [value.expand(3, *value.shape[1:]) for value in (shown, theirs)]
-    torch.testing.assert_close(warp.moved(*three, asked), made)
+    torch.testing.assert_close(moved(*three, asked), made)
 
 
 def test_black_is_not_mixed_in_where_another_reference_shows_something():
     asked, shown = face(), torch.stack([picture(3), picture(4)], 1)
     shown[:, 0, :, :32] = warp.BLACK
     theirs = asked[:, None].expand(1, 2, -1, -1)
-    made = warp.moved(shown, theirs, asked)
+    made = moved(shown, theirs, asked)
     torch.testing.assert_close(made[..., :30, :], shown[:, 1, :, :30], atol=1e-4, rtol=0)
     torch.testing.assert_close(made[..., 34:, :], shown[..., 34:, :].mean(1), atol=1e-4, rtol=0)
 
 
 def test_landmarks_on_one_point_give_a_picture_all_the_same():
-    made = warp.moved(picture()[:, None], torch.full((1, 1, 478, 2), 20.0), torch.full((1, 478, 2), 30.0))
+    made = moved(picture()[:, None], torch.full((1, 1, 478, 2), 20.0), torch.full((1, 478, 2), 30.0))
     assert torch.isfinite(made).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mytalk.face import region
+from mytalk.face import region, warp
 from mytalk.face.landmarks import COUNT, MOUTH
 from mytalk.networks.appearance import inputs
 from mytalk.networks.appearance.generator import Generator
@@ -180,7 +180,7 @@ def test_painting_equals_the_recipes_at_full_size(recipe):
     expected = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     painter = Painter(trained, pixels[1:], landmarks[chosen])
     regions = region.regions(landmarks)
-    painter.shown_1R3HW = batch.references_BR3HW  # theirs come from the references' own mean face
+    painter.shown_1RDHW = warp.seen(batch.references_BR3HW)  # theirs come from the references' own mean face
     painter.theirs_1RN2 = batch.reference_landmarks_BRN2
     painter.lips = trained.encode_lips(seen.lips_BR3HW)
     result, _ = painter.paint(pixels[:1], landmarks[[frame]], regions[[frame]])
