@@ -31,13 +31,16 @@ def arguments() -> argparse.ArgumentParser:
         "(wav2vec 2.0, HuBERT, XLSR, Whisper; extra [speech]) makes of it; train with model.features=speech.\n"
         "Stopped at any moment, the same command continues; for shards added later, type it again. Typed on several\n"
         "machines that share SHARDS, or as a Slurm array, the commands divide the work.",
-        "python -m data_pipeline column data/hdtf speech --encoder models/xlsr-53",
+        "python -m data_pipeline column data/hdtf speech --encoder whisper-tiny.en --layer 2",
     )
     parser.add_argument("shards", type=local_shards, help="folder that extract or index wrote")
     parser.add_argument("name", choices=tuple(COLUMNS), help="which features")
     parser.add_argument("--model", metavar="FOLDER", help="the motion model of predicted")
     parser.add_argument(
-        "--encoder", metavar="ENCODER", help="of speech: its folder, or a hub id (OWNER/NAME or OWNER/NAME@REVISION)"
+        "--encoder",
+        metavar="ENCODER",
+        help="of speech: its folder, whisper-tiny.en (inside an installed package), or a hub id (OWNER/NAME or "
+        "OWNER/NAME@REVISION)",
     )
     parser.add_argument(
         "--layer",

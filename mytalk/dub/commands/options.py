@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speech-encoder",
         metavar="ENCODER",
-        help="folder or hub id of the encoder whose features the motion model was trained on, if it was",
+        help="folder, name or hub id of the encoder whose features the motion model was trained on, if it was",
     )
     parser.add_argument(
         "--motion-source", type=Path, metavar="VIDEO2", help="a video that shows how the person speaks (default: VIDEO)"

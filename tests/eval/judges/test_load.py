@@ -17,6 +17,8 @@ from eval.metrics import VIDEO_METRICS
 from eval.metrics.metric import Evaluators
 from mytalk import command as commands
 from mytalk.command import UserError
+from mytalk.speech.ctranslate2 import FILE
+from mytalk.speech.encoder_folder import PACKAGED
 
 BROUGHT = WeightFile("to try", "net/try.pth", "bring it", "nowhere", "none")
 
@@ -30,6 +32,10 @@ def test_every_judge_and_every_need_of_a_metric_has_its_place() -> None:
     for name, entry in registry.items():
         assert len(entry.sha256) in ((64,) if entry.package else (0, 64)), name
         assert all((entry.use, entry.licence, entry.source, entry.install)), name
+    for name, packaged in PACKAGED.items():
+        entry = registry[name]
+        assert (packaged.package, f"{packaged.folder}/{FILE}") == (entry.package, entry.file), name
+        assert (packaged.sha256, packaged.install) == (entry.sha256, entry.install), name
 
 
 def test_a_file_that_the_user_brings(monkeypatch, tmp_path: Path) -> None:

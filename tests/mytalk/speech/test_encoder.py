@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mytalk.command import UserError, one_line
 from mytalk.speech import encoder, encoder_folder
@@ -67,8 +69,6 @@ def test_transformers_gives_the_same_hidden_layer(folders):
 
     theirs, ours = HubertModel.from_pretrained(folders["hubert"]).eval(), encoder.load(folders["hubert"], 2)
     sound_S = noise(5 * 640)
-    import torch
-
     with torch.no_grad():
         padded_S = np.pad((sound_S - sound_S.mean()) / sound_S.std(), 40)
         expected_VD = theirs(torch.from_numpy(padded_S)[None]).last_hidden_state[0]
@@ -109,7 +109,7 @@ def test_what_is_no_encoder_is_refused_in_one_line(folders, tmp_path, monkeypatc
         assert "\n" not in str(caught.value)
 
     refused(tmp_path, "config.json is missing")
-    refused("nowhere", "no folder nowhere, and it is no hub id")
+    refused("nowhere", "no folder nowhere, and it is neither whisper-tiny.en nor a hub id")
     refused(folders["wav2vec2"], "layer 3 is not there: this encoder has conv or 1 to 2", "3")
     refused(folders["whisper"], "layer conv is not there: this encoder has 1 to 2", "conv")
     broken = shutil.copytree(folders["wav2vec2"], tmp_path / "broken")
@@ -149,3 +149,54 @@ def test_what_is_no_encoder_is_refused_in_one_line(folders, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=download))
     assert encoder_folder.describe("some/xlsr@refs/pr/1").kind == "wav2vec2"
     refused("other/one", "other/one cannot be downloaded")
+
+
+def test_a_whisper_of_ctranslate2_hears_as_transformers_own(tmp_path):
+    theirs = encoders.write(tmp_path / "theirs", "whisper", d_model=128)
+    sound_S = noise(30 * 640 - 200)
+    for kind, off in ((torch.float32, 0), (torch.float16, 0.02)):
+        folder = encoders.write_ctranslate2(tmp_path / str(kind), theirs, kind)
+        for layer in (1, 2):
+            ours, expected = encoder.load(folder, layer), encoder.load(theirs, layer)(sound_S)
+            np.testing.assert_allclose(ours(sound_S).astype(np.float32), expected.astype(np.float32), atol=off)
+    with pytest.raises(UserError, match="layer 3 is not there: this encoder has 1 to 2"):
+        encoder.load(folder, 3)
+    (folder / "config.json").write_text("{}")  # tokens of its decoder, which is not heard
+    assert encoder_folder.describe(folder, 2).made_by == ours.made_by
+
+    weights = folder / "model.bin"
+    whole, said = weights.read_bytes(), "no file of CTranslate2 that is known"
+    sizes = whole.index(b"encoder/conv1/bias") + len(b"encoder/conv1/bias\0\x01")
+    quantised = encoders.write_ctranslate2(tmp_path / "int8", theirs, torch.int8) / "model.bin"
+    for damaged, why in (
+        (whole[:-9], said),
+        (whole[:50], said),
+        (b"\x63" + whole[1:], f"{said}: version 99"),
+        (whole[:sizes] + b"\x7f" + whole[sizes + 1 :], f"{said}: encoder/conv1/bias is of another size than it says"),
+        (quantised.read_bytes(), "holds no Whisper with weights in float16 or float32"),
+    ):
+        weights.write_bytes(damaged)
+        with pytest.raises(UserError, match=why) as caught:
+            encoder.load(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_encoder_of_a_package_is_the_one_that_is_known(tmp_path, monkeypatch):
+    """Features of the installed one, or a skip; other weights under its name are refused."""
+    known = encoder_folder.PACKAGED["whisper-tiny.en"]
+    package = tmp_path / known.package
+    monkeypatch.setattr(encoder_folder, "PACKAGED", {"whisper-tiny.en": replace(known, package=f"no_{known.package}")})
+    with pytest.raises(UserError, match=f"is not installed; type: {known.install}"):
+        encoder.load("whisper-tiny.en")
+    (package / known.folder).mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('imported')")
+    (package / known.folder / "model.bin").write_bytes(b"other")
+    monkeypatch.setattr(encoder_folder, "PACKAGED", {"whisper-tiny.en": known})
+    with monkeypatch.context() as other:
+        other.syspath_prepend(str(tmp_path))
+        with pytest.raises(UserError, match="holds other weights than are known"):
+            encoder.load("whisper-tiny.en")
+    if importlib.util.find_spec(known.package) is None:
+        pytest.skip(f"the package {known.package} is not installed: {known.install}")
+    hears = encoder.load("whisper-tiny.en", 2)
+    assert hears(noise(5 * 640)).shape == (5, hears.width) == (5, 768)
