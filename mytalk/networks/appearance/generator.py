@@ -47,10 +47,10 @@ class Generator(nn.Module):
         return self.decode(landmark_image_B3HW, encoded, base_B3HW, time_BDHW)
 
     def encode_lips(self, lips_BR3HW: torch.Tensor) -> list[torch.Tensor]:
-        """The references' mean maps (B, D, H, W), and of the coarsest level all, (B, R, D, H, W)."""
+        """The references' mean maps (B, D, H, W), and of the coarsest level what is kept of all, (B, R, D, H, W)."""
         encoder = self.frame if self.lips is None else self.lips
         levels = [map_RDHW.unflatten(0, lips_BR3HW.shape[:2]) for map_RDHW in encoder(lips_BR3HW.flatten(0, 1))]
-        return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), levels[-1]]
+        return [*(map_BRDHW.mean(1) for map_BRDHW in levels[:-1]), self.fusion.pooled(levels[-1])]
 
     def encode_frame(
         self, lips: list[torch.Tensor], masked_B3HW: torch.Tensor
@@ -88,5 +88,5 @@ class Generator(nn.Module):
         landmarks = self.landmarks(torch.cat(seen, 1))
         if self.config.moves:
             made_B3HW = self.decoder(fused, landmarks, base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
-            return base_B3HW + own_B1HW * (made_B3HW - base_B3HW)
+            return base_B3HW.to(made_B3HW.dtype).lerp(made_B3HW, own_B1HW.to(made_B3HW.dtype))
         return self.decoder(fused, landmarks, base_B3HW, near_lips(landmark_image_B3HW, self.config.size_px))

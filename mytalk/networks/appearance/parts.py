@@ -17,6 +17,7 @@ from mytalk.networks.appearance.inputs import mean_around
 
 SHOWN_AT_FIRST = 3.0  # logit of the share of moved references
 MOST_KEPT = 0.97  # of the base picture: at 1 (in bf16 soon reached) the colour that is painted would never learn again
+MOST_PLACES = 256  # of the references' coarsest maps that each place of the frame's attends to
 LIPS_PX, RAMP_PX = 20, 8  # reach of what counts as lips, and over how much more it falls, at 256 px
 
 
@@ -67,13 +68,17 @@ class Encoder(nn.Module):
         return features
 
 
-def positions(height: int, width: int, features: int, like: torch.Tensor) -> torch.Tensor:
-    """Sines and cosines of each place of a map, half of the features for its row, half for its column: (H W, D)."""
+def positions(height: int, width: int, features: int, like: torch.Tensor, times: int = 1) -> torch.Tensor:
+    """Sines and cosines of each place of a map, half of the features for its row, half for its column: (H W, D).
+
+    The map may be of the means of squares of `times` places: its own lie in their middles.
+    """
     quarter = features // 4
     rate = torch.exp(-math.log(100.0) * torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)
     parts = []
     for length, shape in ((height, (height, 1)), (width, (1, width))):
-        angle = torch.arange(length, device=like.device, dtype=like.dtype).view(*shape, 1) * rate
+        place = torch.arange(length, device=like.device, dtype=like.dtype) * times + (times - 1) / 2
+        angle = place.view(*shape, 1) * rate
         parts += [angle.sin().expand(height, width, quarter), angle.cos().expand(height, width, quarter)]
     return torch.cat(parts, -1).flatten(0, 1)
 
@@ -82,8 +87,8 @@ class Fusion(nn.Module):
     """FusionNet on the coarsest maps: the frame's map attends to those of the references.
 
     By cross-attention (our default; the paper draws a box): queries are the frame's places, keys and values
-    the places of all references, in any number and order; residual; 1 x 1 convolution. References of batch 1 are
-    those of every frame.
+    the places of all references, in any number and order (see `pooled`); residual; 1 x 1 convolution. References of
+    batch 1 are those of every frame.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -99,7 +104,22 @@ class Fusion(nn.Module):
                 self.key.weight.copy_(self.query.weight)
         self.mix = nn.Conv2d(2 * width if self.kind == "concat" else width, width, 1)
 
+    def pooled(self, lips_BRDHW: torch.Tensor) -> torch.Tensor:
+        """What is kept of the references' maps: all, or their mean where together they have over MOST_PLACES places.
+
+        A mean that has more itself is pooled by squares.
+        """
+        references, _, height, width = lips_BRDHW.shape[1:]
+        if references * height * width <= MOST_PLACES:
+            return lips_BRDHW
+        mean_BDHW = lips_BRDHW.mean(1)
+        if self.kind == "attention" and height * width > MOST_PLACES:
+            times = math.ceil(math.sqrt(height * width / MOST_PLACES))
+            mean_BDHW = F.avg_pool2d(mean_BDHW, times, ceil_mode=True)
+        return mean_BDHW[:, None]
+
     def forward(self, frame_BDHW: torch.Tensor, lips_BRDHW: torch.Tensor) -> torch.Tensor:
+        """`lips_BRDHW` is what `pooled` kept."""
         if self.kind == "concat":
             return self.mix(torch.cat([frame_BDHW, lips_BRDHW.mean(1).expand_as(frame_BDHW)], 1))
         if self.kind == "add":
@@ -111,7 +131,9 @@ class Fusion(nn.Module):
         asked_BPD = self.asked(frame_BDHW.flatten(2).transpose(1, 2))
         offered_BRPD = self.offered(lips_BRDHW.flatten(3).transpose(2, 3))
         where_PD = positions(height, across, width, asked_BPD)
-        offered_BKD, placed_BKD = offered_BRPD.flatten(1, 2), (offered_BRPD + where_PD).flatten(1, 2)
+        rows, columns = lips_BRDHW.shape[3:]
+        theirs_PD = positions(rows, columns, width, asked_BPD, math.ceil(height / rows))
+        offered_BKD, placed_BKD = offered_BRPD.flatten(1, 2), (offered_BRPD + theirs_PD).flatten(1, 2)
 
         def split(x_BPD: torch.Tensor) -> torch.Tensor:
             return x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -187,5 +209,5 @@ class Decoder(nn.Module):
         x = self.last(x)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         kept_B1HW = MOST_KEPT * x[:, 3:4].sigmoid() * (1 - lips_B1HW)
-        painted_B3HW = kept_B1HW * base_B3HW + (1 - kept_B1HW) * x[:, :3].tanh()
+        painted_B3HW = x[:, :3].tanh().lerp(base_B3HW.to(x.dtype), kept_B1HW)
         return painted_B3HW if x.shape[1] == 4 else (painted_B3HW + x[:, 4:].tanh()).clamp(-1, 1)

@@ -58,6 +58,19 @@ def test_references_are_a_set_of_any_size(fusion, encoders):
             assert (model(*changed) - own).abs().max() > 1e-3, "each input matters"
 
 
+def test_however_many_references_few_places_are_attended_to():
+    fusion = parts.Fusion(TINY).double()
+    frame, maps = (torch.rand(shape, dtype=torch.float64) for shape in ((2, 16, 24, 20), (1, 50, 16, 12, 9)))
+    assert torch.equal(fusion.pooled(maps[:, :2]), maps[:, :2])
+    torch.testing.assert_close(fusion.pooled(maps), maps.mean(1, keepdim=True))
+    even = torch.ones(1, 3, 16, 24, 20, dtype=torch.float64)
+    kept = fusion.pooled(even)
+    assert kept.shape == (1, 1, 16, 12, 10), "squares of 2 places: 24 x 20 are more than is kept"
+    torch.testing.assert_close(fusion(frame, kept), fusion(frame, even))
+    middles = parts.positions(24, 21, 8, frame).view(8, 3, 7, 3, 8)[:, 1, :, 1].flatten(0, 1)
+    torch.testing.assert_close(parts.positions(8, 7, 8, frame, 3), middles)
+
+
 def test_the_references_mean_picture_is_over_those_that_show_a_pixel():
     lips = torch.full((1, 3, 3, 1, 4), inputs.BLACK)
     lips[0, 0, :, 0, :3] = 0.5
@@ -237,7 +250,7 @@ def test_references_shared_by_a_batch_are_asked_as_one(fusion):
     with torch.no_grad():
         encoded = model.encode_lips(lips[:1])
         together = paint(encoded)
-        places = lips.shape[1] * TINY.shape[0] * TINY.shape[1] // TINY.stride**2
+        places = encoded[-1][0, :, 0].numel()
         assert set(made) <= {(1, places)}
         assert len(made) == (2 if fusion == "attention" else 0)
         repeated = model(image, lips[:1].expand_as(lips), masked, base)
