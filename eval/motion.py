@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from eval import options, parallel, protocol, seen
 from eval.report import build, check
 from eval.rows import ridge
@@ -65,7 +65,7 @@ def _score_all(
 
         model = load_model(model_folder, device)
         model.guide(settings.guidance)
-        reader.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip
+        requirements.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip
         return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from data_pipeline.sample.batch_plan import divide
 from mytalk import command
 from mytalk.machine import cores
 from train import loop
-from train.engine import deepspeed_engine, distributed
+from train.engine import deepspeed_config, deepspeed_engine, distributed
 from train.engine.distributed import Ranks
 from train.engine.train_state import TrainState
 
@@ -45,7 +45,7 @@ def play_bare(job: Job, gate: Turnstile, joined: Ranks) -> dict[str, Any]:
     module = player.module.to(joined.device)
     groups = deepspeed_engine.parameter_groups(module, settings)
     adam = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
-    told = {**deepspeed_engine.engine_config(made, batching), "gradient_clipping": settings.clip_norm}
+    told = {**deepspeed_config.of(made, batching), "gradient_clipping": settings.clip_norm}
     told["zero_optimization"].pop("compute_grad_norm", None)  # it clips by a norm of its own
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=told, dist_init_required=False)
     deepspeed_engine.compute_in(engine, made.precision)

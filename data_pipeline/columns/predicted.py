@@ -16,6 +16,7 @@ import numpy as np
 from data_pipeline.columns.column import Made
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from mytalk.face.landmarks import COUNT, SAMPLES_PER_FRAME, without_mouth
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def values(folder: str, manifest: Manifest, row: int) -> np.ndarray:
     from mytalk.networks.motion.generation import SourceStretch
 
     model = _loaded(folder)
-    reader.refuse_other_features(manifest, model.column, model.features_by)
+    requirements.refuse_other_features(manifest, model.column, model.features_by)
     landmarks_TN3 = without_mouth(reader.read_landmarks(manifest, row))
     source = SourceStretch(*_source(manifest, _next_clips(manifest)[row], model.column))
     seed = int.from_bytes(hashlib.sha256(str(manifest.at(row, "key")).encode()).digest()[:4], "big")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.shards.layout import HAS_AUDIO, MEMBERS, SPEAKS, WHY_SILENT, sums_name, tar_name
+from data_pipeline.shards.layout import FRAMES_PX, HAS_AUDIO, MEMBERS, SPEAKS, WHY_SILENT, sums_name, tar_name
 from data_pipeline.shards.table import files, leaks
 from data_pipeline.shards.table.columns import Columns, filled
 from data_pipeline.shards.table.schema import SPLITS
@@ -145,6 +146,14 @@ class Manifest(Columns):
         for row in self.rows(split, shards_until, with_speech).tolist():
             rows.setdefault(people[codes[row]], []).append(row)
         return rows
+
+    def frames_px(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The side of the pictures of some clips, px: the crop's side where the manifest has no other."""
+        crops = self.column("crop_px")[rows]
+        if not self.has(FRAMES_PX):
+            return crops
+        sides = self.column(FRAMES_PX)[rows].astype(np.float64)
+        return np.where(np.isfinite(sides), sides, crops).astype(int)
 
     @property
     def shards_until(self) -> int:

@@ -12,12 +12,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipeline.shards import checksums
-from data_pipeline.shards.layout import FRAMES_PX, SYNC_OFFSET
+from data_pipeline.shards.layout import SYNC_OFFSET
 from data_pipeline.shards.manifest import Manifest, ShardFile
 from data_pipeline.shards.members import FRAME_BYTES, WAV_HEADER_BYTES
 from mytalk.command import UserError
@@ -54,38 +54,6 @@ class Piece(NamedTuple):
     column: str
     offset: int
     size: int
-
-
-def refuse_other_crops(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> None:
-    """UserError unless all rows are crops of CROP_PX: the networks know no other size of a face."""
-    crop_px = manifest.column("crop_px")[rows]
-    wrong = np.flatnonzero(crop_px != CROP_PX)
-    if len(wrong):
-        raise UserError(
-            f"{manifest.folder}: clip {manifest.at(rows[wrong[0]], 'key')} is a crop of {crop_px[wrong[0]]} px and "
-            f"training needs {CROP_PX}; extract its videos again, into another folder"
-        )
-
-
-def refuse_small_frames(manifest: Manifest, rows: Sequence[int] | np.ndarray, side_px: int) -> None:
-    """UserError where a clip's pictures are smaller than what a network is to paint: none is enlarged for training."""
-    sides = frames_px(manifest, rows)
-    small = np.flatnonzero(sides < side_px)
-    if len(small):
-        key, side = manifest.at(rows[small[0]], "key"), int(sides[small[0]])
-        raise UserError(
-            f"{manifest.folder}: clip {key} has frames of {side} px and model.size_px is {side_px}; extract with "
-            f"frames_px={side_px} into another folder, or train with model.size_px={side}"
-        )
-
-
-def frames_px(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The side of the pictures of some clips; the crop's where nothing else is said."""
-    crops = manifest.column("crop_px")[rows]
-    if not manifest.has(FRAMES_PX):
-        return crops
-    sides = manifest.column(FRAMES_PX)[rows].astype(np.float64)
-    return np.where(np.isfinite(sides), sides, crops).astype(int)
 
 
 # Bytes -----------------------------------------------------------------------------------------------
@@ -316,23 +284,6 @@ def read_features(
         return None
     stop = int(manifest.at(row, "frames")) if stop is None else stop
     return _one(manifest, ReadRequest(row, column, start, stop)).astype(np.float32)
-
-
-def refuse_other_features(manifest: Manifest, column: str, features_by: dict[str, Any] | None) -> None:
-    """Raises UserError where a column is not there, or holds features by another encoder than a model was trained on.
-
-    `features_by` is what the column of training said of that, None where it said nothing; no column: nothing is asked.
-    """
-    by = manifest.later(column).get("made_by") if column else None
-    if column and features_by is not None and by != features_by:
-        by = by if isinstance(by, dict) else {}
-        other = ", ".join(
-            f"{name} {by.get(name)}, not {wanted}" for name, wanted in features_by.items() if by.get(name) != wanted
-        )
-        raise UserError(
-            f"{manifest.folder}: the model was not trained on features as column '{column}' holds ({other}); write the "
-            "column of a copy of the shards with that encoder, or name another model"
-        )
 
 
 def _one(manifest: Manifest, request: ReadRequest):

@@ -66,7 +66,7 @@ def read_frames(
 
 def _other_video(manifest: Manifest, row: int, track: Any, shape: tuple[int, ...]) -> ClipError | None:
     """The error of a video that is not one picture of the crop's size for each frame, as others' tars may hold."""
-    side, frames = int(reader.frames_px(manifest, [row])[0]), int(manifest.at(row, "frames"))
+    side, frames = int(manifest.frames_px([row])[0]), int(manifest.at(row, "frames"))
     if shape != (side, side):
         return reader.clip_error(
             manifest, row, "layout", f"its video is {shape[1]} x {shape[0]} px and the crop {side} px"

@@ -14,6 +14,7 @@ import torch
 from data_pipeline.columns import command
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from data_pipeline.tasks.runner import Runner
 from data_pipeline.verify.command import verified
 from mytalk import config
@@ -119,9 +120,9 @@ def test_shards_of_another_encoder_are_refused(heard_shards, talker_shards, mode
     shards = shutil.copytree(talker_shards, tmp_path / "shards")
     assert run(shards, "speech", "--encoder", folders["hubert"], "--layer", 1, "--as", "xlsr") == 0
     model = load_model(model_folder)
-    reader.refuse_other_features(Manifest.load(heard_shards), model.column, model.features_by)
+    requirements.refuse_other_features(Manifest.load(heard_shards), model.column, model.features_by)
     with pytest.raises(UserError, match=r"was not trained on features as column 'xlsr' holds .encoder "):
-        reader.refuse_other_features(Manifest.load(shards), model.column, model.features_by)
+        requirements.refuse_other_features(Manifest.load(shards), model.column, model.features_by)
     with pytest.raises(UserError, match="was not trained on features"):
         run(shards, "predicted", "--model", model_folder)
     assert run(heard_shards, "predicted", "--model", model_folder) == 0

@@ -20,19 +20,11 @@ from torch import nn
 from data_pipeline.sample.batch_plan import Batching
 from mytalk.command import UserError, one_line
 from train.config import LoopConfig, OptimizerConfig
+from train.engine import deepspeed_config
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_BUCKET = 500_000_000  # elements of the gradients that are sent at once: DeepSpeed's default
-# Raw keys that would take over what a key of ours decides.
-OURS = {
-    **dict.fromkeys(("bf16", "bfloat16", "fp16", "amp", "torch_autocast", "data_types"), "precision"),
-    "optimizer": "optimizer",
-    "scheduler": "optimizer.schedule",
-    "managed_gradient_accumulation": "max_micro_batch",
-    "zero_optimization.offload_optimizer": "offload_optimizer",
-    "zero_optimization.cpu_offload": "offload_optimizer",
-}
 
 
 @dataclass(frozen=True)
@@ -82,41 +74,6 @@ def join(backend: str, timeout: timedelta) -> None:
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, timeout=timeout)
 
 
-def engine_config(config: LoopConfig, batching: Batching) -> dict[str, Any]:
-    """The DeepSpeed configuration made from ours. Raw keys of `config.deepspeed` are added, never replaced."""
-    ds_config: dict[str, Any] = {
-        "train_batch_size": batching.global_batch,
-        "train_micro_batch_size_per_gpu": batching.micro_batch,
-        "gradient_accumulation_steps": batching.accumulation,
-        "gradient_clipping": 0.0,  # the loop clips, by a norm that is the same at every stage
-        "steps_per_print": 10**9,
-        "wall_clock_breakdown": False,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "overlap_comm": config.overlap_comm,
-            "contiguous_gradients": True,
-        },
-    }
-    if config.zero_stage in (1, 2) and not config.offload_optimizer:
-        ds_config["zero_optimization"]["compute_grad_norm"] = False  # the loop has it already
-    if config.offload_optimizer:
-        ds_config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    for key, value in config.deepspeed.items():
-        if key == "zero_optimization" and isinstance(value, dict):
-            theirs, ours, prefix = value, ds_config["zero_optimization"], "zero_optimization."
-        else:
-            theirs, ours, prefix = {key: value}, ds_config, ""
-        for name in theirs:
-            if name in ours and ours[name] != theirs[name]:
-                raise UserError(f"deepspeed.{prefix}{name} is made from our own keys; set those instead and remove it")
-            if name not in ours and (decides := OURS.get(prefix + name)):
-                raise UserError(f"deepspeed.{prefix}{name} is decided by {decides}=...; set that instead and remove it")
-        ours.update(theirs)
-    return ds_config
-
-
 def parameter_groups(module: nn.Module, settings: OptimizerConfig) -> list[dict[str, Any]]:
     """What decays (matrices and kernels) and what does not (biases, gains of norms); one group if nothing decays."""
     learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -144,7 +101,7 @@ def make_engine(
     optimizer = GuardedAdamW(
         parameter_groups(module, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
-    ds_config = engine_config(config, batching)
+    ds_config = deepspeed_config.of(config, batching)
     if config.zero_stage:  # its buffer is allocated whole: 2 GB of the default, whatever the network
         learnt = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
         ds_config["zero_optimization"].setdefault("reduce_bucket_size", min(LARGEST_BUCKET, learnt))

@@ -15,8 +15,8 @@ from torch import nn
 
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, PreviousConfig, ReferenceConfig
 from data_pipeline.examples.windows import PREDICTED
-from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.face import warp
 from mytalk.networks.appearance import inputs
@@ -229,8 +229,8 @@ class AppearanceRecipe(Recipe):
             manifest, settings.validation_sampling(), settings.model, settings.references, previous=settings.previous
         )
         for examples in (self.examples, self.validation):
-            reader.refuse_other_crops(manifest, examples.selection.rows_n)
-            reader.refuse_small_frames(manifest, examples.selection.rows_n, settings.model.size_px)
+            requirements.refuse_other_crops(manifest, examples.selection.rows_n)
+            requirements.refuse_small_frames(manifest, examples.selection.rows_n, settings.model.size_px)
 
     def players(self) -> dict[str, Player]:
         optimizer, model = self.settings.optimizer, self.settings.model

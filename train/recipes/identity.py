@@ -26,6 +26,7 @@ from data_pipeline.examples.windows import MAX_FRAMES, MIN_FRAMES
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError, ReadRequest
+from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.face import pose
 from mytalk.intervals import against_chance, proven
@@ -182,7 +183,7 @@ class IdentityRecipe(Recipe):
             settings.shards_until,
         )
         for rows in (self.examples.selection.rows_n, self.rows):
-            reader.refuse_other_crops(self.manifest, rows)
+            requirements.refuse_other_crops(self.manifest, rows)
         self.mean_face_N2 = self.mean_face()
 
     def mean_face(self) -> torch.Tensor:

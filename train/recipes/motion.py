@@ -18,6 +18,7 @@ from data_pipeline.examples.motion import MotionBatch, MotionDraws, MotionExampl
 from data_pipeline.sample.windows import WindowConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.face.landmarks import NOISED, without_mouth
@@ -221,7 +222,7 @@ class MotionRecipe(Recipe):
         validated = settings.validation_sampling()
         self.validation = MotionExamples(self.manifest, validated, settings.window, undrawn, self.column)
         for examples in (self.examples, self.validation):
-            reader.refuse_other_crops(self.manifest, examples.selection.rows_n)
+            requirements.refuse_other_crops(self.manifest, examples.selection.rows_n)
         self.scored = validation.spread(self.validation.windows, settings.scored_clips)
         self.deviation_K2 = self.deviation()
 

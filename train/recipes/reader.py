@@ -15,6 +15,7 @@ from torch import nn
 
 from data_pipeline.examples.reader import ReaderBatch, ReaderExamples
 from data_pipeline.shards import reader as shards
+from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.intervals import against_chance, person_means, proven
 from mytalk.networks import reader
@@ -80,7 +81,7 @@ class ReaderRecipe(Recipe):
         self.examples = ReaderExamples(self.manifest, settings.sampling(), settings.frames, side)
         self.validation = ReaderExamples(self.manifest, settings.validation_sampling(), settings.scored_frames, side)
         for examples in (self.examples, self.validation):
-            shards.refuse_other_crops(self.manifest, examples.selection.rows_n)
+            requirements.refuse_other_crops(self.manifest, examples.selection.rows_n)
 
     def players(self) -> dict[str, Player]:
         return {"reader": Player(LipReader(self.settings.model), self.settings.optimizer, self.loss)}

@@ -18,6 +18,7 @@ from data_pipeline.examples.syncnet import SyncBatch, SyncExamples
 from data_pipeline.examples.windows import FRAMES
 from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
@@ -139,7 +140,7 @@ class SyncRecipe(Recipe):
         )
         rows = self.manifest.rows(settings.validation_split, settings.shards_until, with_speech=True)
         for chosen in (self.examples.selection.rows_n, rows):
-            reader.refuse_other_crops(self.manifest, chosen)
+            requirements.refuse_other_crops(self.manifest, chosen)
         if self.side_px:
             rows = rows[self.manifest.column("video_size")[rows] > 0]
         self.rows = rows[self.manifest.column("frames")[rows] >= settings.least_frames].tolist()

@@ -26,7 +26,7 @@ from mytalk import atomic
 from mytalk import config as configs
 from mytalk.command import UserError
 from train.config import LoopConfig
-from train.engine import deepspeed_engine
+from train.engine import deepspeed_config
 from train.engine.distributed import Ranks
 from train.engine.train_state import TrainState, put
 from train.recipe import Player, Recipe, Validated
@@ -192,7 +192,7 @@ def run_log(recipe: Recipe, config: LoopConfig, batching: Batching, start: Start
         atomic.write_bytes(run / "config.yaml", resolved(config).encode())
         difference = configs.difference(shown, type(config)())
         atomic.write_json(run / "config_changes.json", {key: list(pair) for key, pair in difference.items()})
-        atomic.write_json(run / "deepspeed.json", deepspeed_engine.engine_config(config, batching))
+        atomic.write_json(run / "deepspeed.json", deepspeed_config.of(config, batching))
         atomic.write_json(run / "environment.json", environment())
         shared = f"{batching.world_size} x {batching.accumulation} x {batching.micro_batch}"
         trained_on.write(run, whom(recipe, config))

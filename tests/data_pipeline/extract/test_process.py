@@ -19,6 +19,7 @@ from data_pipeline.extract.video import Tools
 from data_pipeline.pool import Failure, ItemFailed
 from data_pipeline.shards import ledger, manifest_update, reader, video_reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from data_pipeline.shards.table.parts import from_parts
 from mytalk import config, digest, faults
 from mytalk.command import UserError
@@ -147,8 +148,8 @@ def test_pictures_may_be_kept_at_twice_the_side_and_nothing_else_changes(videos,
     assert np.array_equal(usual, [crop.reduced(picture, 256) for picture in native])
     assert np.abs(usual.astype(int) - video_reader.read_video(small, 0, [3, 20], 512)).mean() < 3, "none is enlarged"
     with pytest.raises(UserError, match=r"frames of 256 px and model.size_px is 512; extract with\s+frames_px=512"):
-        reader.refuse_small_frames(small, [0, 1], 512)
-    reader.refuse_small_frames(large, [0, 1], 512)
+        requirements.refuse_small_frames(small, [0, 1], 512)
+    requirements.refuse_small_frames(large, [0, 1], 512)
     assert config.to_dict(Rules()).keys() - described(Rules()).keys() == {"frames_px"}, "folders of before go on"
     with pytest.raises(ValueError, match="frames_px must be 256 or 512, not 300"):
         Rules(frames_px=300)

@@ -15,7 +15,7 @@ from data_pipeline.sample import batch_plan
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 from train.config import LoopConfig
-from train.engine import deepspeed_engine
+from train.engine import deepspeed_config, deepspeed_engine
 
 
 @given(st.integers(0, 5000), st.integers(1, 40))
@@ -51,7 +51,7 @@ def test_guarded_adamw_skips_or_scales():
 def engine(**deepspeed) -> dict:
     """The DeepSpeed configuration of a run with raw keys."""
     config = LoopConfig(global_batch=24, max_micro_batch=5, zero_stage=2, deepspeed=deepspeed)
-    return deepspeed_engine.engine_config(config, batch_plan.divide(24, 5, 2))
+    return deepspeed_config.of(config, batch_plan.divide(24, 5, 2))
 
 
 def test_engine_config_is_made_from_ours():
