@@ -245,6 +245,15 @@ class DetectedVideo:
     detected_T: np.ndarray  # bool
     sound_S: np.ndarray | None = None
 
+    def first(self, frames: int) -> DetectedVideo:
+        """Its first frames."""
+        return replace(
+            self,
+            frames_THW3=self.frames_THW3[:frames],
+            landmarks_TN3=self.landmarks_TN3[:frames],
+            detected_T=self.detected_T[:frames],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:

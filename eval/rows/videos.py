@@ -135,7 +135,8 @@ def _score(bench: Bench, task: ScoringTask, folder: Path) -> ClipScore:
     media.write_video(folder / f"{saved.SOURCE}.mp4", source_UHW3, FRAME_HZ, inputs.source_audio_S)
     saved.write_lips(folder, {saved.SOURCE: inputs.source_UN3, **{n: v.landmarks_TN3 for n, v in videos.items()}})
     saved.save(folder, bench.out, task.key)
-    return replace(done, openings_px=_curves(truth, videos))
+    pictured = {name: videos[name] for name in CURVES if name in videos}
+    return replace(done, openings_px=curves(truth, pictured))
 
 
 def source_of(inputs: ClipInputs, frames_UHW3: np.ndarray) -> PersonReference:
@@ -267,10 +268,9 @@ def _detected(name: str, path: Path, detector: Detector, frames: int) -> Detecte
     return video
 
 
-def _curves(truth: Truth, videos: dict[str, DetectedVideo]) -> dict[str, list[float]]:
-    """Openings over time of the original and two rows, over all frames at the truth's mean head size, px."""
-    curves = {}
-    for name in filter(videos.__contains__, CURVES):
-        pair = lips.aligned(truth.landmarks_TN3, videos[name].landmarks_TN3)
-        curves["truth"], curves[name] = pair.openings()
-    return {name: values.round(3).tolist() for name, values in curves.items()}
+def curves(truth: Truth, videos: Mapping[str, DetectedVideo]) -> dict[str, list[float]]:
+    """Openings over time of the truth and of some rows, over all frames at the truth's mean head size, px."""
+    openings = {}
+    for name, video in videos.items():
+        openings["truth"], openings[name] = lips.aligned(truth.landmarks_TN3, video.landmarks_TN3).openings()
+    return {name: values.round(3).tolist() for name, values in openings.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,18 +15,14 @@ from torch import nn
 
 from data_pipeline.examples.motion import MotionBatch, MotionDraws, MotionExamples
 from data_pipeline.sample.windows import WindowConfig
-from data_pipeline.shards import reader
-from data_pipeline.shards.reader import ClipError
 from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.command import UserError
-from mytalk.face.landmarks import NOISED, without_mouth
-from mytalk.intervals import person_means
+from mytalk.face.landmarks import NOISED
 from mytalk.networks import diffusion, identity, speech_features, weights
-from mytalk.networks.motion import generation, inputs
+from mytalk.networks.motion import inputs
 from mytalk.networks.motion.config import MotionConfig
 from mytalk.networks.motion.files import save_model
-from mytalk.networks.motion.generation import SourceStretch
 from mytalk.networks.motion.inputs import Conditions
 from mytalk.networks.motion.loss import identity_loss
 from mytalk.networks.motion.network import MotionModel
@@ -37,7 +32,8 @@ from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated, but
-from train.recipes import lips, pictures
+from train.recipes import lips
+from train.recipes.whole_clips import WholeClips
 
 WHITENED_EXAMPLES = 256  # from which the points' deviations are measured
 LEAST_DEVIATION_PX = 0.1
@@ -223,7 +219,7 @@ class MotionRecipe(Recipe):
         self.validation = MotionExamples(self.manifest, validated, settings.window, undrawn, self.column)
         for examples in (self.examples, self.validation):
             requirements.refuse_other_crops(self.manifest, examples.selection.rows_n)
-        self.scored = validation.spread(self.validation.windows, settings.scored_clips)
+        self.whole_clips = WholeClips(self.validation, self.column, self.extractor)
         self.deviation_K2 = self.deviation()
 
     def deviation(self) -> torch.Tensor | None:
@@ -299,64 +295,25 @@ class MotionRecipe(Recipe):
         return Loss(loss_B, terms)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
-        """The loss on every validation clip once, each at a time and noise of its own that never change."""
+        """The loss on every validation clip once, each at a time and noise of its own that never change; and what
+        `eval motion` measures, of some whole clips."""
+        model, settings = models["motion"], self.settings
+        assert isinstance(model, MotionModel)
 
         def loss(slot: int) -> torch.Tensor:
             return self.loss(models, self.validation([slot]).to(ranks.device)).total_B[0]
 
         found_C, read_C = validation.of_clips(loss, self.validation.lengths, ranks)
-        return {"loss": found_C[read_C].mean().item(), **self.lip_scores(models["motion"], ranks)}
-
-    def lip_scores(self, model: nn.Module, ranks: Ranks) -> dict[str, float]:
-        """What `eval motion` measures, of some whole validation clips: the mean over people of their clips' means."""
-        if not self.scored:
-            return {}
-        assert isinstance(model, MotionModel)
-
-        def measured(place: int) -> torch.Tensor:
-            truth_TN3, result_TN3 = self.generated(model, self.scored[place], place, self.settings.scoring_steps)
-            return torch.tensor(lips.measure(truth_TN3, result_TN3), dtype=torch.float64)
-
-        lengths = self.validation.windows.frames[self.scored]
-        found_CM, read_C = validation.of_clips(measured, lengths, ranks)
-        people = [str(self.manifest.at(row, "identity")) for row in self.scored]
-        scores = {}
-        for name, found_C in zip(lips.MEASURED, found_CM.T.tolist()):
-            clips = [one for *one, read in zip(people, found_C, read_C.tolist()) if read and math.isfinite(one[1])]
-            if clips:
-                means = person_means((person, value) for person, value in clips)
-                scores[name] = sum(means.values()) / len(means)
-        return scores
-
-    def generated(self, model: MotionModel, row: int, seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """A validation clip and what the model makes of its speech: (T, N, 3) each. Raises ClipError."""
-        windows = self.validation.windows
-        place = windows.target(windows.whole(row))
-        source = windows.source(0, place)
-        truth_TN3 = reader.read_landmarks(self.manifest, *place)
-        stretch = SourceStretch(
-            reader.read_landmarks(self.manifest, *source),
-            reader.read_audio(self.manifest, *source),
-            reader.read_features(self.manifest, self.column, *source),
-        )
-        audio_S = reader.read_audio(self.manifest, *place)
-        hidden_TN3 = without_mouth(truth_TN3)
-        features_TD = reader.read_features(self.manifest, self.column, *place)
-        given = (hidden_TN3, stretch, audio_S, seed, steps, self.extractor)
-        return truth_TN3, generation.generate(model, *given, features_TD=features_TD)
+        scores = self.whole_clips.scores(model, settings.scored_clips, settings.scoring_steps, ranks)
+        return {"loss": found_C[read_C].mean().item(), **scores}
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Clips of people who are not trained on, one a person: truth, result, and their opening curves."""
-        model = models["motion"]
+        model, settings = models["motion"], self.settings
         assert isinstance(model, MotionModel)
-        shown = {}
-        for person, row in self.validation.windows.first_rows()[: self.settings.pictured_clips]:
-            try:
-                truth_TN3, result_TN3 = self.generated(model, row, 0, self.settings.sampling_steps)
-            except ClipError:  # a damaged clip has no picture
-                continue
-            shown[f"{self.settings.validation_split}/{person}"] = pictures.compare(truth_TN3, result_TN3)
-        return shown
+        return self.whole_clips.pictures(
+            model, settings.pictured_clips, settings.sampling_steps, settings.validation_split
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the model's folder says beside its weights."""

@@ -192,7 +192,7 @@ def test_a_model_that_hears_a_column_needs_it(heard_shards, tmp_path):
     """Validation generates with it, the exported model says which it is, and what has none is told."""
     recipe = plain(heard_shards, "model.features=heard", "scored_clips=2")
     model = shaken(modules_of(recipe)["motion"])
-    assert set(recipe.lip_scores(model, Ranks(0, 1, torch.device("cpu")))) >= {"lmd_px"}
+    assert set(recipe.validate({"motion": model}, Ranks(0, 1, torch.device("cpu")))) >= {"lmd_px"}
     recipe.export({"motion": model.state_dict()}, tmp_path, Validated({}))
     loaded = load_model(tmp_path)
     assert loaded.column == "heard"
