@@ -1,0 +1,1 @@
+"""What the stream costs beside its rivals: `python -m benchmarks.stream`."""
