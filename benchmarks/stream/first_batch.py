@@ -1,4 +1,4 @@
-"""The time from an index to its first motion batch, in this process: a line of JSON for `python -m benchmarks.stream`."""
+"""The time from an index to its first motion batch, in this process: one line for `python -m benchmarks.stream`."""
 
 from __future__ import annotations
 
