@@ -26,12 +26,12 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: for many small tensors, several that wait for each other take longer than one."""
+def most_threads(most: int) -> Iterator[None]:
+    """Torch on no more than so many threads: 1 for many small tensors, on which several threads wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(threads, most))
     try:
         yield
     finally:

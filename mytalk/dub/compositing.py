@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk import media
+from mytalk.ahead import ahead
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
 from mytalk.face.landmarks import CROP_PX
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from mytalk.dub.hands import Hands
     from mytalk.networks.appearance.painter import Painter
 
-BATCH_FRAMES = 16
+BATCH_FRAMES = 8
+DECODED_FRAMES = 4  # that are read ahead
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def dubbed_frames(
     Each layer is painted over those before it, and none over the hands that `hands` finds. Raises MediaError and
     OSError.
     """
-    frames = media.read_frames(faces.video, faces.fps, stop=faces.frames)
+    frames = ahead(media.read_frames(faces.video, faces.fps, stop=faces.frames), DECODED_FRAMES)
     for layer in layers:
         frames = _with_layer(frames, layer, hands)
     for frame in frames:

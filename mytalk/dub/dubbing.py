@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mytalk import media
+from mytalk import machine, media
+from mytalk.ahead import ahead
 from mytalk.command import UserError
 from mytalk.control import motion_file
 from mytalk.control.control import Control
@@ -275,9 +276,9 @@ def render_all(
 ) -> None:
     """Second pass: paint every span of every person into its frames, add the speech, mark, write `out` atomically.
 
-    `speech_CS`, (S,) or of the channels of `layout`, is at `rate` Hz (one of media.AAC_HZ) and is cut or padded with
-    silence to the video's length. Pictures in memory are a few a person, whatever the video's length. Raises MediaError
-    and OSError.
+    Decoding, painting and encoding go on at once. `speech_CS`, (S,) or of the channels of `layout`, is at `rate` Hz
+    (one of media.AAC_HZ) and is cut or padded with silence to the video's length. Pictures in memory are a few a
+    person, whatever the video's length. Raises MediaError and OSError.
     """
     from mytalk.dub import compositing
     from mytalk.face import region
@@ -291,9 +292,11 @@ def render_all(
         strengths = [region.strengths(span.landmarks_FN3, float(dub.faces.fps)) for span in dub.faces.spans]
         layers.append(compositing.Layer(dub.faces.spans, dub.landmarks, regions, strengths, painter))
     first = dubs[0].faces
-    frames = compositing.dubbed_frames(first, layers, on_frame, hands)
+    frames = ahead(compositing.dubbed_frames(first, layers, on_frame, hands), compositing.BATCH_FRAMES)
     audio_CS = cut_or_pad(speech_CS, round(first.frames / first.fps * rate))
-    media.write_video(out, frames, first.fps, audio_CS, rate, MARK, media.probe(first.video).colour, layout)
+    colour = media.probe(first.video).colour
+    with machine.most_threads(max(machine.cores() - 1, 1)):  # a core is left to decode and encode
+        media.write_video(out, frames, first.fps, audio_CS, rate, MARK, colour, layout)
 
 
 def _windows(found: list[FirstPass], window_frames: int) -> int:

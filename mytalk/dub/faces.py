@@ -15,7 +15,7 @@ from mytalk.command import UserError
 from mytalk.dub.tracks import Track
 from mytalk.face import plausible
 from mytalk.face.landmarks import CLEAN
-from mytalk.machine import one_thread
+from mytalk.machine import most_threads
 
 # Of the mean upper faces of two tracks; measured in docs/log.md, 2026-11-26.
 MOST_UNALIKE = 0.04
@@ -154,7 +154,7 @@ def _overlap(one: Track, other: Track) -> bool:
     return not set(one.frames).isdisjoint(other.frames)
 
 
-@one_thread()
+@most_threads(1)
 def _shape(track: Track) -> np.ndarray:
     """The mean upright upper face, which neither mouth nor turning changes: (C, 3)."""
     import torch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk import machine
+from mytalk.ahead import ahead
 from mytalk.face import crop
 from mytalk.face.landmarks import COUNT
 from mytalk.face.shots import face_boxes
@@ -26,6 +27,7 @@ MOST_FACES = 8  # that are followed at a time, the largest first
 SHOWN_AT = (5, 50, 500, 5000)  # frames after which a track keeps a picture of its face
 SHOWN_PX = 128
 BLOCK_FACES = 4096
+DECODED_FRAMES = 4  # that are read, and compared for cuts, ahead
 
 
 @dataclass
@@ -84,7 +86,8 @@ def follow(frames: Iterable[np.ndarray], detector: Detector, on_frame: Callable[
     tracker, tracks, kept = Tracker(detector, MOST_FACES), dict[int, Track](), Kept()
     starts: list[int] = []
     height = width = index = 0
-    for index, (frame_HW3, cut) in enumerate(cuts.with_cuts(frames, lambda frame_HW3: frame_HW3), 1):
+    with_cuts = ahead(cuts.with_cuts(frames, lambda frame_HW3: frame_HW3), DECODED_FRAMES)
+    for index, (frame_HW3, cut) in enumerate(with_cuts, 1):
         height, width = frame_HW3.shape[:2]
         if cut:
             starts.append(index - 1)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk.face.landmarks import CROP_PX
-from mytalk.machine import one_thread
+from mytalk.machine import most_threads
 
 if TYPE_CHECKING:
     from mytalk.face import pose
@@ -34,7 +34,7 @@ FOLLOW_S = 0.3  # sigma of the Gaussian that smooths the path of a crop that fol
 FACE_SIDE_PX = 210.0  # its side there: with a standard deviation of 12 between people
 
 
-@one_thread()
+@most_threads(1)
 def head_poses(landmarks_TN3: np.ndarray) -> pose.Pose:
     """How a mean head stands in each frame by its rigid points, in the px of the landmarks: float64, a batch of one."""
     import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mytalk.face.landmarks import COUNT, FRAME_HZ, MOUTH, NOISED
-from mytalk.machine import one_thread, zeros
+from mytalk.machine import most_threads, zeros
 
 if TYPE_CHECKING:
     from mytalk.face import pose
@@ -51,7 +51,7 @@ def smooth(landmarks_TN3: np.ndarray, fps: float = FRAME_HZ) -> np.ndarray:
     return out_TN3
 
 
-@one_thread()
+@most_threads(1)
 def _block(landmarks_TN3: np.ndarray, fps: float) -> np.ndarray:
     """A block of three frames or more, smoothed by itself."""
     import torch

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mytalk.face.landmarks import CHIN, FRAME_HZ, SAMPLES_PER_FRAME, opening
-from mytalk.machine import one_thread
+from mytalk.machine import most_threads
 from mytalk.speech.level import levels_db
 
 SPEECH = 0.5  # probability from which on a frame is speech
@@ -57,7 +57,7 @@ def speaking(landmarks_TN3: np.ndarray, audio_S: np.ndarray, speech_T: np.ndarra
     return moving * (UNSURE + (score - UNSURE) * min(len(opening_T) / SURE_FRAMES, 1.0))
 
 
-@one_thread()
+@most_threads(1)
 def _mouth(landmarks_TN3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the upright head, (T,) each: the lips' opening, px; how fast opening, jaw and width change, px a frame."""
     import torch

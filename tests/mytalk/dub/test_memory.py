@@ -45,7 +45,7 @@ def test_motion_of_a_longer_clip_takes_no_more_memory(monkeypatch):
     monkeypatch.setattr(network, "WINDOW_FRAMES", 64)
     for module in (long_form, pose, retiming):
         monkeypatch.setattr(module, "BLOCK_FRAMES", 64)
-    with machine.one_thread():
+    with machine.most_threads(1):
         stub_dub_memory.write_motion(150)
         short, long = (most_given_out(partial(stub_dub_memory.write_motion, frames)) for frames in (150, 900))
     assert long - short < 0.3 * 750 * 478 * 3 * 4, "sound or lower faces of all frames would be more"
