@@ -102,7 +102,7 @@ def test_no_test_uses_a_private_name_of_ours():
 
 
 # What a package inside a folder may import of that folder. Commands stand above them, nothing imports them.
-PLUMBING = {*LIGHT, "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
+PLUMBING = {*LIGHT, "mytalk.ahead", "mytalk.digest", "mytalk.intervals", "mytalk.settings"}
 ENGINE = {"train.config", "train.recipe", "train.run_folder"}
 PACKAGES = {
     "data_pipeline.storage": set[str](),
