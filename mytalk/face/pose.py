@@ -143,15 +143,15 @@ def person_head(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> Head:
 
     The first round fits the mean head of people, the second the person's own.
     """
-    weight_BT11 = (mask_BT / mask_BT.sum(1, keepdim=True))[..., None, None]
+    weight_BT1 = frame_weights(mask_BT)[..., None]
     rigid_BR3 = MEAN_RIGID_R3.to(landmarks_BTN3)[None].expand(len(landmarks_BTN3), -1, -1)
     rigid_BTR3 = landmarks_BTN3[:, :, RIGID]
     for _ in range(2):
-        shape_BR3 = (fit(landmarks_BTN3, rigid_BR3).upright(rigid_BTR3) * weight_BT11).sum(1)
+        shape_BR3 = mean_over_frames(fit(landmarks_BTN3, rigid_BR3).upright(rigid_BTR3), mask_BT)
         centred = shape_BR3 - shape_BR3.mean(1, keepdim=True)
         radius_B11 = centred.square().sum(-1).mean(-1).sqrt()[:, None, None]
         rigid_BR3 = centred * (RIGID_RADIUS_PX / radius_B11)
-    parts = zip(landmarks_BTN3.split(BLOCK_FRAMES, 1), weight_BT11[..., 0].split(BLOCK_FRAMES, 1))
+    parts = zip(landmarks_BTN3.split(BLOCK_FRAMES, 1), weight_BT1.split(BLOCK_FRAMES, 1))
     depths = [(fit(part, rigid_BR3).upright(part)[..., 2] * weight).sum(1) for part, weight in parts]
     return Head(rigid_BR3, sum(depths[1:], depths[0]))
 
@@ -236,6 +236,17 @@ def _rotation(vector_BT3: torch.Tensor) -> torch.Tensor:
     sine = torch.where(small, 1 - square_BT11 / 6, angle.sin() / angle)
     cosine = torch.where(small, 0.5 - square_BT11 / 24, (1 - angle.cos()) / angle.square())
     return torch.eye(3).to(vector_BT3) + sine * cross + cosine * (cross @ cross)
+
+
+def frame_weights(mask_BT: torch.Tensor) -> torch.Tensor:
+    """The weight of each frame in a mean over the valid ones: (B, T), 1 in all over each example."""
+    return mask_BT / mask_BT.sum(1, keepdim=True)
+
+
+def mean_over_frames(values: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """The mean of values (B, T, ...) over each example's valid frames: (B, ...)."""
+    weight = frame_weights(mask_BT).to(values.dtype)
+    return (values * weight.reshape(weight.shape + (1,) * (values.dim() - 2))).sum(1)
 
 
 def slow(values_BTF: torch.Tensor, mask_BT: torch.Tensor, sigma_frames: float) -> torch.Tensor:

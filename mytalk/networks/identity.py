@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mytalk.face import pose
 from mytalk.face.landmarks import COUNT
 from mytalk.networks import weights
 from mytalk.networks.conformer import Block, check_sizes
@@ -84,8 +85,7 @@ class IdentityEncoder(nn.Module):
 
     def embed(self, features_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """Features averaged over the valid frames, projected, at length 1: (B, E)."""
-        weight_BT = (mask_BT / mask_BT.sum(1, keepdim=True)).to(features_BTD.dtype)
-        return F.normalize(self.out((features_BTD * weight_BT[..., None]).sum(1)), dim=-1)
+        return F.normalize(self.out(pose.mean_over_frames(features_BTD, mask_BT)), dim=-1)
 
     def forward(self, head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """The person's embedding, (B, E) of length 1; the cosine of two is how alike they are."""
@@ -96,8 +96,7 @@ def moved(head_BTN2: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """How a face moves, whoever's it is: the landmarks about their mean over the valid frames, in shares of the head's
     size, which is the root mean square distance of the mean face's points from their centre. (B, T, N, 2).
     """
-    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
-    mean_BN2 = (head_BTN2 * weight_BT[..., None, None]).sum(1)
+    mean_BN2 = pose.mean_over_frames(head_BTN2, mask_BT)
     size_B = (mean_BN2 - mean_BN2.mean(1, keepdim=True)).square().sum(-1).mean(-1).sqrt()
     return (head_BTN2 - mean_BN2[:, None]) / (MOTION_UNIT * size_B[:, None, None, None])
 

@@ -159,8 +159,7 @@ def lip_motion(landmarks_BTN3: torch.Tensor, mask_BT: torch.Tensor) -> torch.Ten
     Without the person's mean the two-way accuracy on unseen people is higher (docs/log.md).
     """
     lips = pose.to_own_head(landmarks_BTN3, mask_BT)[:, :, MOUTH]
-    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
-    return (lips - (lips * weight_BT[..., None, None]).sum(1, keepdim=True)) / UNIT_PX
+    return (lips - pose.mean_over_frames(lips, mask_BT)[:, None]) / UNIT_PX
 
 
 @dataclass(frozen=True)

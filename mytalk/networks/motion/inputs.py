@@ -48,8 +48,7 @@ def prepare(
     head = pose.person_head(source_BUN3, source_mask_BU)
     clip_pose, source_pose = pose.fit(landmarks_BTN3, head.rigid_BR3), pose.fit(source_BUN3, head.rigid_BR3)
     source = source_pose.to_head(source_BUN3, head.depth_BN)
-    weight_BU = source_mask_BU / source_mask_BU.sum(1, keepdim=True)
-    mean_BN2 = (source * weight_BU[..., None, None]).sum(1)
+    mean_BN2 = pose.mean_over_frames(source, source_mask_BU)
     head_BTN2 = clip_pose.to_head(landmarks_BTN3, head.depth_BN)
     residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
     upper_BTF = residual_BTN2[:, :, CLEAN].flatten(2)
@@ -78,8 +77,7 @@ def clean_features(
     """
     if config.upper_face == "landmarks":
         return torch.cat([upper_BTF, pose_BTF], dim=-1)
-    weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
-    mean_BTF = (upper_BTF * weight_BT[..., None]).sum(1, keepdim=True).expand_as(upper_BTF)
+    mean_BTF = pose.mean_over_frames(upper_BTF, mask_BT)[:, None].expand_as(upper_BTF)
     return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
 
 
