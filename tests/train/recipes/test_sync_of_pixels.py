@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline.examples.spoken import MARGIN
+from data_pipeline.examples.spoken import MARGIN, SpokenWindows
 from data_pipeline.shards import reader, video_reader
 from mytalk import config
 from mytalk.command import UserError
@@ -109,11 +109,40 @@ def test_a_share_of_the_slots_has_the_frames_near_its_target_with_their_speech(p
     assert torch.equal(alone.speech_JS[0], batch.speech_JS[1])
     row, middle = painter.examples.windows.example(place).window.row, int(batch.starts_B[place])
     first = middle - batch.window_JW[1].tolist().index(place)
+    landmarks_TN3 = reader.read_landmarks(painter.examples.manifest, row)
+    for frame, at in enumerate(batch.window_JW[1].tolist(), first):
+        seen_N2 = batch.landmarks_BN2[at] if at == place else batch.near_around_KLN2[at - len(slots), 0]
+        shape_N2 = seen_N2 * painter.settings.model.step_px
+        expected_N2 = torch.from_numpy(landmarks_TN3[frame, :, :2])
+        torch.testing.assert_close(shape_N2 - shape_N2.mean(0), expected_N2 - expected_N2.mean(0), atol=1e-3, rtol=0)
     audio_S = reader.read_audio(painter.examples.manifest, row)
     start = (first - MARGIN) * SAMPLES_PER_FRAME
     shown = audio_S[max(start, 0) : start + 7 * SAMPLES_PER_FRAME]
     held = batch.speech_JS[1, max(-start, 0) :][: len(shown)]
     assert torch.equal(held, torch.from_numpy(shown))
+
+
+def test_windows_lie_where_the_clip_has_speech_and_beyond_it_is_silence(painter):
+    spoken = SpokenWindows(painter.examples.windows, 1.0, 5)
+    row = int(painter.examples.selection.rows_n[0])
+    count = int(spoken.windows.frames[row])
+    assert [spoken.window(0, row, frame) for frame in (0, 9, count - 1)] == [
+        range(5),
+        range(7, 12),
+        range(count - 5, count),
+    ]
+    ends = {0: (row, range(5)), 1: (row, range(count - 5, count))}
+    audio_S = np.pad(reader.read_audio(spoken.manifest, row), MARGIN * SAMPLES_PER_FRAME)
+    for (_, window), found in zip(ends.values(), spoken.read(ends).values()):
+        expected = audio_S[window.start * SAMPLES_PER_FRAME :][: 7 * SAMPLES_PER_FRAME]
+        np.testing.assert_array_equal(found.audio_S, expected)
+    said = spoken.digest
+    spoken.offset[row] = 3.0  # the sound is late: the clip lacks that of its last three frames
+    assert spoken.window(0, row, count - 4) == range(count - 8, count - 3)
+    assert spoken.window(0, row, count - 3) is None
+    spoken.speaks[row] = False
+    assert spoken.window(0, row, 9) is None
+    assert spoken.digest != said
 
 
 def test_painters_are_pulled_towards_their_speech(painter):
