@@ -14,6 +14,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mytalk import command
 from mytalk.command import UserError
 from mytalk.face import detector
 from mytalk.face.landmarks import CROP_PX
+from mytalk.networks.appearance.config import PRECISIONS
 
 MODELS = ("motion", "appearance", *options.EVALUATORS)  # an option each: the folder of a model
 TAKEN = ("truth", "source", "dubbed_from")  # files and curves of other meaning than a method's
@@ -83,6 +85,9 @@ def arguments() -> argparse.ArgumentParser:
         "--profile", action="store_true", help="print the CPU seconds of each stage, and the networks' own share"
     )
     parser.add_argument(
+        "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of the painter, as that of `mytalk dub`; stated"
+    )
+    parser.add_argument(
         "--speech-encoder", metavar="ENCODER", help="of a motion model that hears learnt features, as dub takes it"
     )
     detector.add_option(parser)
@@ -91,7 +96,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Benchmark, unless it is done; print the table and the verdicts."""
-    settings = options.settings(args, args.motion)
+    settings = replace(options.settings(args, args.motion), precision=args.precision)
     no_judge = judges.missing()
     manifest = Manifest.load(args.shards)
     tasks = plan_tasks(manifest, settings)
@@ -165,6 +170,7 @@ def _benchmark_all(
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device), args.speech_encoder)
         models.motion.guide(settings.guidance)
+        models.appearance.compute_in(settings.precision)
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
         loaded = evaluators.load(folders, all_refused, device, judged, args.judge_frames)
         finder = detector.load(args.detector)

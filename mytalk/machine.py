@@ -11,10 +11,14 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mytalk.command import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 PORTS = range(20_000, 30_000)
 ON_DISK_BYTES = 1 << 24  # from this size on, what grows with the length of a video lies on disk
@@ -36,6 +40,16 @@ def most_threads(most: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself; elsewhere it takes longer than in float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # not of every torch
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
 def zeros(shape: tuple[int, ...], dtype: type | np.dtype = np.float32) -> np.ndarray:

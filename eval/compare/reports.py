@@ -12,7 +12,17 @@ from eval.score_file import FLOOR, OURS, ClipScore
 from mytalk.command import UserError
 
 # What is a method's own, so that two methods may differ in it.
-OWN_FIELDS = {"methods", "sampler_steps", "guidance", "ridge_left_out", "ridge", "trained_on", "inputs", "given"}
+OWN_FIELDS = {
+    "methods",
+    "sampler_steps",
+    "guidance",
+    "precision",
+    "ridge_left_out",
+    "ridge",
+    "trained_on",
+    "inputs",
+    "given",
+}
 OWN_DIGESTS = {"config", "weights", "predictions", "ridge"}
 OWN_MODELS = ("motion", "appearance", "extractor", "method_")  # prefixes
 MISSING = "no such field"

@@ -21,7 +21,16 @@ from mytalk.intervals import shown
 
 NAME, MARKDOWN = "gaps.json", "gaps.md"
 OF_DATA = ("manifest", "shards", "ridge")  # digests that may differ; the rest are the models'
-SAME = ("name", "sampler_steps", "guidance", "seed", "source_frames", "detector", "metrics")  # of the protocol
+SAME = (
+    "name",
+    "sampler_steps",
+    "guidance",
+    "precision",
+    "seed",
+    "source_frames",
+    "detector",
+    "metrics",
+)  # of the protocol
 
 
 def arguments() -> argparse.ArgumentParser:

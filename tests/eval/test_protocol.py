@@ -24,3 +24,8 @@ def test_the_evaluator_that_conditioned_the_motion_model_is_named_as_such(films,
 
 def test_the_name_of_the_identity_encoder_is_that_of_exported_models() -> None:
     assert weights.EXTRACTOR == "identity"
+
+
+def test_what_is_usual_is_not_named() -> None:
+    assert not {"frames", "guidance", "precision"} & Settings().stated().keys()
+    assert Settings(precision="bf16").stated()["precision"] == "bf16"

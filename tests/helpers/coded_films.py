@@ -6,6 +6,7 @@ painter writes it.
 
 from __future__ import annotations
 
+import types
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -61,7 +62,7 @@ class Writer:
     side_px = 256
 
     shown: ClassVar[list[np.ndarray]] = []
-    dark: ClassVar[set[int]] = set()  # batches of up to 16 frames in which no row is painted a face
+    dark: ClassVar[set[int]] = set()  # batches of up to 8 frames in which no row is painted a face
 
     def __init__(self, generator, references_RHW3, reference_landmarks_RN2):
         self.shown.append(references_RHW3)
@@ -130,7 +131,8 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
     patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
     patch.setattr(mytalk.networks.appearance.painter, "Painter", Writer)
-    patch.setattr(mytalk.networks.appearance.files, "load_model", lambda folder, device: None)
+    generator = types.SimpleNamespace(compute_in=lambda precision: None)
+    patch.setattr(mytalk.networks.appearance.files, "load_model", lambda folder, device: generator)
 
 
 def typed(shards: Path, models: dict[str, Path], out: Path, *more: str) -> list[str]:

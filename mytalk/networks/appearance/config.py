@@ -9,6 +9,7 @@ from mytalk.settings import Settings, setting
 
 FUSIONS = ("attention", "concat", "add")
 BASES = ("moved", "mean")
+PRECISIONS = ("fp32", "bf16")  # in which a trained generator paints
 
 
 @dataclass

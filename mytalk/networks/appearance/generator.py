@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mytalk import machine
+from mytalk.command import UserError
 from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.appearance.inputs import own_share
 from mytalk.networks.appearance.parts import Decoder, Encoder, Fusion, near_lips
@@ -24,6 +26,13 @@ class Generator(nn.Module):
         self.lips = Encoder(config) if config.appearance_encoders == 2 else None
         self.fusion, self.decoder = Fusion(config), Decoder(config)
         self.finer = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in config.channels[:-1])
+        self.precision = "fp32"  # in which it paints, see `compute_in`; training has its own
+
+    def compute_in(self, precision: str) -> None:
+        """Paint in one of PRECISIONS. Raises UserError where the device does not compute in it."""
+        if precision == "bf16" and not machine.has_bf16(next(self.parameters()).device):
+            raise UserError("--precision bf16: this machine's processor does not compute in bf16; leave the option out")
+        self.precision = precision
 
     def forward(
         self,

@@ -46,7 +46,8 @@ class Painter:
             kept_1R3HW = keep_region(lips_R3HW, inside_R1HW)[None]
             self.shown_1RDHW = warp.seen(lips_R3HW[None]) if self.config.moves else kept_1R3HW
             self.theirs_1RN2 = self._points(reference_landmarks_RN3[..., :2], corner_R2, self.config.step_px)[None]
-            self.lips = generator.encode_lips(kept_1R3HW)
+            with self._computing():
+                self.lips = generator.encode_lips(kept_1R3HW)
 
     def paint(
         self, frames_BHW3: np.ndarray, landmarks_BN3: np.ndarray, regions_BV2: np.ndarray
@@ -80,7 +81,8 @@ class Painter:
         height, width = (times * side for side in config.window_px)
         frame_B3HW, inside_B1HW, corner_B2 = self._windows(frames_BHW3, regions_BV2)
         masked_B3HW = black_out(frame_B3HW, inside_B1HW)
-        encoded = self.generator.encode_frame(self.lips, masked_B3HW)
+        with self._computing():
+            encoded = self.generator.encode_frame(self.lips, masked_B3HW)
         edge_B1HW = soft_B1HW = soften(inside_B1HW, config.size_px)
         if config.shape != (height, width):  # what is blended has the pictures' pixels
             full_B1HW = region_mask(self._points(regions_BV2, corner_B2, 1 / times), (height, width))
@@ -102,7 +104,8 @@ class Painter:
                 time = time_pictures(points_BKN2[part], self._previous(last_HW3, corner_B2[part]), config)
                 fused, own_B1HW = [level[part] for level in encoded[0]], encoded[1][part]
                 dots = landmark_dots(asked[part], config.shape)
-                window_B3HW = self.generator.decode(dots, (fused, own_B1HW), base_B3HW[part], time).float()
+                with self._computing():
+                    window_B3HW = self.generator.decode(dots, (fused, own_B1HW), base_B3HW[part], time).float()
                 window_B3HW = resized(window_B3HW, (height, width))
                 window_BHW3 = ((window_B3HW + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
                 for place, window_HW3, soft_HW1 in zip(there[part], window_BHW3, soft_BHW1[part]):
@@ -111,6 +114,9 @@ class Painter:
                 last_HW3 = painted_BHW3[part][-1]
             painted.append(painted_BHW3)
         return painted, mask_BHW
+
+    def _computing(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.generator.precision == "bf16")
 
     def _in_order(self, frames: int) -> list[slice]:
         """What is painted at once: all frames, or one after the other where each sees the one before."""

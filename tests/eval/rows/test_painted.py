@@ -54,7 +54,7 @@ def test_rows_painted_together_are_those_painted_alone_and_frames_are_encoded_on
         whole = getattr(generator, part)
         monkeypatch.setattr(generator, part, lambda *x, whole=whole, part=part: calls.append(part) or whole(*x))
     painted.write(faces, rows, models, person)
-    batches = 3
+    batches = 4
     assert [calls.count(part) for part in ("encode_lips", "encode_frame", "decode")] == [1, batches, batches * 2]
     written = {}
     for path in rows:

@@ -41,7 +41,7 @@ def test_the_generator_is_shown_the_source_clip_and_never_the_scored_one(bench, 
 
 def test_a_face_lost_in_one_row_is_a_miss_in_all_rows(bench) -> None:
     task = plan_tasks(bench.manifest, bench.settings)[0]
-    Writer.dark = {1}  # from frame 16 on in each dubbed row
+    Writer.dark = {1}  # frames 8 to 15 of each dubbed row
     lost = videos.score(bench, task)
     assert (lost.reason, lost.methods) == (videos.LOST, {})
     assert lost.message is not None

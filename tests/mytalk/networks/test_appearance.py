@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from mytalk import machine
 from mytalk.command import UserError
 from mytalk.face import region
 from mytalk.networks.appearance import inputs, parts
@@ -211,6 +213,23 @@ def test_painting_keeps_every_pixel_outside_the_mask(painting):
         assert (mask_HW[filled(polygon_V2, 256, -1)] == 1).all()
         assert not mask_HW[~filled(polygon_V2, 256, 21)].any()
         assert 0.1 < mask_HW.mean() < 0.5
+
+
+def test_in_bf16_pixels_change_little_and_not_where_the_processor_has_none(painting, monkeypatch):
+    painter, frames, landmarks, regions = painting
+    generator = copy.deepcopy(painter.generator)
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    with pytest.raises(UserError, match="bf16"):
+        generator.compute_in("bf16")
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    generator.compute_in("bf16")
+    again = Painter(generator, frames[:2], landmarks[:2])
+    assert again.lips[-1].dtype == torch.bfloat16
+    made, whole = (
+        one.paint(frames, landmarks, regions)[0].astype(int)
+        for one in (again, Painter(painter.generator, frames[:2], landmarks[:2]))
+    )
+    assert 0 < np.abs(made - whole).mean() < 0.5
 
 
 def test_the_mask_falls_to_nothing_towards_the_sides_of_the_window_and_not_at_the_crops(painting):
