@@ -35,9 +35,9 @@ class WeightFile:
     sha256: str = ""
 
 
-def registered(registry: Path = REGISTRY) -> dict[str, WeightFile]:
+def registered() -> dict[str, WeightFile]:
     """Every entry of the registry by name."""
-    entries: Any = OmegaConf.to_container(OmegaConf.load(registry))
+    entries: Any = OmegaConf.to_container(OmegaConf.load(REGISTRY))
     return {name: WeightFile(**entry) for name, entry in entries.items()}
 
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+HELP_WIDTH = 116
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -149,14 +151,16 @@ def _keys(schema: type, prefix: str) -> Iterator[tuple[type, Key]]:
         yield owner, key
 
 
-def help_text(schema: type, width: int = 116) -> str:
+def help_text(schema: type) -> str:
     """Every key of a config, a paragraph each, for `--help`."""
     lines = []
     for owner, keys in groups(schema).items():
         lines += [title(owner), ""]
         for key in keys:
             text = f"{key.name}={key.default}  ({key.limits()})  {key.meaning}"
-            lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+            lines += textwrap.wrap(
+                text, HELP_WIDTH, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
+            )
         lines.append("")
     return "\n".join(lines)
 

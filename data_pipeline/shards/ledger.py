@@ -41,7 +41,6 @@ class ExtractionCounts:
     spans: Counter[str] = field(default_factory=Counter)
     clips: int = 0
     kept_frames: int = 0
-    rejected_frames: int = 0
 
     @property
     def hours(self) -> float:
@@ -78,12 +77,10 @@ def balance(
             seen[row["source"]] += 1
             for span in row["spans"]:
                 counts.spans[span["state"]] += 1
-                frames = span["stop"] - span["start"]
                 if span["state"] == KEPT:
+                    frames = span["stop"] - span["start"]
                     kept[row["source"], span["track"], span["start"], frames] += 1
                     counts.kept_frames += frames
-                else:
-                    counts.rejected_frames += frames
             has_clip = any(span["state"] == KEPT for span in row["spans"])
             if row["state"] == EXTRACTED and has_clip:
                 counts.extracted += 1

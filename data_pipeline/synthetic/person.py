@@ -19,7 +19,7 @@ Colour = tuple[float, float, float]
 LOW_VOICES = ["m1", "m2", "m3", "m4", "m5", "m7", "m8", "Andy", "Lee", "Michael", "david", "paul", "adam", "caleb"]
 HIGH_VOICES = ["f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "belinda", "linda", "steph", "steph3", "anika"]
 ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-029", "en-gb-x-gbclan"]
-SHORT_HAIR, SIDE_PARTING, LONG_HAIR, BUN, CURLS, FRINGE, SHAVED = HAIR_STYLES = (
+SHORT_HAIR, SIDE_PARTING, LONG_HAIR, BUN, CURLS, FRINGE, SHAVED = (
     "short", "parting", "long", "bun", "curls", "fringe", "shaved",
 )  # fmt: skip
 CLOTHES = ("crew", "shirt", "turtleneck", "scarf")

@@ -84,10 +84,10 @@ def documents(job: ClusterJob, kind: str) -> list[dict[str, Any]]:
     return [config_map(job), training_runtime(job), train_job(job)]
 
 
-def metadata(job: ClusterJob, name: str = "") -> dict[str, Any]:
+def metadata(job: ClusterJob) -> dict[str, Any]:
     """Name, namespace, and the queue of Kueue where there is one."""
     labels = {"app.kubernetes.io/name": "mytalk"} | ({QUEUE: job.cluster.queue} if job.cluster.queue else {})
-    return {"name": name or job.name, "namespace": job.cluster.namespace, "labels": labels}
+    return {"name": job.name, "namespace": job.cluster.namespace, "labels": labels}
 
 
 def config_map(job: ClusterJob) -> dict[str, Any]:

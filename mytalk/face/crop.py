@@ -69,7 +69,7 @@ def canonical(landmarks_TN3: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
     return box(*_canonical(*faces(head_poses(landmarks_TN3))), size_px)
 
 
-def path(landmarks_TN3: np.ndarray, fps: float, size_px: int = CROP_PX) -> np.ndarray:
+def path(landmarks_TN3: np.ndarray, fps: float) -> np.ndarray:
     """The crop of every frame of a shot, from its landmarks in source px: float64 (T, 2, 3).
 
     It is `canonical` in all frames where that holds the face, not much smaller than it could be. Where the face goes
@@ -82,7 +82,7 @@ def path(landmarks_TN3: np.ndarray, fps: float, size_px: int = CROP_PX) -> np.nd
     least, most = np.quantile(side_T, [0.05, 0.95])
     fits = 2 * np.quantile(reach_T, 0.99) <= LOOSE * side_px and most <= MOST_ZOOM * least
     if fits and side_px <= LOOSE * MARGIN * np.median(side_T):
-        return np.broadcast_to(box(centre_2, side_px, size_px), (len(side_T), 2, 3))
+        return np.broadcast_to(box(centre_2, side_px), (len(side_T), 2, 3))
     weights = _gaussian(FOLLOW_S * fps)
     path_T2 = np.stack([_smoothed(values_T, weights) for values_T in centre_T2.T], axis=-1)
     reach_T = np.abs(centre_T2 - path_T2).max(axis=1) + side_T / 2
@@ -90,7 +90,7 @@ def path(landmarks_TN3: np.ndarray, fps: float, size_px: int = CROP_PX) -> np.nd
     half = len(weights) // 2
     around_TW = np.lib.stride_tricks.sliding_window_view(np.pad(needed_T, 2 * half, "edge"), len(weights))
     sides_T = np.convolve(around_TW.max(axis=1), weights, "valid")  # a mean of values that are all large enough
-    return np.stack([box(*one, size_px) for one in zip(path_T2, sides_T)])
+    return np.stack([box(*one) for one in zip(path_T2, sides_T)])
 
 
 def box(centre_2: np.ndarray, side_px: float, size_px: int = CROP_PX) -> np.ndarray:

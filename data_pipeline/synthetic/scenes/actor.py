@@ -23,7 +23,6 @@ NODS = "nods"
 CHEWS = "chews"
 RESTS = "rests"
 PHOTOGRAPH = "photograph"  # a still picture of a face that hangs in the scene
-DOES = (SPEAKS, MOUTHS, NODS, CHEWS, RESTS, PHOTOGRAPH)
 
 PAUSE_S = 0.3  # a pause of speech that is shorter belongs to it
 VOICE_RMS = 0.07  # of a voice while it speaks: -23 dB of full scale

@@ -16,6 +16,7 @@ import numpy as np
 from mytalk.command import UserError
 
 PAUSE = "_"
+FADE_S = 0.02
 
 # Constants of espeak-ng's speak_lib.h.
 _SYNCHRONOUS = 2
@@ -112,9 +113,9 @@ def _plain(name: str) -> str:
     return PAUSE if plain.startswith("_") or not plain else plain
 
 
-def _faded(samples_S: np.ndarray, sample_hz: int, fade_s: float = 0.02) -> np.ndarray:
-    """The samples with their last `fade_s` faded out, so that a cut does not click."""
-    fade = min(round(fade_s * sample_hz), len(samples_S))
+def _faded(samples_S: np.ndarray, sample_hz: int) -> np.ndarray:
+    """The samples with their last FADE_S faded out, so that a cut does not click."""
+    fade = min(round(FADE_S * sample_hz), len(samples_S))
     gain_S = np.ones(len(samples_S), np.float32)
     gain_S[len(samples_S) - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
     return (samples_S * gain_S).astype(np.int16)

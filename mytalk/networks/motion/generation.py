@@ -90,31 +90,10 @@ def generate(
 
     A distilled model is sampled in its own number of steps, whatever `steps` says: it knows no other times.
     """
-    frames = len(landmarks_TN3)
-    audio_S, source_audio_S = _checked_audio(audio_S, frames), source.samples()
-    device = model.out.weight.device
-
-    def batch_of_one(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
-
-    clip_BTN3, source_BUN3 = batch_of_one(landmarks_TN3), batch_of_one(source.landmarks_UN3)
-    mask_BT, source_mask_BU = torch.ones_like(clip_BTN3[..., 0, 0]), torch.ones_like(source_BUN3[..., 0, 0])
-    prepared = prepare(clip_BTN3, mask_BT, source_BUN3, source_mask_BU, model.config)
-    features_BTD, features_BUD = (
-        None if values_TD is None else batch_of_one(values_TD) for values_TD in (features_TD, source.features_UD)
-    )
-    extractor = extractor or model.extractor
-    known_BUD = extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None
-    conditions = Conditions(
-        prepared,
-        mask_BT,
-        batch_of_one(audio_S),
-        source_mask_BU,
-        batch_of_one(source_audio_S),
-        known_BUD,
-        features_BTD=features_BTD,
-        source_features_BUD=features_BUD,
-    )
+    frames, device = len(landmarks_TN3), model.out.weight.device
+    audio_S = _checked_audio(audio_S, frames)
+    conditions = _conditions(model, landmarks_TN3, source, audio_S, extractor or model.extractor, features_TD)
+    prepared = conditions.prepared
     written = slice(context[0], frames - context[1])
     denoise = denoiser(model, conditions, written)
     scale = amplitude if model.deviation_K2 is None else amplitude * model.deviation_K2
@@ -127,11 +106,47 @@ def generate(
         moved_BTK2 = torch.from_numpy(hold(lower_TK2.cpu().numpy())).to(lower_TK2)[None] - prepared.mean_BK2[:, None]
         return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
 
-    noise_BTK2 = batch_of_one(start_noise(seed, first_frame, frames - sum(context)))
+    noise_BTK2 = _batch_of_one(start_noise(seed, first_frame, frames - sum(context)), device)
     config, steps = model.config, model.steps or steps
     motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, config.times, config.sampler) * scale
     read_BTK2 = torch.nn.functional.pad(motion_BTK2, (0, 0, 0, 0, *context))
-    return restore(read_BTK2, prepared, clip_BTN3, model.config.unit_px)[0, written].cpu().numpy()
+    return (
+        restore(read_BTK2, prepared, _batch_of_one(landmarks_TN3, device), model.config.unit_px)[0, written]
+        .cpu()
+        .numpy()
+    )
+
+
+def _conditions(
+    model: MotionModel,
+    landmarks_TN3: np.ndarray,
+    source: SourceStretch,
+    audio_S: np.ndarray,
+    extractor: IdentityEncoder | None,
+    features_TD: np.ndarray | None,
+) -> Conditions:
+    """What the clip, its speech and the source give the denoiser, as a batch of one."""
+
+    def batch_of_one(array: np.ndarray) -> torch.Tensor:
+        return _batch_of_one(array, model.out.weight.device)
+
+    clip_BTN3, source_BUN3 = batch_of_one(landmarks_TN3), batch_of_one(source.landmarks_UN3)
+    mask_BT, source_mask_BU = torch.ones_like(clip_BTN3[..., 0, 0]), torch.ones_like(source_BUN3[..., 0, 0])
+    prepared = prepare(clip_BTN3, mask_BT, source_BUN3, source_mask_BU, model.config)
+    return Conditions(
+        prepared,
+        mask_BT,
+        batch_of_one(audio_S),
+        source_mask_BU,
+        batch_of_one(source.samples()),
+        extractor.features(prepared.source_head_BUN2, source_mask_BU) if extractor else None,
+        features_BTD=None if features_TD is None else batch_of_one(features_TD),
+        source_features_BUD=None if source.features_UD is None else batch_of_one(source.features_UD),
+    )
+
+
+def _batch_of_one(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
 
 
 def start_noise(seed: int, first_frame: int, frames: int) -> np.ndarray:
