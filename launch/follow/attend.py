@@ -30,7 +30,13 @@ def leaving(name: str, back: str) -> Iterator[None]:
         raise KeyboardInterrupt(f"{name} goes on without this terminal; come back with: {back}") from None
 
 
-def attend(name: str, state: Callable[[], State], relay: Callable[[], bool]) -> int:
+def attend(
+    name: str,
+    state: Callable[[], State],
+    relay: Callable[[], bool],
+    poll_s: float = POLL_S,
+    ask_s: float = ASK_S,
+) -> int:
     """Show what `relay` passes on (it says whether there was anything) and every new state; the job's exit code.
 
     An end is believed when it is told twice: a job that is requeued has ended for a moment.
@@ -38,7 +44,7 @@ def attend(name: str, state: Callable[[], State], relay: Callable[[], bool]) -> 
     shown, ended, next_at = "", False, 0.0
     while True:
         if time.monotonic() >= next_at:
-            found, next_at = state(), time.monotonic() + ASK_S
+            found, next_at = state(), time.monotonic() + ask_s
             if found.words != shown:
                 relay()  # what was written before it
                 print(f"{name}: {found.words}", file=sys.stderr, flush=True)
@@ -49,7 +55,7 @@ def attend(name: str, state: Callable[[], State], relay: Callable[[], bool]) -> 
                 return found.code
             ended = found.code is not None
         if not relay():
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
 
 
 class Tail:
