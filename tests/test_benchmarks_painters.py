@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import painters
+from benchmarks import painters, painting
 from benchmarks.people import painted
 from benchmarks.people.painted import Judges
 from data_pipeline.shards.manifest import Manifest
+from mytalk import media
 from mytalk.command import UserError
+from mytalk.dub.first_pass import FaceSpan, FirstPass
+from mytalk.dub.person import PersonReference
+from mytalk.networks.appearance.generator import Generator
 from tests.helpers import talkers
+from tests.helpers.appearance_models import TINY, talking
 
 
 class Told:
@@ -81,3 +88,31 @@ def test_what_cannot_be_run_is_refused():
         painters.chosen(parse(["out", "--shards", "x", "--variants", "sync"]))
     with pytest.raises(UserError, match="write NAME=FOLDER"):
         painters.named(["folder"])
+
+
+class Blind:
+    """Stands for the detector: sees no face."""
+
+    def find(self, frame_HW3):
+        return []
+
+    def landmarks(self, frame_HW3, region):
+        raise AssertionError("there is no face to look at")
+
+
+def test_a_painted_frame_is_measured_stage_by_stage(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (10, 256, 256, 3), np.uint8)
+    media.write_video(tmp_path / "film.mp4", frames, 25)
+    landmarks = talking(10)
+    span = FaceSpan(0, 10, np.repeat(np.eye(2, 3)[None], 10, 0), landmarks)
+    faces = FirstPass(tmp_path / "film.mp4", Fraction(25), 256, 256, 10, [span])
+    person = PersonReference(landmarks, np.zeros(0, np.float32), frames[:2], landmarks[:2])
+    generator, finder = Generator(TINY).eval(), Blind()
+    made = painting.measured(faces, person, generator, finder)
+    assert all(spent > inside >= 0 for spent, inside in made["cpu_ms"].values())
+    assert [stage for stage, (_, inside) in made["cpu_ms"].items() if inside > 0] == [painting.FIND, painting.PAINT]
+    assert "decode" not in vars(generator), "the clock is taken off again"
+    made["cpu_ms"][painting.PAINT] = [8.0, 6.0]
+    lines = painting.table({"fp32": [made], "bf16": [made]})
+    assert "| share of the networks in painting |  | 0.75 |  | 0.75 |" in lines
+    assert len({line.count("|") for line in lines}) == 1

@@ -53,13 +53,14 @@ def dubbed_frames(
     """
     frames = ahead(media.read_frames(faces.video, faces.fps, stop=faces.frames), DECODED_FRAMES)
     for layer in layers:
-        frames = _with_layer(frames, layer, hands)
+        frames = with_layer(frames, layer, hands)
     for frame in frames:
         yield frame
         on_frame()
 
 
-def _with_layer(frames: Iterator[np.ndarray], layer: Layer, hands: Hands | None) -> Iterator[np.ndarray]:
+def with_layer(frames: Iterator[np.ndarray], layer: Layer, hands: Hands | None = None) -> Iterator[np.ndarray]:
+    """A video's frames with one person painted."""
     position = 0
     of_spans = zip(layer.spans, layer.landmarks, layer.regions, layer.strengths, strict=True)
     for span, new_FN3, regions_FV2, strength_F in of_spans:
