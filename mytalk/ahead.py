@@ -1,13 +1,14 @@
-"""Work that goes on in a thread of its own while its results are used."""
+"""Work that goes on in threads of its own while its results are used."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
@@ -25,3 +26,20 @@ def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
             yield item  # type: ignore[misc]
     finally:
         thread.shutdown(cancel_futures=True)
+
+
+def together(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """What `work` makes of each item, in order, of so many items at a time. Raises what `work` raises."""
+    if threads == 1:
+        yield from map(work, items)
+        return
+    pool, asked = ThreadPoolExecutor(threads, "together"), deque[Future[Result]]()
+    try:
+        for item in items:
+            asked.append(pool.submit(work, item))
+            if len(asked) > threads:
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

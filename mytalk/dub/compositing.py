@@ -10,12 +10,12 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mytalk import media
-from mytalk.ahead import ahead
+from mytalk import machine, media
+from mytalk.ahead import ahead, together
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop
 from mytalk.face.landmarks import CROP_PX
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mytalk.networks.appearance.painter import Painter
 
 BATCH_FRAMES = 8
+MOST_THREADS = 4  # that paint; each holds a batch
 DECODED_FRAMES = 4  # that are read ahead
 
 
@@ -44,7 +45,10 @@ class Layer:
 
 
 def dubbed_frames(
-    faces: FirstPass, layers: list[Layer], on_frame: Callable[[], None], hands: Hands | None = None
+    faces: FirstPass,
+    layers: list[Layer],
+    on_frame: Callable[[], None],
+    hands: Hands | None = None,
 ) -> Iterator[np.ndarray]:
     """Every frame of the video in order: the frames of spans painted, the others unchanged.
 
@@ -53,19 +57,21 @@ def dubbed_frames(
     """
     frames = ahead(media.read_frames(faces.video, faces.fps, stop=faces.frames), DECODED_FRAMES)
     for layer in layers:
-        frames = with_layer(frames, layer, hands)
+        frames = with_layer(frames, layer, hands, _threads(layer.painter))
     for frame in frames:
         yield frame
         on_frame()
 
 
-def with_layer(frames: Iterator[np.ndarray], layer: Layer, hands: Hands | None = None) -> Iterator[np.ndarray]:
+def with_layer(
+    frames: Iterator[np.ndarray], layer: Layer, hands: Hands | None = None, threads: int = 1
+) -> Iterator[np.ndarray]:
     """A video's frames with one person painted."""
     position = 0
     of_spans = zip(layer.spans, layer.landmarks, layer.regions, layer.strengths, strict=True)
     for span, new_FN3, regions_FV2, strength_F in of_spans:
         yield from itertools.islice(frames, span.start - position)
-        several, more = [new_FN3], (regions_FV2, strength_F, layer.painter, hands)
+        several, more = [new_FN3], (regions_FV2, strength_F, layer.painter, hands, threads)
         yield from (frame for [frame] in painted_each(frames, span, several, *more))
         position = span.stop
     yield from frames
@@ -79,25 +85,45 @@ def painted_each(
     strength_F: np.ndarray,
     painter: Painter,
     hands: Hands | None = None,
+    threads: int = 1,
 ) -> Iterator[list[np.ndarray]]:
     """Take the span's frames, which come next, and paint each with every one of `several` landmarks (F, N, 3).
 
-    What `hands` finds is not painted over.
+    What `hands` finds is not painted over. So many batches are painted at a time, each in its thread.
     """
     looked_at = zip(itertools.repeat(None), frames) if hands is None else hands.hidden(frames, span.crops_F23)
-    last = None
-    for start in range(0, len(regions_FV2), BATCH_FRAMES):
-        batch = np.s_[start : start + BATCH_FRAMES]
-        hidden_BPP, batch_frames = zip(*itertools.islice(looked_at, len(regions_FV2[batch])))
-        crops_B23 = span.crops_F23[batch]
-        crops_BPP3 = np.stack([crop.picture(*one, painter.side_px) for one in zip(batch_frames, crops_B23)])
-        painted, mask_BPP = painter.paint_each(crops_BPP3, several, regions_FV2[batch], start, last)
+    starts = range(0, len(regions_FV2), BATCH_FRAMES)
+    batches = ((start, list(itertools.islice(looked_at, len(regions_FV2[_batch(start)])))) for start in starts)
+    last: list[np.ndarray] | None = None
+
+    def paint(one: tuple[int, list[tuple[Any, np.ndarray]]]):
+        nonlocal last
+        start, looked = one
+        crops_BPP3 = np.stack(
+            [
+                crop.picture(frame, crop_23, painter.side_px)
+                for (_, frame), crop_23 in zip(looked, span.crops_F23[start:])
+            ]
+        )
+        painted, mask_BPP = painter.paint_each(
+            crops_BPP3, several, regions_FV2[_batch(start)], start, last if threads == 1 else None
+        )
         last = [one_BPP3[-1] for one_BPP3 in painted]
-        mask_BPP = mask_BPP * strength_F[batch][:, None, None]
-        if hands is not None:
-            mask_BPP = np.stack([hands.take_out(*masks) for masks in zip(mask_BPP, hidden_BPP, strict=True)])
-        for place, frame in enumerate(batch_frames):
-            yield [paste(frame, one_BPP3[place], mask_BPP[place], crops_B23[place]) for one_BPP3 in painted]
+        return start, looked, painted, mask_BPP * strength_F[_batch(start)][:, None, None]
+
+    for start, looked, painted, mask_BPP in together(paint, batches, threads):
+        for place, (hidden_PP, frame) in enumerate(looked):
+            mask_PP = mask_BPP[place] if hands is None else hands.take_out(mask_BPP[place], hidden_PP)
+            yield [paste(frame, one_BPP3[place], mask_PP, span.crops_F23[start + place]) for one_BPP3 in painted]
+
+
+def _threads(painter: Painter) -> int:
+    """How many batches are painted at a time: one on a GPU, and where a frame needs the one painted before it."""
+    return 1 if painter.in_order or painter.device.type != "cpu" else min(machine.cores(), MOST_THREADS)
+
+
+def _batch(start: int) -> slice:
+    return slice(start, start + BATCH_FRAMES)
 
 
 def paste(frame_HW3: np.ndarray, painted_PP3: np.ndarray, mask_PP: np.ndarray, crop_23: np.ndarray) -> np.ndarray:

@@ -295,7 +295,7 @@ def render_all(
     frames = ahead(compositing.dubbed_frames(first, layers, on_frame, hands), compositing.BATCH_FRAMES)
     audio_CS = cut_or_pad(speech_CS, round(first.frames / first.fps * rate))
     colour = media.probe(first.video).colour
-    with machine.most_threads(max(machine.cores() - 1, 1)):  # a core is left to decode and encode
+    with machine.most_threads(1):  # what paints has a thread for each core already
         media.write_video(out, frames, first.fps, audio_CS, rate, MARK, colour, layout)
 
 

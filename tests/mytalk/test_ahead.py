@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mytalk.ahead import ahead
+from mytalk.ahead import ahead, together
 
 
 def test_items_come_in_order_and_at_most_so_many_are_made_ahead():
@@ -55,3 +55,23 @@ def test_closed_it_leaves_no_thread():
     assert threading.active_count() == before + 1
     results.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_come_in_the_order_of_the_items(threads):
+    assert list(together(lambda number: 2 * number, range(10), threads)) == list(range(0, 20, 2))
+
+    def refuse(number):
+        if number == 4:
+            raise OSError("the disk is gone")
+        return number
+
+    results = together(refuse, range(10), threads)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(OSError, match="disk"):
+        next(results)
+
+
+def test_so_many_items_are_worked_on_at_a_time():
+    both = threading.Barrier(2)
+    assert sorted(together(lambda number: both.wait(10), range(4), 2)) == [0, 0, 1, 1]

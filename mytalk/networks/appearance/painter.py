@@ -100,7 +100,7 @@ class Painter:
             asked = points_BKN2[:, config.landmark_frames // 2]
             base_B3HW = base_picture(masked_B3HW, edge_B1HW, self.shown_1RDHW, self.theirs_1RN2, asked, config)
             painted_BHW3 = frames_BHW3.copy()
-            for part in self._in_order(len(frames_BHW3)):
+            for part in self._parts(len(frames_BHW3)):
                 time = time_pictures(points_BKN2[part], self._previous(last_HW3, corner_B2[part]), config)
                 fused, own_B1HW = [level[part] for level in encoded[0]], encoded[1][part]
                 dots = landmark_dots(asked[part], config.shape)
@@ -118,7 +118,12 @@ class Painter:
     def _computing(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.generator.precision == "bf16")
 
-    def _in_order(self, frames: int) -> list[slice]:
+    @property
+    def in_order(self) -> bool:
+        """Whether a frame needs the one painted before it."""
+        return self.config.previous_frame
+
+    def _parts(self, frames: int) -> list[slice]:
         """What is painted at once: all frames, or one after the other where each sees the one before."""
         return [slice(at, at + 1) for at in range(frames)] if self.config.previous_frame else [slice(0, frames)]
 

@@ -107,6 +107,7 @@ class Repainter:
     """Paints what is there."""
 
     side_px = 256
+    in_order = True
 
     def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         return [frames_BHW3 for _ in several], np.stack([disc(90, (128, 128))] * len(frames_BHW3))

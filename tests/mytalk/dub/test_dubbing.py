@@ -111,6 +111,7 @@ class Inverter:
     """A painter that inverts the colours inside a soft disc; it keeps what it was called with."""
 
     side_px = 256
+    in_order = True
 
     calls: ClassVar[list[tuple[np.ndarray, ...]]] = []
 

@@ -175,6 +175,7 @@ class Inverter:
     """Paints a disc of inverted colours."""
 
     side_px = 256
+    in_order = True
 
     def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         return [255 - frames_BHW3 for _ in several], np.stack([disc()] * len(frames_BHW3))

@@ -26,6 +26,7 @@ class Inverter:
     """Paints a disc around the crop's middle."""
 
     side_px = 256
+    in_order = True
 
     def paint_each(self, frames_BHW3, several, regions_BV2, start=0, before=None):
         return [255 - frames_BHW3], np.stack([disc(80, (128, 128))] * len(frames_BHW3))
