@@ -29,3 +29,8 @@ def place_of(
     """(tar, offset, size in bytes) of frames [start, stop) of a member, or of all of it."""
     piece = reader.piece_of(made, reader.ReadRequest(row, member, start, stop))
     return made.shard_path(piece.column, int(made.at(row, "shard"))), piece.offset, piece.size
+
+
+def in_memory(**columns: list) -> manifest.Manifest:
+    """A manifest of these columns, without a folder."""
+    return manifest.Manifest(Path("nowhere"), {}, pa.table(columns))

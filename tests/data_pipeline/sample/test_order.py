@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import signal
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.examples.motion import MotionDraws, MotionExamples
-from data_pipeline.examples.windows import MIN_SOURCE_FRAMES, shorten_target
-from data_pipeline.sample import loader, windows
-from data_pipeline.sample.batch_plan import balanced, micro_batches
+from data_pipeline.sample import loader
+from data_pipeline.sample.batch_plan import micro_batches
 from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
-from data_pipeline.sample.windows import SamplingConfig, Window, WindowConfig
-from data_pipeline.shards import manifest_update, reader
+from data_pipeline.sample.windows import SamplingConfig, WindowConfig
+from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
-from mytalk.networks.diffusion import T_MIN
+from tests.helpers.manifests import in_memory
 
 WINDOW = WindowConfig(min_frames=12, max_frames=24, source_frames=10)
 GLOBAL_BATCH = 12
@@ -43,13 +39,7 @@ def selection(shards: list[int], digest: str = "d") -> Selection:
     return Selection(np.arange(len(shards)) + 100, numbers, first + 100, digest)
 
 
-def table(**columns: list) -> Manifest:
-    """A manifest in memory."""
-    return Manifest(Path("nowhere"), {}, pa.table(columns))
-
-
 # Order
-
 shard_shapes = st.lists(st.integers(1, 6), min_size=1, max_size=12)
 
 
@@ -118,14 +108,12 @@ def test_an_empty_selection_is_refused():
 
 
 # Digest
-
-
 def test_the_digest_covers_keys_used_columns_and_their_order():
     base = {"key": ["a", "b", "c"], "split": ["train"] * 3, "shard": [0, 0, 1], "frames": [9, 8, 7]}
-    own = select(table(**base), "train", ("frames",)).digest
+    own = select(in_memory(**base), "train", ("frames",)).digest
 
     def other(columns=("frames",), **changes) -> str:
-        return select(table(**{**base, **changes}), "train", columns).digest
+        return select(in_memory(**{**base, **changes}), "train", columns).digest
 
     assert other() == own
     assert other(blur=[1.0, 2.0, 3.0]) == own, "a column that examples do not use"
@@ -138,8 +126,6 @@ def test_the_digest_covers_keys_used_columns_and_their_order():
 
 
 # Random numbers
-
-
 def test_slot_random_streams_are_reproducible_and_apart():
     def draw(digest: str = "d", seed: int = 0, slot: int = 5, purpose: int = Purpose.WINDOW) -> tuple:
         return tuple(slot_random(digest, seed, slot, purpose).random(4))
@@ -176,91 +162,7 @@ def test_slot_random_streams_are_independent_of_their_neighbours():
     assert np.histogram(window, 20, (0, 1))[0].min() > 130
 
 
-# Sharing slots among ranks
-
-
-def length_of(slot: int) -> int:
-    """Of 24 to 250 frames, as if drawn."""
-    return 24 + (slot * 7919) % 227
-
-
-@given(
-    st.integers(1, 6),
-    st.integers(1, 5),
-    st.integers(1, 5),
-    st.integers(0, 1000),
-    st.integers(0, 4),
-    st.sampled_from([None, length_of]),
-)
-@settings(max_examples=100, deadline=None)
-def test_micro_batches_cover_each_step_exactly_once(world_size, micro, accumulation, start, steps, dealt_by):
-    """Over all ranks every slot of every step comes once, in its own step, in as many micro-batches a rank. Dealt
-    by length, none has more padded frames than micro-batches of one size could have.
-    """
-    global_batch = world_size * micro * accumulation
-    per_rank = [
-        list(micro_batches(global_batch, micro, rank, world_size, start, start + steps, dealt_by))
-        for rank in range(world_size)
-    ]
-    for step in range(steps):
-        held, largest = [], []
-        for rounds in per_rank:
-            own = rounds[step * accumulation : (step + 1) * accumulation]
-            assert len(own) == accumulation
-            assert all(own)
-            assert dealt_by or all(len(numbers) == micro for numbers in own)
-            held += [slot for numbers in own for slot in numbers]
-            padded = [len(numbers) * max(map(length_of, numbers)) for numbers in own]
-            largest.append(max(padded))
-        first = (start + step) * global_batch
-        assert sorted(held) == list(range(first, first + global_batch))
-        if dealt_by:
-            sorted_lengths = sorted(map(length_of, held), reverse=True)
-            assert max(largest) <= micro * sorted_lengths[0]
-    assert all(len(rounds) == steps * accumulation for rounds in per_rank)
-
-
-def padded_share(micro: int, world_size: int, dealt_by=None) -> float:
-    """Of the frames that all ranks could compute at a time, the share that is padding, or waits for a larger one."""
-    rounds = zip(*(micro_batches(256, micro, rank, world_size, 0, 50, dealt_by) for rank in range(world_size)))
-    lengths = [[[length_of(slot) for slot in slots] for slots in at_a_time] for at_a_time in rounds]
-    computed = sum(world_size * max(max(own) * len(own) for own in at_a_time) for at_a_time in lengths)
-    return 1 - sum(sum(own) for at_a_time in lengths for own in at_a_time) / computed
-
-
-def test_dealt_by_length_a_step_is_hardly_padded_nor_waits_for_a_rank():
-    for micro, world_size in ((4, 1), (32, 1), (4, 8), (32, 8)):
-        assert padded_share(micro, world_size) > 0.3
-        assert padded_share(micro, world_size, length_of) < 0.13
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
-def test_the_largest_group_is_as_small_as_it_can_be(lengths, count):
-    """Against all ways to cut the slots, sorted by length, into as many groups."""
-    count = min(count, len(lengths))
-    groups = balanced(list(range(len(lengths))), lengths, count)
-    assert sorted(slot for group in groups for slot in group) == list(range(len(lengths)))
-    assert len(groups) == count
-    assert all(groups)
-    longest_first = sorted(lengths, reverse=True)
-    ways = itertools.combinations(range(1, len(lengths)), count - 1)
-    cut = [list(itertools.pairwise((0, *way, len(lengths)))) for way in ways]
-    least = min(max(longest_first[a] * (b - a) for a, b in way) for way in cut)
-    assert max(max(lengths[slot] for slot in group) * len(group) for group in groups) == least
-
-
-@given(st.integers(0, 20), st.integers(0, 20))
-@settings(max_examples=30, deadline=None)
-def test_seeking_equals_the_tail_of_the_whole(start, stop):
-    assume(start <= stop)
-    whole = list(micro_batches(12, 2, 1, 3, 0, stop))
-    assert list(micro_batches(12, 2, 1, 3, start, stop)) == whole[start * 2 :]
-
-
 # Examples
-
-
 @pytest.fixture(scope="module")
 def talkers(talker_shards) -> Manifest:
     return Manifest.load(talker_shards)
@@ -374,118 +276,6 @@ def test_another_seed_gives_other_examples(talkers, alone):
     assert [one["key"] for one in alone.values()] != [one["key"] for one in other.values()]
 
 
-def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, talkers):
-    frames = talkers.column("frames")
-    lengths, starts = Counter(), Counter()
-    for slot in range(600):
-        (row, start, stop), (source, first, last) = examples.windows.example(slot)
-        assert row == examples.windows.order.row(slot)
-        assert 0 <= start < stop <= frames[row]
-        lengths[stop - start] += 1
-        starts[start == 0] += 1
-        assert 0 <= first < last <= frames[source]
-        assert last - first == WINDOW.source_frames
-    assert set(lengths) == set(range(WINDOW.min_frames, WINDOW.max_frames + 1))
-    assert starts[False] > 400, "windows begin anywhere"
-
-
-def test_a_clip_shorter_than_the_window_is_taken_whole(talkers):
-    wide = MotionExamples(talkers, SamplingConfig(seed=1), WindowConfig(100, 200, 300))
-    for slot in range(20):
-        (row, start, stop), (source, first, last) = wide.windows.example(slot)
-        assert (start, stop) == (0, talkers.column("frames")[row])
-        assert (first, last) == (0, talkers.column("frames")[source])
-
-
-def test_the_source_is_another_clip_of_the_same_person(examples, talkers):
-    identity = talkers.column("identity")
-    for slot in range(200):
-        place, source = examples.windows.example(slot)
-        assert source == examples.windows.source(slot, Window(place.row, 0, 1)), "wherever the target is"
-        assert source.row != place.row
-        assert identity[source.row] == identity[place.row]
-
-
-def test_a_person_of_one_clip_is_their_own_source_and_splits_do_not_mix():
-    """c's other clip is in another split, so it is not drawn."""
-    made = table(
-        key=["a0", "a1", "b0", "c0", "c1"],
-        identity=["a", "a", "b", "c", "c"],
-        split=["train", "train", "train", "train", "val"],
-        frames=[30, 30, 30, 30, 30],
-        shard=[0, 0, 0, 1, 1],
-    )
-    examples = MotionExamples(made, SamplingConfig(seed=0), WINDOW)
-    drawn = {(row, examples.windows.source(slot, Window(row, 0, 12)).row) for slot in range(60) for row in range(4)}
-    assert drawn == {(0, 1), (1, 0), (2, 2), (3, 3)}
-
-
-@given(st.integers(2, 400), st.integers(1, 300), st.integers(0, 300), st.integers(1, 300))
-@settings(max_examples=200, deadline=None)
-def test_the_source_in_an_only_clip_shows_nothing_of_the_target(frames, shortest, more, source_frames):
-    """Disjoint, both inside the clip, and enough of a source; a target that leaves room is as it was drawn."""
-    one = table(key=["a"], identity=["a"], split=["train"], frames=[frames], shard=[0])
-    window = WindowConfig(shortest, shortest + more, source_frames)
-    examples = MotionExamples(one, SamplingConfig(seed=0), window)
-    for slot in range(4):
-        (row, start, stop), (source, first, last) = examples.windows.example(slot)
-        assert (row, source) == (0, 0)
-        assert 0 <= start < stop <= frames
-        assert 0 <= first < last <= frames
-        assert last <= start or stop <= first
-        assert last - first <= source_frames
-        assert last - first >= min(MIN_SOURCE_FRAMES, source_frames, max(1, frames // 3))
-        random = slot_random(examples.selection.digest, 0, slot, Purpose.WINDOW)
-        drawn = windows.draw(random, frames, window.min_frames, window.max_frames)
-        if max(drawn[0], frames - drawn[1]) >= MIN_SOURCE_FRAMES:
-            assert (start, stop) == drawn
-        else:
-            assert drawn[0] <= start < stop <= drawn[1], "cut, not moved"
-
-
-def test_an_only_clip_taken_whole_gives_a_third_of_itself_to_the_source():
-    assert shorten_target(0, 90, 90, 75) == (30, 90)
-    assert shorten_target(0, 300, 300, 75) == (75, 300)
-    assert shorten_target(2, 97, 100, 75) == (2, 67)
-    assert shorten_target(11, 100, 100, 75) == (11, 100)
-
-
-def test_an_only_clip_of_one_frame_is_refused():
-    one = table(key=["a", "b"], identity=["a", "b"], split=["train"] * 2, frames=[9, 1], shard=[0, 0])
-    with pytest.raises(UserError, match="clip b, its person's only one in split 'train', has one frame"):
-        MotionExamples(one, SamplingConfig(seed=0), WINDOW)
-
-
-def test_an_example_holds_what_its_window_says(examples, talkers):
-    """Landmarks, speech and source are those of the clips; padding repeats the last frame; t and noise fit."""
-    batch = examples(list(range(6)))
-    for i in range(6):
-        (row, start, stop), (source, first, last) = examples.windows.example(i)
-        length = stop - start
-        assert batch.keys_B[i] == talkers.column("key")[row]
-        assert batch.starts_B[i] == start
-        assert batch.mask_BT[i].tolist() == [1.0] * length + [0.0] * (batch.mask_BT.shape[1] - length)
-        whole = torch.from_numpy(reader.read_landmarks(talkers, row))
-        assert torch.equal(batch.landmarks_BTN3[i, :length], whole[start:stop])
-        assert (batch.landmarks_BTN3[i, length:] == whole[stop - 1]).all()
-        speech = torch.from_numpy(reader.read_audio(talkers, row))
-        span = slice(start * SAMPLES_PER_FRAME, stop * SAMPLES_PER_FRAME)
-        assert torch.equal(batch.audio_BS[i, : length * SAMPLES_PER_FRAME], speech[span])
-        assert not batch.audio_BS[i, length * SAMPLES_PER_FRAME :].any()
-        assert not batch.noise_BTK2[i, length:].any()
-        own = torch.from_numpy(reader.read_landmarks(talkers, source))[first:last]
-        assert torch.equal(batch.source_BUN3[i, : last - first], own)
-        heard = torch.from_numpy(reader.read_audio(talkers, source, first, last))
-        assert torch.equal(batch.source_audio_BS[i, : len(heard)], heard)
-    noise = torch.cat([examples([n]).noise_BTK2.flatten() for n in range(20)])
-    assert abs(noise.mean()) < 0.01
-    assert abs(noise.std() - 1) < 0.01
-    times = torch.cat([examples([n]).t_B for n in range(200)])
-    assert times.min() >= T_MIN
-    assert times.max() <= 1
-    assert abs(times.mean() - 0.5) < 0.1
-
-
 def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, examples):
     """Evenly in the logarithm, up to 1.2 or down to 1 / 1.2; switched off, the rest of an example is the same."""
     voices = torch.cat([examples([n]).voice_B for n in range(200)])
@@ -500,14 +290,6 @@ def test_voices_are_stretched_within_bounds_and_disturb_nothing_else(talkers, ex
     assert_equal(plain, stretched)
     times = torch.cat([examples([n]).t_B for n in range(200)])
     assert abs(torch.corrcoef(torch.stack([voices, times]))[0, 1]) < 0.3, "a voice tells nothing of the time"
-
-
-@pytest.mark.parametrize(
-    "sizes", [{"min_frames": 0}, {"min_frames": 30, "max_frames": 20}, {"source_frames": 0}], ids=str
-)
-def test_impossible_window_sizes_are_refused(sizes):
-    with pytest.raises(ValueError, match=next(iter(sizes))):
-        WindowConfig(**sizes)
 
 
 def masks_of_signals(_: list[int]) -> dict:
