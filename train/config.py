@@ -133,9 +133,9 @@ class LoopConfig(Settings):
     def manifest(self) -> Manifest:
         """The shards' manifest, with what reads them. Pins the shards that there are, unless that is done."""
         cache = Cache(self.cache, int(self.cache_gb * 1e9)) if self.cache else None
-        made = Manifest.load(self.shards, Store(self.shards, cache))
-        self.shards_until = self.shards_until or made.shards_until
-        return made
+        manifest = Manifest.load(self.shards, Store(self.shards, cache))
+        self.shards_until = self.shards_until or manifest.shards_until
+        return manifest
 
     def sampling(self) -> SamplingConfig:
         """Which clips training examples are drawn from."""

@@ -33,22 +33,22 @@ ROUNDS_OF_FIRST = (5, 5, 3)
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = command.parser(
+    parser = command.parser(
         "python -m benchmarks.stream",
         "Measure the stream: motion examples against a stock webdataset pipeline, appearance examples against decord\n"
         "on one mp4 per clip, both against bare reads of the same bytes, and the time to the first batch of a large\n"
         "index. Makes its own shards (1.2 MB a clip, and some 2 GB for the largest index) and prints one table.",
         "python -m benchmarks.stream --clips 80 --seconds 5 --out stream.json",
     )
-    made.add_argument("--clips", type=int, default=80, help="clips of 5 s, 12 or more (default: %(default)s)")
-    made.add_argument(
+    parser.add_argument("--clips", type=int, default=80, help="clips of 5 s, 12 or more (default: %(default)s)")
+    parser.add_argument(
         "--seconds",
         type=float,
         default=5.0,
         help="of each contestant; below 1 is a rehearsal, with few turns and small indexes (default: %(default)s)",
     )
-    made.add_argument("--out", type=Path, help="also write the rows as JSON")
-    return made
+    parser.add_argument("--out", type=Path, help="also write the rows as JSON")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -115,13 +115,13 @@ class _Prints:
 
     def copies(self, one: int, other: int) -> bool:
         """Whether two clips are of one recording."""
-        held, its, mirrored = self.pictures[one], self.pictures[other], self.mirrored[other]
-        unlike = 0.0 if held is None or its is None else fingerprints.unlike(held, its, mirrored)
+        ours, theirs, mirrored = self.pictures[one], self.pictures[other], self.mirrored[other]
+        unlike = 0.0 if ours is None or theirs is None else fingerprints.unlike(ours, theirs, mirrored)
         if self.sounds_n[one] and self.sounds_n[other]:
             given = (self.of(name, clip) for clip in (one, other) for name in ("sound_hash", "sound_time"))
             count, share = fingerprints.alike_sound(*given)
             return count >= SHARED and share >= SHARED_SHARE and unlike <= ONE_FACE
-        if held is None or its is None or unlike > ONE_PICTURE:
+        if ours is None or theirs is None or unlike > ONE_PICTURE:
             return False
         first_T3, second_T3 = (self.of("movement", clip).astype(np.float32).reshape(-1, 3) for clip in (one, other))
         least = max(LEAST_FRAMES, min(len(first_T3), len(second_T3)) // 2)

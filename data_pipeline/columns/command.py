@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
             raise command.UserError(f"column {args.name} has no --{option}")
         if needed and not typed:
             raise command.UserError(f"column {args.name} needs --{option} {metavars[option]}")
-    made = features.made(**{option: getattr(args, option) for option in features.OPTIONS})
+    feature = features.made(**{option: getattr(args, option) for option in features.OPTIONS})
     name, runner = args.as_name or args.name, runners.given(args)
-    added = column.add(args.shards, name, made.values, made.width, made.of, made.made_by, runner)
-    print(f"{name:<8} {added.clips} clips, {added.written} of them written now, {made.width} values a frame")
+    added = column.add(args.shards, name, feature.values, feature.width, feature.of, feature.made_by, runner)
+    print(f"{name:<8} {added.clips} clips, {added.written} of them written now, {feature.width} values a frame")
     if added.damaged:
         lost = f"{len(added.damaged)} clips could not be read and hold NaN, as {added.damaged[0]}"
         print(f"{lost}; examples that use the column take other clips", file=sys.stderr)

@@ -71,12 +71,12 @@ class ReaderExamples(Examples[ReaderBatch]):
         return read
 
     def collate(self, slots: list[int], examples: list[Example], read: list[Any]) -> ReaderBatch:
-        made = [self._example(slot, *values) for slot, values in zip(slots, read)]
+        tensors = [self._example(slot, *values) for slot, values in zip(slots, read)]
         return ReaderBatch(
             **self.batch_fields(slots, examples),
-            crops_BF3SS=torch.stack([crops_F3SS for crops_F3SS, *_ in made]),
-            lips_BFM2=torch.stack([lips_FM2 for _, lips_FM2, _ in made]),
-            half_px_BF=torch.stack([half_px_F for *_, half_px_F in made]),
+            crops_BF3SS=torch.stack([crops_F3SS for crops_F3SS, *_ in tensors]),
+            lips_BFM2=torch.stack([lips_FM2 for _, lips_FM2, _ in tensors]),
+            half_px_BF=torch.stack([half_px_F for *_, half_px_F in tensors]),
         )
 
     def _example(

@@ -57,16 +57,16 @@ def windows(small: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
 
     So every picture is judged once, in order; the first and the last are repeated where a window reaches beyond them.
     """
-    held: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
     for picture_HW3 in small:
-        held = held or [picture_HW3] * CONTEXT
-        held.append(picture_HW3)
-        if len(held) == WINDOW:
-            yield np.stack(held), JUDGED
-            held = held[JUDGED:]
-    while len(held) > CONTEXT:
-        yield np.stack(held + held[-1:] * (WINDOW - len(held))), min(len(held) - CONTEXT, JUDGED)
-        held = held[JUDGED:]
+        pictures = pictures or [picture_HW3] * CONTEXT
+        pictures.append(picture_HW3)
+        if len(pictures) == WINDOW:
+            yield np.stack(pictures), JUDGED
+            pictures = pictures[JUDGED:]
+    while len(pictures) > CONTEXT:
+        yield np.stack(pictures + pictures[-1:] * (WINDOW - len(pictures))), min(len(pictures) - CONTEXT, JUDGED)
+        pictures = pictures[JUDGED:]
 
 
 def load() -> Network:

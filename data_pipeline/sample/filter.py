@@ -207,18 +207,18 @@ class _Evaluator:
 
 def _plain(name: str, column: Column) -> Column:
     """A column without its dictionary, as a type of `KINDS`. Raises UserError for a type that cannot be compared."""
-    held = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_null(held):
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_null(kind):
         return pa.nulls(len(column))
-    if pa.types.is_boolean(held):
-        return column.cast(held)
-    if pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_string_view(held):
+    if pa.types.is_boolean(kind):
+        return column.cast(kind)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
-    if pa.types.is_integer(held) and held != pa.uint64():
+    if pa.types.is_integer(kind) and kind != pa.uint64():
         return column.cast(pa.int64())
-    if pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held):
-        return column.cast(held).cast(pa.float64(), safe=False)
-    raise UserError(f"column '{name}' is of type {held}; a filter compares numbers, text, true and false")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return column.cast(kind).cast(pa.float64(), safe=False)
+    raise UserError(f"column '{name}' is of type {kind}; a filter compares numbers, text, true and false")
 
 
 def _source(line: str, first: ast.expr, last: ast.expr | None = None) -> str:

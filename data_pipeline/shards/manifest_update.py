@@ -112,10 +112,10 @@ def update(folder: Path, change: Callable[[Manifest], Change]) -> None:
         if found is None:
             Manifest.load(folder)  # raises what is missing
             raise UserError(f"{folder}: its manifest cannot be read; type the command that wrote it (extract, index)")
-        made, consistent = found
-        columns, header = change(made)
-        if not (consistent and header == made.header and _same(made, columns)):
-            _write(folder, _changed(made, columns), header, made.in_place)
+        manifest, consistent = found
+        columns, header = change(manifest)
+        if not (consistent and header == manifest.header and _same(manifest, columns)):
+            _write(folder, _changed(manifest, columns), header, manifest.in_place)
 
 
 def refuse_other_clips(made: Manifest, before: Manifest) -> None:

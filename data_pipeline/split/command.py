@@ -185,8 +185,8 @@ def _assigned(
         return deal.assign(everyone, args.val, args.unseen, args.seed, earlier, fold=args.fold)
     split_of: dict[str, str] = {}
     for some, least in ((everyone - silent, 1), (silent, 0)):
-        held = {name: split for name, split in earlier.items() if name in some}
-        split_of |= deal.assign(some, args.val, args.unseen, args.seed, held, least, args.fold)
+        before = {name: split for name, split in earlier.items() if name in some}
+        split_of |= deal.assign(some, args.val, args.unseen, args.seed, before, least, args.fold)
     return split_of
 
 

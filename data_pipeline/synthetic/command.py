@@ -82,25 +82,25 @@ class DrawnTruth:
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `demo`."""
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline demo",
         "Write a corpus of drawn people who really speak. The same command continues an unfinished one.",
         "python -m data_pipeline demo corpora/demo --identities 12 --clips-per-identity 8 --seed 0",
     )
-    made.add_argument("out", type=Path, metavar="OUT", help="folder of the corpus")
-    made.add_argument("--identities", type=int, required=True, metavar="N", help="people")
-    made.add_argument("--clips-per-identity", type=int, required=True, metavar="N", help="clips of each")
-    made.add_argument("--seed", type=int, required=True, metavar="S", help="another seed, other people")
-    made.add_argument("--seconds", type=float, default=5.0, help="length of a clip (default: %(default)s)")
-    made.add_argument("--size", type=int, default=512, help="side of the picture, px (default: %(default)s)")
-    made.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
-    made.add_argument(
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the corpus")
+    parser.add_argument("--identities", type=int, required=True, metavar="N", help="people")
+    parser.add_argument("--clips-per-identity", type=int, required=True, metavar="N", help="clips of each")
+    parser.add_argument("--seed", type=int, required=True, metavar="S", help="another seed, other people")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a clip (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=512, help="side of the picture, px (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
+    parser.add_argument(
         "--broken",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="add broken files, one without sound, and one at 30 fps that extraction must take (default: yes)",
     )
-    return made
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -81,5 +81,5 @@ def _blinks(random: np.random.Generator, times_T: np.ndarray) -> np.ndarray:
 def _glances(random: np.random.Generator, times_T: np.ndarray) -> np.ndarray:
     """Where the eyes look (T,), -1 to 1: held, then a quick move."""
     at_s = np.cumsum(random.uniform(0.5, 1.8, 40))
-    held = random.uniform(-1, 1, 41) * (random.random(41) < 0.6)
-    return held[np.searchsorted(at_s, times_T)]
+    aims = random.uniform(-1, 1, 41) * (random.random(41) < 0.6)
+    return aims[np.searchsorted(at_s, times_T)]

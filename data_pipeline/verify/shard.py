@@ -150,8 +150,8 @@ def _tar(manifest: Manifest, column: str, shard: int, rows: range, checked: Chec
         digest.update(data)
         for block in [] if sums_B is None else checksums.damaged(data, start, sums_B):
             at = block * checksums.BLOCK_BYTES
-            held = data[at - start : at - start + checksums.BLOCK_BYTES]
-            for finding in _damage(manifest, column, shard, rows, at, held, int(sums_B[block])):  # type: ignore[index]
+            block_bytes = data[at - start : at - start + checksums.BLOCK_BYTES]
+            for finding in _damage(manifest, column, shard, rows, at, block_bytes, int(sums_B[block])):  # type: ignore[index]
                 checked.add(finding)
         alive()
     checked.bytes += size

@@ -95,17 +95,17 @@ def run(args: argparse.Namespace) -> int:
         return lambda task: cheat_rows.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
-        made = _made(list(scores.values()), rows, refused, provenance) | {"environment": environment}
-        atomic.write_bytes(args.out / MARKDOWN, text.markdown(made).encode())
-        atomic.write_json(args.out / NAME, made)
+        tables = _made(list(scores.values()), rows, refused, provenance) | {"environment": environment}
+        atomic.write_bytes(args.out / MARKDOWN, text.markdown(tables).encode())
+        atomic.write_json(args.out / NAME, tables)
 
     parallel.run(job, scorer, finish)
-    made = json.loads((args.out / NAME).read_text())
+    tables = json.loads((args.out / NAME).read_text())
     if os.environ.get("RANK", "0") == "0":
-        print(text.in_words(made))
+        print(text.in_words(tables))
         print(args.out / NAME)
         print(args.out / MARKDOWN)
-    uncaught = [cheat for cheat, found in made["table"]["cheats"].items() if found["caught"] is False]
+    uncaught = [cheat for cheat, found in tables["table"]["cheats"].items() if found["caught"] is False]
     return EXIT_NOT_DONE if args.require_caught and uncaught else EXIT_DONE
 
 

@@ -30,11 +30,11 @@ def blurred(frames_THW3: np.ndarray, sigma_px: float) -> np.ndarray:
 
 def noisy(frames_THW3: np.ndarray, sigma: float, random: np.random.Generator) -> np.ndarray:
     """Gaussian noise of `sigma` grey levels on every pixel, another in every picture."""
-    made = np.empty_like(frames_THW3)
+    noisy_THW3 = np.empty_like(frames_THW3)
     for place, frame_HW3 in enumerate(frames_THW3):  # one at a time: float32 of a whole clip is large
         noise_HW3 = random.standard_normal(frame_HW3.shape, dtype=np.float32) * sigma
-        made[place] = np.clip(frame_HW3 + noise_HW3, 0, 255).round()
-    return made
+        noisy_THW3[place] = np.clip(frame_HW3 + noise_HW3, 0, 255).round()
+    return noisy_THW3
 
 
 def trembling(
@@ -45,7 +45,7 @@ def trembling(
 
     height, width = frames_THW3.shape[1:3]
     y_H1, x_1W = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
-    made = np.empty_like(frames_THW3)
+    moved_THW3 = np.empty_like(frames_THW3)
     for place, (frame_HW3, way_2) in enumerate(zip(frames_THW3, random.normal(0, sigma_px, (len(frames_THW3), 2)))):
         lips_M2 = landmarks_TN3[place, MOUTH, :2].astype(np.float32)
         (x, y), reach = lips_M2.mean(axis=0), np.ptp(lips_M2[:, 0])
@@ -53,5 +53,5 @@ def trembling(
         weight_HW1 = np.clip((1.1 - away_HW) / 0.4, 0, 1)[..., None]
         shift_23 = np.array([[1, 0, way_2[0]], [0, 1, way_2[1]]])
         moved_HW3 = cv2.warpAffine(frame_HW3, shift_23, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        made[place] = (weight_HW1 * moved_HW3 + (1 - weight_HW1) * frame_HW3).round()
-    return made
+        moved_THW3[place] = (weight_HW1 * moved_HW3 + (1 - weight_HW1) * frame_HW3).round()
+    return moved_THW3

@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.reports[0]} has no row '{args.row}'; there are: {', '.join(first['methods'])}")
     scored = [_scored(folder, report) for folder, report in reports.items()]
     by_group = groups.grouped(scored)
-    made = _made(by_group, args.row, first, args.reference)
-    atomic.write_bytes(args.out / page.NAME, page.html(made, by_group).encode())
-    atomic.write_bytes(args.out / MARKDOWN, markdown(made).encode())
-    atomic.write_json(args.out / NAME, made)
-    print(markdown(made), end="")
+    gaps = _made(by_group, args.row, first, args.reference)
+    atomic.write_bytes(args.out / page.NAME, page.html(gaps, by_group).encode())
+    atomic.write_bytes(args.out / MARKDOWN, markdown(gaps).encode())
+    atomic.write_json(args.out / NAME, gaps)
+    print(markdown(gaps), end="")
     print(args.out / NAME)
     print(args.out / page.NAME)
     return EXIT_DONE

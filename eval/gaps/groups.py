@@ -84,16 +84,16 @@ def _corpus(report: Scored, clip: ClipScore) -> str:
 
 def entries(groups: Mapping[str, list[ClipScore]], row: str, metric: str) -> dict[str, dict[str, Any]]:
     """Every group's entry of one metric of one row, as a report has them; without groups that lack it."""
-    made = {}
+    entry_of = {}
     for name, clips in groups.items():
         people = len({clip.person for clip in clips})
         pairs = [(c.person, c.methods[row][metric]) for c in clips if metric in c.methods.get(row, {})]
         if pairs:
-            made[name] = intervals.over_people(pairs, people)
+            entry_of[name] = intervals.over_people(pairs, people)
         elif metric in OVER_PEOPLE:
             with contextlib.suppress(Miss):  # too few people, or people who do not differ
-                made[name] = PEOPLE_METRICS[metric].compute(build.clips_of(row, clips), people)
-    return made
+                entry_of[name] = PEOPLE_METRICS[metric].compute(build.clips_of(row, clips), people)
+    return entry_of
 
 
 def gap(group: list[ClipScore], reference: list[ClipScore], row: str, metric: str) -> dict[str, Any] | None:

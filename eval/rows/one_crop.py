@@ -75,11 +75,11 @@ class Looking:
 def read_real(path: Path, detector: Detector, notes: list[str]) -> tuple[np.ndarray, Shown]:
     """A real video's crops (T, 256, 256, 3), and what it shows. Raises Miss, MediaError, OSError."""
     header = media.probe(path)
-    held: list[np.ndarray] | None = []
+    pictures: list[np.ndarray] | None = []
     if header.width * header.height * 3 * min(header.duration_s, LONGEST_S) * FRAME_HZ > HELD_BYTES:
-        held = None
+        pictures = None
     looking = Looking(detector)
-    track = find_faces(_kept(_frames(path, notes), held), looking)
+    track = find_faces(_kept(_frames(path, notes), pictures), looking)
     if not track.found_T.any():
         raise Miss(NO_FACE, f"no face in {path.name}")
     if track.found_T.mean() < LEAST_DETECTED:
@@ -94,7 +94,7 @@ def read_real(path: Path, detector: Detector, notes: list[str]) -> tuple[np.ndar
         notes.append(OTHER_RATE)
     smoothed_TN3 = smooth(landmarks_TN3)
     crop_23 = crop.canonical(smoothed_TN3)
-    frames = _frames(path, []) if held is None else held
+    frames = _frames(path, []) if pictures is None else pictures
     real_THW3 = np.stack([crop.warp(frame, crop_23) for frame in frames])
     return real_THW3, Shown(crop.apply(smoothed_TN3, crop_23), crop_23, track.width, track.height)
 

@@ -48,18 +48,18 @@ def with_cuts(
     """
     hard, soft = _cut_finder(), Transitions(longest_part)
     cuts: set[int] = set()
-    held: deque[Picture] = deque()
-    begun = 0  # number of held[0]
+    waiting: deque[Picture] = deque()
+    begun = 0  # number of waiting[0]
     for number, picture in enumerate(pictures):
         small_HW3 = reduced(frame_of(picture))
         cuts.update(hard.process_frame(number, np.ascontiguousarray(small_HW3[..., ::-1])))
         soft.see(small_HW3)
-        held.append(picture)
-        if len(held) > 2 * REACH:
-            picture = held.popleft()
+        waiting.append(picture)
+        if len(waiting) > 2 * REACH:
+            picture = waiting.popleft()
             yield picture, soft.starts(begun, count_of(picture)) or begun in cuts
             begun += 1
-    for number, picture in enumerate(held, begun):
+    for number, picture in enumerate(waiting, begun):
         yield picture, soft.starts(number, count_of(picture)) or number in cuts
 
 

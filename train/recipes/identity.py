@@ -161,8 +161,8 @@ def verified_rows(manifest: Manifest, split: str, people: int, clips_each: int, 
 
     Pairs grow with the square of the clips. Both are taken evenly over the sorted people and over a person's clips.
     """
-    held = manifest.rows_of_people(split, shards_until)
-    return sorted(row for person in evenly(sorted(held), people) for row in evenly(held[person], clips_each))
+    rows_of = manifest.rows_of_people(split, shards_until)
+    return sorted(row for person in evenly(sorted(rows_of), people) for row in evenly(rows_of[person], clips_each))
 
 
 class IdentityRecipe(Recipe):

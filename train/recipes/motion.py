@@ -172,8 +172,8 @@ def deviation(examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
     square_K2, frames = torch.zeros(len(NOISED), 2, dtype=torch.float64), 0.0
     for slot in range(min(WHITENED_EXAMPLES, len(examples))):
         batch = examples([slot]).to(torch.device("cpu"), torch.float64)
-        made = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
-        square_K2 += (made.motion_BTK2.square() * batch.mask_BT[..., None, None]).sum((0, 1))
+        prepared = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
+        square_K2 += (prepared.motion_BTK2.square() * batch.mask_BT[..., None, None]).sum((0, 1))
         frames += float(batch.mask_BT.sum())
     return (square_K2 / frames).sqrt().clamp_min(LEAST_DEVIATION_PX / model.unit_px).float()
 
@@ -251,14 +251,16 @@ class MotionRecipe(Recipe):
 
     def conditions(self, batch: MotionBatch) -> tuple[Conditions, torch.Tensor | None]:
         """What a prediction is conditioned on, and the identity encoder's features of the source, if there is one."""
-        made = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model)
+        prepared = inputs.prepare(
+            batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, self.model
+        )
         extractor, known_BUD = self.extractor, None
         if extractor:
             extractor.to(batch.noise_BTK2)  # where and in what the batch is
             with torch.no_grad():
-                known_BUD = extractor.features(made.source_head_BUN2, batch.source_mask_BU)
+                known_BUD = extractor.features(prepared.source_head_BUN2, batch.source_mask_BU)
         conditions = Conditions(
-            made,
+            prepared,
             batch.mask_BT,
             batch.audio_BS,
             batch.source_mask_BU,
@@ -275,19 +277,19 @@ class MotionRecipe(Recipe):
 
     def loss(self, networks: Networks, batch: MotionBatch) -> Loss:
         conditions, known_BUD = self.conditions(batch)
-        made, extractor = conditions.prepared, self.extractor
-        deviation_K2 = self.unit(made.motion_BTK2)
-        noised_BTK2 = diffusion.add_noise(made.motion_BTK2 / deviation_K2, batch.t_B, batch.noise_BTK2)
+        prepared, extractor = conditions.prepared, self.extractor
+        deviation_K2 = self.unit(prepared.motion_BTK2)
+        noised_BTK2 = diffusion.add_noise(prepared.motion_BTK2 / deviation_K2, batch.t_B, batch.noise_BTK2)
         predicted_BTK2 = networks["motion"](noised_BTK2, batch.t_B, conditions)
         predicted_BTK2 = predicted_BTK2 * deviation_K2  # errors count in px at every point
-        x0_B = diffusion.x0_error(made.motion_BTK2, predicted_BTK2, batch.mask_BT)
+        x0_B = diffusion.x0_error(prepared.motion_BTK2, predicted_BTK2, batch.mask_BT)
         weight_B = diffusion.loss_weight(batch.t_B, self.model.prediction, self.settings.loss_weights)
         loss_B, terms = x0_B * weight_B, {"x0": x0_B}
         if (self.model.prediction, self.settings.loss_weights) == ("x0", "target"):
             terms["eps"] = x0_B * (weight_B - 1)
         if extractor and known_BUD is not None and self.settings.identity_loss:
             unlike_B = identity_loss(
-                extractor, predicted_BTK2, made, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
+                extractor, predicted_BTK2, prepared, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
             )
             unlike_B = unlike_B * (batch.t_B <= self.settings.identity_until)
             loss_B = loss_B + self.settings.identity_loss * unlike_B

@@ -250,8 +250,8 @@ class Checkpoint:
 
     def _within(self, full: str, start: int, stop: int) -> list[tuple[int, int]]:
         """The parts of [start, stop), counted from start, that open files hold."""
-        held = [(max(start, a) - start, min(stop, b) - start) for a, b, _ in self.stretches.get(full, [])]
-        return [(low, high) for low, high in held if low < high]
+        parts = [(max(start, a) - start, min(stop, b) - start) for a, b, _ in self.stretches.get(full, [])]
+        return [(low, high) for low, high in parts if low < high]
 
     def _open(self, name: str) -> None:
         """Read the header of a file. UserError where it is damaged."""

@@ -59,7 +59,7 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
 
     All ranks call it. Raises UserError where the folder holds no weights, or none that fit.
     """
-    held, shapes, kind = read_once(folder, ranks)
+    available, shapes, kind = read_once(folder, ranks)
     match, used = Match(), set[str]()
     for player, module in modules.items():
         fitting = {}
@@ -73,7 +73,7 @@ def start(folder: Path, modules: Mapping[str, nn.Module], run: Path, recipe: str
                 match.other_shape[full] = [list(weight.shape), list(shapes[place])]
                 used.add(place)
             else:
-                own = held[place].float() if ranks.rank == 0 else torch.empty(weight.shape)
+                own = available[place].float() if ranks.rank == 0 else torch.empty(weight.shape)
                 fitting[name] = ranks.from_first(own)
                 match.taken.append(full)
                 match.values += weight.numel()
@@ -106,18 +106,18 @@ def read_once(folder: Path, ranks: Ranks) -> tuple[Weights, dict[str, tuple[int,
     source = None if (folder / weights.WEIGHTS).is_file() else checkpoint_of(folder)
     if source is not None:
         checkpoint.refuse(source, ranks.gather(checkpoint.damaged(source, ranks.rank, ranks.world_size)))
-    held: Weights = {}
+    available: Weights = {}
     found: list[tuple[str, Any]] = []  # of the first rank: what is wrong, or what there is
     if ranks.rank == 0:
         try:
-            held, kind = exported(folder) if source is None else of_checkpoint(source)
-            found = [("", ({name: tuple(values.shape) for name, values in held.items()}, kind))]
+            available, kind = exported(folder) if source is None else of_checkpoint(source)
+            found = [("", ({name: tuple(values.shape) for name, values in available.items()}, kind))]
         except UserError as error:
             found = [(str(error), None)]
     ((wrong, facts),) = ranks.gather(found)
     if wrong:
         raise UserError(wrong)
-    return held, *facts
+    return available, *facts
 
 
 def checkpoint_of(folder: Path) -> Path:

@@ -231,9 +231,9 @@ def put_best(config: LoopConfig, best: Best, plain: dict[str, nn.Module], ranks:
     bad = checkpoint.damaged(folder, ranks.rank, ranks.world_size) if is_there else [str(folder)]
     if bad := ranks.gather(bad):
         raise UserError(f"{bad[0]} of the best step ({best.words()}) is gone or damaged; export the last: keep_best=")
-    held = checked(folder, ranks)
+    stored = checked(folder, ranks)
     for player, module in plain.items():
-        put(module, sent(held, player, "ema", ranks))
+        put(module, sent(stored, player, "ema", ranks))
 
 
 def export(

@@ -47,19 +47,19 @@ class HeldOutClip:
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `heldout`."""
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline heldout",
         f"Write {NAME}: people whom no training sees, in corpora that differ from the drawn corpus along one axis each "
         "and along all. Without options it is the definition; with fewer people or clips, a part of it.",
         "python -m data_pipeline heldout corpora/bench --corpora ood-voice ood-all --people 8",
     )
-    made.add_argument("out", type=Path, metavar="OUT", help="folder of the corpora")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the corpora")
     words = "; ".join(f"{name}: {text}" for name, text in WORDS.items())
-    made.add_argument(
+    parser.add_argument(
         "--corpora", nargs="+", choices=sorted(CORPORA), default=list(CORPORA), metavar="NAME", help=words
     )
-    made.add_argument("--people", type=int, default=PEOPLE, metavar="N", help="of each corpus (default: %(default)s)")
-    made.add_argument(
+    parser.add_argument("--people", type=int, default=PEOPLE, metavar="N", help="of each corpus (default: %(default)s)")
+    parser.add_argument(
         "--first",
         type=int,
         default=0,
@@ -67,10 +67,10 @@ def arguments() -> argparse.ArgumentParser:
         help="number of the first person; from 40 on nobody is in the "
         "benchmark: people on whom a judge may be taught (default: %(default)s)",
     )
-    made.add_argument("--clips", type=int, default=CLIPS, metavar="N", help="of each person (default: %(default)s)")
-    made.add_argument("--seconds", type=float, default=SECONDS, help="length of a clip (default: %(default)s)")
-    made.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
-    return made
+    parser.add_argument("--clips", type=int, default=CLIPS, metavar="N", help="of each person (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of a clip (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,18 +21,18 @@ from mytalk.progress import Progress
 
 def arguments() -> argparse.ArgumentParser:
     """The command line of `scenes`."""
-    made = command.parser(
+    parser = command.parser(
         "python -m data_pipeline scenes",
         "Write drawn videos that extraction can fail on: cuts, several faces, hands, music. truth.jsonl has the truth.",
         "python -m data_pipeline scenes corpora/scenes --kinds cuts two hand --seeds 3",
     )
-    made.add_argument("out", type=Path, metavar="OUT", help="folder of the videos")
-    made.add_argument(
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the videos")
+    parser.add_argument(
         "--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS)
     )
-    made.add_argument("--seeds", type=int, default=1, metavar="N", help="videos of each kind (default: %(default)s)")
-    made.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
-    return made
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="videos of each kind (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -183,15 +183,15 @@ class Scene:
         return hand.sheet(actor.who.skin, side_px), int(left), int(top)
 
     def _hold_up(self, picture: np.ndarray, frame: int) -> None:
-        held = self._hand(frame)
-        if held is not None:
-            stage.lay(picture, *held)
+        hand_sheet = self._hand(frame)
+        if hand_sheet is not None:
+            stage.lay(picture, *hand_sheet)
 
     def _hand_covers(self, frame: int) -> bool:
-        held = self._hand(frame)
-        if held is None:
+        hand_sheet = self._hand(frame)
+        if hand_sheet is None:
             return False
-        sheet, left, top = held
+        sheet, left, top = hand_sheet
         x, y = np.round(stage.mouth_at(self.parts[0].actors[0], frame)).astype(int) - (left, top)
         return bool(0 <= x < sheet.shape[1] and 0 <= y < len(sheet) and sheet[y, x, 3] > 128)
 
