@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mytalk.command import UserError
 from mytalk.control import motion_file, times
 from mytalk.control.control import Control
 from mytalk.dub import faces
 from mytalk.face import detector
-
-if TYPE_CHECKING:
-    pass
 
 PHONES = "phones"
 
@@ -82,6 +78,8 @@ def check(args: argparse.Namespace) -> None:
     """Raise UserError for numbers that cannot be."""
     if args.steps < 1 or args.seed < 0:
         raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
+    if not 0 <= args.guidance < float("inf"):  # here too: before any model is loaded
+        raise UserError(f"--guidance {args.guidance} must be 0 or more")
     if not 0 < args.amplitude < float("inf"):
         raise UserError(f"--amplitude {args.amplitude} must be above 0")
 

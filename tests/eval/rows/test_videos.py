@@ -20,7 +20,7 @@ from tests.helpers.coded_films import STEPS, Reader, Writer
 def bench(films, models, tmp_path, stand_ins) -> videos.Bench:
     """What one clip is benchmarked with, as the command makes it."""
     settings = Settings(sampler_steps=int(STEPS))
-    evaluators = Evaluators(None, identity.load_model(models["identity"]))
+    evaluators = Evaluators(None, identity=identity.load_model(models["identity"]))
     loaded = dubbing.load_models(models["motion"], models["appearance"])
     return videos.Bench(Manifest.load(films), settings, tmp_path, loaded, evaluators, Reader())
 
