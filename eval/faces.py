@@ -118,16 +118,16 @@ def _embedded(
     manifest: Manifest, rows_of: Mapping[str, list[int]], judge: Any, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Each person's embeddings, (K, E), of those of whom a clip can be read."""
-    found = {}
+    embeddings = {}
     for person, rows in rows_of.items():
         for row in rows:
             count = int(manifest.at(row, "frames"))
             picked = np.unique(np.linspace(0, count - 1, PICTURES + 2).round().astype(int)[1:-1])
             try:
                 pictures = video_reader.read_video(manifest, row, picked.tolist())
-                found[person] = judge.embed(pictures, reader.read_landmarks(manifest, row, 0, count)[picked])
+                embeddings[person] = judge.embed(pictures, reader.read_landmarks(manifest, row, 0, count)[picked])
                 break
             except ClipError:
                 continue
         progress.step(1)
-    return found
+    return embeddings

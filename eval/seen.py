@@ -51,12 +51,12 @@ def refuse(manifest: Manifest, split: str, tasks: list[ScoringTask], folders: Ma
 
 def _among(manifest: Manifest, rows_of: Mapping[str, list[int]], known: Shown) -> list[str]:
     """The people to be scored of whom these hashes name the person, or a video."""
-    found = []
+    people = []
     for person, rows in rows_of.items():
         own = trained_on.shown(manifest, rows)
         if own.people & known.people or own.sources & known.sources:
-            found.append(person)
-    return found
+            people.append(person)
+    return people
 
 
 def _line(model: str, folder: Path, how: str, people: list[str], everyone: Mapping[str, list[int]]) -> str:

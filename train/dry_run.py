@@ -88,13 +88,13 @@ def memory(config: LoopConfig, recipe: Recipe, batching: Batching) -> dict[str, 
     """By ZeRO stage: the most bytes of tensors of a rank, and how many of these are the checkpoint's copy."""
     lengths = {slot: frames(recipe, slot) for slot in range(max(LOOKED_AT, batching.micro_batch))}
     longest = sorted(sorted(lengths, key=lambda slot: -lengths[slot])[: batching.micro_batch])
-    found = {}
+    bytes_of = {}
     with copying_as_gloo(), pretended(batching.world_size) as ranks:
         for stage in STAGES:
             staged = copy.copy(config)
             staged.zero_stage, staged.offload_optimizer = stage, config.offload_optimizer and stage > 0
-            found[str(stage)] = measured(partial(one_step, staged, recipe, batching, ranks, longest))
-    return found
+            bytes_of[str(stage)] = measured(partial(one_step, staged, recipe, batching, ranks, longest))
+    return bytes_of
 
 
 def frames(recipe: Recipe, slot: int) -> int:

@@ -21,14 +21,16 @@ LEGEND = (
 def in_words(made: dict[str, Any]) -> str:
     """Coverage, the verdict on each cheat, the measures that do not respond, and who is missing, a line each."""
     lines = [_coverage(made["coverage"])]
-    for cheat, found in made["table"]["cheats"].items():
-        word = {True: "caught", False: "NOT CAUGHT", None: "NO JUDGE"}[found["caught"]]
-        by = [f"{name} {_difference(one)}" for name, one in found["meant"].items()]
-        missing = [f"{name} missing: {why}" for name, why in found["missing"].items()]
-        lines.append(f"{cheat}: {word}{' as a leak' if found['leak'] else ''}: {'; '.join([*by, *missing])}")
+    for cheat, entry in made["table"]["cheats"].items():
+        word = {True: "caught", False: "NOT CAUGHT", None: "NO JUDGE"}[entry["caught"]]
+        by = [f"{name} {_difference(one)}" for name, one in entry["meant"].items()]
+        missing = [f"{name} missing: {why}" for name, why in entry["missing"].items()]
+        lines.append(f"{cheat}: {word}{' as a leak' if entry['leak'] else ''}: {'; '.join([*by, *missing])}")
     for ladder, verdicts in made["table"]["ladders"].items():
-        found = {name: one["verdict"] for name, one in verdicts.items()}
-        words = [f"{v}: {', '.join(n for n in found if found[n] == v)}" for v in dict.fromkeys(found.values())]
+        verdict_of = {name: one["verdict"] for name, one in verdicts.items()}
+        words = [
+            f"{v}: {', '.join(n for n in verdict_of if verdict_of[n] == v)}" for v in dict.fromkeys(verdict_of.values())
+        ]
         lines.append(f"{ladder}: {'; '.join(words)}")
     if made["table"]["lost"]:
         lost = ", ".join(f"{row} {count}" for row, count in made["table"]["lost"].items())

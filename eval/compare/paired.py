@@ -29,15 +29,15 @@ def p_value(differences: Sequence[float]) -> float:
     if len(differences_N) == 0 or not np.isfinite(differences_N).all():
         raise ValueError("a test needs the differences of some people, each a number")
     tie = TIE * float(np.abs(differences_N).sum())
-    found = abs(float(differences_N.sum())) - tie
+    observed = abs(float(differences_N.sum())) - tie
     if len(differences_N) <= EXACT_PEOPLE:
         bits_KN = np.arange(2 ** len(differences_N))[:, None] >> np.arange(len(differences_N)) & 1
-        return float((np.abs((1 - 2 * bits_KN) @ differences_N) >= found).mean())
+        return float((np.abs((1 - 2 * bits_KN) @ differences_N) >= observed).mean())
     random = np.random.default_rng(0)
-    as_far = 1  # the choice that was found is one of them
+    as_far = 1  # the choice that was observed is one of them
     for start in range(0, DRAWS, 10_000):
         signs_KN = 1 - 2 * random.integers(0, 2, (min(10_000, DRAWS - start), len(differences_N)))
-        as_far += int((np.abs(signs_KN @ differences_N) >= found).sum())
+        as_far += int((np.abs(signs_KN @ differences_N) >= observed).sum())
     return as_far / (DRAWS + 1)
 
 

@@ -36,12 +36,12 @@ class ArcFaceJudge:
         """The embedding of each picture's face, (K, E) float64."""
         import cv2
 
-        found = []
+        embeddings = []
         for picture_HW3, map_23 in zip(pictures_KHW3, alignments(landmarks_KN3), strict=True):
             face_HW3 = cv2.warpAffine(np.ascontiguousarray(picture_HW3), map_23, (SIDE_PX, SIDE_PX))
             pixels = (face_HW3.astype(np.float32).transpose(2, 0, 1) - 127.5) / 127.5
-            found.append(self._network.run(pixels))
-        return np.stack(found)
+            embeddings.append(self._network.run(pixels))
+        return np.stack(embeddings)
 
 
 def alignments(landmarks_KN3: np.ndarray) -> list[np.ndarray]:

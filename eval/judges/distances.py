@@ -40,11 +40,11 @@ class I3d:
 
     def embed(self, frames_THW3: np.ndarray) -> np.ndarray:
         """(K, D) float64; (0, 0) of less than 16 frames."""
-        found = []
+        features = []
         for start in range(0, len(frames_THW3) - WINDOW_FRAMES + 1, WINDOW_FRAMES):
             window = np.stack([_scaled(frame, I3D_PX) for frame in frames_THW3[start : start + WINDOW_FRAMES]])
-            found.append(self._network.run(window.transpose(3, 0, 1, 2)))
-        return np.stack(found) if found else np.zeros((0, 0))
+            features.append(self._network.run(window.transpose(3, 0, 1, 2)))
+        return np.stack(features) if features else np.zeros((0, 0))
 
 
 def _scaled(frame_HW3: np.ndarray, side_px: int) -> np.ndarray:

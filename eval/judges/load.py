@@ -59,15 +59,15 @@ class State:
 
 def states() -> list[State]:
     """Every entry of the registry, in its order."""
-    found = []
+    entries = []
     for name, entry in weights.registered().items():
         try:
             place = weights.located(entry)
         except UserError:
-            found.append(State(name, entry, WRONG))
+            entries.append(State(name, entry, WRONG))
             continue
-        found.append(State(name, entry, MISSING) if place is None else State(name, entry, THERE, place[1]))
-    return found
+        entries.append(State(name, entry, MISSING) if place is None else State(name, entry, THERE, place[1]))
+    return entries
 
 
 def missing() -> dict[str, str]:
@@ -91,12 +91,12 @@ def sources(names: Iterable[str]) -> dict[str, str]:
 
 def digests(names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of all weights of these judges, for a report: `judge_NAME` -> digest."""
-    registry, found = weights.registered(), {}
+    registry, digest_of = weights.registered(), {}
     for part in (part for name in names for part in JUDGES[name].weights):
         place = weights.located(registry[part])
         assert place is not None, f"{part} is not there"
-        found[f"judge_{part}"] = place[1]
-    return found
+        digest_of[f"judge_{part}"] = place[1]
+    return digest_of
 
 
 def load(names: Iterable[str], device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -53,12 +53,12 @@ class LpipsJudge:
         """The distance of each uint8 picture to its counterpart, (K,)."""
         import torch
 
-        found = []
+        distances = []
         with torch.inference_mode():
             for start in range(0, len(one_KHW3), BATCH):
                 sides = [self._pictures(side[start : start + BATCH]) for side in (one_KHW3, other_KHW3)]
-                found.append(self.network(*sides))
-        return torch.cat(found).double().cpu().numpy()
+                distances.append(self.network(*sides))
+        return torch.cat(distances).double().cpu().numpy()
 
     def _pictures(self, pictures_BHW3: np.ndarray) -> torch.Tensor:
         import torch

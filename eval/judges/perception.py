@@ -56,8 +56,8 @@ class PerceptionJudge:
         import torch
 
         with torch.inference_mode():
-            found = [self.network.distance(a, b) for a, b in zip(one, other, strict=True)]
-        return torch.cat(found).double().cpu().numpy()
+            distances = [self.network.distance(a, b) for a, b in zip(one, other, strict=True)]
+        return torch.cat(distances).double().cpu().numpy()
 
     def embed(self, seen: list[list[torch.Tensor]]) -> np.ndarray:
         """The deepest features of each crop, averaged over its places: (K, D) float32."""

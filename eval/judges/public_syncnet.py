@@ -73,14 +73,14 @@ class PublicSyncNet:
         """Embeddings of RGB crops of 224 px, (W, E). Window w sees frames w to w + 4."""
         import torch
 
-        found = []
+        embeddings = []
         for start in range(0, windows, BATCH):
             stop = min(start + BATCH, windows)
             seen_THW3 = np.ascontiguousarray(crops_THW3[start : stop + WINDOW_FRAMES - 1, :, :, ::-1])
             seen = torch.from_numpy(seen_THW3).to(self.device).float().permute(3, 0, 1, 2)[None]
             # All layers but the first see one time, and the first takes no border: its windows are the published ones.
-            found.append(self.lips[1](self.lips[0](seen)[0, :, :, 0, 0].T))
-        return torch.cat(found).double().cpu().numpy()
+            embeddings.append(self.lips[1](self.lips[0](seen)[0, :, :, 0, 0].T))
+        return torch.cat(embeddings).double().cpu().numpy()
 
     def embed_sound(self, steps_MC: np.ndarray, windows: int) -> np.ndarray:
         """Embeddings of MFCC, (W, E). Window w hears 20 steps from step 4 w."""

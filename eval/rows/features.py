@@ -116,15 +116,15 @@ def distances(
                 features_KD = arrays[name]
                 if len(features_KD):
                     moments.setdefault(name, Moments(features_KD.shape[1])).add(features_KD)
-    found = {}
+    entry_of = {}
     for name, measure in measures.items():
         of = [moments.get(f"{measure.judge} {part}") for part in (TRUTH, *(f"row {row}" for row in rows))]
         each = [one for one in of if one is not None and one.count >= 2]
         if len(each) == len(of):
             values = {row: distance(one, each[0]) for row, one in zip(rows, each[1:], strict=True)}
             stated = {"definition": measure.definition, "unit": "squared distance of features", "better": "lower"}
-            found[name] = {**stated, "of": measure.of, "frames": each[0].count, "clips": len(keys), "rows": values}
-    return found
+            entry_of[name] = {**stated, "of": measure.of, "frames": each[0].count, "clips": len(keys), "rows": values}
+    return entry_of
 
 
 def left_out(no_judge: Mapping[str, str]) -> str:

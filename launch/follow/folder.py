@@ -72,24 +72,24 @@ def _read(run: Path) -> Status:
     config = dict(OmegaConf.to_container(OmegaConf.load(run / "config.yaml")))  # type: ignore[arg-type]
     lines, events = list(_tail(run / "metrics.jsonl")), list(_lines(run / EVENTS))
     steps = [line for line in lines if "keys" in line][-RECENT_STEPS:]
-    found = Status(str(run), "not started", steps=int(config["steps"]))
+    status = Status(str(run), "not started", steps=int(config["steps"]))
     if steps:
-        _rates(found, steps, int(config["global_batch"]))
-    found.validation = next((line["validation"] for line in reversed(lines) if "validation" in line), {})
-    found.warnings = sum("warning" in line for line in lines)
-    found.damaged_clips = len({(row["corpus"], row["key"]) for row in _lines(run / "bad_examples.jsonl")})
+        _rates(status, steps, int(config["global_batch"]))
+    status.validation = next((line["validation"] for line in reversed(lines) if "validation" in line), {})
+    status.warnings = sum("warning" in line for line in lines)
+    status.damaged_clips = len({(row["corpus"], row["key"]) for row in _lines(run / "bad_examples.jsonl")})
     for folder in (run / "checkpoints").glob("step-*"):
         match = CHECKPOINT.fullmatch(folder.name)
-        if match and (folder / "checkpoint.json").is_file() and int(match[1]) >= (found.checkpoint or 0):
-            found.checkpoint = int(match[1])
-            found.checkpoint_age_s = max(0.0, time.time() - (folder / "checkpoint.json").stat().st_mtime)
+        if match and (folder / "checkpoint.json").is_file() and int(match[1]) >= (status.checkpoint or 0):
+            status.checkpoint = int(match[1])
+            status.checkpoint_age_s = max(0.0, time.time() - (folder / "checkpoint.json").stat().st_mtime)
     written = [event["written_s"] for event in events if event["event"] == "checkpoint"]
-    found.checkpoint_written_s = max(written[-RECENT_CHECKPOINTS:], default=None)
-    _history(found, events)
-    _state(found, run, events, config)
-    if found.state in ("running", "silent") and found.step_s is not None:
-        found.eta_s = (found.steps - found.step) * found.step_s
-    return found
+    status.checkpoint_written_s = max(written[-RECENT_CHECKPOINTS:], default=None)
+    _history(status, events)
+    _state(status, run, events, config)
+    if status.state in ("running", "silent") and status.step_s is not None:
+        status.eta_s = (status.steps - status.step) * status.step_s
+    return status
 
 
 def newest_step(run: Path) -> int:

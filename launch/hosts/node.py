@@ -124,11 +124,11 @@ class Ranks:
 
     def errors(self) -> list[dict[str, Any]]:
         """What ranks that failed have left, the one that explains the others first."""
-        found = []
+        errors = []
         for local_rank in range(self.processes):
             with contextlib.suppress(OSError, ValueError):
-                found.append(json.loads(rank.error_file(self.folder, local_rank).read_text()))
-        return sorted(found, key=lambda error: KINDS.index(error["kind"]))
+                errors.append(json.loads(rank.error_file(self.folder, local_rank).read_text()))
+        return sorted(errors, key=lambda error: KINDS.index(error["kind"]))
 
 
 def start(job: Job, supervised: bool = False) -> Ended:

@@ -91,16 +91,16 @@ def gpus() -> list[str]:
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """In words, in what two hosts are not alike; empty where they are."""
-    found = []
+    differences = []
     for key in ALIKE:
         if ours[key] != theirs[key] and key == "packages":
             pairs = {name: (ours[key].get(name), theirs[key].get(name)) for name in {**ours[key], **theirs[key]}}
-            found += [f"{name} {here} and {there}" for name, (here, there) in pairs.items() if here != there]
+            differences += [f"{name} {here} and {there}" for name, (here, there) in pairs.items() if here != there]
         elif ours[key] != theirs[key]:
-            found.append(f"{key} {ours[key]} and {theirs[key]}")
-    if found and ours["commit"] != theirs["commit"]:
-        found.append(f"commits {ours['commit'] or 'unknown'} and {theirs['commit'] or 'unknown'}")
-    return ", ".join(found)
+            differences.append(f"{key} {ours[key]} and {theirs[key]}")
+    if differences and ours["commit"] != theirs["commit"]:
+        differences.append(f"commits {ours['commit'] or 'unknown'} and {theirs['commit'] or 'unknown'}")
+    return ", ".join(differences)
 
 
 if __name__ == "__main__":

@@ -99,8 +99,8 @@ def of_column(features_BTD: torch.Tensor | None, kind: str, column: str, width: 
 
 def features_by(facts: Any) -> dict[str, Any] | None:
     """What made the column that a model hears, of the facts of its folder; None where they do not say."""
-    found = facts.get("features_by") if isinstance(facts, dict) else None
-    return found if isinstance(found, dict) else None
+    maker = facts.get("features_by") if isinstance(facts, dict) else None
+    return maker if isinstance(maker, dict) else None
 
 
 def log_mel(audio_BS: torch.Tensor, voice_B: torch.Tensor | None = None) -> torch.Tensor:

@@ -53,11 +53,11 @@ class StLpips(nn.Module):
 
     def features(self, pictures_B3HW: torch.Tensor) -> list[torch.Tensor]:
         """Features at the five depths, (B, C, H', W') each. Pictures run from -1 to 1 and have 32 px a side or more."""
-        x, found = (pictures_B3HW - self.shift) / self.scale, []
+        x, depths = (pictures_B3HW - self.shift) / self.scale, []
         for part in self.parts:
             x = part(x)
-            found.append(x)
-        return found
+            depths.append(x)
+        return depths
 
     def distance(self, one: list[torch.Tensor], other: list[torch.Tensor]) -> torch.Tensor:
         """The distance of two batches by their `features`: (B,), 0 where they are the same."""

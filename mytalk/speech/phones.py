@@ -62,12 +62,12 @@ class PhoneDecoder:
         decoder.start_utt()
         decoder.process_raw(pcm_S.tobytes(), full_utt=True)
         decoder.end_utt()
-        found = [
+        phones = [
             Phone(segment.word, segment.start_frame / STEP_HZ, (segment.end_frame + 1) / STEP_HZ)
             for segment in decoder.seg() or ()
             if segment.word not in SILENT
         ]
-        return [phone for phone in found if _audible(audio_S, phone)]
+        return [phone for phone in phones if _audible(audio_S, phone)]
 
     def bilabials_s(self, audio_S: np.ndarray) -> list[tuple[float, float]]:
         """When a p, b or m is spoken: (start, stop) in s."""

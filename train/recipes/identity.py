@@ -192,10 +192,10 @@ class IdentityRecipe(Recipe):
         frames = int(self.manifest.column("frames")[chosen].min())
         stop = min(frames, self.settings.min_frames)
         wanted = [ReadRequest(row, "landmarks", 0, stop) for row in chosen]
-        found = reader.read(self.manifest, wanted)
-        whole = [torch.from_numpy(points.astype(np.float32)) for points in found if isinstance(points, np.ndarray)]
-        if not whole and isinstance(found[0], ClipError):
-            raise found[0]
+        clips = reader.read(self.manifest, wanted)
+        whole = [torch.from_numpy(points.astype(np.float32)) for points in clips if isinstance(points, np.ndarray)]
+        if not whole and isinstance(clips[0], ClipError):
+            raise clips[0]
         landmarks_BTN3 = torch.stack(whole)
         return pose.to_own_head(landmarks_BTN3, torch.ones_like(landmarks_BTN3[..., 0, 0])).mean((0, 1))
 

@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
 
 def correlation(truth_F3: np.ndarray, read_F3: np.ndarray) -> float | None:
     """Mean Pearson correlation of the MEASURES that move in a clip; None where all stand still."""
-    found = []
+    correlations = []
     for true_F, read_F in zip(truth_F3.T, read_F3.T):
         if true_F.std() >= STILL:
-            found.append(float(np.corrcoef(true_F, read_F)[0, 1]) if read_F.std() > 0 else 0.0)
-    return float(np.mean(found)) if found else None
+            correlations.append(float(np.corrcoef(true_F, read_F)[0, 1]) if read_F.std() > 0 else 0.0)
+    return float(np.mean(correlations)) if correlations else None
 
 
 class ReaderRecipe(Recipe):
@@ -120,10 +120,10 @@ class ReaderRecipe(Recipe):
 
         found_C2, read_C = validation.of_clips(scores, self.validation.lengths, ranks)
         rows = self.validation.selection.rows_n[read_C.cpu().numpy()]
-        found = found_C2[read_C].cpu().numpy()
+        scores_C2 = found_C2[read_C].cpu().numpy()
         people = [str(self.manifest.at(row, "identity")) for row in rows]
-        moving = [(who, value) for who, (value, _) in zip(people, found.tolist()) if np.isfinite(value)]
-        error_px = float(found[:, 1].mean())
+        moving = [(who, value) for who, (value, _) in zip(people, scores_C2.tolist()) if np.isfinite(value)]
+        error_px = float(scores_C2[:, 1].mean())
         if not moving:
             return Validated({"error_px": error_px}, "no lips move in the validation clips", {})
         values = list(person_means(moving).values())
