@@ -50,6 +50,16 @@ def arguments() -> argparse.ArgumentParser:
         help="what a clip must hold, such as min_seconds=2 picture.yaw_deg=30 (docs/data.md lists the rules)",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML of rules")
+    _add_corpus(parser)
+    parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
+    runners.add_options(parser)
+    _add_limits(parser)
+    detector.add_option(parser)
+    return parser
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    """Options of how the videos lie on disk, and whom they show."""
     parser.add_argument("--corpus", help="name of the corpus (default: the name of VIDEOS)")
     parser.add_argument(
         "--layout",
@@ -78,8 +88,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--licence", metavar="TEXT", help="the fact `licence` of all clips (default: what the layout knows)"
     )
-    parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
-    runners.add_options(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Options of where shards go, how long a video may take, and what finds shots."""
     parser.add_argument(
         "--to",
         default="",
@@ -114,8 +126,6 @@ def arguments() -> argparse.ArgumentParser:
         help="what finds shots; transnet is a network of the extra [shots], for which each video is decoded once more "
         "(default: %(default)s)",
     )
-    detector.add_option(parser)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:

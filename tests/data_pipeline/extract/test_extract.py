@@ -16,18 +16,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from data_pipeline.extract.corpora import folder
-from data_pipeline.extract.listing import names, sources
+from data_pipeline.extract.listing import names
 from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table.schema import FORMAT
 from mytalk import media
-from mytalk.command import UserError
-from mytalk.face import crop
-from mytalk.face.landmarks import NOISED, RIGID
 from mytalk.face.shots import shot_starts
 from tests.helpers import numbered, stub_extract
 from tests.helpers.disks import no_file_past, small_disk
@@ -448,83 +442,7 @@ def test_typing_it_again_is_quick_and_changes_nothing(command, videos, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.*")} == before
 
 
-# Rules -----------------------------------------------------------------------------------------------
-
-
 def test_a_face_that_jumps_is_another_shot():
     ring = stub_extract.face_at(32, 32)
     clip = np.stack([ring, ring + 1, ring + 30, ring + 31, (ring - 32) * 2 + 62])
     assert shot_starts(clip, np.ones(5, bool)).tolist() == [False, False, True, False, True]
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    paths=st.lists(
-        st.from_regex(r"([a-zA-Z0-9 ._äé-]{1,12}/){0,2}[a-zA-Z0-9 ._äé-]{1,60}\.mp4", fullmatch=True), unique=True
-    )
-)
-def test_keys_are_unique_and_safe_for_tars(paths):
-    keys = [sources.key_of("corpus", path, 250) for path in paths]
-    assert len(set(keys)) == len(paths)
-    for key in keys:
-        assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
-        assert len(key) + len(".landmarks.npy") <= 100
-
-
-def test_keys_of_files_without_a_suffix_are_readable_too():
-    assert sources.key_of("c", "p1/talk", 0).startswith("p1-talk-")
-    assert sources.key_of("c", "a.b/talk", 0).startswith("a-b-talk-")
-    assert sources.key_of("c", "...mp4", 0).startswith("clip-")
-    assert sources.key_of("c", "p1/talk.mp4", 25).startswith("p1-talk-")
-
-
-def test_keys_of_paths_that_read_alike_differ():
-    alike = ["a b/x.mp4", "a-b/x.mp4", "a/b/x.mp4", "a/b-x.mp4", "a/b/x.mkv"]
-    alike += ["long" * 20 + "/x.mp4", "long" * 21 + "/x.mp4"]
-    assert len({sources.key_of("corpus", path, 0) for path in alike}) == len(alike)
-    assert sources.key_of("corpus", "x.mp4", 0) != sources.key_of("other", "x.mp4", 0)
-
-
-def test_the_person_is_the_folder_or_the_file():
-    assert folder.person("x.mp4", None) == "x"
-    assert folder.person("ann/x.mp4", None) == "ann"
-    assert folder.person("id01/vid/x.mp4", "first") == "id01"
-    assert folder.person("test/id01/x.mp4", "parent") == "id01"
-    with pytest.raises(UserError, match="--identity"):
-        folder.person("id01/vid/x.mp4", None)
-
-
-def test_the_crop_and_its_landmarks_agree():
-    """A dot drawn at a landmark of the source lies at the landmark of the crop, at every scale."""
-    rng = np.random.default_rng(0)
-    for side_px in (40, 150, 700):
-        at = rng.uniform(0.35, 0.65, 2) * 1024
-        picture = np.zeros((1024, 1024, 3), np.uint8)
-        x, y = np.meshgrid(np.arange(1024) + 0.5, np.arange(1024) + 0.5)
-        radius = side_px / 20 + 2
-        blob = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 2 / radius**2)
-        picture[:] = (255 * blob)[..., None]
-        matrix = crop.canonical(stub_extract.face_at(*at, side_px)[None], 256)
-        got = crop.warp(picture, matrix)[..., 0].astype(float)
-        centre_y, centre_x = np.mgrid[:256, :256] + 0.5
-        found = np.array([(got * centre_x).sum(), (got * centre_y).sum()]) / got.sum()
-        np.testing.assert_allclose(found, crop.apply(at, matrix), atol=0.15)
-        np.testing.assert_allclose(crop.apply(crop.apply(at, matrix), crop.invert(matrix)), at, atol=1e-2)
-
-
-def test_the_crop_holds_a_moving_head_and_ignores_a_stray_frame():
-    ring = stub_extract.face_at(32, 32)
-    still = np.repeat(ring[None], 50, 0)
-    matrix = crop.canonical(still, 256)
-    inside = crop.apply(still, matrix)[..., :2]
-    rigid_px = np.ptp(still[0, RIGID, 0])  # the ring between the rigid points is no wider than the face
-    assert np.ptp(inside[0, RIGID, 0]) == pytest.approx(256 / crop.MARGIN * rigid_px / 32, rel=1e-3)
-    stray = still.copy()
-    stray[7] += 300
-    other_mouth = still.copy()
-    other_mouth[:, NOISED] += np.random.default_rng(0).normal(0, 9, (50, len(NOISED), 3)).astype(np.float32)
-    assert (crop.canonical(other_mouth, 256) == matrix).all(), "it hangs on no point of the lower face"
-    np.testing.assert_allclose(crop.canonical(stray, 256), matrix, rtol=1e-6)
-    moving = still + np.linspace(-40, 40, 50)[:, None, None]
-    inside = crop.apply(moving, crop.canonical(moving, 256))[..., :2]
-    assert ((inside >= 0) & (inside <= 256)).all(axis=(1, 2)).mean() >= 0.85
