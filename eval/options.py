@@ -64,7 +64,7 @@ def settings(args: argparse.Namespace, motion_model: Path) -> Settings:
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:
-    """As `show`; the exit code of a failed gate, where it is required."""
+    """Print the report as `show` does; the exit code says whether the gate passed, where it is required."""
     show(report, args.out, *files)
     passed = not args.require_gate or report.get("gate", {}).get("passed", False)
     return EXIT_DONE if passed else EXIT_NOT_DONE

@@ -247,7 +247,7 @@ def diverged(state: TrainState, config: LoopConfig, done: int) -> str:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN: None stands for it."""
+    """The value for JSON, which has no NaN or infinity: None in their place."""
     return value if math.isfinite(value) else None
 
 

@@ -11,7 +11,7 @@ from data_pipeline.stats.survey import Survey
 
 
 def lines(survey: Survey) -> Iterator[str]:
-    """All of it, line by line."""
+    """The whole survey as text, line by line."""
     rows = [(t.corpus, duration(t.hours), t.people, t.sources, t.clips) for t in survey.totals]
     yield from table(("corpus", "length", "people", "sources", "clips"), rows)
     if survey.labels:

@@ -102,7 +102,7 @@ class Board(Leases):
         self._give_back(_name(number), all_attempts=True)
 
     def reason(self, number: int) -> str:
-        """Why a task is set aside; "": it is not."""
+        """Why a task is set aside; empty where it is not."""
         try:
             return str(json.loads((self.folder / "aside" / f"{_name(number)}.json").read_text())["reason"])
         except (FileNotFoundError, NotADirectoryError):

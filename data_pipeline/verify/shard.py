@@ -42,11 +42,11 @@ class Finding:
     byte: int | None = None  # of the file
 
     def listed(self) -> dict[str, Any]:
-        """As JSON holds it: what is unknown is left out."""
+        """The finding for JSON, without what is unknown."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "")}
 
     def line(self) -> str:
-        """For a person."""
+        """The finding in a line of text."""
         where = " ".join(part for part in (self.file, self.key, self.member) if part)
         return f"{self.check:<10}{where + ': ' if where else ''}{self.message}"
 

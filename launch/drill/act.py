@@ -42,7 +42,7 @@ def writing(run: Path) -> bool:
 
 
 def act(run: str, what: str, rank: int | None = None) -> dict[int, int]:
-    """Do it; the ranks that were found before."""
+    """Bring about the fault `what`; returns the processes of the ranks that ran before it, by rank."""
     found, deadline = ranks(run), time.monotonic() + MOST_S
     if what in ("full", "room"):
         for pid in found.values():

@@ -38,7 +38,7 @@ class Launched:
     processes: int
 
     def tell(self, run: Path, process: subprocess.Popen, number: signal.Signals) -> None:
-        """Have training told by a signal, as whoever runs it would."""
+        """Send training a signal, as the scheduler or user of this place would."""
         process.send_signal(number)
 
     def took_it(self, code: int, said: bool) -> bool:
@@ -46,7 +46,7 @@ class Launched:
         return code == EXIT_RUN_AGAIN
 
     def hurry(self, run: Path) -> None:
-        """While it is waited for."""
+        """Called while the drill waits for training: a place may shorten the wait."""
 
     def end(self, run: Path, process: subprocess.Popen) -> None:
         """End what still runs."""

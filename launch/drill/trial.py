@@ -86,7 +86,7 @@ class Trial:
             time.sleep(POLL_S)
 
     def under_way(self, process: subprocess.Popen, steps: int = 3) -> None:
-        """Until it has taken some steps in this start, and has a checkpoint."""
+        """Wait until training has taken some steps since this start, and has a checkpoint."""
         before = len(self.steps())
         self.until(lambda: len(self.steps()) >= before + steps and self.saved(), process, f"{steps} steps were taken")
 
@@ -99,11 +99,11 @@ class Trial:
         return act.writing(self.run)
 
     def said(self, text: str) -> bool:
-        """Whether it has printed this."""
+        """Whether the log of training holds this text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
     def ranks(self) -> dict[int, int]:
-        """The processes of its ranks, wherever they run."""
+        """The processes of the ranks of training, wherever they run."""
         return self.place.act(self.run, "list")
 
     def hit_last(self, number: signal.Signals) -> None:

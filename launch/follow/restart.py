@@ -94,7 +94,7 @@ def needs_someone(code: int, kind: str) -> bool:
 
 
 def words(ended: Ended) -> str:
-    """How it ended, in words."""
+    """How a job ended, in words."""
     if ended.reason:
         return ended.reason
     if ended.code > 128:

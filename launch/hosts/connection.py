@@ -143,13 +143,13 @@ class Node:
             self.process.stdin.flush()
 
     def kill(self) -> None:
-        """Close its stdin: it kills its ranks and itself."""
+        """Close the stdin of the other side, which then kills its ranks and itself."""
         with contextlib.suppress(OSError, ValueError):
             assert self.process.stdin is not None
             self.process.stdin.close()
 
     def ended(self) -> bool:
-        """Whether it has, and all it said is here."""
+        """Whether the other side has ended and all of its output has arrived."""
         if self.process.poll() is None:
             return False
         for thread in self.threads:

@@ -1,4 +1,4 @@
-"""When something is promised: read from a file, or told from the sound. Shape suffix: S audio samples (16 kHz)."""
+"""When something is promised: read from a file, or heard in the sound. Shape suffix: S audio samples (16 kHz)."""
 
 from __future__ import annotations
 

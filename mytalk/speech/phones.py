@@ -81,5 +81,5 @@ def _audible(audio_S: np.ndarray, phone: Phone) -> bool:
 
 
 def bilabials(phones: Iterable[Phone]) -> list[tuple[float, float]]:
-    """The times of those for which the lips close, (start, stop) in s."""
+    """When the phones are spoken for which the lips close: (start, stop) in s."""
     return [(phone.start_s, phone.stop_s) for phone in phones if phone.symbol in BILABIALS]

@@ -42,11 +42,11 @@ class Watchdog:
         self.last_words: IO[str] | None = None
 
     def alive(self, doing: str) -> None:
-        """Something was done; next comes `doing`."""
+        """Something was finished; `doing` says what begins now."""
         self.doing, self.since = doing, time.monotonic()
 
     def still(self) -> None:
-        """What is being done still makes progress. Any thread may call it."""
+        """Restart the clock: the work still makes progress. Any thread may call it."""
         self.since = time.monotonic()
 
     def __enter__(self) -> Watchdog:

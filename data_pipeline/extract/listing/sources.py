@@ -66,19 +66,19 @@ class Source:
         return ranges_s, tuple(in_seconds)
 
     def files(self, videos: Path | str) -> Files:
-        """Where it lies, and its sound, if that is another file."""
+        """The folder and path of the video, then of its sound where that is another file."""
         paths = [self.path, self.audio] if self.audio else [self.path]
         if inputs.is_remote(videos):
             return [(str(videos), path) for path in paths]
         return [("", path) if inputs.is_remote(path) else (str(videos), names.to_path(path)) for path in paths]
 
     def shown(self, videos: Path | str) -> str:
-        """Where it lies, as messages of what reads it may name it."""
+        """The place of the video for messages, without secrets."""
         root, name = self.files(videos)[0]
         return without_secrets(name if inputs.is_remote(name) else f"{root}/{name}")
 
     def row(self) -> dict[str, Any]:
-        """As sources.json holds it: without what the corpus does not say of it."""
+        """The entry of sources.json, without what the corpus does not say."""
         optional = ("ranges_s", "facts", "ranges_frames", "audio", "faces")
         return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
