@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from data_pipeline.examples.other_frames import differences, with_mouth_of
 from data_pipeline.examples.spoken import Spoken, SpokenWindows, joined, near
 from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
-from data_pipeline.sample.selection import Selection
 from data_pipeline.sample.slot_random import Purpose
 from data_pipeline.sample.windows import Example, SamplingConfig, Window
 from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
-from mytalk.command import UserError
-from mytalk.face import pose
-from mytalk.face.landmarks import COUNT, MOUTH, NOISED, opening
+from data_pipeline.shards.table import requirements
+from mytalk.face.landmarks import COUNT, opening
 from mytalk.face.region import regions
 from mytalk.networks.appearance import inputs
 from mytalk.networks.appearance.config import AppearanceConfig
@@ -131,7 +130,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         self.predicted_landmarks, self.wide_mouths = predicted_landmarks, wide_mouths
         self.spoken = SpokenWindows(self.windows, sync_share, sync_frames) if sync_share else None
         self._regions: dict[int, np.ndarray] = {}  # by row
-        refuse_without_frames(manifest, self.selection)
+        requirements.refuse_without_frames(manifest, self.selection.rows_n)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
         """A _Read of each example; of its video, the frames in it alone are decoded."""
@@ -311,44 +310,3 @@ def disturbed(
     )
     noise_HW3 = random.standard_normal(moved_HW3.shape, np.float32) * np.float32(how.noise * random.random())
     return np.clip(moved_HW3 + noise_HW3, -1, 1).transpose(2, 0, 1)
-
-
-def with_mouth_of(landmarks_N3: np.ndarray, other_N3: np.ndarray) -> np.ndarray:
-    """A frame's landmarks with the lower face of another frame of the clip, in its own pose: (N, 2) crop px."""
-    both = torch.from_numpy(np.stack([landmarks_N3, other_N3])).double()[None]
-    head = pose.person_head(both, torch.ones(both.shape[:2], dtype=torch.float64))
-    posed = pose.fit(both, head.rigid_BR3)
-    upright_12N2 = posed.to_head(both, head.depth_BN)
-    upright_12N2[:, 0, NOISED] = upright_12N2[:, 1, NOISED]
-    moved_N2 = posed.to_crop(upright_12N2, head.depth_BN)[0, 0, :, :2].numpy()
-    return np.where(np.isin(np.arange(len(landmarks_N3)), NOISED)[:, None], moved_N2, landmarks_N3[:, :2])
-
-
-def differences(landmarks_CN3: np.ndarray, by: str) -> np.ndarray:
-    """How much each frame differs from the first, in pose or mouth: (C - 1,).
-
-    Pose: root mean square of log scale, yaw, pitch and roll in radians, and place in half crops (mytalk.face.pose).
-    Mouth: mean distance of the lip points in the head's frame, px.
-    """
-    points = torch.from_numpy(landmarks_CN3).double()[None]  # and rounded below: the order is the same on any machine
-    head = pose.person_head(points, torch.ones(points.shape[:2], dtype=torch.float64))
-    posed = pose.fit(points, head.rigid_BR3)
-    if by == "pose":
-        features_CF = posed.features()[0]
-        return (features_CF[1:] - features_CF[:1]).square().mean(-1).sqrt().numpy().round(6)
-    mouth_CM2 = posed.to_head(points, head.depth_BN)[0, :, MOUTH]
-    return (mouth_CM2[1:] - mouth_CM2[:1]).norm(dim=-1).mean(-1).numpy().round(4)
-
-
-def refuse_without_frames(manifest: Manifest, selection: Selection) -> None:
-    """UserError where a selected clip has no video, as in shards of the motion column alone."""
-    without = selection.rows_n[manifest.column("video_size")[selection.rows_n] == 0]
-    if len(without):
-        key = manifest.at(without[0], "key")
-        raise UserError(
-            f"{manifest.folder}: training needs frames and clip {key} has none; extract again, leave it "
-            "out with where='video_size > 0', or bring them"
-        )
-    name = manifest.shard_file("frames", selection.shard(int(selection.rows_n[0]))).name
-    if not manifest.store.exists(name):
-        raise UserError(f"{manifest.folder}: training needs frames and {name} is missing; extract again, or bring them")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data_pipeline.examples.appearance import refuse_without_frames
 from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
 from data_pipeline.sample.slot_random import Purpose
@@ -23,6 +22,7 @@ from data_pipeline.sample.windows import Example, SamplingConfig
 from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import requirements
 from mytalk.face.landmarks import MOUTH
 from mytalk.networks import reader
 from mytalk.networks.reader import Place
@@ -50,7 +50,7 @@ class ReaderExamples(Examples[ReaderBatch]):
     def __init__(self, manifest: Manifest, sampling: SamplingConfig, frames: int, side: int):
         super().__init__(FrameWindows(manifest, sampling))
         self.frames, self.side = frames, side
-        refuse_without_frames(manifest, self.selection)
+        requirements.refuse_without_frames(manifest, self.selection.rows_n)
 
     def chosen(self, example: Example) -> list[int]:
         """The frames of an example."""

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_pipeline.examples.appearance import refuse_without_frames
 from data_pipeline.examples.reader import displaced, seen_otherwise
 from data_pipeline.examples.windows import SpeechWindows
 from data_pipeline.sample.batches import Batch, Examples, padded, padded_audio, padded_landmarks
@@ -25,6 +24,7 @@ from data_pipeline.sample.windows import Example, SamplingConfig, draw_voice
 from data_pipeline.shards import video_reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.reader import ClipError
+from data_pipeline.shards.table import requirements
 from mytalk.networks import reader
 
 
@@ -65,7 +65,7 @@ class SyncExamples(Examples[SyncBatch]):
         super().__init__(SpeechWindows(manifest, sampling, frames, features))
         self.voice_stretch, self.side_px = voice_stretch, side_px
         if side_px:
-            refuse_without_frames(manifest, self.selection)
+            requirements.refuse_without_frames(manifest, self.selection.rows_n)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
         """The members of each example, and its mouths' crops where they are seen."""

@@ -25,6 +25,7 @@ MOUTH_MARGIN = 0.15  # of the mouth's width, round its landmarks
 INNER_PX = 2  # window px round what lies between the lips
 LEVELS = 4  # of the pyramid, the last one without its band: what is left
 TEACHER, TRUNK = "st-lpips-alex", "alex"
+LARGEST_FACTOR = 1e4  # of the adaptive weight (latent-diffusion)
 LEAST_SIDE_PX = 32  # of a picture that the perceptual network takes
 
 
@@ -211,3 +212,30 @@ class Sync:
             with torch.no_grad():
                 speech_JD = network.speech(speech_JS)[:, MARGIN]
             return 1 - (mouth_J1D[:, 0] * speech_JD).sum(-1)
+
+
+def adaptive_weight(reconstruction_B3HW: torch.Tensor, adversarial_B3HW: torch.Tensor) -> torch.Tensor:
+    """Ratio of the norms of the gradients of both losses with respect to the picture, per example: (B,).
+
+    Latent-diffusion's factor, there from the last layer's weights over the whole batch; from each picture
+    instead, no example knows another, and no engine's hooks are passed.
+    """
+    norms = (gradient.flatten(1).norm(dim=1) for gradient in (reconstruction_B3HW, adversarial_B3HW))
+    ours_B, theirs_B = norms
+    return (ours_B / (theirs_B + 1e-6)).clamp(0, LARGEST_FACTOR)
+
+
+def with_gradient(
+    value_B: torch.Tensor,
+    picture_F3HW: torch.Tensor,
+    gradient_F3HW: torch.Tensor,
+    example_F: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Losses of these values whose gradient with respect to the pictures is the one given: (B,).
+
+    A picture for each loss, or of the examples that `example_F` names.
+    """
+    surrogate_F = surrogate_B = (picture_F3HW * gradient_F3HW).flatten(1).sum(1)
+    if example_F is not None:
+        surrogate_B = torch.zeros_like(value_B).index_add(0, example_F, surrogate_F)
+    return surrogate_B - surrogate_B.detach() + value_B.detach()

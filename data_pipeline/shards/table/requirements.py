@@ -40,6 +40,20 @@ def refuse_small_frames(manifest: Manifest, rows: Sequence[int] | np.ndarray, si
         )
 
 
+def refuse_without_frames(manifest: Manifest, rows: Sequence[int] | np.ndarray) -> None:
+    """UserError where a clip has no video, as in shards of the motion column alone."""
+    without = np.asarray(rows)[manifest.column("video_size")[rows] == 0]
+    if len(without):
+        key = manifest.at(without[0], "key")
+        raise UserError(
+            f"{manifest.folder}: training needs frames and clip {key} has none; extract again, leave it "
+            "out with where='video_size > 0', or bring them"
+        )
+    name = manifest.shard_file("frames", int(manifest.column("shard")[rows[0]])).name
+    if not manifest.store.exists(name):
+        raise UserError(f"{manifest.folder}: training needs frames and {name} is missing; extract again, or bring them")
+
+
 def refuse_other_features(manifest: Manifest, column: str, features_by: dict[str, Any] | None) -> None:
     """Raises UserError where a column is not there, or holds features by another encoder than a model was trained on.
 

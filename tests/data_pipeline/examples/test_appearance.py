@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from data_pipeline.columns import column
-from data_pipeline.examples import appearance as appearance_examples
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.settings import RunSettings
 from data_pipeline.examples.windows import PLANNED, PREDICTED
 from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from mytalk.command import UserError
 from mytalk.face.landmarks import COUNT, MOUTH, OUTER_LIP, opening
 from mytalk.networks.appearance import inputs
@@ -200,7 +200,7 @@ def of_lengths(*frames: int, split: str = "train") -> AppearanceExamples:
     held = {"key": [str(i) for i in range(count)], "split": [split] * count, "frames": list(frames)}
     made = Manifest(Path("nowhere"), {}, pa.table({**held, "shard": [0] * count, "video_size": [1] * count}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(appearance_examples, "refuse_without_frames", lambda *_: None)
+        patch.setattr(requirements, "refuse_without_frames", lambda *_: None)
         return AppearanceExamples(made, SamplingConfig(), TINY, ReferenceConfig())
 
 

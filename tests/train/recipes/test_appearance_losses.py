@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_pipeline import weights
-from data_pipeline.examples.appearance import with_mouth_of
+from data_pipeline.examples.other_frames import with_mouth_of
 from mytalk import config
 from mytalk.command import UserError
 from mytalk.face import pose
