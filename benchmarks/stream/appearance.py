@@ -21,7 +21,7 @@ from benchmarks.stream.turns import (
     row_of,
     take_turns,
 )
-from data_pipeline.examples.appearance import AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.appearance import AppearanceExamples, Read, ReferenceConfig
 from data_pipeline.sample.windows import Example, SamplingConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
@@ -68,7 +68,7 @@ class FileAppearance:
             landmarks_TN3 = as_float(np.load(npy_path, allow_pickle=False))
             frames = [example.window.start, *self.examples.reference_frames(slot, example, landmarks_TN3)]
             pixels = decord.VideoReader(video_path, num_threads=1).get_batch(frames).asnumpy()
-            read.append((landmarks_TN3, landmarks_TN3[frames[:1]], frames, pixels))
+            read.append(Read(landmarks_TN3, landmarks_TN3[frames[:1]], frames, pixels, None))
         return self.examples.collate(numbers, examples, read)
 
 
@@ -84,7 +84,7 @@ class BareAppearance(AppearanceExamples):
         """Frames, the video's index, and the places of it and of the groups of pictures."""
         row = example.window.row
         (found,) = self.read([slot], [example])
-        frames, whole = found[2], reader.member_piece(self.manifest, row, "video")
+        frames, whole = found.chosen, reader.member_piece(self.manifest, row, "video")
         track = mp4.Track.parse(reader.read_member(self.manifest, row, "video"), whole.size)
         ranges = [(0, min(mp4.HEAD_BYTES, whole.size)), *track.ranges(frames)]
         pieces = [whole._replace(offset=whole.offset + offset, size=size) for offset, size in ranges]
@@ -99,5 +99,5 @@ class BareAppearance(AppearanceExamples):
             frames, track, places = self.plans[slot]
             landmarks_TN3 = as_float(as_points(os.pread(*self.known.places[slot][0])))
             _, *pieces = (os.pread(*place) for place in places)
-            read.append((landmarks_TN3, landmarks_TN3[frames[:1]], frames, track.decode(pieces, frames)))
+            read.append(Read(landmarks_TN3, landmarks_TN3[frames[:1]], frames, track.decode(pieces, frames), None))
         return self.collate(numbers, [self.known.examples[slot] for slot in numbers], read)

@@ -87,7 +87,7 @@ class AppearanceBatch(Batch):
     speech_JS: torch.Tensor | None = None  # of each window, with a margin
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """What is read of an example. Chosen are target, references, the frame before where it is seen, the near frames."""
 
     landmarks_TN3: np.ndarray
@@ -133,7 +133,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         requirements.refuse_without_frames(manifest, self.selection.rows_n)
 
     def read(self, slots: list[int], examples: list[Example]) -> list[Any]:
-        """A _Read of each example; of its video, the frames in it alone are decoded."""
+        """A Read of each example; of its video, the frames in it alone are decoded."""
         read = super().read(slots, examples)
         chosen: dict[int, list[int]] = {}
         shown: dict[int, np.ndarray] = {}
@@ -163,7 +163,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
             if isinstance(pixels, ClipError) or isinstance(heard, ClipError):
                 read[place] = pixels if isinstance(pixels, ClipError) else heard
             else:
-                read[place] = _Read(read[place], shown[place], frames, pixels, heard)
+                read[place] = Read(read[place], shown[place], frames, pixels, heard)
         return read
 
     def _pixels(self, frames_of_rows: list[tuple[int, list[int]]]) -> list[np.ndarray | ClipError]:
@@ -247,7 +247,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         return self._regions[row]
 
     def _example(
-        self, windows_C3HW: np.ndarray, regions_TV2: np.ndarray, read: _Read
+        self, windows_C3HW: np.ndarray, regions_TV2: np.ndarray, read: Read
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fills in the windows of target and references.
 
@@ -263,7 +263,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         in_window_CV2 = (regions_CV2 - corners_C2[:, None]) / self.model.step_px
         return around_KN2.astype(np.float32), landmarks_CN2.astype(np.float32), in_window_CV2.astype(np.float32)
 
-    def _near(self, outlines: list[np.ndarray], read: list[_Read]) -> dict[str, Any]:
+    def _near(self, outlines: list[np.ndarray], read: list[Read]) -> dict[str, Any]:
         """The fields of the frames near targets; none where no example has any."""
         found = []
         for place, (regions_TV2, values) in enumerate(zip(outlines, read)):
@@ -275,7 +275,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
                 found.append((place, values.spoken, beside))
         return joined(found, len(read))
 
-    def _previous(self, slot: int, regions_TV2: np.ndarray, read: _Read) -> np.ndarray:
+    def _previous(self, slot: int, regions_TV2: np.ndarray, read: Read) -> np.ndarray:
         """The frame before the target in the target's window, disturbed: (3, H, W); black where none is shown."""
         if len(read.chosen) == 1 + self.references.count:
             return np.full((3, *self.model.shape), inputs.BLACK, np.float32)
@@ -283,7 +283,7 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         picture_HW3 = inputs.cut(read.pixels_CHW3[-1:], corner_12, self.model)[0].transpose(1, 2, 0)
         return disturbed(picture_HW3, self.previous, self.model, self.windows.random(slot, Purpose.PREVIOUS))
 
-    def _wrong(self, slot: int, example: Example, read: _Read) -> tuple[torch.Tensor, float]:
+    def _wrong(self, slot: int, example: Example, read: Read) -> tuple[torch.Tensor, float]:
         """The target's landmarks with a mouth that it does not show, (N, 2) window px, and how much another one."""
         landmarks_TN3, frame = read.landmarks_TN3, read.chosen[0]
         others = np.delete(np.arange(len(landmarks_TN3)), frame)
