@@ -40,6 +40,7 @@ ABLATIONS: dict[str, list[str]] = {
     "second-order": ["model.sampler=second_order"],
     "euler": ["model.sampler=euler"],
     "dropout": ["dropout=0.1"],
+    "speech-sizes": ["model.speech_heads=4", "model.speech_hidden=512"],
 }
 OF_IDENTITY = {  # with an identity encoder
     "no-identity-loss": ["identity_loss=0"],
