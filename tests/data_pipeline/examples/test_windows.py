@@ -9,29 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.examples.motion import MotionDraws, MotionExamples
+from data_pipeline.examples.motion import MotionExamples
 from data_pipeline.examples.windows import MIN_SOURCE_FRAMES, shorten_target
 from data_pipeline.sample import windows
 from data_pipeline.sample.slot_random import Purpose, slot_random
 from data_pipeline.sample.windows import SamplingConfig, Window, WindowConfig
 from data_pipeline.shards import reader
-from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.networks.diffusion import T_MIN
 from tests.helpers.manifests import in_memory
-
-WINDOW = WindowConfig(min_frames=12, max_frames=24, source_frames=10)
-
-
-@pytest.fixture(scope="module")
-def talkers(talker_shards) -> Manifest:
-    return Manifest.load(talker_shards)
-
-
-@pytest.fixture(scope="module")
-def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, SamplingConfig(seed=1), WINDOW, MotionDraws(voice_stretch=0.2))
+from tests.helpers.motion_windows import WINDOW
 
 
 def test_windows_lie_inside_their_clips_and_take_every_allowed_length(examples, talkers):

@@ -21,14 +21,14 @@ from data_pipeline.sample.batch_plan import micro_batches
 from data_pipeline.sample.order import Order
 from data_pipeline.sample.selection import Selection, select
 from data_pipeline.sample.slot_random import Purpose, slot_random
-from data_pipeline.sample.windows import SamplingConfig, WindowConfig
+from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import manifest_update
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from tests.helpers.manifests import in_memory
+from tests.helpers.motion_windows import WINDOW
 
-WINDOW = WindowConfig(min_frames=12, max_frames=24, source_frames=10)
 GLOBAL_BATCH = 12
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 3 workers, however few the cores
 
@@ -163,16 +163,6 @@ def test_slot_random_streams_are_independent_of_their_neighbours():
 
 
 # Examples
-@pytest.fixture(scope="module")
-def talkers(talker_shards) -> Manifest:
-    return Manifest.load(talker_shards)
-
-
-@pytest.fixture(scope="module")
-def examples(talkers) -> MotionExamples:
-    return MotionExamples(talkers, SamplingConfig(seed=1), WINDOW, MotionDraws(voice_stretch=0.2))
-
-
 def consumed(batches) -> dict[int, dict]:
     """Slot -> key, window and tensors of its example, without padding."""
     out: dict[int, dict] = {}
