@@ -6,7 +6,8 @@ configs/demo, and `eval motion` measures them on the unseen people, beside a mod
 ridge regression, another clip's speech, and a mouth that stands still. With --appearance the unseen people are dubbed
 and painted as well: the rows of `eval benchmark` on a few frames of one clip a person. A person's clips are averaged
 over all splits, then people: the intervals say what other people could have given; differences of rows are paired.
-Stopped anywhere, the same command continues. Writes OUT/results.json.
+With --speech-encoder the motion models hear its features in place of log-mel, the drawn one too, and the ridge
+regression log-mel. Stopped anywhere, the same command continues. Writes OUT/results.json.
 
 The identity loss is off: few people prove no identity encoder. Its features condition the model all the same.
 """
@@ -44,6 +45,8 @@ RIDGE = "ridge regression"
 DRAWN, TUNED = "drawn", "drawn, then {} steps"
 MIXED = ", both mixed"
 SLOWER = 5  # times, the learning rate of a model that goes on
+COLUMN = "speech"
+HEARS = (f"model.features={COLUMN}", "model.speech_level=false", "voice_stretch=0")  # what no column can have is off
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -80,6 +83,12 @@ def arguments() -> argparse.ArgumentParser:
         metavar="TIMES",
         help="train each of these models on the people of RUNS/shards too, a real clip TIMES as often as a drawn one",
     )
+    parser.add_argument(
+        "--speech-encoder",
+        metavar="ENCODER",
+        help=f"the motion models hear its features, as `column {COLUMN} --encoder` takes it",
+    )
+    parser.add_argument("--layer", help="of --speech-encoder, as `column` takes it")
     parser.add_argument(
         "--sampler-steps",
         type=int,
@@ -120,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
     planned = [plan(args, split) for split in splits_of(args)]
     steps = [
         extraction(videos, args.out, args.videos.resolve().name),
+        *heard(args),
         *itertools.chain.from_iterable(steps for steps, _ in planned),
     ]
     code = runner.run_steps(steps, args.out, restart=True)
@@ -172,6 +182,16 @@ def extraction(videos: Path, out: Path, corpus: str) -> Step:
     return Step("extract", words, shards / "manifest.json", (videos,))
 
 
+def heard(args: argparse.Namespace) -> list[Step]:
+    """The column of features that the motion models hear."""
+    if args.speech_encoder is None:
+        return []
+    shards = args.out / "extracted"
+    layer = () if args.layer is None else ("--layer", args.layer)
+    words = ("data_pipeline", "column", str(shards), COLUMN, "--encoder", args.speech_encoder, *layer)
+    return [Step(f"column {COLUMN}", words, shards / "manifest.json")]
+
+
 @dataclass(frozen=True)
 class Split:
     """One division of the people, by a seed, which is its trainings' as well; `fold`: as `split --fold` has it."""
@@ -200,6 +220,8 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
     if args.mixed is not None and (args.mixed < 1 or args.drawn is None):
         raise UserError("--mixed must be 1 or more, and needs the shards of --drawn; name that folder")
+    if args.layer is not None and args.speech_encoder is None:
+        raise UserError("--layer is of --speech-encoder; name one")
     if args.appearance is not None and not (args.appearance / "model.safetensors").is_file():
         raise UserError(f"no model.safetensors in {args.appearance}; --appearance names a painter's model folder")
     folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
@@ -239,21 +261,24 @@ def plan(args: argparse.Namespace, split: Split) -> tuple[list[Step], list[Scori
         runs.append(args.drawn / "motion")
     for scoring, run in zip(scorings, runs) if args.appearance else ():
         chosen = Settings("unseen", args.sampler_steps, split.seed, args.source_frames, 1, args.frames)
-        steps.append(dubbed.step(dub_of(scoring), shards, run, args.appearance, chosen, scoring.model == DRAWN))
+        dub = dubbed.step(dub_of(scoring), shards, run, args.appearance, chosen, scoring.model == DRAWN)
+        encoder = () if args.speech_encoder is None else ("--speech-encoder", args.speech_encoder)
+        steps.append(replace(dub, words=(*dub.words, *encoder)))
     return [replace(step, name=f"{step.name}, {split.name}") for step in steps], scorings
 
 
 def models(args: argparse.Namespace) -> dict[str, list[str]]:
     """The motion models that are trained on each split, with their settings."""
-    trained = {f"{count} steps": [*args.settings, f"steps={count}"] for count in args.steps}
+    settings = [*(() if args.speech_encoder is None else HEARS), *args.settings]
+    trained = {f"{count} steps": [*settings, f"steps={count}"] for count in args.steps}
     drawn = [] if args.drawn is None else drawn_encoder(args.drawn)
     if args.tune_drawn is not None:
         rate = yaml.safe_load((args.configs / "motion.yaml").read_text())["optimizer"]["lr"] / SLOWER
         going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}", *drawn]
-        trained[TUNED.format(args.tune_drawn)] = [*args.settings, f"steps={args.tune_drawn}", *going_on]
+        trained[TUNED.format(args.tune_drawn)] = [*settings, f"steps={args.tune_drawn}", *going_on]
     if args.mixed:
         weights = f"repeats={{{args.videos.resolve().name}: {args.mixed}}}"
-        trained |= {name + MIXED: [*settings, weights, *drawn] for name, settings in trained.items()}
+        trained |= {name + MIXED: [*own, weights, *drawn] for name, own in trained.items()}
     return trained
 
 
@@ -314,10 +339,12 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     people, frames = len(set(manifest.column("identity")[heard])), int(manifest.column("frames")[heard].sum())
     unseen = f"{UNSEEN:.0%} of the people unseen" if args.folds is None else "each part unseen in turn"
     painted = f"; {args.frames} frames of a clip painted by {args.appearance}" if args.appearance else ""
+    encoder = f"; speech heard by {args.speech_encoder}" if args.speech_encoder else ""
+    encoder += f", layer {args.layer}" if args.layer else ""
     return (
         f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; "
         f"{len(splits_of(args))} splits with {unseen}; settings of {args.configs}, "
-        f"{' '.join(['identity_loss=0', *args.settings])}; sampled in {args.sampler_steps} steps{painted}"
+        f"{' '.join(['identity_loss=0', *args.settings])}; sampled in {args.sampler_steps} steps{encoder}{painted}"
     )
 
 

@@ -257,6 +257,21 @@ def test_real_people_are_mixed_with_those_of_the_drawn_model():
         real_people.splits_of(real_people.arguments().parse_args(["videos", "out", "--mixed", "2"]))
 
 
+def test_models_of_real_people_hear_an_encoder_that_is_named():
+    """The column is written once, before the people are divided; dubs compute it of any sound."""
+    typed = ["videos", "out", "--drawn", "runs/demo", "--steps", "60", "--speech-encoder", "whisper-tiny.en"]
+    args = real_people.arguments().parse_args([*typed, "--layer", "2", "--settings", "a=1", "--appearance", "painter"])
+    (column,) = real_people.heard(args)
+    assert column.words[1:] == ("column", "out/extracted", "speech", "--encoder", "whisper-tiny.en", "--layer", "2")
+    (settings,) = real_people.models(args).values()
+    assert settings[0] == "model.features=speech"
+    assert settings[-2:] == ["a=1", "steps=60"]
+    dubs = [step for step in real_people.plan(args, real_people.Split(0))[0] if step.name.startswith("dub ")]
+    assert [step.words[-2:] for step in dubs] == [("--speech-encoder", "whisper-tiny.en")] * 2
+    with pytest.raises(UserError, match="name one"):
+        real_people.splits_of(real_people.arguments().parse_args(["videos", "out", "--layer", "2"]))
+
+
 @pytest.mark.full
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader", "cv2")),
