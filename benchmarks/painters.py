@@ -33,8 +33,9 @@ from mytalk.networks.appearance.files import load_model
 from mytalk.progress import Progress
 
 TRUE, MOVED = "true frames", "references moved, no network"
-PLAIN = "adversarial_from_step=1000000"  # no adversary
-SEEING = ("model.discriminator_landmarks=true", "losses.wrong_landmarks=true", "losses.feature_matching=5")
+PLAIN = "adversarial_weight=0"
+ADVERSARY = ("adversarial_weight=0.5", "model.discriminator_channels=16")
+SEEING = (*ADVERSARY, "model.discriminator_landmarks=true", "losses.wrong_landmarks=true", "losses.feature_matching=5")
 VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compared with
     "today": (),
     "l1": (PLAIN,),
@@ -43,6 +44,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compare
     "inner-mouth": (PLAIN, "losses.inner_mouth=2"),
     "reading": (PLAIN, "losses.reading=0.05", "losses.reader=READER"),
     "sync": (PLAIN, "losses.sync=0.05", "losses.syncnet=SYNCNET"),
+    "adversary": ADVERSARY,
     "seeing-adversary": SEEING,
     "time": (PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
 }

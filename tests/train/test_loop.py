@@ -73,6 +73,8 @@ def matrix() -> dict[str, list[Leg]]:
         Leg(group, "motion", (f"steps={steps}", f"zero_stage={stage}", f"workers={workers}", "max_micro_batch=8"))
         for group, steps, stage, workers in parts_and_workers
     ]
+    # Moved references show the drawn discs of these shards as they are: nothing would be left to learn.
+    runs["appearance-alone"] = [Leg(0, "appearance", ("steps=20", "adversarial_weight=0", "model.base=mean"))]
     sync = ("losses.sync=0.5", "losses.sync_share=0.4", "losses.syncnet=SYNCNET", "workers=0")
     runs["sync-whole"] = [Leg(0, "appearance", (*sync, "steps=5"))]
     runs["sync-chain"] = [
@@ -189,7 +191,7 @@ def test_exported_ema_is_the_same_after_the_chain(runs):
         ("motion-longer", "loss", lambda first, last: last < 0.985 * first),
         ("identity-golden", "cosine_different", lambda first, last: last < first - 0.02),
         ("syncnet-golden", "two_way_accuracy", lambda first, last: last > 0.75 > 0.65 > first),
-        ("appearance-golden", "l1", lambda first, last: last < 0.97 * first),
+        ("appearance-alone", "l1", lambda first, last: last < 0.97 * first),
     ],
 )
 @pytest.mark.trains("{name}")

@@ -1,4 +1,4 @@
-"""The recipe of stage 2: train the appearance generator against a PatchGAN (mytalk/networks/appearance)."""
+"""The recipe of stage 2: train the appearance generator (mytalk/networks/appearance), against a PatchGAN or alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class AppearanceTrainConfig(LoopConfig):
     pictured_people: int = setting(2, "people of the validation split drawn in TensorBoard", at_least=1)
     references: ReferenceConfig = field(default_factory=ReferenceConfig)
     mouth_weight: float = setting(1.0, "of L1 in the box round the mouth, beside L1 in the region", at_least=0)
-    adversarial_weight: float = setting(0.5, "times the ratio of gradients (latent-diffusion)", at_least=0)
+    adversarial_weight: float = setting(
+        0.5, "times the ratio of gradients (latent-diffusion); 0: there is no discriminator", at_least=0
+    )
     discriminator_lr: float = setting(0.0, "its learning rate; 0: optimizer.lr is both players'", at_least=0)
     adversarial_from_step: int = setting(
         0, "from which the generator plays against the discriminator", unit="steps", at_least=0
@@ -82,6 +84,11 @@ class AppearanceTrainConfig(LoopConfig):
             raise ValueError("losses.sync paints a window at once, and model.previous_frame one frame after another")
         if self.losses.wrong_landmarks and not self.model.discriminator_landmarks:
             raise ValueError("losses.wrong_landmarks needs model.discriminator_landmarks=true")
+        if not self.adversarial_weight and (self.losses.feature_matching or self.losses.wrong_landmarks):
+            raise ValueError(
+                "losses.feature_matching and losses.wrong_landmarks need a discriminator, which "
+                "adversarial_weight=0 leaves out"
+            )
         if self.discriminator_from_step > self.adversarial_from_step:
             raise ValueError(
                 f"discriminator_from_step {self.discriminator_from_step} lies after adversarial_from_step "
@@ -107,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class AppearanceRecipe(Recipe):
-    """Two players: the generator (L1, adversarial and the losses of LossConfig) and the discriminator (hinge)."""
+    """The generator (L1, adversarial and the losses of LossConfig) and, with a weight, the discriminator (hinge)."""
 
     name = "appearance"
     scores = MappingProxyType({"l1": "lower", "psnr_db": "higher"})
@@ -142,11 +149,12 @@ class AppearanceRecipe(Recipe):
 
     def players(self) -> dict[str, Player]:
         optimizer, model = self.settings.optimizer, self.settings.model
-        opposite = replace(optimizer, lr=self.settings.discriminator_lr or optimizer.lr)
-        return {
-            "generator": Player(Generator(model), optimizer, self.generator_loss),
-            "discriminator": Player(Discriminator(model), opposite, self.discriminator_loss, after="generator"),
-        }
+        players = {"generator": Player(Generator(model), optimizer, self.generator_loss)}
+        if self.settings.adversarial_weight:
+            opposite = replace(optimizer, lr=self.settings.discriminator_lr or optimizer.lr)
+            discriminator = Player(Discriminator(model), opposite, self.discriminator_loss, after="generator")
+            players["discriminator"] = discriminator
+        return players
 
     def fixed(self) -> dict[str, Any]:
         kept = ("mouth_weight", "adversarial_weight", "adversarial_from_step", "discriminator_from_step")
@@ -198,27 +206,44 @@ class AppearanceRecipe(Recipe):
         if self.sync is not None:
             sync_B = self.out_of_sync(torch.cat([still, near]), batch, every)
             loss_B, terms["sync"] = loss_B + self.settings.losses.sync * sync_B, sync_B
-        fooling_B = weight_B = matching_B = torch.zeros_like(loss_B)
         gradient, *of_near = torch.autograd.grad(loss_B.sum(), [still, near][: 1 + bool(len(near))], retain_graph=True)
-        plays_B = self.reached(batch, self.settings.adversarial_from_step).to(loss_B.dtype)
-        self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
-        matching = self.settings.losses.feature_matching
-        if self.plays:
-            fooling_B, matching_B = self.judged(networks["discriminator"], composed, batch, seen)
-            (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still, retain_graph=bool(matching))
-            against = against / SMALL_GRADIENTS
-            weight_B = plays_B * self.settings.adversarial_weight * adaptive_weight(gradient, against)
-            loss_B = loss_B + weight_B * fooling_B
-            gradient = gradient + weight_B[:, None, None, None] * against
-            if matching:
-                (towards,) = torch.autograd.grad(SMALL_GRADIENTS * matching_B.sum(), still)
-                loss_B = loss_B + matching * plays_B * matching_B
-                gradient = gradient + (matching * plays_B)[:, None, None, None] * towards / SMALL_GRADIENTS
-        terms |= {"adversarial": fooling_B, "adversarial_weight": weight_B}
-        if matching:
-            terms["feature_matching"] = matching_B
+        if self.settings.adversarial_weight:
+            played_B, push, told = self.played(networks["discriminator"], still, composed, gradient, batch, seen)
+            loss_B, gradient, terms = loss_B + played_B, gradient + push, terms | told
         gradient_F3HW = torch.cat([gradient, *of_near])
         return Loss(with_gradient(loss_B, painted_F3HW, gradient_F3HW, every.example_B), terms, composed.detach())
+
+    def played(
+        self,
+        discriminator: Callable[..., Any],
+        still: torch.Tensor,
+        composed: torch.Tensor,
+        gradient: torch.Tensor,
+        batch: AppearanceBatch,
+        seen: GeneratorInputs,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """What the discriminator adds to the loss, (B,), to its gradient, (B, 3, H, W), and its terms, (B,) each.
+
+        `gradient` is that of the other losses by the painting `still`, of which `composed` was made. All 0 before
+        `adversarial_from_step`.
+        """
+        plays_B = self.reached(batch, self.settings.adversarial_from_step).to(gradient.dtype)
+        self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
+        matching = self.settings.losses.feature_matching
+        names = ["adversarial", "adversarial_weight", *(["feature_matching"] if matching else [])]
+        if not self.plays:
+            zeros_B = torch.zeros_like(plays_B)
+            return zeros_B, torch.zeros_like(gradient), dict.fromkeys(names, zeros_B)
+        fooling_B, matching_B = self.judged(discriminator, composed, batch, seen)
+        (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still, retain_graph=bool(matching))
+        against = against / SMALL_GRADIENTS
+        weight_B = plays_B * self.settings.adversarial_weight * adaptive_weight(gradient, against)
+        loss_B, push = weight_B * fooling_B, weight_B[:, None, None, None] * against
+        if matching:
+            (towards,) = torch.autograd.grad(SMALL_GRADIENTS * matching_B.sum(), still)
+            loss_B = loss_B + matching * plays_B * matching_B
+            push = push + (matching * plays_B)[:, None, None, None] * towards / SMALL_GRADIENTS
+        return loss_B, push, dict(zip(names, (fooling_B, weight_B, matching_B)))
 
     def out_of_sync(self, painted_F3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs) -> torch.Tensor:
         """How far each example's window is from its speech, 0 where it has none: (B,).

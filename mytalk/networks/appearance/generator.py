@@ -96,6 +96,6 @@ class Generator(nn.Module):
             seen.append(time_BDHW.to(landmark_image_B3HW.dtype))
         landmarks = self.landmarks(torch.cat(seen, 1))
         if self.config.moves:
-            made_B3HW = self.decoder(fused, landmarks, base_B3HW, torch.zeros_like(base_B3HW[:, :1]))
+            made_B3HW = self.decoder(fused, landmarks, base_B3HW)
             return base_B3HW.to(made_B3HW.dtype).lerp(made_B3HW, own_B1HW.to(made_B3HW.dtype))
         return self.decoder(fused, landmarks, base_B3HW, near_lips(landmark_image_B3HW, self.config.size_px))

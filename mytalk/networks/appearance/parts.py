@@ -15,8 +15,9 @@ from mytalk.face.landmarks import CROP_PX
 from mytalk.networks.appearance.config import AppearanceConfig
 from mytalk.networks.appearance.inputs import mean_around
 
-SHOWN_AT_FIRST = 3.0  # logit of the share of moved references
-MOST_KEPT = 0.97  # of the base picture: at 1 (in bf16 soon reached) the colour that is painted would never learn again
+MOST_KEPT = (
+    0.97  # of the references' mean: at 1 (in bf16 soon reached) the colour that is painted would never learn again
+)
 MOST_PLACES = 256  # of the references' coarsest maps that each place of the frame's attends to
 LIPS_PX, RAMP_PX = 20, 8  # reach of what counts as lips, and over how much more it falls, at 256 px
 
@@ -170,10 +171,11 @@ def near_lips(landmark_image_B3HW: torch.Tensor, size_px: int) -> torch.Tensor:
 class Decoder(nn.Module):
     """Fused maps and landmark features, up to a picture. Each level has both (the paper draws one).
 
-    For every pixel it predicts the share taken from a base picture (see `base_picture`) and the colour of the rest
-    (our default): skin is sharp from the first steps of training on. Where the base picture is the references' mean,
-    nothing is taken from it at the lips, so that no reference's mouth is shown instead of the painted one. Moved
-    references are nearly right, so what is left is added to them as well, 0 at first: light, shadows, small movements.
+    What it shows is the base picture (see `base_picture`) and what it makes of that (our default): skin is sharp from
+    the first step of training on. To moved references, which are nearly right, it adds what is missing, nothing at
+    first: light, shadows, small movements, teeth. Of the references' mean it predicts for every pixel the share that is
+    taken, and the colour of the rest; at the lips nothing is taken, so that no reference's mouth is shown instead of
+    the painted one.
     """
 
     def __init__(self, config: AppearanceConfig):
@@ -187,27 +189,29 @@ class Decoder(nn.Module):
             if level:
                 wide = nn.Conv2d(widths[level], 4 * widths[level - 1], 3, padding=1)
                 self.ups.append(nn.Sequential(wide, nn.PixelShuffle(2)))
-        made = nn.Conv2d(widths[0], (7 if config.moves else 4) * config.stem**2, 3, padding=1)
+        self.moves = config.moves
+        made = nn.Conv2d(widths[0], (3 if config.moves else 4) * config.stem**2, 3, padding=1)
         self.last = nn.Sequential(groups(widths[0]), nn.SiLU(), made, nn.PixelShuffle(config.stem))
         if config.moves:
-            assert made.bias is not None
-            with torch.no_grad():  # at first the base is shown, and nothing added to it
-                made.bias[3 * config.stem**2 : 4 * config.stem**2] = SHOWN_AT_FIRST
+            with torch.no_grad():
                 for weight in made.parameters():
-                    weight[4 * config.stem**2 :] = 0
+                    weight.zero_()
 
     def forward(
         self,
         fused: list[torch.Tensor],
         landmarks: list[torch.Tensor],
         base_B3HW: torch.Tensor,
-        lips_B1HW: torch.Tensor,
+        lips_B1HW: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """(B, 3, H, W) in [-1, 1]. `lips_B1HW` is 1 where nothing is taken of the references' mean."""
         x = self.levels[0](torch.cat([fused[-1], landmarks[-1]], 1))
         for index, (up, level) in enumerate(zip(self.ups, self.levels[1:]), 2):
             x = level(torch.cat([up(x), fused[-index], landmarks[-index]], 1))
         x = self.last(x)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        kept_B1HW = MOST_KEPT * x[:, 3:4].sigmoid() * (1 - lips_B1HW)
-        painted_B3HW = x[:, :3].tanh().lerp(base_B3HW.to(x.dtype), kept_B1HW)
-        return painted_B3HW if x.shape[1] == 4 else (painted_B3HW + x[:, 4:].tanh()).clamp(-1, 1)
+        base_B3HW = base_B3HW.to(x.dtype)
+        if self.moves:
+            return (base_B3HW + 2 * x.tanh()).clamp(-1, 1)
+        assert lips_B1HW is not None
+        return x[:, :3].tanh().lerp(base_B3HW, MOST_KEPT * x[:, 3:].sigmoid() * (1 - lips_B1HW))

@@ -21,6 +21,7 @@ from tests.helpers.train_matrix import modules_of
 from train.recipes import appearance_losses
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.appearance_losses import (
+    LossConfig,
     Perceptual,
     between_lips,
     feature_distance,
@@ -119,6 +120,17 @@ def test_the_generator_learns_by_the_sum_of_all_its_losses(recipe):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9 + 1e-7 * theirs.abs().max().item())
 
 
+def test_without_its_weight_there_is_no_discriminator(recipe):
+    """What the generator learns by is what it learns by before the discriminator plays."""
+    alone = AppearanceRecipe(replace(recipe.settings, adversarial_weight=0.0, losses=LossConfig()))
+    assert list(alone.players()) == ["generator"]
+    networks, batch = modules_of(recipe), recipe.examples([0, 1])
+    found = alone.generator_loss({"generator": networks["generator"]}, batch)
+    before = AppearanceRecipe(replace(recipe.settings, losses=LossConfig())).generator_loss(networks, batch)
+    assert set(before.terms) - set(found.terms) == {"adversarial", "adversarial_weight"}
+    assert torch.equal(found.total_B, before.total_B)
+
+
 def test_the_discriminator_refuses_true_frames_with_a_wrong_mouth(recipe):
     """0.5 (real + 0.5 (painted + wrong)), the wrong as far as they are another mouth; and it does see landmarks."""
     judge = shaken(modules_of(recipe)["discriminator"]).double()
@@ -197,6 +209,7 @@ def test_a_missing_teacher_is_named_with_its_remedy(monkeypatch):
     [
         (["losses.wrong_landmarks=true"], "needs model.discriminator_landmarks=true"),
         (["discriminator_from_step=9"], "lies after adversarial_from_step 3"),
+        (["adversarial_weight=0", "losses.feature_matching=1"], "need a discriminator"),
         (["losses.pyramid=-1"], "losses.pyramid"),
     ],
 )
