@@ -40,15 +40,17 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="settings of a training run, for what is not given here")
     parser.add_argument("--global-batch", type=int, metavar="G", help="examples of a step, over all ranks (default 32)")
     parser.add_argument("--world-size", type=int, default=1, metavar="W", help="ranks (default 1)")
-    parser.add_argument("--max-micro-batch", type=int, metavar="M", help="the most examples of a rank at once (32)")
+    parser.add_argument(
+        "--max-micro-batch", type=int, metavar="M", help="the most examples of a rank at once (default 32)"
+    )
     parser.add_argument("--rank", type=int, metavar="R", help="list this rank's slots only")
-    parser.add_argument("--split", choices=SPLITS, help="(default train)")
+    parser.add_argument("--split", choices=SPLITS, help="whose clips (default train)")
     parser.add_argument("--where", metavar="FILTER", help="keep only clips for which this holds")
     parser.add_argument(
         "--repeats", action="append", default=[], metavar="CORPUS=N", help="how often a corpus's clips come (default 1)"
     )
     parser.add_argument("--shards-until", type=int, metavar="N", help="only shards numbered below N")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=int, help="of the run (default: that of --config, or 0)")
     parser.add_argument("--start", type=int, default=0, metavar="n", help="first slot (default 0)")
     parser.add_argument("--stop", type=int, metavar="m", help="past the last slot (default: one step after --start)")
     for size in SIZES:

@@ -25,9 +25,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all results")
     parser.add_argument("--people", type=int, default=32, help="how many people are drawn")
-    parser.add_argument("--clips-per-person", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5, help="length of a clip")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clips-per-person", type=int, default=3, help="videos of each")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each video, in seconds")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other people")
     return pipeline.add_options(parser)
 
 

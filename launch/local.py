@@ -51,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
         "--grace-s",
         type=float,
         default=60.0,
-        help="seconds that the others have to end once one has ended, and from TERM to KILL (60)",
+        help="seconds that the others have to end once one has ended, and from TERM to KILL",
     )
     parser.add_argument(
         "--restarts",

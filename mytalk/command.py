@@ -91,13 +91,24 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that states the default of each option, where its own text does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        told = "default" in text or not action.option_strings
+        if told or action.default in (None, False, "", [], argparse.SUPPRESS):
+            return text
+        return f"{text} (default: %(default)s)"
+
+
 def parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
     """An argument parser with an example below its help and the `--debug` switch."""
     parser = Parser(
         prog=program,
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser

@@ -51,7 +51,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", help="YAML of rules")
     _add_corpus(parser)
-    parser.add_argument("--sources-per-shard", type=int, default=8, metavar="K")
+    parser.add_argument(
+        "--sources-per-shard", type=int, default=8, metavar="K", help="videos whose clips share a shard"
+    )
     runners.add_options(parser)
     _add_limits(parser)
     detector.add_option(parser)

@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("shards", type=local_shards, help="folder that extract or index wrote")
     parser.add_argument("--val", type=float, default=0.1, help="share of people, or of hours (default 0.1)")
     parser.add_argument("--unseen", type=float, default=0.2, help="share of people, or of hours (default 0.2)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another seed deals the people otherwise")
     parser.add_argument("--by", choices=("people", "hours"), default="people", help="what shares are of")
     parser.add_argument(
         "--stratify", nargs="+", default=[], metavar="COLUMN", help="shares hold in each of its values: corpus gender"

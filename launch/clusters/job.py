@@ -47,13 +47,13 @@ class ClusterJob:
 def options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The options that both take."""
     parser.add_argument("--cluster", metavar="NAME", help="facts of your cluster: a file in configs/clusters")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="how many machines (1)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="how many machines")
     parser.add_argument("--gpus-per-node", type=int, metavar="G", help="GPUs, and so processes, on each; 0: CPU only")
-    parser.add_argument("--ranks-per-node", type=int, metavar="R", help="processes on each without GPUs (1)")
+    parser.add_argument("--ranks-per-node", type=int, metavar="R", help="processes on each without GPUs (default: 1)")
     parser.add_argument("--cpus-per-rank", type=int, metavar="K", help="CPUs of each process (default: what there is)")
     parser.add_argument("--image", help="container image; docker/ has how to make it")
     parser.add_argument("--name", help="name of the job (default: such as train-motion)")
-    parser.add_argument("--restarts", type=int, default=RESTARTS, metavar="N", help=f"of crashes ({RESTARTS})")
+    parser.add_argument("--restarts", type=int, default=RESTARTS, metavar="N", help="starts after crashes")
     parser.add_argument(
         "--grace-s",
         type=int,

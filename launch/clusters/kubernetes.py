@@ -39,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
         f"{PROGRAM} --cluster lab --nodes 4 --dry-run -- train motion --config configs/paper/motion.yaml "
         "shards=/data/mine run=/runs/motion identity=/runs/identity/model",
     )
-    parser.add_argument("--kind", choices=tuple(KINDS), default="jobset", help="what is submitted (jobset)")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="jobset", help="what is submitted")
     parser.add_argument("--detach", action="store_true", help="submit, and do not follow the logs")
     parser.add_argument("--follow", metavar="NAME", help="the logs and the state of a job that was submitted before")
     return parser

@@ -46,17 +46,21 @@ def arguments() -> argparse.ArgumentParser:
         "ssh with --hostfile, by jobs of Slurm with --nodes; all must see --out.",
         f"{PROGRAM} --cluster lab --nodes 2 --only term,rank,write,requeue",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/drill"), help="folder of the runs, new or a drill's (runs/drill)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/drill"), help="folder of the runs, new or a drill's")
     parser.add_argument("--only", metavar="NAME,...", help="these faults alone")
     parser.add_argument("--processes", type=int, metavar="N", help="of the training (2, or all slots)")
     places.options(parser)
     machines.options(parser)
     parser.add_argument("--steps", type=int, metavar="N", help="of the training (16, by ssh 200, by Slurm 150)")
-    parser.add_argument("--watchdog-s", type=float, default=30.0, metavar="S", help="a hung rank is ended after (30)")
-    parser.add_argument("--storage-gone-s", type=float, default=60.0, metavar="S", help="storage is gone for (60)")
-    parser.add_argument("--limit-s", type=float, default=900.0, metavar="S", help="the most that one start takes (900)")
+    parser.add_argument(
+        "--watchdog-s", type=float, default=30.0, metavar="S", help="seconds after which a hung rank is ended"
+    )
+    parser.add_argument(
+        "--storage-gone-s", type=float, default=60.0, metavar="S", help="seconds for which storage is gone"
+    )
+    parser.add_argument(
+        "--limit-s", type=float, default=900.0, metavar="S", help="the most seconds that one start takes"
+    )
     parser.add_argument("--json", action="store_true", help="the results as JSON, one line")
     parser.add_argument("words", nargs="*", metavar="-- train RECIPE ...", help="your own training, without run=...")
     return parser

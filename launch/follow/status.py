@@ -27,7 +27,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder that run=... named")
     parser.add_argument("--watch", action="store_true", help="again and again, until the run has ended")
-    parser.add_argument("--every-s", type=float, default=5.0, metavar="S", help="with --watch: how often (5)")
+    parser.add_argument(
+        "--every-s", type=float, default=5.0, metavar="S", help="with --watch: seconds between two looks"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON, one line")
     return parser
 

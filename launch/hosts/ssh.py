@@ -64,9 +64,9 @@ def arguments() -> argparse.ArgumentParser:
         help="go on without hosts that are gone, with at least M processes (default: all must be there)",
     )
     parser.add_argument("--ssh-config", metavar="FILE", help="configuration of ssh, instead of yours")
-    parser.add_argument("--grace-s", type=float, default=60.0, help="seconds from TERM to KILL (60)")
+    parser.add_argument("--grace-s", type=float, default=60.0, help="seconds from TERM to KILL")
     parser.add_argument(
-        "--alive-s", type=int, default=15, help="a host that is silent three times as long is gone (15)"
+        "--alive-s", type=int, default=15, help="seconds; a host that is silent three times as long is gone"
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and where; connects to nothing")
     parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, and what follows")

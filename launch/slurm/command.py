@@ -48,7 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--account", metavar="NAME", help="account (default: yours)")
     parser.add_argument("--name", help="name of the job (default: such as train-motion)")
     parser.add_argument(
-        "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1 (120)"
+        "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1"
     )
     parser.add_argument(
         "--restarts",

@@ -8,7 +8,7 @@ from launch.clusters.facts import Cluster, cluster_of
 from launch.slurm.job import from_cluster, refuse_numbers
 from mytalk.command import UserError
 
-SHORT = {"gpus_per_node": "as of `launch slurm`", "ranks_per_node": "processes on each without GPUs (1)"}
+SHORT = {"gpus_per_node": "as of `launch slurm`", "ranks_per_node": "processes on each without GPUs (default: 1)"}
 SHORT |= {"cpus_per_rank": "CPUs of each process"}
 
 

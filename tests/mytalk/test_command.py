@@ -47,7 +47,21 @@ def test_help_lists_every_command_and_each_has_help_with_an_example(folder, caps
         example = said.split("example:\n")[1].strip().splitlines()[0]
         assert example.startswith(f"{program} {name}"), example
         words = shlex.split(example)[4:]
-        importlib.import_module(main.COMMANDS[name][0]).arguments().parse_args(words)
+        parser = importlib.import_module(main.COMMANDS[name][0]).arguments()
+        parser.parse_args(words)
+        assert not [action.option_strings for action in parser._actions if action.option_strings and not action.help]
+
+
+def test_help_states_every_default_that_the_text_of_an_option_leaves_out():
+    parser = command.parser("x", "X.", "x")
+    parser.add_argument("--steps", type=int, default=30, help="of the sampler")
+    parser.add_argument("--rate", type=int, default=25, help="in Hz (default: the file's)")
+    parser.add_argument("--none", help="of nothing")
+    parser.add_argument("--many", nargs="+", default=[], help="of them")
+    parser.add_argument("place", nargs="?", default="here", help="of work")
+    said = parser.format_help()
+    assert "of the sampler (default: 30)" in said
+    assert re.findall(r"\(default: .*?\)", said) == ["(default: 30)", "(default: the file's)"]
 
 
 @pytest.fixture

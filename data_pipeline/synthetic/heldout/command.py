@@ -56,7 +56,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the corpora")
     words = "; ".join(f"{name}: {text}" for name, text in WORDS.items())
     parser.add_argument(
-        "--corpora", nargs="+", choices=sorted(CORPORA), default=list(CORPORA), metavar="NAME", help=words
+        "--corpora",
+        nargs="+",
+        choices=sorted(CORPORA),
+        default=list(CORPORA),
+        metavar="NAME",
+        help=f"{words} (default: all)",
     )
     parser.add_argument("--people", type=int, default=PEOPLE, metavar="N", help="of each corpus (default: %(default)s)")
     parser.add_argument(

@@ -28,7 +28,12 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the videos")
     parser.add_argument(
-        "--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS)
+        "--kinds",
+        nargs="+",
+        choices=sorted(KINDS),
+        default=list(KINDS),
+        metavar="KIND",
+        help=f"{', '.join(KINDS)} (default: all)",
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="videos of each kind (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, metavar="K", help="processes (default: one per core)")
