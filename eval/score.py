@@ -12,6 +12,7 @@ clip's scores, and the videos of some clips in OUT/videos. The same command, typ
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,8 +53,9 @@ def arguments() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Score, unless it is done; print the table."""
     method = named(args.name, args.pred)
+    out = Path(os.path.realpath(args.out))
     for folder in (args.pred, args.real):
-        if folder.resolve() in (args.out.resolve(), *args.out.resolve().parents):
+        if Path(os.path.realpath(folder)) in (out, *out.parents):
             raise UserError(f"{args.out} lies in {folder}, whose videos are scored; name another folder with --out")
     tasks = pairs.by_csv(args.pairs, args.pred, args.real) if args.pairs else pairs.by_name(args.pred, args.real)
     folders = {name: folder for name in options.EVALUATORS if (folder := getattr(args, name)) is not None}

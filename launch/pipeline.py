@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.videos} says how its corpora lie; leave {named[0]} out")
     if not (args.videos.is_dir() or is_config(args.videos)):
         raise UserError(f"no folder {args.videos}; name a folder of videos, or the YAML of corpora")
-    if args.out.resolve().is_relative_to(args.videos.resolve()):
+    if Path(os.path.realpath(args.out)).is_relative_to(args.videos.resolve()):
         raise UserError(f"{args.out} lies inside {args.videos}, so dubbed videos would be extracted; name another OUT")
     return run_all(chain(args, args.videos, extract_options(args)), args, args.videos)
 

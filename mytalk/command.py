@@ -274,6 +274,11 @@ def one_line(error: BaseException) -> str:
             errno.EACCES: f"permission denied{where}; name a folder that you may read and write",
             errno.ENOENT: f"no such file or folder{where}; check the path",
             errno.ENOTDIR: f"a file stands where a folder is needed{where}; name another folder",
+            errno.EEXIST: f"a file stands where a folder is needed{where}; name another folder",
+            errno.EISDIR: f"a folder stands where a file is needed{where}; name a file",
+            errno.ELOOP: f"a link leads to itself{where}; name the file that is meant",
+            errno.ENAMETOOLONG: f"the name is too long{where}; name a shorter one",
+            errno.EFBIG: f"the file is larger than this shell or disk allows{where}; see ulimit -f",
         }
         if error.errno in fixes:
             return fixes[error.errno]

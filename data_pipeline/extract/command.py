@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -193,7 +194,9 @@ def _found(args: argparse.Namespace, out: Path) -> tuple[str, walk.Found]:
         return args.corpus or name or "corpus", walk.walk_url(args.videos)
     if not args.videos.is_dir():
         raise command.UserError(f"no folder {args.videos}; name a folder of videos")
-    return names.to_text(args.corpus or args.videos.resolve().name), walk.walk(args.videos, output=out.resolve())
+    return names.to_text(args.corpus or args.videos.resolve().name), walk.walk(
+        args.videos, output=Path(os.path.realpath(out))
+    )
 
 
 def _videos(args: argparse.Namespace, found: walk.Found) -> Iterator[Video]:

@@ -105,4 +105,4 @@ def _check_folder(out: Path, video: Path) -> None:
 
 def _same_file(a: Path, b: Path) -> bool:
     """Whether two paths are one file, through links too, also where neither exists yet."""
-    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
+    return os.path.realpath(a) == os.path.realpath(b) or (a.exists() and b.exists() and a.samefile(b))

@@ -117,7 +117,7 @@ def chosen_of(faces: list[Face], wanted: Choice) -> list[Face]:
     known = {track.number: face for face in faces for track in face.tracks}
     missing = [number for number in wanted.values if number not in known]
     if missing:
-        raise UserError(f"there is no track {missing[0]}: there are {', '.join(map(str, sorted(known)))}")
+        raise UserError(f"there is no track {missing[0]}; name one of: {', '.join(map(str, sorted(known)))}")
     named = {known[number].number: known[number] for number in wanted.values}
     together = [track for face in named.values() for track in face.tracks]
     _refuse_overlap(together, f"--face track:{','.join(map(str, wanted.values))} names")

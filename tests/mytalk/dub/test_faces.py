@@ -139,7 +139,7 @@ def test_the_face_that_is_dubbed(sides_px, wanted, numbers):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ("track:7", "there is no track 7: there are 0, 1"),
+        ("track:7", "there is no track 7; name one of: 0, 1"),
         ("track:0,1", "names tracks 0 and 1, which are seen together"),
         ("0,0,900,900", "holds tracks 0 and 1, which are seen together"),
         ("0,0,20,20", "no face is in --face 0,0,20,20"),
