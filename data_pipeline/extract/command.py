@@ -151,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
                 settings, videos = _settings(args, corpus, rules), _videos(args, found)
                 listed, missing = sources.listed(args.videos, out, settings, videos, found.bytes_of, found.unlisted)
                 shards, of = tasks.pending(board, out, listed, bool(args.to)), sources.digest(out)
+                if args.to and shards:
+                    publish.send_list(out, args.to)
             outcome = tasks.extract(job, board, shards, listed, found)
             frames, worked = frames + outcome.frames, worked or bool(shards)
             with board.alone(PLAN):
@@ -235,6 +237,8 @@ def _rules(args: argparse.Namespace) -> Rules:
         raise command.UserError("--sources-per-shard must be at least 1")
     if not (args.idle_seconds > 0 and args.source_seconds > 0):
         raise command.UserError("--idle-seconds and --source-seconds must be above 0")
+    if args.to and not is_remote(args.to):
+        raise command.UserError(f"--to {args.to} is no URL; name one, such as s3://bucket/shards, or leave it out")
     for name in ("identity", "pattern", "audio"):
         if getattr(args, name) and args.layout != "folder":
             raise command.UserError(f"--layout {args.layout} names people and sound itself; leave --{name} out")

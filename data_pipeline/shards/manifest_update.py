@@ -107,10 +107,12 @@ def update(folder: Path, change: Callable[[Manifest], Change]) -> None:
     Some thousand rows at a time; of the table little is in memory. Nothing is written where nothing changed.
     Raises UserError where there is no manifest, or for a leaking split; what `change` raises.
     """
+    if not (folder / HEADER).is_file():
+        Manifest.load(folder)  # raises what is missing, before a lease makes the folder
     with alone(folder):
         found = opened(folder)
         if found is None:
-            Manifest.load(folder)  # raises what is missing
+            Manifest.load(folder)  # raises what is wrong
             raise UserError(f"{folder}: its manifest cannot be read; type the command that wrote it (extract, index)")
         manifest, consistent = found
         columns, header = change(manifest)

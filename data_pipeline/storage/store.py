@@ -122,8 +122,8 @@ class Store:
                 system.invalidate_cache()
             except NotImplementedError:
                 raise UserError(f"{without_secrets(where)}: nothing can be written there; name an s3:// URL") from None
-            except FileNotFoundError:
-                raise
+            except FileNotFoundError as error:  # a bucket that is not there
+                raise FileNotFoundError(errno.ENOENT, str(error), without_secrets(where)) from None
             except Exception as error:
                 raise meaning(error, where) from None
             if self._remote_size(where) != size:

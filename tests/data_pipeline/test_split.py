@@ -354,6 +354,12 @@ def test_copies_and_faces_join_people_and_a_table_that_parts_them_is_refused(tmp
     assert run(tmp_path, "--seed", "3", "--labels-only") == 0
 
 
+def test_a_folder_without_a_manifest_is_refused_and_not_made(tmp_path):
+    with pytest.raises(UserError, match=r"gone/manifest\.json is missing; make it with"):
+        run(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
 @pytest.mark.parametrize(("added", "words"), [(split, []), (annotate, ["speech"]), (columns, ["mel"])])
 def test_remote_shards_are_not_written_into(added, words, capsys):
     """They are indexed first; the words to type are told."""

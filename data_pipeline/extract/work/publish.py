@@ -30,6 +30,11 @@ def send_shard(out: Path, shard: int, columns: Iterable[str], to: str) -> None:
             path.unlink()
 
 
+def send_list(out: Path, to: str) -> None:
+    """Send the list of sources, which exists before any shard: a URL that takes nothing is refused then."""
+    Store(to).put(out / sources.FILE, sources.FILE)
+
+
 def send_tables(out: Path, to: str) -> None:
     """Send what the folder keeps."""
     store = Store(to)

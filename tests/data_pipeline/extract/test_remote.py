@@ -108,6 +108,25 @@ def test_s3_gives_equal_shards_and_is_listed(videos, shards, tmp_path, monkeypat
         annotated_and_split(tmp_path / "all", "s3://bucket/shards")
 
 
+@pytest.mark.parametrize(
+    ("to", "said_of_it"),
+    [
+        ("s3://gone/shards", "no such file or folder (s3://gone/shards/sources.json)"),
+        ("x://bucket/shards", "does not know the protocol 'x://'"),
+        ("shards", "is no URL"),
+    ],
+)
+def test_a_place_that_takes_no_shards_is_refused_before_any_is_made(
+    videos, tmp_path, monkeypatch, quick, to, said_of_it
+):
+    with bucket(monkeypatch):
+        code, said = stub_extract.run(videos, tmp_path / "out", *OPTIONS, "--layout", "table", "--to", to)
+    assert code == 1
+    assert said_of_it in said
+    assert not list(tmp_path.rglob("*.tar"))
+    assert not list(tmp_path.rglob("parts/*"))
+
+
 def annotated_and_split(out: Path, url: str) -> None:
     """A local manifest over remote shards is annotated, split and verified like any; indexed again, it keeps that."""
     steps = [(index, [str(out), url]), (annotate, [str(out), "quality", "--workers", "0"])]
