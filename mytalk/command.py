@@ -81,6 +81,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         self.typed = sys.argv[1:] if args is None else list(args)
+        if "" in self.typed:  # as a path it would be the current folder
+            self.error("one of the words is empty, as an unset variable of the shell is; leave it out or fill it in")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -49,6 +49,8 @@ def read_yaml(file: str | Path) -> Any:
         return OmegaConf.to_container(OmegaConf.load(file))
     except FileNotFoundError:
         raise UserError(f"no config file {file}; those that ship are in configs/") from None
+    except OSError:
+        raise
     except Exception as error:  # the YAML reader's own errors share no base class
         raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
 

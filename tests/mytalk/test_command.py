@@ -52,6 +52,14 @@ def test_help_lists_every_command_and_each_has_help_with_an_example(folder, caps
         assert not [action.option_strings for action in parser._actions if action.option_strings and not action.help]
 
 
+def test_an_empty_word_is_refused_as_it_would_name_the_current_folder(capsys):
+    parser = command.parser("x", "X.", "x")
+    parser.add_argument("out", type=Path)
+    with pytest.raises(SystemExit):
+        parser.parse_args([""])
+    assert "one of the words is empty" in capsys.readouterr().err
+
+
 def test_help_states_every_default_that_the_text_of_an_option_leaves_out():
     parser = command.parser("x", "X.", "x")
     parser.add_argument("--steps", type=int, default=30, help="of the sampler")
