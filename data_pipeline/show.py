@@ -99,6 +99,7 @@ def _out(args: argparse.Namespace, name: str, suffix: str, kind: str) -> Path:
     out = Path(file_name(name, suffix)) if args.out is None else args.out
     if out.suffix.lower() != suffix or out.is_dir():
         raise command.UserError(f"-o {out}: {kind}; name a file that ends in {suffix}")
+    atomic.refuse_unwritable(out)
     return out
 
 

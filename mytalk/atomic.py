@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import socket
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +33,14 @@ LONGEST_NAME_BYTES = 255 - len(
 def file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file for writing that takes the place of `path` when the block ends without an error.
 
-    The parent folder is created. After a kill at any byte, `path` is the old file, or absent.
+    The parent folder is created. After a kill at any byte, `path` is the old file, or absent. What is no file and no
+    folder, as /dev/null, is written into and stays what it is.
     """
     path = Path(path)
+    if _is_special(path):
+        with open(path, mode) as handle:
+            yield handle
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{MACHINE}-{os.getpid()}-{path.name}")
     try:
@@ -46,6 +53,26 @@ def file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def refuse_unwritable(path: str | os.PathLike) -> None:
+    """Raise the OSError of `file(path)`, before the work whose result it is to be. Nothing is left there."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if _is_special(path):
+        return
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device, a pipe or a socket; /dev/stdout is a link, perhaps to a file."""
+    return path.exists() and not path.is_dir() and (path.parent == Path("/dev") or not path.is_file())
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

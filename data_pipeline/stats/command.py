@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path | None = args.out
     if out is not None and (out.suffix.lower() not in (".html", ".htm") or out.is_dir()):
         raise command.UserError(f"-o {out}: the page is HTML; name a file that ends in .html")
+    if out is not None:
+        atomic.refuse_unwritable(out)
     found = survey(args.shards)
     for line in text.lines(found):
         print(line)

@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise command.UserError("--decode is a share from 0 to 1")
     if args.again and args.share is None:
         raise command.UserError("--again forgets what lies in --share FOLDER; name it, or leave --again out")
+    if args.out:
+        atomic.refuse_unwritable(args.out)
     report = verified(args.shards, args.decode, runners.given(args), args.share, args.again)
     if args.out:
         atomic.write_json(args.out, report)

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -91,8 +90,7 @@ def _check_folder(out: Path, video: Path) -> None:
     """Raise UserError where the folder of OUT is read-only or too full. The result is rarely smaller than VIDEO."""
     folder = next(folder for folder in out.absolute().parents if folder.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        atomic.refuse_unwritable(out)
     except PermissionError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); name an OUT in another folder") from error
     free_bytes, least_bytes = shutil.disk_usage(folder).free, video.stat().st_size

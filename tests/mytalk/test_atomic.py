@@ -101,3 +101,33 @@ def test_lines_are_added_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == b"one\n"
     atomic.append(path, b"two\n", sync=False)
     assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    """A folder, a file in place of a folder, a folder that is read-only; what can be leaves nothing."""
+    atomic.refuse_unwritable(tmp_path / "new" / "page.html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+        atomic.refuse_unwritable(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        atomic.refuse_unwritable(tmp_path / "file" / "page.html")
+
+    def read_only(dir: Path) -> None:
+        raise OSError(errno.EROFS, "read-only", f"{dir}/tmpab12")
+
+    monkeypatch.setattr(atomic.tempfile, "TemporaryFile", read_only)
+    with pytest.raises(OSError, match="read-only") as refused:
+        atomic.refuse_unwritable(tmp_path / "page.html")
+    assert refused.value.filename == str(tmp_path)
+
+
+def test_a_pipe_or_device_is_written_into_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    atomic.refuse_unwritable(pipe)
+    atomic.write_json(pipe, [1])
+    assert os.read(reader, 100) == b"[\n  1\n]\n"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -16,6 +16,7 @@ from data_pipeline.shards import checksums, manifest_update
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table import merging
 from data_pipeline.tasks.runner import Runner
+from data_pipeline.verify import command as verifying
 from data_pipeline.verify import shard
 from data_pipeline.verify.command import verdict, verified
 from mytalk.digest import sha256_of
@@ -62,6 +63,13 @@ def test_one_flipped_byte_is_found_and_named(shards, member, where):
     named = (finding["shard"], finding["file"], finding["key"], finding["member"], finding["byte"])
     assert named == (made.at(4, "shard"), path.name, made.at(4, "key"), member, at)
     assert verdict(report).startswith("DAMAGED: 6 shards")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_read(filmed_shards, monkeypatch):
+    monkeypatch.setattr(verifying, "verified", lambda *args: pytest.fail("shards were read"))
+    args = verifying.arguments().parse_args([str(filmed_shards), "-o", str(filmed_shards / "manifest.json" / "x.json")])
+    with pytest.raises(NotADirectoryError, match="manifest"):
+        verifying.run(args)
 
 
 def test_bytes_between_members_and_several_are_named(shards):
