@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import json
 import os
 import re
@@ -47,9 +48,9 @@ def test_help_lists_every_command_and_each_has_help_with_an_example(folder, caps
         example = said.split("example:\n")[1].strip().splitlines()[0]
         assert example.startswith(f"{program} {name}"), example
         words = shlex.split(example)[4:]
-        parser = importlib.import_module(main.COMMANDS[name][0]).arguments()
-        parser.parse_args(words)
-        assert not [action.option_strings for action in parser._actions if action.option_strings and not action.help]
+        importlib.import_module(main.COMMANDS[name][0]).arguments().parse_args(words)
+        for line, below in itertools.pairwise(said.splitlines()):  # the help of an option stands beside or below it
+            assert not line.startswith("  -") or re.search(r"\S  +\S", line) or below.startswith(" " * 20), line
 
 
 def test_an_empty_word_is_refused_as_it_would_name_the_current_folder(capsys):
