@@ -169,7 +169,7 @@ def _benchmark_all(
         from mytalk.dub import dubbing
 
         models = dubbing.load_models(folders["motion"], folders["appearance"], str(device), args.speech_encoder)
-        models.motion.guide(settings.guidance)
+        models.motion.guide(settings.guidance, settings.person_guidance)
         models.appearance.compute_in(settings.precision)
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
         loaded = evaluators.load(folders, all_refused, device, judged, args.judge_frames)

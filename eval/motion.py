@@ -64,7 +64,7 @@ def _score_all(
         from mytalk.networks.motion.files import load_model
 
         model = load_model(model_folder, device)
-        model.guide(settings.guidance)
+        model.guide(settings.guidance, settings.person_guidance)
         requirements.refuse_other_features(manifest, model.column, model.features_by)  # here, not clip by clip
         return lambda task: landmarks.score(manifest, settings, task, model, fitted, seeds)
 

@@ -43,6 +43,13 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         metavar="W",
         help="as that of `mytalk dub`: above 1 the mouth follows the speech more strongly (default: 1)",
     )
+    parser.add_argument(
+        "--person-guidance",
+        type=float,
+        default=defaults.person_guidance,
+        metavar="W",
+        help="as that of `mytalk dub`: above 1 the mouth moves more as the person's differs from others' (default: 1)",
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of noise and pairings (default: %(default)s)")
     parser.add_argument(
         "--source-frames",
@@ -60,7 +67,16 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace, motion_model: Path) -> Settings:
     """What the options choose; a distilled model chooses its sampler's steps itself. Raises UserError for no model."""
     steps = weights.own_steps(motion_model) or args.steps
-    return Settings(args.split, steps, args.seed, args.source_frames, args.clips_per_person, args.frames, args.guidance)
+    return Settings(
+        args.split,
+        steps,
+        args.seed,
+        args.source_frames,
+        args.clips_per_person,
+        args.frames,
+        args.guidance,
+        args.person_guidance,
+    )
 
 
 def conclude(report: dict[str, Any], args: argparse.Namespace, *files: str) -> int:

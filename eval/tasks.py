@@ -42,6 +42,7 @@ class Settings:
     clips_per_person: int | None = None  # None: all
     frames: int | None = None  # of each clip at most, its first; None: all
     guidance: float = 1.0  # of the speech
+    person_guidance: float = 1.0
     precision: str = "fp32"  # of the painter
 
     def __post_init__(self) -> None:
@@ -49,8 +50,8 @@ class Settings:
             raise UserError(f"--frames {self.frames} is too short to measure; it must be {MIN_SCORED_FRAMES} or more")
 
     def stated(self) -> dict[str, Any]:
-        """For a protocol: whole clips without `frames`; `guidance` and `precision` are named where they are set."""
-        silent = {"frames": None, "guidance": 1.0, "precision": "fp32"}
+        """For a protocol: whole clips without `frames`; guidances and `precision` are named where they are set."""
+        silent = {"frames": None, "guidance": 1.0, "person_guidance": 1.0, "precision": "fp32"}
         return {name: value for name, value in asdict(self).items() if name not in silent or value != silent[name]}
 
 

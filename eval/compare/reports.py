@@ -16,6 +16,7 @@ OWN_FIELDS = {
     "methods",
     "sampler_steps",
     "guidance",
+    "person_guidance",
     "precision",
     "ridge_left_out",
     "ridge",

@@ -25,6 +25,7 @@ SAME = (
     "name",
     "sampler_steps",
     "guidance",
+    "person_guidance",
     "precision",
     "seed",
     "source_frames",

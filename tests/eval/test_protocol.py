@@ -27,5 +27,5 @@ def test_the_name_of_the_identity_encoder_is_that_of_exported_models() -> None:
 
 
 def test_what_is_usual_is_not_named() -> None:
-    assert not {"frames", "guidance", "precision"} & Settings().stated().keys()
+    assert not {"frames", "guidance", "person_guidance", "precision"} & Settings().stated().keys()
     assert Settings(precision="bf16").stated()["precision"] == "bf16"

@@ -323,6 +323,7 @@ class MotionRecipe(Recipe):
             "window_frames": self.settings.window.max_frames,
             "source_sound_dropout": self.settings.source_sound_dropout,
             "speech_dropout": self.settings.speech_dropout,
+            "source_dropout": self.settings.source_dropout,
             **({"features_by": self.features.get("made_by", {})} if self.column else {}),
         }
 

@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     first, *others = args.appearance
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = load_models(args.motion, first, device, args.speech_encoder, others)
-    models.motion.guide(args.guidance)
+    models.motion.guide(args.guidance, args.person_guidance)
     for painter in (models.appearance, *models.others):
         painter.compute_in(args.precision)
     found = dub(

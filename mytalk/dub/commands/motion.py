@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_model(args.motion, device)
         encoder.give(model, "motion", args.speech_encoder, device)
-        model.guide(args.guidance)
+        model.guide(args.guidance, args.person_guidance)
         (one,) = generated(
             args.video,
             args.speech,

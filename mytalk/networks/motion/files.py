@@ -46,6 +46,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Motion
     model.window_frames = window_frames if type(window_frames) is int and window_frames >= 1 else WINDOW_FRAMES
     model.knows_silent_sources = _some(facts.get("source_sound_dropout"))
     model.knows_no_speech = _some(facts.get("speech_dropout"))
+    model.knows_no_source = _some(facts.get("source_dropout"))
     model.features_by = speech_features.features_by(facts)
     model.steps = weights.own_steps(folder)
     if model.config.extractor_width:

@@ -29,17 +29,22 @@ def denoiser(model: MotionModel, conditions: Conditions, written: slice = WHOLE)
     """
     c = conditions
     speech_BTD, seen_BTF, mask_BT = (each[:, written] for each in (model.heard(c), c.prepared.seen_BTF, c.mask_BT))
-    known = model.know(c)
-
-    def predicted(x_BTK2: torch.Tensor, t_B: torch.Tensor, heard_BTD: torch.Tensor) -> torch.Tensor:
-        return model.denoise(x_BTK2, t_B, seen_BTF, mask_BT, heard_BTD, *known, c.drop)
+    person_BMD, person_mask_BM = model.know(c)
+    anybody_mask_BM = person_mask_BM.clone()
+    anybody_mask_BM[:, 1:] = 0  # the mean face alone
 
     def denoise(x_BTK2: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        heard_BTK2 = predicted(x_BTK2, t_B, speech_BTD)
-        if model.guidance == 1:
-            return heard_BTK2
-        unheard_BTK2 = predicted(x_BTK2, t_B, torch.zeros_like(speech_BTD))
-        return unheard_BTK2 + model.guidance * (heard_BTK2 - unheard_BTK2)
+        def predicted(heard_BTD: torch.Tensor, known_BM: torch.Tensor) -> torch.Tensor:
+            return model.denoise(x_BTK2, t_B, seen_BTF, mask_BT, heard_BTD, person_BMD, known_BM, c.drop)
+
+        whole_BTK2 = guided_BTK2 = predicted(speech_BTD, person_mask_BM)
+        if model.guidance != 1:
+            unheard_BTK2 = predicted(torch.zeros_like(speech_BTD), person_mask_BM)
+            guided_BTK2 = guided_BTK2 + (model.guidance - 1) * (whole_BTK2 - unheard_BTK2)
+        if model.person_guidance != 1:
+            anybodys_BTK2 = predicted(speech_BTD, anybody_mask_BM)
+            guided_BTK2 = guided_BTK2 + (model.person_guidance - 1) * (whole_BTK2 - anybodys_BTK2)
+        return guided_BTK2
 
     return denoise
 
@@ -85,6 +90,7 @@ def generate(
 
     With a `model.guidance` w other than 1, x0 is what is predicted without speech plus w times what the speech changes
     (classifier-free guidance, Ho & Salimans 2022): above 1 the mouth follows the speech more than the model believes.
+    `model.person_guidance` does the same with what the source changes, of which without it the mean face is left.
     `amplitude` multiplies the motion, what the face differs by from the person's mean. With `hold` each step's estimate
     of the clean motion is moved onto what is promised (mytalk/control/promises.py), so the result holds it too.
 

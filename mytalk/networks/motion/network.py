@@ -46,7 +46,8 @@ class MotionModel(nn.Module):
         self.window_frames = WINDOW_FRAMES  # the longest it was trained on, set by `load_model`
         self.knows_silent_sources = False  # whether it was trained with some, set by `load_model`
         self.knows_no_speech = False  # whether some examples had none: what guidance needs, set by `load_model`
-        self.guidance = 1.0  # of the speech when sampling, see `generate`
+        self.knows_no_source = False  # the same of the person's source
+        self.guidance, self.person_guidance = 1.0, 1.0  # when sampling, see `generate`
         self.features_by: dict[str, Any] | None = None  # what made the column that it hears, set by `load_model`
         self.hear: Hear | None = None  # computes that column of any sound, see mytalk/speech/encoder.py
         self.steps: int | None = None  # of the sampler, where it is distilled for so many; set by `load_model`
@@ -74,16 +75,20 @@ class MotionModel(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def guide(self, guidance: float) -> None:
-        """Follow the speech that strongly when sampling, see `generate`.
+    def guide(self, guidance: float, person_guidance: float = 1.0) -> None:
+        """Follow the speech, and the person's way of moving, that strongly when sampling, see `generate`.
 
-        Raises UserError for what cannot be, and where the model knows no speech that is missing.
+        Raises UserError for what cannot be, and where the model was trained with nothing missing.
         """
-        if not 0 <= guidance < float("inf"):
-            raise UserError(f"--guidance {guidance} must be 0 or more")
-        if guidance != 1 and not self.knows_no_speech:
-            raise UserError(f"--guidance {guidance}: the motion model was trained without speech_dropout; leave it out")
-        self.guidance = guidance
+        for option, asked, knows, setting in (
+            ("--guidance", guidance, self.knows_no_speech, "speech_dropout"),
+            ("--person-guidance", person_guidance, self.knows_no_source, "source_dropout"),
+        ):
+            if not 0 <= asked < float("inf"):
+                raise UserError(f"{option} {asked} must be 0 or more")
+            if asked != 1 and not knows:
+                raise UserError(f"{option} {asked}: the motion model was trained without {setting}; leave it out")
+        self.guidance, self.person_guidance = guidance, person_guidance
 
     @property
     def column(self) -> str:

@@ -413,6 +413,31 @@ def test_guidance_is_a_line_between_what_is_predicted_without_speech_and_with_it
     assert np.abs(made(1.0) - made(0.0)).max() > 0.1
 
 
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_guidance_by_the_person_is_a_line_from_what_anybody_would_do(clip, weight):
+    """One step; 0 sees of the source its mean face alone, so what the person said there changes nothing."""
+    guided = shaken(MotionModel(TINY)).eval()
+    landmarks, source, audio = clip
+    said = replace(source, audio_S=np.resize(audio, len(source.landmarks_UN3) * 640))
+
+    def made(of: float, source=source) -> np.ndarray:
+        guided.person_guidance = of
+        return generation.generate(guided, landmarks, source, audio, seed=3, steps=1).astype(np.float64)
+
+    np.testing.assert_allclose(made(weight), made(0.0) + weight * (made(1.0) - made(0.0)), atol=1e-3)
+    np.testing.assert_allclose(made(0.0, said), made(0.0), atol=1e-5)
+    assert np.abs(made(1.0, said) - made(1.0)).max() > 0.01
+
+
+def test_what_a_model_always_had_cannot_guide_it():
+    model = MotionModel(TINY)
+    with pytest.raises(UserError, match=r"--person-guidance 2.0: the motion model was trained without source_dropout"):
+        model.guide(1.0, 2.0)
+    model.knows_no_source = True
+    model.guide(1.0, 2.0)
+    assert (model.guidance, model.person_guidance) == (1, 2)
+
+
 def test_the_speech_encoder_may_have_sizes_of_its_own():
     """0 is the denoiser's, so models of before keep theirs."""
     sizes = {"width": 16, "heads": 2, "layers": 1, "hidden": 16, "kernel": 3, "speech_layers": 1, "identity_layers": 1}
