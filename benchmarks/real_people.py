@@ -46,7 +46,13 @@ DRAWN, TUNED = "drawn", "drawn, then {} steps"
 MIXED = ", both mixed"
 SLOWER = 5  # times, the learning rate of a model that goes on
 COLUMN = "speech"
-HEARS = (f"model.features={COLUMN}", "model.speech_level=false", "voice_stretch=0")  # what no column can have is off
+HEARS = (
+    f"model.features={COLUMN}",
+    "model.speech_level=false",
+    "model.speech_mean=false",
+    "voice_stretch=0",
+    "recorded=0",
+)
 
 
 def arguments() -> argparse.ArgumentParser:
