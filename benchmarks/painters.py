@@ -164,8 +164,14 @@ def measure(args: argparse.Namespace, manifest: Manifest, name: str, folder: Pat
     if not rows_of:
         raise UserError(f"{args.shards}: no clip of split 'unseen' to measure")
     judge = reader.load_proven(args.judge, "--judge") if args.judge else None
-    lips = syncnet.load_model(args.sync_judge) if args.sync_judge else None
-    pixels = syncnet.load_proven(args.syncnet, "--syncnet") if args.syncnet else None
+    corpora = [str(manifest.at(row, "corpus")) for row in rows_of.values()]
+    lips, pixels = (
+        syncnet.load_proven(folder, user, corpora, sees) if folder else None
+        for folder, user, sees in (
+            (args.sync_judge, "--sync-judge", syncnet.LANDMARKS),
+            (args.syncnet, "--syncnet", syncnet.PIXELS),
+        )
+    )
     found = Judges(detector.load(), judges.load(["perception"])["perception"], judge, lips, pixels)
     generator = load_model(folder) if folder else painted.unpainted() if name == MOVED else None
     progress = Progress(f"measuring {name}", len(rows_of), "clips")

@@ -50,7 +50,7 @@ def made_by(options: Options) -> dict[str, Any]:
     _, standing = weights.above_chance(options.syncnet, "syncnet", syncnet.MEASURED)
     rules = {"required": REQUIRED, "apart_frames": APART_FRAMES, "alike_frames": ALIKE_FRAMES, "null_share": NULL_SHARE}
     rules["least_frames"] = LEAST_FRAMES
-    return {"syncnet": weights.digest(options.syncnet), "standing": standing, **rules, "version": 1}
+    return {"syncnet": weights.digest(options.syncnet), "standing": standing, **rules, "version": 2}
 
 
 def measure(options: Options) -> Measure:
@@ -75,7 +75,10 @@ def measure(options: Options) -> Measure:
         reversed_WD = model.speech(torch.from_numpy(audio_S[::-1].copy())[None])[0].numpy()
         halves = (slice(0, len(mouth_WD) // 2), slice(len(mouth_WD) // 2, len(mouth_WD)))
         late = [_best(mouth_WD[half], speech_WD[half], reach)[0] for half in halves]
-        accuracy = [_two_way(mouth_WD[half], speech_WD[half], o) for half, o in zip(halves, reversed(late))]
+        accuracy = []
+        for half, other_late in zip(halves, reversed(late)):
+            one_WD, other_WD = map(torch.from_numpy, _paired(mouth_WD[half], speech_WD[half], int(other_late)))
+            accuracy.append(float(syncnet.two_way_accuracy(one_WD, other_WD, APART_FRAMES)))
         measured, confidence = _best(mouth_WD, speech_WD, reach)
         return {
             "sync_measured": measured,
@@ -107,18 +110,11 @@ def _distances(mouth_WD: np.ndarray, speech_WD: np.ndarray, late: int) -> np.nda
     return np.linalg.norm(one_WD - other_WD, axis=1)
 
 
-def _two_way(mouth_WD: np.ndarray, speech_WD: np.ndarray, late: float) -> float:
-    """How often a mouth window is nearer to its own speech than to other speech of the clip, at an offset."""
-    mouth_WD, speech_WD = _paired(mouth_WD, speech_WD, int(late))
-    cosine_WW = mouth_WD @ speech_WD.T
-    order = np.arange(len(mouth_WD))
-    asked_WW = np.abs(order[:, None] - order) >= APART_FRAMES
-    own_W1 = np.diagonal(cosine_WW)[:, None]
-    return float(((own_W1 > cosine_WW) + 0.5 * (own_W1 == cosine_WW))[asked_WW].mean())
-
-
 def join(manifest: Manifest, parts: pa.Table, made_by: dict[str, Any]) -> Joined:
-    """Which offsets are sure: they become SYNC_OFFSET, which reading corrects. The others stay, labelled."""
+    """Which offsets are sure: they become SYNC_OFFSET, which reading corrects. The others stay, labelled.
+
+    On a corpus where the SyncNet is not proven, offset and confidence are unknown: no filter finds what they were.
+    """
     measured_n, confidence_n, accuracy_n, first_n, second_n, null_n = (
         parts[name].to_numpy() for name in ("sync_measured", "sync_confidence", "sync_accuracy", *KEPT)
     )
@@ -134,14 +130,23 @@ def join(manifest: Manifest, parts: pa.Table, made_by: dict[str, Any]) -> Joined
         people = [str(name) for name in manifest.column("identity")[of_corpus_n]]
         scores = person_means(zip(people, accuracy_n[of_corpus_n].tolist()))
         above, words = proven(against_chance(list(scores.values()), CHANCE, REQUIRED))
+        said = f"sync     {corpus}: SyncNet {words}"
+        if not above:
+            state_n[of_corpus_n] = UNPROVEN
+            known_n &= ~of_corpus_n
+            lines.append(f"{said}; offset and confidence of {int(of_corpus_n.sum())} clips are unknown")
+            continue
         limit = float(np.quantile(null_n[of_corpus_n], NULL_SHARE))
-        sure_n = of_corpus_n & (np.abs(first_n - second_n) <= ALIKE_FRAMES) & (confidence_n > limit) & above
-        state_n[of_corpus_n] = UNSURE if above else UNPROVEN
+        sure_n = of_corpus_n & (np.abs(first_n - second_n) <= ALIKE_FRAMES) & (confidence_n > limit)
+        state_n[of_corpus_n] = UNSURE
         state_n[sure_n] = SURE
         offset_n[sure_n] = np.where(np.abs(measured_n) < LEAST_FRAMES, 0.0, measured_n)[sure_n]
-        late = f", {int((offset_n[sure_n] != 0).sum())} of them are shifted when read" if above else ""
-        lines.append(
-            f"sync     {corpus}: SyncNet {words}; {int(sure_n.sum())} of {int(of_corpus_n.sum())} offsets sure{late}"
-        )
-    columns = {SYNC_OFFSET: pa.array(offset_n, from_pandas=True), "sync_state": pa.array(state_n, pa.string())}
+        sure = f"{int(sure_n.sum())} of {int(of_corpus_n.sum())} offsets sure"
+        lines.append(f"{said}; {sure}, {int((offset_n[sure_n] != 0).sum())} of them are shifted when read")
+    columns = {
+        SYNC_OFFSET: pa.array(offset_n, from_pandas=True),
+        "sync_state": pa.array(state_n, pa.string()),
+        "sync_measured": pa.array(measured_n, pa.float32(), mask=~known_n),
+        "sync_confidence": pa.array(confidence_n, pa.float32(), mask=~known_n),
+    }
     return Joined(columns, lines)

@@ -21,7 +21,7 @@ from data_pipeline.shards.table.schema import SPLITS
 from eval import options, parallel
 from eval.cheats import plan, table, text
 from eval.judges import load as judges
-from eval.metrics import VIDEO_METRICS, evaluators
+from eval.metrics import VIDEO_METRICS, evaluators, sync
 from eval.metrics.metric import Evaluators
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
@@ -117,6 +117,7 @@ def _made(
     misses = [score for score in scores if score.reason is not None]
     if not scored:
         raise UserError(f"no clip could be scored; the first, {misses[0].key}: {misses[0].message}")
+    refused = sync.unknown((score.person, score.methods.get(plan.REAL, {})) for score in scored) | refused
     return {
         "format": FORMAT,
         "table": table.build(scores, rows, VIDEO_METRICS, refused),

@@ -2,14 +2,18 @@
 
 The first sees lips as the detector found them. The second looks at the pixels of a mouth: the detector places its crop,
 by points that do not speak, and says nothing of the lips.
+
+Whether either tells sync on a report's people is measured there, on the real videos: their mouth and speech are one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from data_pipeline.annotate.sync import CHANCE, REQUIRED
 from eval.metrics.metric import NO_MOUTH, ZERO, Comparison, Metric, Miss
+from mytalk.intervals import against_chance, person_means, proven
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     from mytalk.networks.syncnet import SyncNet, SyncScore
 
 TOO_SHORT = "too_short_for_sync"
+ACCURACY = "sync_accuracy"
+SUFFIXES = ("", "@pixels")
+BY_DISTANCE = ("sync_confidence", "sync_distance", "sync_offset_frames", "sync_offset_signed_frames")
 
 
 def sync_score(row: Comparison) -> SyncScore:
@@ -59,6 +66,14 @@ def _metrics(score: Callable[[Comparison], SyncScore], needs: str, suffix: str, 
     """The metrics of one SyncNet."""
     unit = "distance of unit embeddings"
     made: dict[str, tuple[Callable[[SyncScore], float], str, str, str]] = {
+        ACCURACY: (
+            lambda found: float(found.accuracy),
+            "share of choices in which lips are nearer to the speech of their moment than to speech 3 frames away or "
+            f"more, in windows of the SyncNet, {by}. Where ground_truth is not proven above {CHANCE} over people, or "
+            f"below {REQUIRED}, the other metrics of sync are unknown",
+            f"share of choices; {CHANCE} is chance",
+            "higher",
+        ),
         "sync_confidence": (
             lambda found: float(found.confidence),
             f"median minus minimum over the offsets of the mean distance between lips and speech, {by}; frames "
@@ -96,6 +111,22 @@ def _metrics(score: Callable[[Comparison], SyncScore], needs: str, suffix: str, 
 
 
 METRICS = {
-    **_metrics(sync_score, "syncnet", "", f"{TRUE_SPEECH}, by the landmark SyncNet of the digests"),
-    **_metrics(pixel_score, "pixels", "@pixels", f"{TRUE_SPEECH}, by the pixels' SyncNet of the digests"),
+    **_metrics(sync_score, "syncnet", SUFFIXES[0], f"{TRUE_SPEECH}, by the landmark SyncNet of the digests"),
+    **_metrics(pixel_score, "pixels", SUFFIXES[1], f"{TRUE_SPEECH}, by the pixels' SyncNet of the digests"),
 }
+
+
+def unknown(real: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, str]:
+    """Metrics of sync that say nothing about these people -> why: their SyncNet is not proven on them.
+
+    `real`: of every scored clip its person and the metrics of the real video.
+    """
+    clips, reasons = list(real), dict[str, str]()
+    for suffix in SUFFIXES:
+        accuracy = ACCURACY + suffix
+        values = person_means((person, metrics[accuracy]) for person, metrics in clips if accuracy in metrics)
+        shown, words = proven(against_chance(list(values.values()), CHANCE, REQUIRED)) if values else (True, "")
+        if not shown:
+            others = (name + suffix for name in BY_DISTANCE)
+            reasons |= dict.fromkeys(others, f"unknown: on the real videos the SyncNet is {words}")
+    return reasons

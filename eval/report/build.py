@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from eval.metrics import PEOPLE_METRICS
+from eval.metrics import PEOPLE_METRICS, sync
 from eval.metrics.metric import Miss
 from eval.metrics.people import TRUTH, PersonClip
 from eval.report import check, verdicts
-from eval.score_file import ALL_ROWS, ClipScore
+from eval.score_file import ALL_ROWS, FLOOR, ClipScore
 from eval.tasks import Task
 from mytalk import intervals
 from mytalk.command import UserError
@@ -40,7 +40,9 @@ def build(
     if not scored:
         raise UserError(f"no clip could be scored; the first, {misses[0].key}: {misses[0].message}")
     total = len({task.person for task in tasks})
-    methods, unmeasured, refused = _methods(provenance["protocol"], ordered, total, refused or {})
+    real = [(score.person, score.methods.get(FLOOR, {})) for score in scored]
+    refused = sync.unknown(real) | (refused or {})
+    methods, unmeasured, refused = _methods(provenance["protocol"], ordered, total, refused)
     gate, ordering = verdicts.gate(methods), verdicts.ordering(methods)
     notes = Counter(note for score in scored for note in score.notes)
     return {

@@ -11,7 +11,7 @@ S audio samples (640 T) or, of crops, their side, O offsets, 2 = (x, y), 3 = (x,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from mytalk.command import UserError
 from mytalk.face import pose
 from mytalk.face.landmarks import MOUTH, SAMPLES_PER_FRAME
+from mytalk.intervals import proven
 from mytalk.networks import reader, speech_features, weights
 from mytalk.networks.conformer import FeedForward
 from mytalk.settings import Settings, setting
@@ -31,6 +32,8 @@ from mytalk.settings import Settings, setting
 UNIT_PX = 8.0  # px of lip motion in the head's frame that count as 1
 MEASURED = "two_way_accuracy"  # the fact of a model's folder that shows whether a score means anything
 LANDMARKS, PIXELS = "landmarks", "pixels"
+CORPORA = "corpora"  # another of these facts: the same, of the people of each corpus
+APART_FRAMES = 3  # speech nearer than this to the mouth's moment is neither true nor false
 REACH_FRAMES = 15  # offsets are searched this far on either side, as in `syncnet_python`
 
 
@@ -170,6 +173,21 @@ class SyncScore:
     confidence: float  # median over offsets minus that
     offset_frames: int  # the speech is this many frames ahead of the mouth
     windows: int  # with both mouth and speech at offset 0
+    accuracy: float  # two-way, at offset 0
+
+
+def two_way_accuracy(
+    mouth_WD: torch.Tensor, speech_WD: torch.Tensor, min_shift_frames: int = APART_FRAMES
+) -> torch.Tensor:
+    """How often a mouth window is nearer to its own speech than to speech so many frames away or more, ().
+
+    Over all such choices in a clip, so that none is drawn; a tie counts as half. Chance is 0.5.
+    """
+    cosine_WW = mouth_WD @ speech_WD.T
+    own_W1 = cosine_WW.diagonal()[:, None]
+    order = torch.arange(len(mouth_WD), device=mouth_WD.device)
+    asked_WW = (order[:, None] - order).abs() >= min_shift_frames
+    return ((own_W1 > cosine_WW).double() + 0.5 * (own_W1 == cosine_WW))[asked_WW].mean()
 
 
 @torch.no_grad()
@@ -178,7 +196,6 @@ def embedded_speech(model: SyncNet, audio_S: np.ndarray) -> torch.Tensor:
     return model.speech(torch.from_numpy(np.asarray(audio_S, np.float32))[None].to(next(model.parameters())))[0]
 
 
-@torch.no_grad()
 def distances(
     model: SyncNet,
     seen: np.ndarray,
@@ -193,6 +210,19 @@ def distances(
     `SyncNet.mouth`, of T frames. `speech` gives `embedded_speech` of the audio, where that is kept. Raises ValueError
     for a clip with too few windows, or with speech of another length.
     """
+    mouth_WD, speech_WD = _embedded(model, seen, audio_S, reach_frames, speech)
+    return _of_offsets(mouth_WD, speech_WD, reach_frames)
+
+
+@torch.no_grad()
+def _embedded(
+    model: SyncNet,
+    seen: np.ndarray,
+    audio_S: np.ndarray,
+    reach_frames: int,
+    speech: Callable[[], torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The windows of mouth and speech, both (W, D), of what `distances` takes. Raises ValueError as it says."""
     frames = len(seen)
     if len(audio_S) != frames * SAMPLES_PER_FRAME:
         raise ValueError(f"{frames} frames need {frames * SAMPLES_PER_FRAME} samples, not {len(audio_S)}")
@@ -201,7 +231,11 @@ def distances(
         raise ValueError(f"{frames} frames are too few for offsets up to {reach_frames}: {least} are needed")
     weight = next(model.parameters())
     mouth_WD = model.mouth(torch.from_numpy(np.asarray(seen, np.float32))[None].to(weight))[0]
-    speech_WD = embedded_speech(model, audio_S) if speech is None else speech()
+    return mouth_WD, embedded_speech(model, audio_S) if speech is None else speech()
+
+
+def _of_offsets(mouth_WD: torch.Tensor, speech_WD: torch.Tensor, reach_frames: int) -> np.ndarray:
+    """Mean distance of the windows that meet at each offset, (2 reach_frames + 1,)."""
     means = []
     for offset in range(-reach_frames, reach_frames + 1):
         before, after = max(0, offset), max(0, -offset)
@@ -222,13 +256,15 @@ def score(
 
     A positive offset means that the speech is that many frames ahead of the mouth (the sign of `syncnet_python`).
     """
-    of_offset_O = distances(model, seen, audio_S, reach_frames, speech)
+    mouth_WD, speech_WD = _embedded(model, seen, audio_S, reach_frames, speech)
+    of_offset_O = _of_offsets(mouth_WD, speech_WD, reach_frames)
     best = int(of_offset_O.argmin())
     return SyncScore(
         distance=float(of_offset_O[best]),
         confidence=float(np.median(of_offset_O) - of_offset_O[best]),
         offset_frames=best - reach_frames,
         windows=len(seen) - model.config.window_frames + 1,
+        accuracy=float(two_way_accuracy(mouth_WD, speech_WD)),
     )
 
 
@@ -262,10 +298,28 @@ def refuse_other(folder: str | Path, sees: str = LANDMARKS) -> None:
         )
 
 
-def load_proven(folder: str | Path, user: str) -> SyncNet:
-    """A SyncNet of pixels, frozen, for a loss called `user`. Raises UserError where it is not shown to tell sync."""
-    model = load_model(folder, sees=PIXELS)
-    shown, words = weights.above_chance(folder, "syncnet", MEASURED)
+def load_proven(folder: str | Path, user: str, corpora: Iterable[str], sees: str = PIXELS) -> SyncNet:
+    """A SyncNet, frozen, that teaches or judges clips of these corpora for `user`.
+
+    Raises UserError where it is not shown to tell sync on unseen people of each of them.
+    """
+    model = load_model(folder, sees=sees)
+    shown, words = proven_on(folder, corpora)
     if not shown:
         raise UserError(f"{user} cannot use syncnet {folder}: {words}; train it longer (python -m train syncnet)")
     return model.requires_grad_(False)
+
+
+def proven_on(folder: str | Path, corpora: Iterable[str]) -> tuple[bool, str]:
+    """Whether a SyncNet is above chance on unseen people, of each of these corpora too, and that in words.
+
+    Drawn people say nothing of real ones (docs/log.md). Raises UserError where the folder holds no SyncNet.
+    """
+    shown, words = weights.above_chance(folder, "syncnet", MEASURED)
+    validation = weights.facts_of(folder, "syncnet").get("validation")
+    of_corpora = validation.get(CORPORA) if isinstance(validation, dict) else None
+    for corpus in sorted({*corpora}) if shown else ():
+        found, of_corpus = proven(of_corpora.get(corpus) if isinstance(of_corpora, dict) else None)
+        if not found:
+            return False, f"on unseen people of '{corpus}', {of_corpus}"
+    return shown, words

@@ -174,7 +174,7 @@ def test_the_metrics_tell_right_from_wrong_and_the_report_says_by_what_rules(sma
     assert set(made["methods"]) == {"ground_truth", "pred"}
     assert set(made["digests"]) >= {"predictions", "real_videos", "pairs", "syncnet_weights", "identity_config"}
     assert set(given.RULES) <= set(made["protocol"])
-    assert {"sync_distance", "identity_cosine", "psnr_mouth_db", "lmd_px@reader", "lip_score"} <= set(
+    assert {"sync_accuracy", "identity_cosine", "psnr_mouth_db", "lmd_px@reader", "lip_score"} <= set(
         made["methods"]["pred"]
     )
 
@@ -184,7 +184,7 @@ def test_with_other_audio_no_metric_needs_the_true_mouth(small, judges, tmp_path
     made = held(tmp_path / "out")
     assert made["protocol"]["name"] == "given video, cross audio"
     assert {stated["mouth"] for stated in made["protocol"]["metrics"].values()} <= {"none", "original"}
-    assert {"sync_distance", "identity_cosine", "detected_share"} <= set(made["methods"]["pred"])
+    assert {"sync_accuracy", "identity_cosine", "detected_share"} <= set(made["methods"]["pred"])
     assert not {"lmd_px", "opening_correlation", "psnr_mouth_db", "lmd_px@reader", "lip_score"} & set(
         made["methods"]["pred"]
     )

@@ -123,7 +123,9 @@ class AppearanceRecipe(Recipe):
         self.settings = settings
         self.plays = False  # whether the discriminator takes part yet
         manifest, losses = settings.manifest(), settings.losses
-        self.sync = Sync(losses) if losses.sync else None
+        corpora = np.unique(manifest.column("corpus")[manifest.rows(settings.train_split)]).tolist()
+        painted = [corpus for corpus in corpora if settings.repeats.get(corpus, 1)]
+        self.sync = Sync(losses, painted) if losses.sync else None
         self.examples = AppearanceExamples(
             manifest,
             settings.sampling(),

@@ -7,6 +7,7 @@ C channels, H height, W width, 3 = RGB from -1 to 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,11 +192,12 @@ class Reading:
 class Sync:
     """How far painted mouths are from their speech: 1 - cosine, by a frozen SyncNet of pixels shown to tell sync.
 
-    Raises UserError where the SyncNet is not proven, or sees something else (mytalk/networks/syncnet.py).
+    `corpora` are those that are painted. Raises UserError where the SyncNet is not proven on people of each, or sees
+    something else (mytalk/networks/syncnet.py).
     """
 
-    def __init__(self, config: LossConfig):
-        self.network = syncnet.load_proven(config.syncnet, "losses.sync")
+    def __init__(self, config: LossConfig, corpora: Iterable[str]):
+        self.network = syncnet.load_proven(config.syncnet, "losses.sync", corpora)
         self.window_frames = self.network.config.window_frames
 
     def __call__(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +26,7 @@ from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
 from mytalk.networks import syncnet
 from mytalk.networks.reader import mouths
-from mytalk.networks.syncnet import SyncConfig, SyncNet
+from mytalk.networks.syncnet import SyncConfig, SyncNet, two_way_accuracy
 from mytalk.settings import setting
 from train import cli, validation
 from train.config import LoopConfig
@@ -51,7 +53,10 @@ class SyncTrainConfig(LoopConfig):
     run: str = "runs/syncnet"
     frames: int = setting(FRAMES, "length of an example; window_frames + min_shift_frames or more", unit="frames")
     min_shift_frames: int = setting(
-        3, "speech nearer than this to the mouth's moment is neither true nor false", unit="frames", at_least=1
+        syncnet.APART_FRAMES,
+        "speech nearer than this to the mouth's moment is neither true nor false",
+        unit="frames",
+        at_least=1,
     )
     scale: float = setting(8.0, "what cosines are multiplied with in the softmax", above=0)
     voice_stretch: float = setting(
@@ -109,18 +114,6 @@ def pair_loss(
     return -0.5 * (right_BW * valid_BW).sum(1) / valid_BW.sum(1).clamp_min(1)
 
 
-def two_way_accuracy(mouth_WD: torch.Tensor, speech_WD: torch.Tensor, min_shift: int) -> torch.Tensor:
-    """How often a mouth window is nearer to its own speech than to speech `min_shift` frames or more away, ().
-
-    Over all such choices in a clip, so that none is drawn; a tie counts as half. Chance is 0.5.
-    """
-    cosine_WW = mouth_WD @ speech_WD.T
-    own_W1 = cosine_WW.diagonal()[:, None]
-    order = torch.arange(len(mouth_WD), device=mouth_WD.device)
-    asked_WW = (order[:, None] - order).abs() >= min_shift
-    return ((own_W1 > cosine_WW).double() + 0.5 * (own_W1 == cosine_WW))[asked_WW].mean()
-
-
 class SyncRecipe(Recipe):
     """One player, both encoders; the loss tells true from shifted speech inside a stretch of one clip."""
 
@@ -172,7 +165,7 @@ class SyncRecipe(Recipe):
             return pair_loss(mouth, speech, valid_BW, self.settings.min_shift_frames, self.settings.scale)
 
     def measure(self, model: SyncNet, ranks: Ranks) -> dict[str, Any]:
-        """The two-way accuracy over the people of the validation split, against chance."""
+        """The two-way accuracy over the people of the validation split, and over those of each corpus."""
 
         def accuracy(index: int) -> torch.Tensor:
             row = self.rows[index]
@@ -183,9 +176,20 @@ class SyncRecipe(Recipe):
 
         with torch.no_grad():
             found_C, read_C = validation.of_clips(accuracy, self.manifest.column("frames")[self.rows], ranks)
-        people = [str(self.manifest.at(row, "identity")) for row in self.rows]
-        measured = [one for one, read in zip(zip(people, found_C.tolist()), read_C.tolist()) if read]
-        return against_chance(list(person_means(measured).values()), CHANCE, self.settings.required_accuracy)
+        of_corpora: dict[str, list[tuple[str, float]]] = {}
+        for row, value, read in zip(self.rows, found_C.tolist(), read_C.tolist()):
+            if read:
+                scored = (str(self.manifest.at(row, "identity")), value)
+                of_corpora.setdefault(str(self.manifest.at(row, "corpus")), []).append(scored)
+
+        def standing(scores: Iterable[tuple[str, float]]) -> dict[str, Any]:
+            return against_chance(list(person_means(scores).values()), CHANCE, self.settings.required_accuracy)
+
+        everyone = standing(itertools.chain.from_iterable(of_corpora.values()))
+        return {
+            syncnet.MEASURED: everyone,
+            syncnet.CORPORA: {corpus: standing(scores) for corpus, scores in sorted(of_corpora.items())},
+        }
 
     def seen(self, row: int, stop: int | None = None) -> np.ndarray:
         """What the network sees of a clip up to a frame, `SyncNet.mouth`. Raises ClipError, OSError."""
@@ -211,10 +215,10 @@ class SyncRecipe(Recipe):
         """The two-way accuracy on whole clips of people who are not trained on; chance is 0.5."""
         model = models["syncnet"]
         assert isinstance(model, SyncNet)
-        accuracy = self.measure(model, ranks)
-        words = proven(accuracy)[1]
+        facts = self.measure(model, ranks)
+        words = proven(facts[syncnet.MEASURED])[1]
         warning = f"two-way accuracy {words}; {STUCK}" if words.startswith("AT CHANCE") else ""
-        return Validated({syncnet.MEASURED: accuracy["mean"]}, warning, {syncnet.MEASURED: accuracy})
+        return Validated({syncnet.MEASURED: facts[syncnet.MEASURED]["mean"]}, warning, facts)
 
     def pictures(self, models: dict[str, nn.Module]) -> dict[str, np.ndarray]:
         """Distance over offsets from -15 to 15 of a clip with its own speech, and with the next clip's."""
@@ -249,3 +253,6 @@ class SyncRecipe(Recipe):
         by = {"features_by": self.features.get("made_by", {})} if self.column else {}
         syncnet.save_model(states["syncnet"], self.model, folder, {"validation": facts, **by})
         print(f"syncnet: two-way accuracy {proven(validated.facts[syncnet.MEASURED])[1]}", flush=True)
+        corpora = validated.facts[syncnet.CORPORA]
+        for corpus, facts_of_corpus in corpora.items() if len(corpora) > 1 else ():
+            print(f"syncnet: on '{corpus}', {proven(facts_of_corpus)[1]}", flush=True)

@@ -107,11 +107,12 @@ def test_a_model_that_is_not_proven_on_these_people_shifts_nothing(tmp_path, mod
     made = shards(tmp_path / "shifted", True)
     model(deaf=True)
     (line, _) = command.annotate(made, "sync", Options(syncnet="deaf"), Runner(0))
-    assert "0 of 8 offsets sure" in line
+    assert line.endswith("; offset and confidence of 8 clips are unknown")
     manifest = Manifest.load(made)
     assert set(manifest.column("sync_state")) == {"unproven"}
     assert manifest.table["sync_offset"].null_count == 8
-    assert manifest.table["sync_measured"].null_count == 0
+    assert manifest.table["sync_measured"].null_count == manifest.table["sync_confidence"].null_count == 8
+    assert manifest.table["sync_accuracy"].null_count == 0, "why it is not proven stays"
 
 
 def test_clips_that_cannot_be_measured_are_labelled(tmp_path, model, monkeypatch):

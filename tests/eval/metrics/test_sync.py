@@ -24,7 +24,7 @@ def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monke
 
     def fake(model, landmarks_TN3, audio_S, speech):
         audio.append(audio_S)
-        return syncnet.SyncScore(distance=0.9, confidence=0.4, offset_frames=-3, windows=1)
+        return syncnet.SyncScore(0.9, 0.4, offset_frames=-3, windows=1, accuracy=0.8)
 
     monkeypatch.setattr(syncnet, "score", fake)
     audio_S = np.arange(40 * SAMPLES_PER_FRAME, dtype=np.float32)
@@ -35,7 +35,7 @@ def test_sync_is_measured_against_the_true_speech_and_offsets_have_no_sign(monke
     scores = measure_videos(rows)[0]["row"]
     assert audio[0] is audio_S
     by_landmarks = [name for name in sync.METRICS if "@" not in name]
-    assert [scores[name] for name in by_landmarks] == [0.4, 0.9, 3.0, -3.0]
+    assert [scores[name] for name in by_landmarks] == [0.8, 0.4, 0.9, 3.0, -3.0]
     assert set(scores) & set(sync.METRICS) == set(by_landmarks)
     assert "identity_cosine" not in scores
     assert not set(sync.METRICS) & set(measure_videos({"row": Comparison(truth, video)})[0]["row"])
@@ -88,6 +88,25 @@ def test_a_planted_offset_is_found_with_its_sign(frames) -> None:
     assert values["sync_offset_frames"] == abs(frames)
     assert values["sync_confidence"] > 0.5
     assert values["sync_distance"] < 0.05
+    assert (values["sync_accuracy"] > 0.95) == (frames == 0)
+
+
+@pytest.mark.parametrize(
+    ("of_people", "said"),
+    [
+        ((0.9, 0.8, 0.85), ""),
+        ((0.64, 0.62, 0.66), "BELOW WHAT IT MUST REACH (0.75): 0.64 [0.59, 0.69] over 3 people"),
+        ((0.9, 0.3, 0.8), "AT CHANCE: 0.67 ["),
+        ((0.9,), "NOT SHOWN TO BE ABOVE CHANCE: 0.90 no interval over 1 person"),
+    ],
+)
+def test_offset_and_confidence_are_unknown_where_the_real_videos_do_not_prove_the_syncnet(of_people, said) -> None:
+    by_pixels = {"sync_accuracy@pixels": 0.9}
+    clips = [(f"p{n}", {"sync_accuracy": value, **(by_pixels if n else {})}) for n, value in enumerate(of_people)]
+    found = sync.unknown([*clips, *clips, ("without it", {}), ("more", by_pixels)])
+    named = {name for name in sync.METRICS if "@" not in name and name != sync.ACCURACY}
+    assert {name for name in found if "@" not in name} == (named if said else set())
+    assert all(words.startswith(f"unknown: on the real videos the SyncNet is {said}") for words in found.values())
 
 
 @pytest.mark.parametrize("frames", [-15, 15])

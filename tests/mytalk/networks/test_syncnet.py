@@ -172,6 +172,36 @@ def test_a_model_without_facts_above_chance_is_not_above_chance(tmp_path):
         above_chance(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("corpora", "asked", "said"),
+    [
+        ({"drawn": [0.85, 0.9, 0.88], "real": [0.8, 0.78, 0.82]}, ["real", "drawn"], ""),
+        ({"drawn": [0.85, 0.9, 0.88], "real": [0.5, 0.6, 0.4]}, ["drawn"], ""),
+        (
+            {"drawn": [0.85, 0.9, 0.88], "real": [0.5, 0.6, 0.4]},
+            ["real"],
+            "on unseen people of 'real', AT CHANCE: 0.50",
+        ),
+        ({"drawn": [0.85, 0.9, 0.88]}, ["drawn", "real"], "on unseen people of 'real', NOT MEASURED"),
+        (None, ["drawn"], "on unseen people of 'drawn', NOT MEASURED"),
+    ],
+)
+def test_people_of_one_corpus_prove_nothing_on_those_of_another(tmp_path, corpora, asked, said):
+    facts = {syncnet.MEASURED: intervals.against_chance([0.85, 0.9, 0.88], 0.5)}
+    if corpora:
+        facts[syncnet.CORPORA] = {name: intervals.against_chance(values, 0.5) for name, values in corpora.items()}
+    syncnet.save_model(SyncNet(SIZES).state_dict(), SIZES, tmp_path, {"validation": facts})
+    shown, words = syncnet.proven_on(tmp_path, asked)
+    assert (shown, words.startswith(said or "above chance: 0.88")) == (not said, True)
+    if said:
+        with pytest.raises(UserError, match=r"--judge cannot use syncnet .*: on unseen people of"):
+            syncnet.load_proven(tmp_path, "--judge", asked, syncnet.LANDMARKS)
+    else:
+        assert not any(
+            p.requires_grad for p in syncnet.load_proven(tmp_path, "", asked, syncnet.LANDMARKS).parameters()
+        )
+
+
 def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path):
     syncnet.save_model(SyncNet(SIZES).state_dict(), SyncConfig(5, 32, 32, 1, 8), tmp_path)
     with pytest.raises(UserError, match="do not fit its config") as refused:

@@ -22,7 +22,7 @@ from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
 from train.recipes.appearance import AppearanceRecipe, AppearanceTrainConfig
 from train.recipes.appearance_losses import LossConfig, Sync
-from train.recipes.syncnet import SyncRecipe, SyncTrainConfig, two_way_accuracy
+from train.recipes.syncnet import SyncRecipe, SyncTrainConfig
 
 CPU = torch.device("cpu")
 PIXELS = ("model.sees=pixels", "model.side=32", "model.channels=[8, 8, 16, 16]", "frames=16")
@@ -66,7 +66,7 @@ def test_it_learns_that_mouths_open_with_loud_speech(recipe):
         optimizer.step()
     with torch.no_grad():
         mouth_BWD, speech_BWD = model(batch.seen, batch.mask_BT, batch.audio_BS)
-    accuracy = torch.stack([two_way_accuracy(*one, 3) for one in zip(mouth_BWD, speech_BWD)])
+    accuracy = torch.stack([syncnet.two_way_accuracy(*one, 3) for one in zip(mouth_BWD, speech_BWD)])
     assert accuracy.mean() > 0.8
 
 
@@ -80,11 +80,11 @@ def test_its_folder_says_what_it_sees_and_no_other_takes_it(recipe, tmp_path):
     with pytest.raises(UserError, match=r"sees pixels, and one that sees landmarks is needed; train it with: .*=land"):
         syncnet.load_model(tmp_path)
     with pytest.raises(UserError, match=r"losses.sync cannot use syncnet .*do not score with it; train it longer"):
-        Sync(LossConfig(sync=1.0, syncnet=str(tmp_path)))
+        Sync(LossConfig(sync=1.0, syncnet=str(tmp_path)), ["test"])
     landmarks = syncnet.SyncConfig(width=8, hidden=8, layers=1, embedding=8)
     syncnet.save_model(syncnet.SyncNet(landmarks).state_dict(), landmarks, tmp_path / "lips")
     with pytest.raises(UserError, match=r"sees landmarks, and one that sees pixels is needed"):
-        Sync(LossConfig(sync=1.0, syncnet=str(tmp_path / "lips")))
+        Sync(LossConfig(sync=1.0, syncnet=str(tmp_path / "lips")), [])
     with pytest.raises(ValueError, match=r"losses.sync needs losses.syncnet"):
         LossConfig(sync=1.0)
     sees_before, losses = AppearanceConfig(previous_frame=True), LossConfig(sync=1.0, syncnet=str(tmp_path))

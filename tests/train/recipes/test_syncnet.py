@@ -16,7 +16,7 @@ from mytalk.networks import syncnet, weights
 from tests.helpers.checkout import ROOT
 from tests.helpers.train_matrix import modules_of
 from train.engine.distributed import Ranks
-from train.recipes.syncnet import SyncRecipe, SyncTrainConfig, pair_loss, two_way_accuracy
+from train.recipes.syncnet import SyncRecipe, SyncTrainConfig, pair_loss
 
 TINY = ROOT / "tests" / "helpers" / "tiny_syncnet.yaml"
 
@@ -83,9 +83,9 @@ def test_two_way_accuracy_counts_all_choices():
         for j in range(9)
         if abs(i - j) >= 3
     ]
-    assert two_way_accuracy(mouth, speech, 3).item() == pytest.approx(np.mean(won))
-    assert two_way_accuracy(torch.eye(9), torch.eye(9), 3) == 1
-    assert two_way_accuracy(torch.ones(9, 2), torch.ones(9, 2), 3) == 0.5
+    assert syncnet.two_way_accuracy(mouth, speech, 3).item() == pytest.approx(np.mean(won))
+    assert syncnet.two_way_accuracy(torch.eye(9), torch.eye(9), 3) == 1
+    assert syncnet.two_way_accuracy(torch.ones(9, 2), torch.ones(9, 2), 3) == 0.5
 
 
 def test_random_embeddings_are_reported_as_at_chance():
@@ -94,7 +94,7 @@ def test_random_embeddings_are_reported_as_at_chance():
     def drawn() -> torch.Tensor:
         return F.normalize(torch.randn(60, 8, generator=random), dim=-1)
 
-    values = [two_way_accuracy(drawn(), drawn(), 3).item() for _ in range(8)]
+    values = [syncnet.two_way_accuracy(drawn(), drawn(), 3).item() for _ in range(8)]
     above, words = intervals.proven(intervals.against_chance(values, 0.5))
     assert not above
     assert words.startswith("AT CHANCE: 0.")
@@ -118,6 +118,8 @@ def test_the_exported_facts_say_whether_the_model_is_above_chance(recipe, tmp_pa
     facts = json.loads((tmp_path / "config.json").read_text())["facts"]["validation"]
     assert facts[syncnet.MEASURED]["people"] == 2
     assert facts[syncnet.MEASURED]["mean"] == validated.scores[syncnet.MEASURED]
+    assert sum(of_corpus["people"] for of_corpus in facts[syncnet.CORPORA].values()) == 2
+    assert all(of_corpus["required"] == 0.75 for of_corpus in facts[syncnet.CORPORA].values())
     loaded = syncnet.load_model(tmp_path)
     assert loaded.config == recipe.settings.model
     assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in state.items())
