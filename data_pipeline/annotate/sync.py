@@ -4,7 +4,7 @@ A SyncNet is believed where it is proven on these very people: the offset is fou
 two-way accuracy is taken in the other half at that offset, so that searching for the best offset wins nothing; over the
 people of a corpus its interval must lie above chance and its mean reach REQUIRED. A clip's offset is sure where both
 halves find it alike and the confidence is above that of most clips with their speech reversed, which has the same
-spectrum and belongs to no mouth.
+spectrum and belongs to no mouth. A SyncNet that hears a column of the shards hears its rows reversed instead.
 
 Shape suffixes: T frames, W windows, D embedding, O offsets, S audio samples.
 """
@@ -21,6 +21,7 @@ from data_pipeline.annotate.annotation import DAMAGED, Joined, Measure, Options,
 from data_pipeline.shards import reader
 from data_pipeline.shards.layout import SYNC_OFFSET
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.shards.table import requirements
 from mytalk.command import UserError
 from mytalk.intervals import against_chance, person_means, proven
 
@@ -57,9 +58,11 @@ def measure(options: Options) -> Measure:
     """What a clip's mouth and speech say of their offset. The place of decisions is `join`."""
     import torch
 
-    from mytalk.networks import syncnet
+    from mytalk.networks import speech_features, syncnet, weights
 
-    model = syncnet.load_model(options.syncnet)
+    model = syncnet.load_model(options.syncnet, hears_columns=True)
+    column = model.config.column
+    features_by = speech_features.features_by(weights.facts_of(options.syncnet, "syncnet")) if column else None
     window, reach = model.config.window_frames, syncnet.REACH_FRAMES
 
     @torch.no_grad()
@@ -69,10 +72,17 @@ def measure(options: Options) -> Measure:
         landmarks_TN3 = reader.read_landmarks(manifest, row)
         if len(landmarks_TN3) - window + 1 < 2 * (reach + APART_FRAMES + 1):
             return {"sync_state": TOO_SHORT}
+        requirements.refuse_other_features(manifest, column, features_by)
         audio_S = stored_audio(manifest, row)
+        features_TF = reader.read_features(manifest, column, row, as_stored=True)
         mouth_WD = model.mouth(torch.from_numpy(landmarks_TN3)[None])[0].numpy()
-        speech_WD = model.speech(torch.from_numpy(audio_S)[None])[0].numpy()
-        reversed_WD = model.speech(torch.from_numpy(audio_S[::-1].copy())[None])[0].numpy()
+        speech_WD, reversed_WD = (
+            model.speech(
+                torch.from_numpy(audio_S[::step].copy())[None],
+                features_BTF=None if features_TF is None else torch.from_numpy(features_TF[::step].copy())[None],
+            )[0].numpy()
+            for step in (1, -1)
+        )
         halves = (slice(0, len(mouth_WD) // 2), slice(len(mouth_WD) // 2, len(mouth_WD)))
         late = [_best(mouth_WD[half], speech_WD[half], reach)[0] for half in halves]
         accuracy = []

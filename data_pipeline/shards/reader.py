@@ -39,12 +39,16 @@ class ClipError(UserError):
 
 
 class ReadRequest(NamedTuple):
-    """What to read of a clip: frames [start, stop) of a member's values, or the whole member as bytes (stop None)."""
+    """What to read of a clip: frames [start, stop) of a member's values, or the whole member as bytes (stop None).
+
+    `as_stored`: where the sound lies in the shard, whatever SYNC_OFFSET says.
+    """
 
     row: int
     member: str
     start: int = 0
     stop: int | None = None
+    as_stored: bool = False
 
 
 class Piece(NamedTuple):
@@ -176,6 +180,8 @@ def _layout(manifest: Manifest, whole: Piece, member: str, frames: int) -> tuple
 
 def _late_bytes(manifest: Manifest, request: ReadRequest, per_frame: int) -> int:
     """How many bytes into a member its frame 0 lies where the sound is late: whole samples, or whole frames."""
+    if request.as_stored:
+        return 0
     if request.member == "audio":
         return round(late_frames(manifest, request.row) * SAMPLES_PER_FRAME) * SAMPLE_BYTES
     if request.member == "landmarks" or manifest.later(request.member).get("of") != "audio":
@@ -274,16 +280,17 @@ def read_audio(manifest: Manifest, row: int, start: int = 0, stop: int | None = 
 
 
 def read_features(
-    manifest: Manifest, column: str, row: int, start: int = 0, stop: int | None = None
+    manifest: Manifest, column: str, row: int, start: int = 0, stop: int | None = None, as_stored: bool = False
 ) -> np.ndarray | None:
     """An added column's values of frames [start, stop) as float32 (T, width); None for no column.
 
-    Raises ClipError (short, checksum, layout, not_finite), UserError for a column that is not there, OSError.
+    `as_stored`: as in ReadRequest. Raises ClipError (short, checksum, layout, not_finite), UserError for a column that
+    is not there, OSError.
     """
     if not column:
         return None
     stop = int(manifest.at(row, "frames")) if stop is None else stop
-    return _one(manifest, ReadRequest(row, column, start, stop)).astype(np.float32)
+    return _one(manifest, ReadRequest(row, column, start, stop, as_stored)).astype(np.float32)
 
 
 def _one(manifest: Manifest, request: ReadRequest):

@@ -275,15 +275,17 @@ def save_model(
     weights.save(state, "syncnet", config, folder, facts)
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu", sees: str = LANDMARKS) -> SyncNet:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", sees: str = LANDMARKS, hears_columns: bool = False
+) -> SyncNet:
     """The SyncNet of a folder, in evaluation mode, which scores a mouth with a sound.
 
     Raises UserError as `weights.load` does, for one that sees something else, and for one that hears a column of
-    shards: a sound has none.
+    shards, unless that is asked for: a sound has none.
     """
     refuse_other(folder, sees)
     model = weights.load(folder, "syncnet", SyncConfig, SyncNet, device)
-    if model.config.column:
+    if model.config.column and not hears_columns:
         speech_features.of_column(None, "syncnet", model.config.column, 0)
     return model
 

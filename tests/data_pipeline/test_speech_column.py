@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from data_pipeline.annotate import sync
+from data_pipeline.annotate.annotation import Options
 from data_pipeline.columns import command
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
@@ -128,8 +130,10 @@ def test_shards_of_another_encoder_are_refused(heard_shards, talker_shards, mode
     assert run(heard_shards, "predicted", "--model", model_folder) == 0
 
 
-def test_syncnet_hears_the_column(heard_shards, talker_shards, tmp_path):
-    """Its loss, validation and pictures follow the column and not the sound; scorers, who have a sound, are told."""
+def test_syncnet_hears_the_column(heard_shards, talker_shards, tmp_path, monkeypatch):
+    """Its loss, validation, pictures and the annotation `sync` follow the column and not the sound; scorers, who have a
+    sound, are told.
+    """
     recipe = recipe_of(SyncRecipe, SyncTrainConfig, heard_shards, "voice_stretch=0")
     model, batch = modules_of(recipe)["syncnet"].double(), recipe.examples([0, 1, 2])
     batch = batch.to(HERE.device, torch.float64)
@@ -148,6 +152,16 @@ def test_syncnet_hears_the_column(heard_shards, talker_shards, tmp_path):
         syncnet.load_model(tmp_path)
     with pytest.raises(UserError, match="no column holds 'xlsr'"):
         recipe_of(SyncRecipe, SyncTrainConfig, talker_shards)
+    manifest, of_clip = Manifest.load(heard_shards), sync.measure(Options(syncnet=str(tmp_path)))
+    longest = int(manifest.column("frames").argmax())
+    measured = of_clip(manifest, longest)
+    assert 0 < measured["sync_accuracy"] < 1
+    corrected = reader.read_features(manifest, "xlsr", longest)
+    monkeypatch.setattr(reader, "late_frames", lambda *asked: 3.0)
+    assert not np.array_equal(reader.read_features(manifest, "xlsr", longest), corrected)
+    assert of_clip(manifest, longest) == measured, "what an earlier annotation says is not measured on"
+    with pytest.raises(UserError, match="no column holds 'xlsr'"):
+        of_clip(Manifest.load(talker_shards), longest)
     with pytest.raises(UserError, match="follows from"):
         recipe_of(SyncRecipe, SyncTrainConfig, heard_shards, "model.features_width=3")
     mel = SyncRecipe(config.load(SyncTrainConfig, None, [f"shards={talker_shards}"]))

@@ -37,7 +37,7 @@ def unit_windows(values_BT: torch.Tensor) -> torch.Tensor:
 class LevelSyncNet:
     """`deaf`: its speech is noise."""
 
-    config = types.SimpleNamespace(window_frames=5)
+    config = types.SimpleNamespace(window_frames=5, column="")
 
     def __init__(self, deaf: bool = False):
         self.deaf = deaf
@@ -46,7 +46,7 @@ class LevelSyncNet:
         lips = landmarks_BTN3[:, :, INNER_LIP, 1]
         return unit_windows(lips.amax(-1) - lips.amin(-1))
 
-    def speech(self, audio_BS: torch.Tensor) -> torch.Tensor:
+    def speech(self, audio_BS: torch.Tensor, features_BTF: torch.Tensor | None = None) -> torch.Tensor:
         level_BT = audio_BS.unflatten(1, (-1, SAMPLES_PER_FRAME)).square().mean(-1).sqrt()
         if self.deaf:
             level_BT = torch.rand(level_BT.shape, generator=torch.Generator().manual_seed(3))
@@ -73,7 +73,7 @@ def shards(folder: Path, shifted: bool) -> Path:
 def model(monkeypatch):
     """What the annotation loads; returns a function that makes it deaf."""
     held = [LevelSyncNet()]
-    monkeypatch.setattr(syncnet, "load_model", lambda folder: held[0])
+    monkeypatch.setattr(syncnet, "load_model", lambda folder, **how: held[0])
     monkeypatch.setattr(weights, "digest", lambda folder: f"deaf {held[0].deaf}")
     monkeypatch.setattr(weights, "above_chance", lambda *given: (True, "above chance"))
     return lambda deaf: held.__setitem__(0, LevelSyncNet(deaf))
