@@ -70,7 +70,7 @@ def measure(options: Options) -> Measure:
         if not has_speech(manifest, row):
             return {"sync_state": NO_SPEECH}
         landmarks_TN3 = reader.read_landmarks(manifest, row)
-        if len(landmarks_TN3) - window + 1 < 2 * (reach + APART_FRAMES + 1):
+        if len(landmarks_TN3) - window + 1 < least_windows(reach):
             return {"sync_state": TOO_SHORT}
         requirements.refuse_other_features(manifest, column, features_by)
         audio_S = stored_audio(manifest, row)
@@ -83,23 +83,39 @@ def measure(options: Options) -> Measure:
             )[0].numpy()
             for step in (1, -1)
         )
-        halves = (slice(0, len(mouth_WD) // 2), slice(len(mouth_WD) // 2, len(mouth_WD)))
-        late = [_best(mouth_WD[half], speech_WD[half], reach)[0] for half in halves]
-        accuracy = []
-        for half, other_late in zip(halves, reversed(late)):
-            one_WD, other_WD = map(torch.from_numpy, _paired(mouth_WD[half], speech_WD[half], int(other_late)))
-            accuracy.append(float(syncnet.two_way_accuracy(one_WD, other_WD, APART_FRAMES)))
-        measured, confidence = _best(mouth_WD, speech_WD, reach)
         return {
-            "sync_measured": measured,
-            "sync_confidence": confidence,
-            "sync_accuracy": float(np.mean(accuracy)),
-            "first_half": late[0],
-            "second_half": late[1],
+            **compared(mouth_WD, speech_WD, reach),
             "reversed_confidence": _best(mouth_WD, reversed_WD, reach)[1],
         }
 
     return of_clip
+
+
+def compared(mouth_WD: np.ndarray, speech_WD: np.ndarray, reach: int) -> dict[str, Any]:
+    """What the windows of a mouth and of a speech say of their offset, as columns; `reach` is the furthest one."""
+    import torch
+
+    from mytalk.networks import syncnet
+
+    halves = (slice(0, len(mouth_WD) // 2), slice(len(mouth_WD) // 2, len(mouth_WD)))
+    late = [_best(mouth_WD[half], speech_WD[half], reach)[0] for half in halves]
+    accuracy = []
+    for half, other_late in zip(halves, reversed(late)):
+        one_WD, other_WD = map(torch.from_numpy, _paired(mouth_WD[half], speech_WD[half], int(other_late)))
+        accuracy.append(float(syncnet.two_way_accuracy(one_WD, other_WD, APART_FRAMES)))
+    measured, confidence = _best(mouth_WD, speech_WD, reach)
+    return {
+        "sync_measured": measured,
+        "sync_confidence": confidence,
+        "sync_accuracy": float(np.mean(accuracy)),
+        "first_half": late[0],
+        "second_half": late[1],
+    }
+
+
+def least_windows(reach: int) -> int:
+    """The fewest windows that `compared` can halve."""
+    return 2 * (reach + APART_FRAMES + 1)
 
 
 def _best(mouth_WD: np.ndarray, speech_WD: np.ndarray, reach: int) -> tuple[float, float]:

@@ -1,16 +1,14 @@
 """Offsets that are measured are those by which the sound was shifted; they are applied when they are sure.
 
-The SyncNet of these tests sees the mouth's opening and hears the level, which are one in the talkers.
+The SyncNet of these tests is tests/helpers/level_syncnet.py.
 """
 
 from __future__ import annotations
 
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.talkers import base_face, clip, sample, write_shards
 from data_pipeline.annotate import command, sync
@@ -20,37 +18,12 @@ from data_pipeline.sample.windows import SamplingConfig
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.tasks.runner import Runner
-from mytalk.face.landmarks import INNER_LIP, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.networks import syncnet, weights
+from tests.helpers.level_syncnet import LevelSyncNet
 
 LATE = {"p0": [0, 4], "p1": [-5, 0], "p2": [0, 0], "p3": [1, 7]}
 FRAMES = 110
-
-
-def unit_windows(values_BT: torch.Tensor) -> torch.Tensor:
-    """Windows of 5 values, each less its mean and of length 1."""
-    windows_BWD = values_BT.unfold(1, 5, 1)
-    windows_BWD = windows_BWD - windows_BWD.mean(-1, keepdim=True)
-    return torch.nn.functional.normalize(windows_BWD, dim=-1)
-
-
-class LevelSyncNet:
-    """`deaf`: its speech is noise."""
-
-    config = types.SimpleNamespace(window_frames=5, column="")
-
-    def __init__(self, deaf: bool = False):
-        self.deaf = deaf
-
-    def mouth(self, landmarks_BTN3: torch.Tensor) -> torch.Tensor:
-        lips = landmarks_BTN3[:, :, INNER_LIP, 1]
-        return unit_windows(lips.amax(-1) - lips.amin(-1))
-
-    def speech(self, audio_BS: torch.Tensor, features_BTF: torch.Tensor | None = None) -> torch.Tensor:
-        level_BT = audio_BS.unflatten(1, (-1, SAMPLES_PER_FRAME)).square().mean(-1).sqrt()
-        if self.deaf:
-            level_BT = torch.rand(level_BT.shape, generator=torch.Generator().manual_seed(3))
-        return unit_windows(level_BT)
 
 
 def shards(folder: Path, shifted: bool) -> Path:
