@@ -8,9 +8,10 @@ executed.
 from __future__ import annotations
 
 import math
+import os
 import struct
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ PARTS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 def settings(path: Path) -> dict[str, Any]:
     """What a config.json of transformers would say of this encoder. Raises UserError for another file, OSError."""
-    shapes = {name: value.shape for name, value in _variables(path).items()}
+    shapes = {name: variable.shape for name, variable in _variables(path).items()}
     try:
         width, bins, _ = shapes["conv1/weight"]
         positions, _ = shapes["position_encodings/encodings"]
@@ -62,8 +63,10 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     """The encoder's weights by transformers' names, fp32. Raises UserError as `settings`, OSError."""
     import torch
 
-    found: dict[str, np.ndarray] = {}
-    for name, value in _variables(path).items():
+    variables, found = _variables(path), {}
+    with path.open("rb") as file:
+        weights = {name: _read(file, variable) for name, variable in variables.items()}
+    for name, value in weights.items():
         *parents, part = name.split("/")
         block, _, inner = "/".join(parents).partition("/")
         if block.startswith("layer_") and block != "layer_norm":
@@ -80,28 +83,44 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value.astype(np.float32)) for name, value in found.items()}
 
 
-def _variables(path: Path) -> dict[str, np.ndarray]:
-    """The encoder's variables, names without their PART."""
-    out: dict[str, np.ndarray] = {}
+class Variable(NamedTuple):
+    """Where a variable lies in the file, and what it is."""
+
+    kind: np.dtype
+    shape: tuple[int, ...]
+    start: int  # byte
+
+
+def _variables(path: Path) -> dict[str, Variable]:
+    """The encoder's variables of floats, names without their PART; no weight is read."""
+    out: dict[str, Variable] = {}
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             version = _number(file, "I")
             _text(file)
             _number(file, "I")
             if version not in VERSIONS:
                 raise ValueError(f"version {version}")
             for _ in range(_number(file, "I")):
-                name, shape = _text(file), [_number(file, "I") for _ in range(_number(file, "B"))]
+                name, shape = _text(file), tuple(_number(file, "I") for _ in range(_number(file, "B")))
                 kind, length = TYPES.get(_number(file, "B")), _number(file, "I")
+                start = file.tell()
+                if file.seek(length, os.SEEK_CUR) > size:
+                    raise ValueError(f"it ends within {name}")
                 if kind is None or not name.startswith(PART):
-                    file.seek(length, 1)
-                elif math.prod(shape) * np.dtype(kind).itemsize != length:
+                    continue
+                if math.prod(shape) * np.dtype(kind).itemsize != length:
                     raise ValueError(f"{name} is of another size than it says")
-                else:
-                    out[name.removeprefix(PART)] = np.frombuffer(file.read(length), kind).reshape(shape)
+                out[name.removeprefix(PART)] = Variable(np.dtype(kind), shape, start)
     except (struct.error, ValueError) as error:
         raise UserError(f"{path} is no file of CTranslate2 that is known: {error}") from None
-    return {name: value for name, value in out.items() if value.dtype.kind == "f"}
+    return {name: variable for name, variable in out.items() if variable.kind.kind == "f"}
+
+
+def _read(file: IO[bytes], variable: Variable) -> np.ndarray:
+    file.seek(variable.start)
+    return np.fromfile(file, variable.kind, math.prod(variable.shape)).reshape(variable.shape)
 
 
 def _number(file: IO[bytes], kind: str) -> int:

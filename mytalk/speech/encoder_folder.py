@@ -119,8 +119,11 @@ def describe(encoder: str | Path, layer: str | int = "") -> Described:
     `layer`: CONVOLUTIONS, or the number of a block after which the encoder is cut, from 1; empty: the convolutions
     (Whisper: the last block). Raises UserError for what is no such encoder, OSError.
     """
-    folder = _local(str(encoder))
+    folder, packaged = _located(str(encoder))
     converted = (folder / ctranslate2.FILE).is_file()
+    sums = {ctranslate2.FILE: sha256_of(folder / ctranslate2.FILE)} if converted else {}
+    if packaged and sums.get(ctranslate2.FILE) != packaged.sha256:
+        raise UserError(f"the package {packaged.package} holds other weights than are known; type: {packaged.install}")
     settings = ctranslate2.settings(folder / ctranslate2.FILE) if converted else _json(folder / CONFIG)
     kind = KINDS.get(str(settings.get("model_type")))
     if kind is None:
@@ -139,8 +142,9 @@ def describe(encoder: str | Path, layer: str | int = "") -> Described:
     files = (ctranslate2.FILE,) if converted else _weight_files(folder)
     has_preprocessor = (folder / PREPROCESSOR).is_file()
     normalised = bool(_json(folder / PREPROCESSOR).get("do_normalize", True)) if has_preprocessor else True
-    read = files if converted else (CONFIG, *([PREPROCESSOR] if has_preprocessor else []), *files)
-    sums = {name: sha256_of(folder / name) for name in read}
+    if not converted:
+        read = (CONFIG, *([PREPROCESSOR] if has_preprocessor else []), *files)
+        sums = {name: sha256_of(folder / name) for name in read}
     digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
     found = Described(folder, kind.module, config, layer, normalised, files, digest)
     if SAMPLES_PER_FRAME % found.stride:
@@ -148,12 +152,12 @@ def describe(encoder: str | Path, layer: str | int = "") -> Described:
     return found
 
 
-def _local(encoder: str) -> Path:
-    """The folder of an encoder; of a hub id, that of its copy."""
+def _located(encoder: str) -> tuple[Path, Packaged | None]:
+    """The folder of an encoder, and its package if that is where it lies; of a hub id, the folder of its copy."""
     if Path(encoder).is_dir():
-        return Path(encoder)
+        return Path(encoder), None
     if encoder in PACKAGED:
-        return _of_package(PACKAGED[encoder])
+        return _of_package(PACKAGED[encoder]), PACKAGED[encoder]
     name, _, revision = encoder.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UserError(f"no folder {encoder}, and it is neither {', '.join(PACKAGED)} nor a hub id (OWNER/NAME)")
@@ -161,7 +165,7 @@ def _local(encoder: str) -> Path:
 
     wanted = [CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted)), None
     except Exception as error:  # the hub's own share no base class
         raise UserError(
             f"{encoder} cannot be downloaded ({' '.join(str(error).split())[:200]}); name a local folder"
@@ -173,10 +177,7 @@ def _of_package(packaged: Packaged) -> Path:
     spec = importlib.util.find_spec(packaged.package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the package {packaged.package} is not installed; type: {packaged.install}")
-    folder = Path(next(iter(spec.submodule_search_locations))) / packaged.folder
-    if not (folder / ctranslate2.FILE).is_file() or sha256_of(folder / ctranslate2.FILE) != packaged.sha256:
-        raise UserError(f"the package {packaged.package} holds other weights than are known; type: {packaged.install}")
-    return folder
+    return Path(next(iter(spec.submodule_search_locations))) / packaged.folder
 
 
 def _json(path: Path) -> dict[str, Any]:
