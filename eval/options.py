@@ -12,6 +12,7 @@ from eval.report import text
 from eval.tasks import Settings
 from mytalk.command import EXIT_DONE, EXIT_NOT_DONE
 from mytalk.networks import weights
+from mytalk.networks.motion import guidance
 
 EVALUATORS = {  # models of ours that judge videos, an option each: what it is, and what is missing without it
     "syncnet": "a SyncNet; without it there is no sync metric",
@@ -36,20 +37,7 @@ def add(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=count, default=defaults.sampler_steps, help="sampler steps (default: %(default)s)"
     )
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        default=defaults.guidance,
-        metavar="W",
-        help="as that of `mytalk dub`: above 1 the mouth follows the speech more strongly (default: 1)",
-    )
-    parser.add_argument(
-        "--person-guidance",
-        type=float,
-        default=defaults.person_guidance,
-        metavar="W",
-        help="as that of `mytalk dub`: above 1 the mouth moves more as the person's differs from others' (default: 1)",
-    )
+    guidance.add_options(parser)
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of noise and pairings (default: %(default)s)")
     parser.add_argument(
         "--source-frames",

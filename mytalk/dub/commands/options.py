@@ -10,6 +10,7 @@ from mytalk.control import motion_file, times
 from mytalk.control.control import Control
 from mytalk.dub import faces
 from mytalk.face import detector
+from mytalk.networks.motion import guidance
 
 PHONES = "phones"
 
@@ -44,21 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="another seed gives other mouth movements (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, default=30, help="steps of the sampler (default: %(default)s)")
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        default=1.0,
-        metavar="W",
-        help="above 1 the mouth follows the speech more strongly; for models trained with speech_dropout (default: 1)",
-    )
-    parser.add_argument(
-        "--person-guidance",
-        type=float,
-        default=1.0,
-        metavar="W",
-        help="above 1 the mouth moves more as the person's differs from others'; for models trained with "
-        "source_dropout (default: 1)",
-    )
+    guidance.add_options(parser)
     parser.add_argument(
         "--amplitude",
         type=float,
@@ -86,9 +73,6 @@ def check(args: argparse.Namespace) -> None:
     """Raise UserError for numbers that cannot be."""
     if args.steps < 1 or args.seed < 0:
         raise UserError(f"--steps {args.steps} --seed {args.seed}: steps must be 1 or more, the seed 0 or more")
-    for option, weight in (("--guidance", args.guidance), ("--person-guidance", args.person_guidance)):
-        if not 0 <= weight < float("inf"):  # here too: before any model is loaded
-            raise UserError(f"{option} {weight} must be 0 or more")
     if not 0 < args.amplitude < float("inf"):
         raise UserError(f"--amplitude {args.amplitude} must be above 0")
 

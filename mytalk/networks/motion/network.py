@@ -76,16 +76,15 @@ class MotionModel(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def guide(self, guidance: float, person_guidance: float = 1.0) -> None:
-        """Follow the speech, and the person's way of moving, that strongly when sampling, see `generate`.
+        """Follow the speech, and the person's way of moving, that strongly when sampling, see `generate`; 0 or more.
 
-        Raises UserError for what cannot be, and where the model was trained with nothing missing.
+        Raises UserError where the model was trained with nothing missing.
         """
         for option, asked, knows, setting in (
             ("--guidance", guidance, self.knows_no_speech, "speech_dropout"),
             ("--person-guidance", person_guidance, self.knows_no_source, "source_dropout"),
         ):
-            if not 0 <= asked < float("inf"):
-                raise UserError(f"{option} {asked} must be 0 or more")
+            assert 0 <= asked < float("inf")
             if asked != 1 and not knows:
                 raise UserError(f"{option} {asked}: the motion model was trained without {setting}; leave it out")
         self.guidance, self.person_guidance = guidance, person_guidance

@@ -920,8 +920,6 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
         ((*whole, "--appearance", str(models_on_disk / "motion")), "not an appearance model"),
         (("--motion", str(tmp_path / "none")), "train one with: python -m train motion"),
         (("--steps", "0"), "steps must be 1 or more"),
-        (("--guidance", "-1"), "must be 0 or more"),
-        (("--person-guidance", "nan"), "must be 0 or more"),
         (("--amplitude", "0"), "must be above 0"),
         (("--close-lips", str(config)), "are to be numbers of seconds"),
         (("--keyframes", str(config)), "is no motion file"),
