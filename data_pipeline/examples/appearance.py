@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from data_pipeline.examples.other_frames import differences, with_mouth_of
+from data_pipeline.examples.previous_frame import PreviousConfig, disturbed
 from data_pipeline.examples.spoken import Spoken, SpokenWindows, joined, near
 from data_pipeline.examples.windows import FrameWindows
 from data_pipeline.sample.batches import Batch, Examples
@@ -51,17 +52,6 @@ class ReferenceConfig(Settings):
         f"any so far away; or of {CANDIDATES} such frames those that differ most in pose, or in mouth",
         choices=BY,
     )
-
-
-@dataclass
-class PreviousConfig(Settings):
-    """What training does to the frame before, where model.previous_frame shows it: a model must not lean on it."""
-
-    part = "previous"
-
-    dropout: float = setting(0.3, "share of examples that see none, as a stretch's first frame", at_least=0, at_most=1)
-    shift_px: float = setting(2.0, "the most that it is shifted, each way", unit="px of the crop", at_least=0)
-    noise: float = setting(0.05, "the largest deviation of noise on it; pixels span 2", at_least=0)
 
 
 @dataclass
@@ -294,19 +284,3 @@ class AppearanceExamples(Examples[AppearanceBatch]):
         corner_2 = inputs.corners(self.regions_of(example.window.row, landmarks_TN3)[[frame]], self.model)[0]
         in_window_N2 = (wrong_N2 - corner_2) / self.model.step_px
         return torch.from_numpy(in_window_N2.astype(np.float32)), min(float(difference.max()) / WRONG_PX, 1.0)
-
-
-def disturbed(
-    picture_HW3: np.ndarray, how: PreviousConfig, model: AppearanceConfig, random: np.random.Generator
-) -> np.ndarray:
-    """A previous frame as training shows it: a little shifted, and noisy, (3, H, W) in [-1, 1]."""
-    import cv2
-
-    random.random()  # decided whether it is shown
-    shift_2 = random.uniform(-1, 1, 2) * how.shift_px / model.step_px
-    size = (picture_HW3.shape[1], picture_HW3.shape[0])
-    moved_HW3 = cv2.warpAffine(
-        np.ascontiguousarray(picture_HW3), np.column_stack([np.eye(2), shift_2]), size, borderMode=cv2.BORDER_REPLICATE
-    )
-    noise_HW3 = random.standard_normal(moved_HW3.shape, np.float32) * np.float32(how.noise * random.random())
-    return np.clip(moved_HW3 + noise_HW3, -1, 1).transpose(2, 0, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,9 +47,15 @@ class PoisonedMotion(MotionRecipe):
 class PoisonedCritic(AppearanceRecipe):
     """The GAN, one example of its discriminator's alone poisoned."""
 
-    def discriminator_loss(self, networks, batch, painted):
-        loss = super().discriminator_loss(networks, batch, painted)
-        return Loss(poisoned(loss.total_B, batch.slots_B), loss.terms)
+    def players(self):
+        players = super().players()
+        judge = players["discriminator"]
+
+        def loss(networks, batch, painted):
+            found = judge.loss(networks, batch, painted)
+            return Loss(poisoned(found.total_B, batch.slots_B), found.terms)
+
+        return {**players, "discriminator": replace(judge, loss=loss)}
 
 
 RECIPES = {

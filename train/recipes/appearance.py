@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, PreviousConfig, ReferenceConfig
+from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
+from data_pipeline.examples.previous_frame import PreviousConfig
 from data_pipeline.examples.windows import PREDICTED
 from data_pipeline.shards.reader import ClipError
 from data_pipeline.shards.table import requirements
@@ -28,23 +29,20 @@ from train import cli, validation
 from train.config import LoopConfig
 from train.engine.distributed import Ranks
 from train.recipe import Loss, Networks, Player, Recipe, Validated
+from train.recipes.adversary import Adversary
 from train.recipes.appearance_inputs import GeneratorInputs, prepare
 from train.recipes.appearance_losses import (
     LossConfig,
     Perceptual,
     Reading,
     Sync,
-    adaptive_weight,
     between_lips,
-    feature_distance,
     masked_mean,
     mouth_box,
     pyramid_l1,
     refuse_missing,
     with_gradient,
 )
-
-SMALL_GRADIENTS = 2.0**12  # of a picture's pixels: without it they vanish in fp16; a power of 2 is exact
 
 
 @dataclass
@@ -121,7 +119,7 @@ class AppearanceRecipe(Recipe):
 
     def __init__(self, settings: AppearanceTrainConfig):
         self.settings = settings
-        self.plays = False  # whether the discriminator takes part yet
+        self.adversary = Adversary(settings) if settings.adversarial_weight else None
         manifest, losses = settings.manifest(), settings.losses
         corpora = np.unique(manifest.column("corpus")[manifest.rows(settings.train_split)]).tolist()
         painted = [corpus for corpus in corpora if settings.repeats.get(corpus, 1)]
@@ -152,9 +150,9 @@ class AppearanceRecipe(Recipe):
     def players(self) -> dict[str, Player]:
         optimizer, model = self.settings.optimizer, self.settings.model
         players = {"generator": Player(Generator(model), optimizer, self.generator_loss)}
-        if self.settings.adversarial_weight:
+        if self.adversary is not None:
             opposite = replace(optimizer, lr=self.settings.discriminator_lr or optimizer.lr)
-            discriminator = Player(Discriminator(model), opposite, self.discriminator_loss, after="generator")
+            discriminator = Player(Discriminator(model), opposite, self.adversary.loss, after="generator")
             players["discriminator"] = discriminator
         return players
 
@@ -209,43 +207,12 @@ class AppearanceRecipe(Recipe):
             sync_B = self.out_of_sync(torch.cat([still, near]), batch, every)
             loss_B, terms["sync"] = loss_B + self.settings.losses.sync * sync_B, sync_B
         gradient, *of_near = torch.autograd.grad(loss_B.sum(), [still, near][: 1 + bool(len(near))], retain_graph=True)
-        if self.settings.adversarial_weight:
-            played_B, push, told = self.played(networks["discriminator"], still, composed, gradient, batch, seen)
+        if self.adversary is not None:
+            judge = networks["discriminator"]
+            played_B, push, told = self.adversary.played(judge, still, composed, gradient, batch, seen)
             loss_B, gradient, terms = loss_B + played_B, gradient + push, terms | told
         gradient_F3HW = torch.cat([gradient, *of_near])
         return Loss(with_gradient(loss_B, painted_F3HW, gradient_F3HW, every.example_B), terms, composed.detach())
-
-    def played(
-        self,
-        discriminator: Callable[..., Any],
-        still: torch.Tensor,
-        composed: torch.Tensor,
-        gradient: torch.Tensor,
-        batch: AppearanceBatch,
-        seen: GeneratorInputs,
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """What the discriminator adds to the loss, (B,), to its gradient, (B, 3, H, W), and its terms, (B,) each.
-
-        `gradient` is that of the other losses by the painting `still`, of which `composed` was made. All 0 before
-        `adversarial_from_step`.
-        """
-        plays_B = self.reached(batch, self.settings.adversarial_from_step).to(gradient.dtype)
-        self.plays = self.plays or bool(plays_B.any())  # once true, not asked again: a GPU would have to be waited for
-        matching = self.settings.losses.feature_matching
-        names = ["adversarial", "adversarial_weight", *(["feature_matching"] if matching else [])]
-        if not self.plays:
-            zeros_B = torch.zeros_like(plays_B)
-            return zeros_B, torch.zeros_like(gradient), dict.fromkeys(names, zeros_B)
-        fooling_B, matching_B = self.judged(discriminator, composed, batch, seen)
-        (against,) = torch.autograd.grad(SMALL_GRADIENTS * fooling_B.sum(), still, retain_graph=bool(matching))
-        against = against / SMALL_GRADIENTS
-        weight_B = plays_B * self.settings.adversarial_weight * adaptive_weight(gradient, against)
-        loss_B, push = weight_B * fooling_B, weight_B[:, None, None, None] * against
-        if matching:
-            (towards,) = torch.autograd.grad(SMALL_GRADIENTS * matching_B.sum(), still)
-            loss_B = loss_B + matching * plays_B * matching_B
-            push = push + (matching * plays_B)[:, None, None, None] * towards / SMALL_GRADIENTS
-        return loss_B, push, dict(zip(names, (fooling_B, weight_B, matching_B)))
 
     def out_of_sync(self, painted_F3HW: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs) -> torch.Tensor:
         """How far each example's window is from its speech, 0 where it has none: (B,).
@@ -261,23 +228,6 @@ class AppearanceRecipe(Recipe):
         composed = inputs.blend(painted_F3HW, seen.frame_B3HW, seen.soft_B1HW)
         distance_J = self.sync(composed[order_K], seen.landmarks_BN2[order_K], batch.speech_JS).to(distance_B.dtype)
         return distance_B.index_add(0, target_J, distance_J / self.settings.losses.sync_share)
-
-    def reached(self, batch: AppearanceBatch, step: int) -> torch.Tensor:
-        """Whether the step of each example is this one or later: (B,) bool."""
-        return batch.slots_B // self.settings.global_batch >= step
-
-    def judged(
-        self, discriminator: Callable[..., Any], composed: torch.Tensor, batch: AppearanceBatch, seen: GeneratorInputs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Minus the discriminator's score of the result, and its features' distance from the frame's: (B,) each."""
-        dtype = composed.dtype
-        if not self.settings.losses.feature_matching:
-            score_BP = discriminator(composed, seen.image_B3HW).flatten(1)
-            return -score_BP.mean(1).to(dtype), torch.zeros_like(score_BP[:, 0], dtype=dtype)
-        with torch.no_grad():
-            *true, _ = discriminator.features(batch.frame_B3HW, seen.image_B3HW)  # type: ignore[attr-defined]
-        *made, score_B1HW = discriminator.features(composed, seen.image_B3HW)  # type: ignore[attr-defined]
-        return -score_B1HW.flatten(1).mean(1).to(dtype), feature_distance(made, true).to(dtype)
 
     def painted(self, generator: Callable[..., Any], batch: AppearanceBatch) -> tuple[GeneratorInputs, torch.Tensor]:
         """What the generator sees of a batch, and what it paints: (B, 3, H, W), not yet composed with frames."""
@@ -311,30 +261,6 @@ class AppearanceRecipe(Recipe):
             terms["reading"] = read_B.to(loss_B.dtype)
             loss_B = loss_B + losses.reading * terms["reading"]
         return loss_B, terms
-
-    def discriminator_loss(self, networks: Networks, batch: AppearanceBatch, painted_B3HW: torch.Tensor) -> Loss:
-        """Hinge on the true frames and on those that the generator painted of the same batch: (B,).
-
-        With `losses.wrong_landmarks`, half of the second is on true frames with another frame's mouth as landmarks
-        (GAN-CLS, Reed et al. 2016), as far as that mouth is another one.
-        """
-        shape, dtype = self.settings.model.shape, batch.frame_B3HW.dtype
-        image_B3HW = inputs.landmark_dots(batch.landmarks_BN2, shape)
-        pictures, images = [batch.frame_B3HW, painted_B3HW], [image_B3HW, image_B3HW]
-        if self.settings.losses.wrong_landmarks:
-            assert batch.wrong_landmarks_BN2 is not None
-            pictures.append(batch.frame_B3HW)
-            images.append(inputs.landmark_dots(batch.wrong_landmarks_BN2, shape))
-        scores = networks["discriminator"](torch.cat(pictures), torch.cat(images)).flatten(1).to(dtype)
-        real_BP, painted_BP, *wrong_BP = scores.split(len(batch.frame_B3HW))
-        real_B, fake_B = torch.relu(1 - real_BP).mean(1), torch.relu(1 + painted_BP).mean(1)
-        refused_B, terms = fake_B, {"real": real_B, "fake": fake_B}
-        if wrong_BP:
-            assert batch.wrong_B is not None
-            terms["wrong"] = batch.wrong_B * torch.relu(1 + wrong_BP[0]).mean(1)
-            refused_B = 0.5 * (fake_B + terms["wrong"])
-        learns_B = self.reached(batch, self.settings.discriminator_from_step).to(dtype)
-        return Loss(learns_B * 0.5 * (real_B + refused_B), terms)
 
     def validate(self, models: dict[str, nn.Module], ranks: Ranks) -> dict[str, float]:
         """L1 (of the range -1 to 1) and PSNR in the region, a fixed frame and references of every validation clip."""

@@ -105,7 +105,7 @@ def test_the_discriminator_learns_by_the_hinge_and_teaches_the_generator_nothing
     networks = {name: shaken(module).double() for name, module in modules_of(recipe).items()}
     batch = recipe.examples([0, 1]).to(CPU, torch.float64)
     made_B3HW = recipe.generator_loss(networks, batch).output
-    loss_B = recipe.discriminator_loss(networks, batch, made_B3HW).total_B
+    loss_B = recipe.adversary.loss(networks, batch, made_B3HW).total_B
     seen, painted = recipe.painted(networks["generator"], batch)
     made = inputs.blend(painted, batch.frame_B3HW, seen.soft_B1HW)
     judge = functools.partial(networks["discriminator"], landmark_image_B3HW=seen.image_B3HW)

@@ -143,7 +143,7 @@ def test_the_discriminator_refuses_true_frames_with_a_wrong_mouth(recipe):
         (1 + sign * judge(picture, dots)).clamp(min=0).mean((1, 2, 3))
         for sign, picture, dots in ((-1, batch.frame_B3HW, image), (1, painted, image), (1, batch.frame_B3HW, wrong))
     )
-    found = recipe.discriminator_loss({"discriminator": judge}, batch, painted)
+    found = recipe.adversary.loss({"discriminator": judge}, batch, painted)
     expected_B = 0.5 * (real_B + 0.5 * (fake_B + batch.wrong_B * wrong_B))
     torch.testing.assert_close(found.total_B, expected_B, rtol=1e-9, atol=0)
     assert (judge(batch.frame_B3HW, image) - judge(batch.frame_B3HW, wrong)).abs().max() > 1e-3
@@ -155,7 +155,7 @@ def test_before_its_step_the_discriminator_learns_nothing(recipe):
     judge = shaken(modules_of(late)["discriminator"])
     size = settings.global_batch
     batch = late.examples([3 * size - 1, 3 * size])
-    loss_B = late.discriminator_loss({"discriminator": judge}, batch, batch.frame_B3HW * 0.5).total_B
+    loss_B = late.adversary.loss({"discriminator": judge}, batch, batch.frame_B3HW * 0.5).total_B
     assert loss_B[0] == 0
     assert loss_B[1] > 0
 
