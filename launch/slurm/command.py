@@ -25,59 +25,74 @@ def arguments() -> argparse.ArgumentParser:
         "python -m launch slurm --nodes 2 --gpus-per-node 8 --cpus-per-rank 8 --time 12:00:00 -- train motion "
         "--config configs/paper/motion.yaml shards=data/mine run=runs/motion identity=runs/identity/model",
     )
-    parser.add_argument("--cluster", metavar="NAME", help="facts of your cluster, for what is not given here")
-    parser.add_argument("--nodes", type=int, metavar="N", help="how many machines")
-    parser.add_argument(
+    _add_machines(parser.add_argument_group("machines"))
+    _add_job(parser.add_argument_group("the job"))
+    _add_container(parser.add_argument_group("a container"))
+    parser.add_argument("--detach", action="store_true", help="submit, and do not follow the log")
+    parser.add_argument("--follow", metavar="JOB", help="the log and the state of a job that was submitted before")
+    parser.add_argument("--dry-run", action="store_true", help="print the script instead of submitting it")
+    parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, or data_pipeline")
+    return parser
+
+
+def _add_machines(group: argparse._ArgumentGroup) -> None:
+    """How many, and how many processes on each."""
+    group.add_argument("--cluster", metavar="NAME", help="facts of your cluster, for what is not given here")
+    group.add_argument("--nodes", type=int, metavar="N", help="how many machines")
+    group.add_argument(
         "--array",
-        metavar="N[%%M]",
-        help="of data_pipeline: N processes, each a job of its own, at most M at once; the command shares its work "
-        "among them",
+        metavar="N",
+        help="of data_pipeline: N processes, each a job of its own (N%%M: at most M at once); the command shares its "
+        "work among them",
     )
-    parser.add_argument("--gpus-per-node", type=int, metavar="G", help="GPUs, and so processes, on each; 0: CPU only")
-    parser.add_argument(
+    group.add_argument("--gpus-per-node", type=int, metavar="G", help="GPUs, and so processes, on each; 0: CPU only")
+    group.add_argument(
         "--ranks-per-node", type=int, metavar="R", help="processes on each, where --gpus-per-node is 0 (default 1)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--cpus-per-rank",
         type=int,
         metavar="K",
         help="CPUs of each process; also its OMP_NUM_THREADS unless you have set that (default: Slurm's, and 1)",
     )
-    parser.add_argument("--time", metavar="[D-]HH:MM:SS", help="time limit (default: the partition's)")
-    parser.add_argument("--partition", metavar="NAME", help="partition (default: the cluster's)")
-    parser.add_argument("--account", metavar="NAME", help="account (default: yours)")
-    parser.add_argument("--name", help="name of the job (default: such as train-motion)")
-    parser.add_argument(
+
+
+def _add_job(group: argparse._ArgumentGroup) -> None:
+    """Its name, limits, log and what else sbatch takes."""
+    group.add_argument("--time", metavar="[D-]HH:MM:SS", help="time limit (default: the partition's)")
+    group.add_argument("--partition", metavar="NAME", help="partition (default: the cluster's)")
+    group.add_argument("--account", metavar="NAME", help="account (default: yours)")
+    group.add_argument("--name", help="name of the job (default: such as train-motion)")
+    group.add_argument(
         "--signal-s", type=int, default=120, metavar="S", help="seconds before its end that training gets USR1"
     )
-    parser.add_argument(
+    group.add_argument(
         "--restarts",
         type=int,
         metavar="N",
         help="start a training again that crashed, in the same job, up to N times without getting further (0)",
     )
-    parser.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
-    parser.add_argument(
+    group.add_argument("--log", default=".", metavar="FOLDER", help="folder of the log, slurm-JOB.out (default: this)")
+    group.add_argument(
         "--sbatch",
         action="append",
         default=[],
         metavar="KEY[=VALUE]",
         help="another option of sbatch, such as gres=gpu:4 or exclusive; may be repeated",
     )
-    parser.add_argument("--container-image", metavar="IMAGE", help="run in this container, whose `python` is taken")
-    parser.add_argument(
+
+
+def _add_container(group: argparse._ArgumentGroup) -> None:
+    """In which the command runs, and what it sees."""
+    group.add_argument("--container-image", metavar="IMAGE", help="run in this container, whose `python` is taken")
+    group.add_argument(
         "--container-mount",
         action="append",
         default=[],
         metavar="HOST:THERE",
         help="a folder of the node that the container sees; may be repeated",
     )
-    parser.add_argument("--container", choices=CONTAINERS, help="what runs it (default: the cluster's, else pyxis)")
-    parser.add_argument("--detach", action="store_true", help="submit, and do not follow the log")
-    parser.add_argument("--follow", metavar="JOB", help="the log and the state of a job that was submitted before")
-    parser.add_argument("--dry-run", action="store_true", help="print the script instead of submitting it")
-    parser.add_argument("words", nargs="*", metavar="-- FOLDER COMMAND ...", help="train or eval, or data_pipeline")
-    return parser
+    group.add_argument("--container", choices=CONTAINERS, help="what runs it (default: the cluster's, else pyxis)")
 
 
 def run(args: argparse.Namespace) -> int:
