@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.people import synced
+from data_pipeline.sample import trained_on
 from data_pipeline.shards.manifest import Manifest
 from mytalk.command import UserError
 from mytalk.networks import syncnet
@@ -16,15 +17,15 @@ from tests.helpers import talkers
 from tests.helpers.checkout import ROOT
 from tests.helpers.level_syncnet import LevelSyncNet
 
-SETTINGS = ("--steps", "30", "--tune", "6", "--mixed", "4", "--folds", "2")
+SETTINGS = ("--steps", "12", "--tune", "6", "--mixed", "4", "--folds", "2")
 
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory) -> list[str]:
-    """OUT and options, with drawn people and four others."""
+    """OUT and options, with drawn people and four others, whose clips have other keys."""
     folder = tmp_path_factory.mktemp("synced")
     talkers.write(folder / "drawn", {"train": 2, "val": 1}, corpora=("drawn",), frames=50)
-    talkers.write(folder / "these", {"train": 2, "unseen": 2}, corpora=("these",), frames=50)
+    talkers.write(folder / "these", {"unseen": 4}, corpora=("these",), frames=50)
     (folder / "configs").mkdir()
     shutil.copy(ROOT / "tests" / "helpers" / "tiny_syncnet.yaml", folder / "configs" / "syncnet.yaml")
     shards = ("--shards", str(folder / "these"), "--drawn", str(folder / "drawn"))
@@ -44,7 +45,7 @@ def test_each_part_has_its_own_trainings_and_one_of_drawn_people_is_shared(typed
     assert {"steps=6", "optimizer.lr=0.0002", "repeats={drawn: 0}", f"init_from={args.out / 'drawn' / 'model'}"} <= {
         *tuned
     }
-    assert {"steps=30", "repeats={these: 4}"} <= {*mixed}
+    assert {"steps=12", "repeats={these: 4}"} <= {*mixed}
     assert list(synced.models(synced.arguments().parse_args([*typed, "--tune", "0"]), "part-1")) == [
         "drawn",
         "both mixed",
@@ -57,11 +58,11 @@ def test_each_part_has_its_own_trainings_and_one_of_drawn_people_is_shared(typed
 def test_a_syncnet_that_tells_sync_is_right_of_own_speech_and_at_chance_of_anothers(typed, monkeypatch):
     monkeypatch.setattr(syncnet, "load_model", lambda *asked, **how: LevelSyncNet())
     clips = list(synced.scored(Path(), Manifest.load(Path(typed[2])), "part-1"))
-    assert [(clip.split, clip.person) for clip in clips] == [("part-1", f"these/unseen{n}") for n in (0, 0, 1, 1)]
+    assert [clip.person for clip in clips] == [f"these/unseen{n // 2}" for n in range(8)]
     for clip in clips:
-        assert min(clip.metrics["in_place"], clip.metrics["accuracy"]) > 0.75
+        assert min(clip.metrics["in_place"], clip.metrics["accuracy"]) > 0.7
         assert clip.metrics["near"] == 1
-        assert clip.metrics["of_another"] < 0.65
+    assert sum(clip.metrics["of_another"] for clip in clips) / len(clips) < 0.6
 
 
 @pytest.mark.full
@@ -74,7 +75,11 @@ def test_trained_scored_and_typed_again_nothing_is_done_twice(typed, monkeypatch
     kept = json.loads((args.out / "results.json").read_text())
     assert list(kept["rows"]) == ["drawn", "drawn, then these", "both mixed"]
     assert all(row["accuracy"]["n"] == row["accuracy"]["total"] == 4 for row in kept["rows"].values())
-    seen = json.loads((args.out / "part-1" / "tuned" / "model" / "trained_on.json").read_text())
-    assert 0 < len(seen["trained"]["people"]) <= 2, "the others are unseen, and nobody is drawn"
+    unseen = Manifest.load(args.out / "part-1" / "shards")
+    people = trained_on.shown(unseen, unseen.rows("unseen")).people
+    for name in ("tuned", "mixed"):
+        known = trained_on.read(args.out / "part-1" / name / "model")
+        assert len(people) == 2
+        assert not people & (known.trained.people | known.selected.people)
     assert synced.run(args) == 0
     assert "train" not in capfd.readouterr().out.partition("|")[0]

@@ -28,14 +28,15 @@ def typed(shards, out, *more: str) -> int:
 
 
 def test_cheats_of_coded_films_are_caught_and_the_same_command_continues(
-    films, tmp_path, stand_ins, capsys, monkeypatch
+    films, models, tmp_path, stand_ins, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(command, "SOURCE_FRAMES", 10)
     monkeypatch.setattr(plan, "CHEATS", {name: row for name, row in plan.CHEATS.items() if name not in SPOILT})
     monkeypatch.setattr(mouth, "reopened", recoded)
     monkeypatch.setattr(command.judges, "missing", lambda: dict.fromkeys(command.judges.JUDGES, "left out here"))
     monkeypatch.setattr(load, "missing", lambda: dict.fromkeys(load.JUDGES, "not installed"))
-    assert typed(films, tmp_path) == 0
+    judge = ("--syncnet", str(models["syncnet"]))  # which has not learnt
+    assert typed(films, tmp_path, *judge) == 0
     made = json.loads((tmp_path / command.NAME).read_text())
     assert made["coverage"]["people"] == {"scored": 3, "total": 3}
     cheats = made["table"]["cheats"]
@@ -51,13 +52,16 @@ def test_cheats_of_coded_films_are_caught_and_the_same_command_continues(
     assert made["table"]["means"]["crf_32"]["psnr_mouth_db"] > 20, "a row of its own encoder settings"
     assert cheats["swapped_person"]["caught"] is None, "no judge of identity was named"
     means = made["table"]["means"]
+    assert made["refused"]["sync_offset_frames"].startswith("unknown: on the real videos the SyncNet is ")
+    assert "sync_accuracy" in means["late_4"]
+    assert "sync_offset_frames" not in means["late_4"]
     assert means["ground_truth"]["opening_correlation"] > 0.95
     assert means["static_picture"]["opening_correlation"] < 0.3
     assert "swapped_person: NO JUDGE" in capsys.readouterr().out
     before = (tmp_path / "clips.jsonl").stat().st_mtime_ns
     scored = json.loads((tmp_path / command.NAME).read_text())
-    assert typed(films, tmp_path) == 0
+    assert typed(films, tmp_path, *judge) == 0
     assert json.loads((tmp_path / command.NAME).read_text()) == scored
     assert (tmp_path / "clips.jsonl").stat().st_mtime_ns >= before
-    assert typed(films, tmp_path, "--seed", "1") == 1, "scores of another seed are not mixed in"
+    assert typed(films, tmp_path, *judge, "--seed", "1") == 1, "scores of another seed are not mixed in"
     assert "protocol.seed" in capsys.readouterr().err
