@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -23,7 +22,7 @@ from data_pipeline.synthetic.paint import projection
 from eval import score_file
 from eval.score_file import ClipScore
 from mytalk.command import UserError
-from tests.helpers import numbered
+from tests.helpers import needs, numbered
 from tests.helpers.checkout import ROOT
 
 ROWS = [
@@ -273,10 +272,7 @@ def test_models_of_real_people_hear_an_encoder_that_is_named():
 
 
 @pytest.mark.full
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader", "cv2")),
-    reason="needs the extras landmarks and demo",
-)
+@needs.drawn_people
 def test_models_of_every_split_are_trained_and_scored_and_typed_again_nothing_is_done_twice(command, tmp_path):
     videos, out = tmp_path / "videos", tmp_path / "out"
     size = ("--identities", "6", "--clips-per-identity", "2", "--seed", "0", "--seconds", "2")

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.helpers import faces
+from tests.helpers import faces, needs
 from tests.helpers.checkout import ROOT
 
 PAGE = ROOT / "docs" / "extending.md"
@@ -24,10 +24,7 @@ def block(section: str) -> str:
     return code
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader", "cv2")),
-    reason="needs the extras landmarks and demo",
-)
+@needs.drawn_people
 def test_the_detector_of_the_page_extracts_shards(tmp_path, monkeypatch):
     from data_pipeline.extract import command as extract
     from data_pipeline.synthetic import command as demo

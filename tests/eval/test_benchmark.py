@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -26,7 +25,7 @@ from mytalk import media
 from mytalk.face.landmarks import SAMPLES_PER_FRAME
 from mytalk.machine import free_port, sole_user
 from mytalk.networks import weights
-from tests.helpers import coded_films
+from tests.helpers import coded_films, needs
 from tests.helpers.coded_films import COMMANDS, benchmark, evaluator, typed
 from tests.helpers.pages import Parsed
 
@@ -260,12 +259,7 @@ def test_a_missing_model_is_one_line(name, films, models, tmp_path, stand_ins, c
     assert not (tmp_path / "out").exists()
 
 
-needed = ("mediapipe", "espeakng_loader", "cv2")
-
-
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+@needs.drawn_people
 def test_a_drawn_person_through_the_real_detector_and_generator(command, models, tmp_path) -> None:
     from mytalk.networks.appearance.config import AppearanceConfig
     from mytalk.networks.appearance.files import save_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,12 +11,9 @@ import pytest
 from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face import landmarks
-from tests.helpers import stub_extract
+from tests.helpers import needs, stub_extract
 
-needed = ("mediapipe", "espeakng_loader", "cv2")
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+pytestmark = needs.drawn_people
 
 
 PIPELINE = ("-m", "data_pipeline")

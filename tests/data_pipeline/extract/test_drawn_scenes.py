@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,11 +14,9 @@ from data_pipeline.shards import reader
 from data_pipeline.shards.manifest import Manifest
 from mytalk.face import crop
 from mytalk.face.shots import face_boxes
+from tests.helpers import needs
 
-needed = ("mediapipe", "scenedetect", "espeakng_loader", "cv2")
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+pytestmark = needs.drawn_scenes
 
 CUTS = ("cuts", "cuts_alike", "flash")
 PEOPLE = ("two", "three", "crossing", "leaves", "dissolve_alike")

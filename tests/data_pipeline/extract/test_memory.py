@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from benchmarks import extract
 from data_pipeline.synthetic import performance
+from tests.helpers import needs
 
-needed = ("mediapipe", "scenedetect", "espeakng_loader", "cv2")
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+pytestmark = needs.drawn_scenes
 HOUR_MIB = 1536
 
 

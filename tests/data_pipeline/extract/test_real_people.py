@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.shards.manifest import Manifest
+from tests.helpers import needs
 
 REAL = os.environ.get("MYTALK_REAL_VIDEOS", "")
-needed = ("mediapipe", "scenedetect", "onnxruntime", "silero_vad")
 pytestmark = [
     pytest.mark.skipif(not REAL, reason="MYTALK_REAL_VIDEOS names no folder of real people"),
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and judges"
-    ),
+    needs.packages("mediapipe", "scenedetect", "onnxruntime", "silero_vad", extras="landmarks and judges"),
 ]
 # file -> tracks that become clips, states of its rejected spans, why nobody speaks, frames at which a shot begins
 EXPECTED = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data_pipeline.synthetic.heldout import axes, clip, command, recording
 from data_pipeline.synthetic.heldout.axes import CORPORA, Axes
 from data_pipeline.synthetic.person import ACCENTS, HIGH_VOICES, LOW_VOICES
 from mytalk import command as commands
+from tests.helpers import needs
 
 NUMBER, SIZE, SECONDS = (5, 2, 1), 256, 1.2
 
@@ -78,7 +78,7 @@ def test_the_second_renderer_draws_the_opening_that_its_truth_says(performed) ->
     assert not np.allclose(lips_62, first.lips(shape[None], [FRONTAL])[0], atol=2)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs the detector")
+@needs.packages("mediapipe", extras="landmarks")
 @pytest.mark.parametrize("name", ["ood-renderer", "ood-all"])
 def test_the_detector_finds_the_held_out_faces_and_reads_their_mouths(name) -> None:
     from mytalk.face.landmarks import opening

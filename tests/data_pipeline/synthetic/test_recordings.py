@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from data_pipeline.synthetic import recordings
 from data_pipeline.synthetic.recordings import RECORDINGS, DrawnFilm, Recording
 from mytalk import media
 from mytalk.face import landmarks
+from tests.helpers import needs
 
 SECONDS = 4.0
 MOST_S = 0.010
@@ -93,13 +92,8 @@ def test_the_measure_sees_pictures_that_are_late_by_half_a_frame():
     assert sound_late_s(np.pad(said_S, (160, 0)), said_S) == pytest.approx(0.010, abs=1e-4)
 
 
-needed = ("mediapipe", "espeakng_loader", "cv2")
-
-
 @pytest.mark.full
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+@needs.drawn_people
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 def test_a_drawn_clip_keeps_its_sync(tmp_path, recording: Recording):
     """The mouth that face mesh sees opens when the drawn one does, and the speech is heard when it was spoken."""

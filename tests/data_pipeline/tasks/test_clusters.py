@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,16 +17,13 @@ from data_pipeline.shards import throughput
 from data_pipeline.shards.manifest import Manifest
 from mytalk import media
 from mytalk.face.landmarks import FRAME_HZ
-from tests.helpers import stub_extract
+from tests.helpers import needs, stub_extract
 from tests.helpers.checkout import ROOT
 from tests.helpers.two_nodes import NODES, TwoNodes
 
-needed = ("mediapipe", "espeakng_loader", "cv2")
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-    ),
+    needs.drawn_people,
 ]
 EXTRACT = ("data_pipeline", "extract")
 OPTIONS = ("--corpus", "drawn", "--sources-per-shard", "1")
@@ -123,7 +119,7 @@ def executing(raylet: int) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra [ray]")
+@needs.ray
 @pytest.mark.parametrize("lost", [False, True], ids=["both", "one is lost"])
 def test_a_ray_cluster_of_two_nodes_writes_what_a_pool_writes(videos, whole, tmp_path, lost, monkeypatch):
     """Also where one of the two vanishes while it is at a task: that task is done again by the other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ from data_pipeline.shards import ledger
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.tasks import ray_runner
 from mytalk.command import UserError
-from tests.helpers import deadly, numbered, stub_extract, stub_worker
+from tests.helpers import deadly, needs, numbered, stub_extract, stub_worker
 
 OPTIONS = ("--corpus", "c", "--sources-per-shard", "2", "min_face_px=16", *stub_extract.ANY_SOUND)
 
@@ -148,10 +147,7 @@ def test_a_bug_sets_its_shard_aside_names_it_and_the_same_command_tries_it_again
     assert stub_extract.files(out) == whole[0]
 
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra [ray]")
-
-
-@needs_ray
+@needs.ray
 @pytest.mark.full
 def test_ray_writes_the_same_bytes(videos, whole, tmp_path):
     ended(stub_worker.start(videos, tmp_path / "out", *OPTIONS, "--runner", "ray", "--workers", "2"))
@@ -198,7 +194,7 @@ def test_mutated_videos_end_in_the_ledger_and_no_other_way(tmp_path, count):
     assert counts.extracted >= 3
 
 
-@needs_ray
+@needs.ray
 def test_without_a_cluster_at_the_address_it_is_one_line():
     with pytest.raises(UserError, match="no Ray cluster at"):
         ray_runner.run(iter([]), deadly.work, pool.Hooks(print), pool.TimeLimits(), "127.0.0.1:1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from eval.rows.inputs import read_inputs
 from eval.tasks import Settings, plan_tasks
 from mytalk.dub import long_form
 from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME, without_mouth
-from tests.helpers import talkers
+from tests.helpers import needs, talkers
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +131,8 @@ def test_speech_that_never_changes_moves_nothing() -> None:
     assert ridge.choose_penalty([sums, sums])[1] == 0
 
 
-needed = ("mediapipe", "espeakng_loader", "cv2")
-
-
 @pytest.mark.full
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in needed), reason="needs the extras landmarks and demo"
-)
+@needs.drawn_people
 def test_drawn_people_never_seen_are_followed(command, tmp_path: Path) -> None:
     size = ("--identities", "16", "--clips-per-identity", "2", "--seed", "0", "--seconds", "5")
     command("-m", "data_pipeline", "demo", str(tmp_path / "videos"), *size, check=True)

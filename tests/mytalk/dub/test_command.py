@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import signal
 import subprocess
@@ -21,13 +20,9 @@ from mytalk.control.motion_file import Keyframes
 from mytalk.dub.commands import dub as dub_command
 from mytalk.face.landmarks import NOISED
 from mytalk.networks.motion.network import MotionModel
+from tests.helpers import needs
 from tests.helpers.checkout import ROOT, stopped
 from tests.helpers.stand_ins import TINY
-
-NEEDED = ("mediapipe", "espeakng_loader", "cv2")
-drawn_person = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs the extras landmarks and demo"
-)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,7 @@ def typed(person: Path, out: Path, models_on_disk: Path, *more: str) -> list[str
     return ["-m", "mytalk", "dub", str(person), str(person), "-o", str(out), *folders, "--steps", "2", *more]
 
 
-@drawn_person
+@needs.drawn_people
 def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_path):
     out = tmp_path / "new" / "o.mp4"
     done = command(*typed(person, out, models_on_disk))
@@ -85,7 +80,7 @@ def test_the_command_dubs_a_drawn_person(command, person, models_on_disk, tmp_pa
     assert "synthetic" in media.read_tags(out)["comment"]
 
 
-@drawn_person
+@needs.drawn_people
 def test_motion_is_written_as_a_file_edited_and_held(person, models_on_disk, tmp_path, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
     first, second, overlay = tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "a.mp4"
@@ -106,7 +101,7 @@ def test_motion_is_written_as_a_file_edited_and_held(person, models_on_disk, tmp
     np.testing.assert_allclose(held[[20, 30]][:, NOISED, :2], edited[:, NOISED, :2], atol=0.05)
 
 
-@drawn_person
+@needs.drawn_people
 def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own process keeps its signals
     swapped = shutil.copytree(models_on_disk, tmp_path / "models")
@@ -137,7 +132,7 @@ def test_the_command_says_in_one_line_what_is_wrong(person, models_on_disk, tmp_
         assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
-@drawn_person
+@needs.drawn_people
 def test_a_command_stopped_while_it_paints_leaves_nothing(person, models_on_disk, tmp_path):
     code, said = stopped(typed(person, tmp_path / "o.mp4", models_on_disk), lambda: any(tmp_path.iterdir()))
     assert code == EXIT_INTERRUPTED, said

@@ -7,7 +7,6 @@ stand-in that inverts colours.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import os
 from fractions import Fraction
@@ -24,14 +23,10 @@ from mytalk.dub.faces import Choice, Face, choice, chosen_of, joined
 from mytalk.dub.tracks import SHOWN_PX, Followed, Track, follow
 from mytalk.face import crop, detector
 from mytalk.face.shots import face_boxes
-from tests.helpers import talkers
+from tests.helpers import needs, talkers
 from tests.helpers.heads import disc, swaying
 
 REAL = Path(os.environ.get("MYTALK_REAL_VIDEOS", "none"))
-needs_detector = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "espeakng_loader")),
-    reason="needs the extras landmarks and demo",
-)
 
 
 def track(number: int, person: int, frames: range, side_px: float = 100, level: int = 120) -> Track:
@@ -236,7 +231,7 @@ def drawn(kind: str, seed: int, start: int, stop: int) -> list[np.ndarray]:
     return list(itertools.islice(scene(kind, seed).pictures(), start, stop))
 
 
-@needs_detector
+@needs.drawn_people
 def test_of_two_drawn_people_only_the_chosen_one_is_dubbed(tmp_path):
     """Through the codec: elsewhere the video is what its own frames are, encoded the same way."""
     pictures = drawn("two", 0, 0, 25)
@@ -262,7 +257,7 @@ def test_of_two_drawn_people_only_the_chosen_one_is_dubbed(tmp_path):
     assert np.stack([away[k][reach(span, *away[k].shape, k)].mean() for k in range(25)]).min() > 20
 
 
-@needs_detector
+@needs.drawn_people
 def test_a_cut_between_people_framed_alike_does_not_make_them_one(tmp_path):
     """The same room, the same place, another person: no landmark jumps."""
     from data_pipeline.synthetic.scenes.scene import scene

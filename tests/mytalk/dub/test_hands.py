@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from mytalk import media
 from mytalk.dub import compositing, hands
 from mytalk.dub.first_pass import FaceSpan, FirstPass
 from mytalk.face import crop, mediapipe_hands
 from mytalk.face.landmarks import CROP_PX
+from tests.helpers import needs
 from tests.helpers.heads import disc
 
 FRAMES, SEEN = 24, range(6, 18)  # more than a batch
@@ -125,9 +125,7 @@ def test_without_the_model_it_is_said_once(monkeypatch, capsys):
     assert "is in the extra landmarks" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("mediapipe", "cv2")), reason="needs the extra landmarks"
-)
+@needs.packages("mediapipe", "cv2", extras="landmarks")
 def test_the_model_keeps_a_drawn_hand_before_the_mouth():
     """The hand comes from below; a look at frame 36 and later has it over the whole mouth."""
     from data_pipeline.synthetic.scenes.scene import scene

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from mytalk.face import detector, mediapipe_hands
 from mytalk.face.landmarks import COUNT, OUTER_LIP
 from mytalk.face.mediapipe_hands import KNUCKLES, POINTS, covered, outline
 from mytalk.face.track import find_faces
+from tests.helpers import needs
 
 
 def face(x: float, y: float, width: float = 40.0, height: float = 20.0) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_a_hand_or_lips_without_an_area_cover_nothing():
     assert covered(hand(), np.full((COUNT, 3), 500.0)) == 0
 
 
-needs_model = pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs the extra landmarks")
+needs_model = needs.packages("mediapipe", extras="landmarks")
 
 
 @needs_model

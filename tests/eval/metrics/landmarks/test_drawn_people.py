@@ -6,18 +6,17 @@ The figures stand in docs/decisions.md.
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import numpy as np
-import pytest
 
 from eval.metrics import PEOPLE_METRICS, people
 from eval.metrics.landmarks.closure import Closures, closures
 from eval.metrics.people import PersonClip
 from mytalk.face.landmarks import FRAME_HZ, SAMPLE_HZ, SAMPLES_PER_FRAME
 from mytalk.speech.activity import EnergyRule
+from tests.helpers import needs
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra demo")
+pytestmark = needs.packages("espeakng_loader", extras="demo")
 PEOPLE, SECONDS = 12, 5
 
 
