@@ -107,7 +107,7 @@ def second_pass_hz(faces: FirstPass, person: PersonReference, generator: Generat
     models = dubbing.Models(None, generator)  # type: ignore[arg-type]  # the motion is written already
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
-        dubbing.render(faces, landmarks, models, person, silence_S, Path(folder) / "painted.mp4")
+        dubbing.render([dubbing.Dub(faces, landmarks, person)], models, silence_S, Path(folder) / "painted.mp4")
         return faces.frames / (time.perf_counter() - start_s)
 
 

@@ -76,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Start the processes; UserError for what cannot be started."""
     check_words(args.words)
     at_least(1, processes=args.processes, threads=args.threads, min_processes=args.min_processes)
-    at_least(0, restarts=args.restarts)
-    if not args.grace_s >= 0:
-        raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
+    at_least(0, restarts=args.restarts, grace_s=args.grace_s)
     if args.dry_run:
         sys.stdout.buffer.write(os.fsencode("".join(shown(args.words, args.processes, args.threads))))
         return EXIT_DONE

@@ -29,10 +29,10 @@ def is_eval(words: Sequence[str]) -> bool:
     return words[0] == "eval"
 
 
-def at_least(least: int, **options: int | None) -> None:
-    """UserError if an option that was given is less."""
+def at_least(least: int, **options: float | None) -> None:
+    """UserError if an option that was given is less, or no number."""
     for name, value in options.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 

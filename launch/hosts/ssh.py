@@ -174,9 +174,7 @@ def run(args: argparse.Namespace) -> int:
     """Start on all hosts and wait; UserError for what cannot be started."""
     check_words(args.words)
     at_least(1, processes=args.processes, min_processes=args.min_processes, alive_s=args.alive_s)
-    at_least(0, restarts=args.restarts)
-    if not args.grace_s >= 0:
-        raise UserError(f"--grace-s must be at least 0, not {args.grace_s}")
+    at_least(0, restarts=args.restarts, grace_s=args.grace_s)
     if args.restarts and not is_training(args.words):
         raise UserError("--restarts is for train; type an eval command again, it continues by itself")
     cluster = cluster_of(args.cluster)

@@ -125,7 +125,7 @@ def dub(
         progress = Progress("paint", first.frames, "frames")
         rate = speech_hz if speech_hz in media.AAC_HZ else DEFAULT_AUDIO_HZ
         output_CS, layout = media.read_channels(speech, rate, media.Notes())
-        render_all(dubs, models, output_CS, out, progress.step, rate, layout, hands)
+        render(dubs, models, output_CS, out, progress.step, rate, layout, hands)
         progress.finish()
     if hands is not None and hands.kept_frames:
         print(f"{video}: in {hands.kept_frames} frames a hand is before the mouth; it is not painted over")
@@ -251,20 +251,6 @@ def _check_keyframes(control: Control, found: list[FirstPass]) -> None:
 
 
 def render(
-    faces: FirstPass,
-    landmarks: list[np.ndarray],
-    models: Models,
-    person: PersonReference,
-    speech_S: np.ndarray,
-    out: Path,
-    on_frame: Callable[[], None] = lambda: None,
-    rate: int = SAMPLE_HZ,
-) -> None:
-    """`render_all` for one person."""
-    render_all([Dub(faces, landmarks, person)], models, speech_S, out, on_frame, rate)
-
-
-def render_all(
     dubs: list[Dub],
     models: Models,
     speech_CS: np.ndarray,

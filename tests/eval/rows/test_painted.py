@@ -46,9 +46,8 @@ def test_rows_painted_together_are_those_painted_alone_and_frames_are_encoded_on
     for name, how_far in (("wide", 1.5), ("narrow", 0.5)):
         landmarks = [span.landmarks_FN3 * np.array([1, how_far, 1], np.float32) for span in faces.spans]
         rows[tmp_path / f"{name}.mp4"] = painted.Row(landmarks, np.full(FRAMES * 640 + 5, how_far, np.float32))
-        dubbing.render(
-            faces, landmarks, models, person, rows[tmp_path / f"{name}.mp4"].speech_S, tmp_path / f"{name} alone.mp4"
-        )
+        alone, speech_S = [dubbing.Dub(faces, landmarks, person)], rows[tmp_path / f"{name}.mp4"].speech_S
+        dubbing.render(alone, models, speech_S, tmp_path / f"{name} alone.mp4")
     calls = []
     for part in ("encode_frame", "encode_lips", "decode"):
         whole = getattr(generator, part)

@@ -24,7 +24,7 @@ def sent(monkeypatch, tmp_path, found, new, models, speech_S, rate: int = 16_000
 
     monkeypatch.setattr(media, "write_video", keep)
     source = person_reference(found, np.zeros(0, np.float32))
-    dubbing.render(found, new, models, source, speech_S, tmp_path / "o.mp4", rate=rate)
+    dubbing.render([dubbing.Dub(found, new, source)], models, speech_S, tmp_path / "o.mp4", rate=rate)
     return kept["frames"], kept["audio"]
 
 
