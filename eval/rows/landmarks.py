@@ -56,7 +56,7 @@ def score(
     """The metrics of every row on one clip; a miss with its reason where there are none. Raises OSError."""
     try:
         inputs = read_inputs(manifest, settings, task, model.column)
-        rows = _rows(inputs, settings, task, model, fitted)
+        rows = rows_of(inputs, settings, task, model, fitted)
         of_seeds = [rows[OURS]]
         if seeds > 1:
             first, *more = noise_seeds(settings, task.key, seeds)
@@ -77,20 +77,10 @@ def score(
         return ClipScore(task.key, task.person, reason=error.reason, message=str(error))
 
 
-def landmarks(
-    manifest: Manifest, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The true landmarks of the scored window and those of every row, (T, 478, 3) px in the clip's crop.
-
-    Without a `fitted` ridge regression its row is missing. Raises Miss, ClipError, OSError.
-    """
-    inputs = read_inputs(manifest, settings, task, model.column)
-    return inputs.truth_TN3, _rows(inputs, settings, task, model, fitted)
-
-
-def _rows(
-    inputs: ClipInputs, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None
+def rows_of(
+    inputs: ClipInputs, settings: Settings, task: ScoringTask, model: MotionModel, fitted: Ridge | None = None
 ) -> dict[str, np.ndarray]:
+    """The landmarks of every row, (T, 478, 3) px in the clip's crop; without a `fitted` ridge regression, not its."""
     seed, steps = noise_seed(settings, task.key), settings.sampler_steps
     other = replace(inputs, audio_S=inputs.other_audio_S, features_TD=inputs.other_features_TD)
     rows = {

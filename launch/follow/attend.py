@@ -30,13 +30,7 @@ def leaving(name: str, back: str) -> Iterator[None]:
         raise KeyboardInterrupt(f"{name} goes on without this terminal; come back with: {back}") from None
 
 
-def attend(
-    name: str,
-    state: Callable[[], State],
-    relay: Callable[[], bool],
-    poll_s: float = POLL_S,
-    ask_s: float = ASK_S,
-) -> int:
+def attend(name: str, state: Callable[[], State], relay: Callable[[], bool]) -> int:
     """Show what `relay` passes on (it says whether there was anything) and every new state; the job's exit code.
 
     An end is believed when it is told twice: a job that is requeued has ended for a moment.
@@ -44,7 +38,7 @@ def attend(
     shown, ended, next_at = "", False, 0.0
     while True:
         if time.monotonic() >= next_at:
-            found, next_at = state(), time.monotonic() + ask_s
+            found, next_at = state(), time.monotonic() + ASK_S
             if found.words != shown:
                 relay()  # what was written before it
                 print(f"{name}: {found.words}", file=sys.stderr, flush=True)
@@ -55,7 +49,7 @@ def attend(
                 return found.code
             ended = found.code is not None
         if not relay():
-            time.sleep(poll_s)
+            time.sleep(POLL_S)
 
 
 class Tail:

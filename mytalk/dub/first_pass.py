@@ -82,18 +82,13 @@ def of_face(video: Path, fps: Fraction, followed: Followed, face: Face) -> First
     return FirstPass(Path(video), fps, followed.width, followed.height, followed.frames, spans)
 
 
-def find_face_spans(
-    video: Path,
-    detector: Detector,
-    on_frame: Callable[[], None] = lambda: None,
-    notes: media.Notes | None = None,
-) -> FirstPass:
+def find_face_spans(video: Path, detector: Detector) -> FirstPass:
     """The spans of the main face of a video of one person in one shot, as a clip of a shard is.
 
     Raises as `follow_faces` does, and UserError where no face stays for LEAST_FRAMES.
     """
     fps = frame_rate(video)
-    track = find_faces(media.read_frames(video, fps, notes=notes), detector, on_frame)
+    track = find_faces(media.read_frames(video, fps), detector)
     if not track.found_T.any():
         raise no_face(video)
     spans = _spans(video, track.landmarks_TN3, track.found_T, np.zeros(len(track.found_T), bool), fps)

@@ -40,7 +40,7 @@ def videos(
         matched = True
         facts: dict[str, Fact] = {name: value for name, value in words.items() if name != PERSON}
         named = words.get(PERSON) or person(path, level)
-        yield Video(path, named, facts=facts, audio=_sound(tree, path, audio, words))
+        yield Video(path, named, facts=facts, audio=_sound(path, audio, words))
     if tree.paths and not matched:
         raise UserError(f"no video in {tree} matches '{pattern}'; the first one is '{tree.paths[0]}'")
 
@@ -78,7 +78,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile("".join([*parts, re.escape(rest)]), re.DOTALL)
 
 
-def _sound(tree: Tree, path: str, audio: str | None, words: dict[str, str]) -> str:
+def _sound(path: str, audio: str | None, words: dict[str, str]) -> str:
     """The path of a video's sound, "" where it lies in the video itself."""
     if audio is None:
         return ""

@@ -64,11 +64,13 @@ def test_garbage_in_the_scored_mouth_changes_no_generated_landmark(shards, model
     manifest = Manifest.load(folder)
     random = np.random.default_rng(0)
     for task in plan_tasks(manifest, SETTINGS):
-        truth, before = landmarks.landmarks(manifest, SETTINGS, task, network)
+        read = inputs.read_inputs(manifest, SETTINGS, task, network.column)
+        truth, before = read.truth_TN3, landmarks.rows_of(read, SETTINGS, task, network)
         garbage = truth.copy()
         garbage[:, NOISED] = random.uniform(0, 256, garbage[:, NOISED].shape)
         talkers.overwrite(manifest, task.scored.row, garbage)
-        _, after = landmarks.landmarks(manifest, SETTINGS, task, network)
+        read = inputs.read_inputs(manifest, SETTINGS, task, network.column)
+        after = landmarks.rows_of(read, SETTINGS, task, network)
         assert np.array_equal(before["mytalk"], after["mytalk"])
         assert np.array_equal(before["shuffled_audio"], after["shuffled_audio"])
         assert not np.array_equal(before["frozen_mouth"], after["frozen_mouth"]), "the garbage is really there"
