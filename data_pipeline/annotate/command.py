@@ -112,9 +112,6 @@ class Annotating(Job[PartTask]):
         stems = (Path(name).stem for name in os.listdir(self.board.parent) if name.endswith(".parquet"))
         return {int(stem) for stem in stems if stem.isdecimal()}
 
-    def task(self, number: int) -> PartTask:
-        return self.tasks[number]
-
     def work(self) -> pool.Work:
         return annotation.write_part
 

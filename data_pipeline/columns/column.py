@@ -132,9 +132,6 @@ class Adding(Job["ShardTask"]):
         found = (re.fullmatch(rf"{self.name}-(\d+)\.json", name) for name in os.listdir(self.folder / "parts"))
         return {int(match[1]) for match in found if match}
 
-    def task(self, number: int) -> ShardTask:
-        return self.tasks[number]
-
     def work(self) -> Work:
         return functools.partial(write_part, self.values)
 

@@ -32,10 +32,14 @@ class Plan:
 
 
 class Job(Generic[Task]):
-    """What a command brings; `name` stands before its progress. `board`: a folder for the leases alone."""
+    """What a command brings; `name` stands before its progress. `board`: a folder for the leases alone.
+
+    `tasks`, as `work` takes them, by number: set by `plan`.
+    """
 
     name = ""
     unit = "clips"
+    tasks: dict[int, Task]
 
     def __init__(self, board: Path):
         self.board = board
@@ -53,10 +57,6 @@ class Job(Generic[Task]):
 
     def all_done(self) -> set[int]:
         """The numbers of all tasks that are done."""
-        raise NotImplementedError
-
-    def task(self, number: int) -> Task:
-        """A task as `work` takes it."""
         raise NotImplementedError
 
     def work(self) -> pool.Work:
@@ -113,7 +113,8 @@ def _work_through(job: Job[Any], board: Board, plan: Plan, left: list[int], runn
     limits = TimeLimits(idle_s=IDLE_S)
 
     def do(claimed: Iterator[int]) -> None:
-        runner.run(map(job.task, counter.taken(claimed)), job.work(), hooks, limits)
+        tasks = (job.tasks[number] for number in counter.taken(claimed))
+        runner.run(tasks, job.work(), hooks, limits)
 
     aside = work_through(board, left, do)
     counter.finish()

@@ -153,9 +153,6 @@ class Verifying(Job[ShardTask]):
         found = () if self.parts is None else os.listdir(self.parts)
         return {int(name[:-5]) for name in found if name.endswith(".json") and name[:-5].isdecimal()}
 
-    def task(self, number: int) -> ShardTask:
-        return self.tasks[number]
-
     def work(self) -> pool.Work:
         assert self.parts is not None
         return functools.partial(check_into, self.parts)
