@@ -15,7 +15,6 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from eval import faces, options, parallel, protocol, seen
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
-from eval.report import build, check, page
-from eval.rows import features, pairs, ridge, saved, stages
+from eval.report import check, of_videos, page
+from eval.rows import pairs, ridge, saved, stages
 from eval.score_file import ClipScore
 from eval.tasks import Settings, plan_tasks
 from mytalk import command
@@ -158,8 +157,7 @@ def _benchmark_all(
     methods: dict[str, dict[str, Path]],
     speeches: dict[str, Path] | None,
 ) -> dict[str, Any]:
-    all_refused = evaluators.refused(folders, no_judge)
-    refused = {name: why for name, why in all_refused.items() if name in job.provenance["protocol"]["metrics"]}
+    refused = evaluators.refused(folders, no_judge)
     fitted = ridge.fit(manifest) if ridge.NAME in job.provenance["protocol"]["methods"] else None
     cross_audio = args.protocol == pairs.CROSS_AUDIO
     same_face = _faces(args, manifest, job.tasks, no_judge)
@@ -172,7 +170,7 @@ def _benchmark_all(
         models.motion.guide(settings.guidance, settings.person_guidance)
         models.appearance.compute_in(settings.precision)
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
-        loaded = evaluators.load(folders, all_refused, device, judged, args.judge_frames)
+        loaded = evaluators.load(folders, refused, device, judged, args.judge_frames)
         finder = detector.load(args.detector)
         others = functools.partial(given.of_clip, methods, finder) if methods else None
         bench = videos.Bench(manifest, settings, job.out, models, loaded, finder, fitted, others, cross_audio, speeches)
@@ -181,16 +179,9 @@ def _benchmark_all(
         return lambda task: videos.score(bench, task)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
-        environment |= {"date": datetime.now(timezone.utc).date().isoformat(), "same_face": same_face}
         facts = None if fitted is None else fitted.facts
-        scored = [key for key, clip in scores.items() if clip.reason is None]
-        rows = job.provenance["protocol"]["methods"]
-        sets = features.distances(job.out, scored, rows, no_judge)
-        environment["sets_left_out"] = features.left_out(no_judge) or "none"
-        report = build.build(job.provenance, job.tasks, scores, environment, refused, facts, sets)
-        check.check(report)
-        page.write(job.out, report, list(scores.values()))
-        check.write(job.out, report)  # last: a folder that has it is complete
+        told = {**environment, "same_face": same_face}
+        of_videos.write(job.out, job.provenance, job.tasks, scores, told, refused, no_judge, facts)
 
     with stages.clocked() if args.profile else contextlib.nullcontext() as clock:
         parallel.run(job, scorer, finish)

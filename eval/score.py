@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from eval import options, parallel, protocol
 from eval.judges import load as judges
 from eval.metrics import evaluators
 from eval.metrics.metric import Evaluators
-from eval.report import build, check, page
-from eval.rows import features, pairs, saved
+from eval.report import check, of_videos, page
+from eval.rows import pairs, saved
 from eval.score_file import FLOOR, ClipScore
 from mytalk import command
 from mytalk.command import UserError
@@ -90,27 +89,18 @@ def _score_all(
     detector_name: str,
     no_judge: dict[str, str],
 ) -> dict[str, Any]:
-    all_refused = evaluators.refused(folders, no_judge)
-    refused = {name: why for name, why in all_refused.items() if name in job.provenance["protocol"]["metrics"]}
+    refused = evaluators.refused(folders, no_judge)
 
     def scorer(device) -> parallel.Scorer:
         from eval.rows import given
 
         judged = judges.load([name for name in judges.JUDGES if name not in no_judge], device)
-        loaded = evaluators.load(folders, all_refused, device, judged, Evaluators.judged_frames)
+        loaded = evaluators.load(folders, refused, device, judged, Evaluators.judged_frames)
         bench = given.Bench(job.out, method, cross_audio, loaded, detector.load(detector_name))
         return lambda pair: given.score(bench, pair)
 
     def finish(scores: dict[str, ClipScore], environment: dict[str, str]) -> None:
-        environment["date"] = datetime.now(timezone.utc).date().isoformat()
-        scored = [key for key, clip in scores.items() if clip.reason is None]
-        rows = job.provenance["protocol"]["methods"]
-        sets = features.distances(job.out, scored, rows, no_judge)
-        environment["sets_left_out"] = features.left_out(no_judge) or "none"
-        report = build.build(job.provenance, job.tasks, scores, environment, refused, sets=sets)
-        check.check(report)
-        page.write(job.out, report, list(scores.values()))
-        check.write(job.out, report)  # last: a folder that has it is complete
+        of_videos.write(job.out, job.provenance, job.tasks, scores, environment, refused, no_judge)
 
     parallel.run(job, scorer, finish)
     report = check.read(job.out)

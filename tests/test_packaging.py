@@ -145,7 +145,7 @@ PACKAGES = {
     "eval.judges": set[str](),
     "eval.rows": {"eval.metrics", "eval.score_file", "eval.tasks"},
     "eval.compare": {"eval.metrics", "eval.report", "eval.score_file"},
-    "eval.report": {"eval.metrics", "eval.rows.saved", "eval.score_file", "eval.tasks"},
+    "eval.report": {"eval.metrics", "eval.rows.features", "eval.rows.saved", "eval.score_file", "eval.tasks"},
     "launch.follow": set[str](),
     "eval.gaps": {"eval.metrics", "eval.report", "eval.score_file"},
     "eval.cheats": {

@@ -127,7 +127,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     import mytalk.networks.appearance.painter
 
     judges.stand_in(patch)
-    patch.setattr("eval.benchmark.datetime", Midday)
+    patch.setattr("eval.report.of_videos.datetime", Midday)
     patch.setattr(mytalk.face.mediapipe_mesh, "FaceDetector", Reader)
     patch.setattr(mytalk.face.mediapipe_mesh, "version", lambda: "a stand-in")
     patch.setattr(mytalk.networks.appearance.painter, "Painter", Writer)
