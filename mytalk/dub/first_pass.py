@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mytalk.face.detector import Detector
 
 LEAST_FRAMES = 5  # shorter spans are not dubbed: they end before a mouth has moved
+FAR_ABOVE = 2.5  # the usual rate is taken where it is so many times the mean; two fields may have a time stamp each
 GAP_FRAMES = 5  # longest gap of the detector that is filled; unfilled, the true mouth would flash up
 
 
@@ -45,7 +46,7 @@ class FaceSpan:
 
 @dataclass(frozen=True)
 class FirstPass:
-    """A video's upright size in px, its number of frames at its own mean rate, and its spans with one person's face."""
+    """A video's upright size in px, its number of frames at its own rate, and its spans with one person's face."""
 
     video: Path
     fps: Fraction
@@ -61,7 +62,7 @@ def follow_faces(
     on_frame: Callable[[], None] = lambda: None,
     notes: media.Notes | None = None,
 ) -> tuple[Followed, Fraction]:
-    """The tracks of every face of a video, at its own mean rate, which comes second; only landmarks stay in memory.
+    """The tracks of every face of a video, at its own rate, which comes second; only landmarks stay in memory.
 
     `on_frame` is called after each frame. With `notes`, a file that breaks off is taken as far as it decodes. Raises
     UserError where there is no face, MediaError as `media.read_frames`, OSError for the machine's errors.
@@ -101,13 +102,15 @@ def no_face(video: Path) -> UserError:
 
 
 def frame_rate(video: Path) -> Fraction:
-    """A video's mean frames per second. Raises MediaError and OSError.
+    """A video's mean frames per second; the usual ones where pictures stand for long. Raises MediaError and OSError.
 
     As its header states it; measured where the header cannot be right (recordings of browsers state their timebase,
-    or nothing).
+    or nothing). Where one picture stands for most of the time the mouth could not follow the speech at the mean.
     """
     stated = media.probe(video).fps
     fps = stated if 0 < stated <= media.MOST_HZ else media.measured_hz(video)
+    if FAR_ABOVE * fps < (usual := media.usual_hz(video)) <= media.MOST_HZ:
+        fps = usual
     return Fraction(fps).limit_denominator(1_000_000)
 
 

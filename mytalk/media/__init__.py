@@ -3,7 +3,7 @@
 from mytalk.media.colour import Colour
 from mytalk.media.notes import MediaError, Notes
 from mytalk.media.opening import VERSION, Probe, audio_hz, probe, read_tags
-from mytalk.media.pictures import MOST_HZ, decode_frames, measured_hz, read_frames
+from mytalk.media.pictures import MOST_HZ, decode_frames, measured_hz, read_frames, usual_hz
 from mytalk.media.sound import read_audio, read_channels
 from mytalk.media.writing import AAC_HZ, CLIP_CODEC, encode_frames, write_video, writer
 
@@ -25,6 +25,7 @@ __all__ = [
     "read_channels",
     "read_frames",
     "read_tags",
+    "usual_hz",
     "write_video",
     "writer",
 ]

@@ -70,7 +70,8 @@ def load(
         raise UserError(f"{weights} is damaged ({str(error).splitlines()[0]}); {again}") from None
     except RuntimeError as error:
         why = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise UserError(f"the weights in {folder} do not fit its config: {why}") from None
+        fix = f"made by another version of mytalk? train it again with: python -m train {kind}"
+        raise UserError(f"the weights in {folder} do not fit its config ({why.rstrip('.')}); {fix}") from None
     return model.to(device).eval()
 
 
