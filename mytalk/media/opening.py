@@ -9,6 +9,7 @@ import contextlib
 import errno
 import math
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ def opened(path: str | os.PathLike) -> Iterator[Any]:
     it is the only file that is read: PLAYLISTS are unreadable.
     """
     path = Path(path)
-    path.stat()  # a missing file is the machine's error, with its name
+    if stat.S_ISFIFO(path.stat().st_mode):  # a missing file is the machine's error, with its name
+        raise MediaError("unreadable", f"{path}: it is a pipe, which cannot be read twice; write it to a file first")
     try:
         with contextlib.ExitStack() as stack:
             try:

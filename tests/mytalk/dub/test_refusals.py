@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import shutil
 import tempfile
 import types
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -60,6 +62,18 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path, files, capsys):
         assert f"a folder stands where a file is needed ({tmp_path}); name a file" in said_by_command(
             capsys, *words, tmp_path / "o.mp4"
         )
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, files, capsys, monkeypatch):
+    """Without a writer it would be opened for ever, deaf to Ctrl-C."""
+    video, speech = files
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    av_open = av.open
+    monkeypatch.setattr(av, "open", lambda file, **more: pytest.fail(file) if "pipe" in file else av_open(file, **more))
+    for words in ((pipe, speech), (video, pipe)):
+        line = said_by_command(capsys, *words, tmp_path / "o.mp4")
+        assert "it is a pipe, which cannot be read twice; write it to a file" in line
 
 
 def refused(match: str, out: Path, *args, **kwargs) -> None:
