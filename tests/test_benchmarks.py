@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import heads, media, real_people, robustness
-from benchmarks.people import dubbed, promises
+from benchmarks.people import dubbed, plan, promises
 from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import RowClip
 from benchmarks.train import plays
@@ -97,7 +97,7 @@ def test_files_of_one_person_come_into_one_folder(tmp_path):
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (videos / name).write_text(name)
     people.write_text("a.mp4,ann\nc.mp4, ann\n")
-    out = real_people.by_person(videos, people, tmp_path / "out")
+    out = plan.by_person(videos, people, tmp_path / "out")
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.mp4")) == [
         "ann/a.mp4",
         "ann/c.mp4",
@@ -105,7 +105,7 @@ def test_files_of_one_person_come_into_one_folder(tmp_path):
     ]
     people.write_text("d.mp4,ann\n")
     with pytest.raises(UserError, match=r"names d.mp4, which is no file"):
-        real_people.by_person(videos, people, tmp_path / "out")
+        plan.by_person(videos, people, tmp_path / "out")
 
 
 def row_clips(method: str, correlations: dict[str, list[tuple[str, float | None]]], tmp_path) -> dict:
@@ -118,7 +118,7 @@ def row_clips(method: str, correlations: dict[str, list[tuple[str, float | None]
             metrics.get(method, {}).update(opening_correlation=0.0)
             reason = "no_source" if value is None else None
             scores.append(ClipScore(f"{person}-{split}-{number}", person, metrics, reason=reason))
-        scorings.append(real_people.Scoring("60 steps", split, tmp_path / split))
+        scorings.append(people_rows.Scoring("60 steps", split, tmp_path / split))
         score_file.write_whole(scorings[-1].out, {}, scores)
     clips, people = real_people.clips_of_rows(scorings)
     assert people == 3
@@ -168,14 +168,14 @@ def test_the_gain_of_people_is_in_their_rows():
 
 
 def test_splits_of_real_people_by_seed_and_by_part():
-    def asked(*more: str) -> list[real_people.Split]:
-        return real_people.splits_of(real_people.arguments().parse_args(["videos", "out", *more]))
+    def asked(*more: str) -> list[plan.Split]:
+        return plan.splits_of(real_people.arguments().parse_args(["videos", "out", *more]))
 
     assert [split.name for split in asked("--seeds", "2")] == ["seed-0", "seed-1"]
     parts = asked("--seeds", "1", "--folds", "3")
     assert [split.name for split in parts] == ["seed-0-part-1", "seed-0-part-2", "seed-0-part-3"]
     assert parts[1].options() == ("--val", "0.15", "--fold", "2/3", "--seed", "0", "--force")
-    steps, _ = real_people.plan(real_people.arguments().parse_args(["videos", "out"]), parts[0])
+    steps, _ = plan.of_split(real_people.arguments().parse_args(["videos", "out"]), parts[0])
     assert steps[0].words[:2] == ("data_pipeline", "index")
     assert "--unsplit" not in steps[0].words  # it refuses a manifest that is there, as after a kill or with more videos
     for wrong, words in (
@@ -191,7 +191,7 @@ def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(t
     typed = ["videos", "out", "--drawn", "runs/demo", "--appearance", "painter", "--steps", "60", "--frames", "40"]
     typed += ["--sampler-steps", "7"]
     args = real_people.arguments().parse_args(typed)
-    steps, scorings = real_people.plan(args, real_people.Split(0))
+    steps, scorings = plan.of_split(args, plan.Split(0))
     trained, drawn = (step for step in steps if step.name.startswith("dub "))
     assert trained.words[:2] == drawn.words[:2] == ("eval", "benchmark")
     asked = dict(zip(trained.words, trained.words[1:]))
@@ -199,10 +199,10 @@ def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(t
     assert (asked["--steps"], asked["--clips-per-person"]) == ("7", "1"), "as many as of `eval motion`"
     assert [path.parts[0] for path in trained.reads] == ["painter"]
     assert [path.parts[0] for path in drawn.reads] == ["painter", "runs"], "another given model dubs again"
-    dub = real_people.dub_of(scorings[0])
+    dub = plan.dub_of(scorings[0])
     assert trained.result == dub.out / "report.json"
     args = real_people.arguments().parse_args([*typed[:4], "--steps"])
-    assert [step.name.split(",")[0] for step in real_people.plan(args, real_people.Split(0))[0]] == [
+    assert [step.name.split(",")[0] for step in plan.of_split(args, plan.Split(0))[0]] == [
         *("index", "split", "score drawn"),
     ], "a given model needs no training"
     dub = replace(dub, out=tmp_path)
@@ -217,34 +217,34 @@ def test_unseen_people_are_dubbed_by_every_motion_model_with_the_given_painter(t
         ["| 60 steps: frozen_mouth", "not told"],
     ]
     with pytest.raises(UserError, match="--frames 24 is too short"):
-        real_people.plan(real_people.arguments().parse_args([*typed, "--frames", "24"]), real_people.Split(0))
+        plan.of_split(real_people.arguments().parse_args([*typed, "--frames", "24"]), plan.Split(0))
     with pytest.raises(UserError, match=r"no model\.safetensors in painter"):
-        real_people.splits_of(real_people.arguments().parse_args(typed))
+        plan.splits_of(real_people.arguments().parse_args(typed))
 
 
 def test_the_drawn_model_goes_on_at_a_fifth_of_the_rate(tmp_path):
     """With the identity encoder that it knows, where it knows one."""
     typed = ["videos", "out", "--drawn", str(tmp_path), "--tune-drawn", "40", "--steps", "60", "--settings", "a=1"]
     args = real_people.arguments().parse_args(typed)
-    made = real_people.models(args)
+    made = plan.models(args)
     assert made["60 steps"] == ["a=1", "steps=60"]
     tuned = made["drawn, then 40 steps"]
     model = tmp_path / "motion" / "model"
     assert tuned == ["a=1", "steps=40", f"init_from={model}", "optimizer.lr=0.0002", "identity="]
     (model / "identity").mkdir(parents=True)
-    assert real_people.models(args)["drawn, then 40 steps"][-1] == f"identity={model / 'identity'}"
+    assert plan.models(args)["drawn, then 40 steps"][-1] == f"identity={model / 'identity'}"
 
 
 def test_real_people_are_mixed_with_those_of_the_drawn_model():
     """Trained on an index of both, a real clip as often as is asked; scored on the real people alone."""
     typed = ["videos/real", "out", "--drawn", "runs/demo", "--tune-drawn", "40", "--steps", "60", "--mixed", "5"]
     args = real_people.arguments().parse_args(typed)
-    made = real_people.models(args)
+    made = plan.models(args)
     assert list(made) == [
         f"{name}{both}" for both in ("", ", both mixed") for name in ("60 steps", "drawn, then 40 steps")
     ]
     assert made["60 steps, both mixed"] == ["steps=60", "repeats={real: 5}", "identity="]
-    steps = {step.name: step.words for step in real_people.plan(args, real_people.Split(0))[0]}
+    steps = {step.name: step.words for step in plan.of_split(args, plan.Split(0))[0]}
     mixed, alone = "shards=out/seed-0/mixed", "shards=out/seed-0/shards"
     assert [
         alone in steps["train motion 60 steps, seed-0"],
@@ -253,22 +253,22 @@ def test_real_people_are_mixed_with_those_of_the_drawn_model():
     assert steps["index both, seed-0"][-2:] == ("runs/demo/shards", "out/seed-0/shards")
     assert "out/seed-0/shards" in steps["score 60 steps, both mixed, seed-0"]
     with pytest.raises(UserError, match="needs the shards of --drawn"):
-        real_people.splits_of(real_people.arguments().parse_args(["videos", "out", "--mixed", "2"]))
+        plan.splits_of(real_people.arguments().parse_args(["videos", "out", "--mixed", "2"]))
 
 
 def test_models_of_real_people_hear_an_encoder_that_is_named():
     """The column is written once, before the people are divided; dubs compute it of any sound."""
     typed = ["videos", "out", "--drawn", "runs/demo", "--steps", "60", "--speech-encoder", "whisper-tiny.en"]
     args = real_people.arguments().parse_args([*typed, "--layer", "2", "--settings", "a=1", "--appearance", "painter"])
-    (column,) = real_people.heard(args)
+    (column,) = plan.heard(args)
     assert column.words[1:] == ("column", "out/extracted", "speech", "--encoder", "whisper-tiny.en", "--layer", "2")
-    (settings,) = real_people.models(args).values()
+    (settings,) = plan.models(args).values()
     assert settings[0] == "model.features=speech"
     assert settings[-2:] == ["a=1", "steps=60"]
-    dubs = [step for step in real_people.plan(args, real_people.Split(0))[0] if step.name.startswith("dub ")]
+    dubs = [step for step in plan.of_split(args, plan.Split(0))[0] if step.name.startswith("dub ")]
     assert [step.words[-2:] for step in dubs] == [("--speech-encoder", "whisper-tiny.en")] * 2
     with pytest.raises(UserError, match="name one"):
-        real_people.splits_of(real_people.arguments().parse_args(["videos", "out", "--layer", "2"]))
+        plan.splits_of(real_people.arguments().parse_args(["videos", "out", "--layer", "2"]))
 
 
 @pytest.mark.full
