@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-from functools import partial
 
 import pytest
 import yaml
@@ -18,6 +17,7 @@ from launch.clusters import kubectl, kubernetes
 from launch.clusters.facts import Cluster
 from launch.clusters.job import GRACE_S, ClusterJob, as_yaml, grace_s, job_of
 from launch.clusters.kubectl import KINDS, Kubectl
+from launch.follow import attend
 from mytalk.command import UserError
 from tests.helpers.checkout import ROOT
 
@@ -271,7 +271,8 @@ def test_the_logs_of_all_pods_and_the_state_are_followed(cluster, monkeypatch, c
     """Pods that a restart makes are looked for anew, from then on."""
     (cluster / "kubectl").write_text(FOLLOWED.format(there=cluster))
     (cluster / "states").write_text("".join(json.dumps({"status": one}) + "\n" for one in [*states, states[-1]]))
-    monkeypatch.setattr(kubectl, "attend", partial(kubectl.attend, poll_s=0.01, ask_s=0.2))
+    monkeypatch.setattr(attend, "POLL_S", 0.01)
+    monkeypatch.setattr(attend, "ASK_S", 0.2)
     monkeypatch.setattr(kubectl, "LOOK_S", 0.05)
     assert Kubectl("lips", "x", "jobset").follow() == code
     out, err = capfd.readouterr()

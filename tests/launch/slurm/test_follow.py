@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from launch.follow import attend
 from launch.slurm import follow
 from mytalk.command import UserError
 from tests.helpers.checkout import stopped
@@ -97,7 +97,8 @@ def test_a_requeued_job_is_followed_to_its_real_end(told, tmp_path, monkeypatch,
     log.write_text("begins\n")
     states = [("RUNNING", 0), ("COMPLETED", 0), ("PENDING", 1), ("RUNNING", 1), ("COMPLETED", 1), ("COMPLETED", 1)]
     told.write_text("".join(record(state, restarts=n, log=str(log)) for state, n in [states[0], *states]))
-    monkeypatch.setattr(follow, "attend", partial(follow.attend, poll_s=0.01, ask_s=0.01))
+    monkeypatch.setattr(attend, "POLL_S", 0.01)
+    monkeypatch.setattr(attend, "ASK_S", 0.01)
     assert follow.follow("42") == 0
     said = capfd.readouterr()
     assert said.out == "begins\n"
