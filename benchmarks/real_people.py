@@ -77,6 +77,12 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--layer", help="of --speech-encoder, as `column` takes it")
     parser.add_argument(
+        "--syncnet",
+        type=Path,
+        metavar="MODEL",
+        help="correct late sound where this SyncNet, which has seen none of them, is proven and sure (`annotate sync`)",
+    )
+    parser.add_argument(
         "--sampler-steps",
         type=int,
         default=Settings.sampler_steps,
@@ -175,6 +181,7 @@ def conditions_in_words(args: argparse.Namespace) -> str:
     painted = f"; {args.frames} frames of a clip painted by {args.appearance}" if args.appearance else ""
     encoder = f"; speech heard by {args.speech_encoder}" if args.speech_encoder else ""
     encoder += f", layer {args.layer}" if args.layer else ""
+    encoder += f"; late sound corrected by {args.syncnet}" if args.syncnet else ""
     return (
         f"{args.videos}: {heard.sum()} clips with sound of {people} people, {frames / FRAME_HZ:.0f} s; "
         f"{len(plan.splits_of(args))} splits with {unseen}; settings of {args.configs}, "

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +268,11 @@ def test_models_of_real_people_hear_an_encoder_that_is_named():
     assert settings[-2:] == ["a=1", "steps=60"]
     dubs = [step for step in plan.of_split(args, plan.Split(0))[0] if step.name.startswith("dub ")]
     assert [step.words[-2:] for step in dubs] == [("--speech-encoder", "whisper-tiny.en")] * 2
+    corrected = plan.heard(real_people.arguments().parse_args([*typed, "--syncnet", "sync"]))
+    assert corrected[-1].words == ("data_pipeline", "annotate", "out/extracted", "sync", "--syncnet", "sync")
+    assert corrected[-1].reads == (Path("sync/model.safetensors"),), "another one corrects again"
+    with pytest.raises(UserError, match="names a SyncNet's model folder"):
+        plan.splits_of(real_people.arguments().parse_args(["videos", "out", "--syncnet", "sync"]))
     with pytest.raises(UserError, match="name one"):
         plan.splits_of(real_people.arguments().parse_args(["videos", "out", "--layer", "2"]))
 

@@ -22,6 +22,7 @@ BASE = "base"
 # Name -> the settings that are changed. A sampler changes no weights: it is trained again only to keep one way.
 ABLATIONS: dict[str, list[str]] = {
     "seen-landmarks": ["model.upper_face=landmarks"],
+    "full-noising": ["model.noised=all"],
     "no-source-speech": ["model.source_speech=false"],
     "source-dropout": ["source_dropout=0.1"],
     "no-source-sound-dropout": ["source_sound_dropout=0"],

@@ -63,13 +63,17 @@ def extraction(videos: Path, out: Path, corpus: str) -> Step:
 
 
 def heard(args: argparse.Namespace) -> list[Step]:
-    """The column of features that the motion models hear."""
-    if args.speech_encoder is None:
-        return []
-    shards = args.out / "extracted"
-    layer = () if args.layer is None else ("--layer", args.layer)
-    words = ("data_pipeline", "column", str(shards), COLUMN, "--encoder", args.speech_encoder, *layer)
-    return [Step(f"column {COLUMN}", words, shards / "manifest.json")]
+    """The column of features that the motion models hear, and by how much sound is late, which reading corrects."""
+    shards, steps = args.out / "extracted", []
+    if args.speech_encoder is not None:
+        layer = () if args.layer is None else ("--layer", args.layer)
+        words = ("data_pipeline", "column", str(shards), COLUMN, "--encoder", args.speech_encoder, *layer)
+        steps.append(Step(f"column {COLUMN}", words, shards / "manifest.json"))
+    if args.syncnet is not None:
+        words = ("data_pipeline", "annotate", str(shards), "sync", "--syncnet", str(args.syncnet))
+        weights = args.syncnet / "model.safetensors"
+        steps.append(Step("annotate sync", words, shards / "manifest.json", (weights,)))
+    return steps
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
     if args.mixed is not None and (args.mixed < 1 or args.drawn is None):
         raise UserError("--mixed must be 1 or more, and needs the shards of --drawn; name that folder")
+    if args.syncnet is not None and not (args.syncnet / "model.safetensors").is_file():
+        raise UserError(f"no model.safetensors in {args.syncnet}; --syncnet names a SyncNet's model folder")
     if args.layer is not None and args.speech_encoder is None:
         raise UserError("--layer is of --speech-encoder; name one")
     if args.appearance is not None and not (args.appearance / "model.safetensors").is_file():

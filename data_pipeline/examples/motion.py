@@ -59,6 +59,7 @@ class MotionDraws:
     dropout: bool = False  # whether there are keys of dropout's masks
     times: str = "uniform"  # of diffusion, see diffusion.training_times
     even_times: bool = False  # the times of slots that follow each other are spread evenly instead of drawn
+    points: int = len(NOISED)  # that are noised
 
 
 NOTHING_DRAWN = MotionDraws()
@@ -117,7 +118,7 @@ class MotionExamples(Examples[MotionBatch]):
     def _time_and_noise(self, slots: list[int], lengths: list[int], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Diffusion time (B,) and noise (B, T, K, 2) of the slots; the noise of padding is 0."""
         t_B = torch.empty(len(slots))
-        noise_BTK2 = torch.zeros(len(slots), longest, len(NOISED), 2)
+        noise_BTK2 = torch.zeros(len(slots), longest, self.draws.points, 2)
         first = self.windows.random(0, Purpose.TIMES).random()
         for i, (slot, length) in enumerate(zip(slots, lengths)):
             random = self.windows.random(slot, Purpose.NOISE)

@@ -18,7 +18,6 @@ from data_pipeline.sample.windows import WindowConfig
 from data_pipeline.shards.table import requirements
 from mytalk import config
 from mytalk.command import UserError
-from mytalk.face.landmarks import NOISED
 from mytalk.networks import diffusion, identity, speech_features, weights
 from mytalk.networks.motion import inputs
 from mytalk.networks.motion.config import MotionConfig
@@ -47,6 +46,7 @@ SWITCHED: dict[str, Any] = {
 }
 # Of the model, likewise where they are what every run was begun with before.
 LATER: dict[str, Any] = {
+    "noised": "lower",
     "speech_heads": 0,
     "speech_hidden": 0,
     "speech_mean": False,
@@ -169,7 +169,7 @@ def deviation(examples: MotionExamples, model: MotionConfig) -> torch.Tensor:
 
     About the mean face of the source, as the diffusion sees it. The first examples of the run show the clips.
     """
-    square_K2, frames = torch.zeros(len(NOISED), 2, dtype=torch.float64), 0.0
+    square_K2, frames = torch.zeros(len(model.points), 2, dtype=torch.float64), 0.0
     for slot in range(min(WHITENED_EXAMPLES, len(examples))):
         batch = examples([slot]).to(torch.device("cpu"), torch.float64)
         prepared = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, model)
@@ -212,9 +212,10 @@ class MotionRecipe(Recipe):
             dropout=settings.dropout > 0,
             times=settings.model.times,
             even_times=settings.even_times,
+            points=len(settings.model.points),
         )
         self.examples = MotionExamples(self.manifest, settings.sampling(), settings.window, draws, self.column)
-        undrawn = MotionDraws(times=settings.model.times)
+        undrawn = MotionDraws(times=settings.model.times, points=len(settings.model.points))
         validated = settings.validation_sampling()
         self.validation = MotionExamples(self.manifest, validated, settings.window, undrawn, self.column)
         for examples in (self.examples, self.validation):
@@ -289,7 +290,7 @@ class MotionRecipe(Recipe):
             terms["eps"] = x0_B * (weight_B - 1)
         if extractor and known_BUD is not None and self.settings.identity_loss:
             unlike_B = identity_loss(
-                extractor, predicted_BTK2, prepared, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model.unit_px
+                extractor, predicted_BTK2, prepared, batch.mask_BT, known_BUD, batch.source_mask_BU, self.model
             )
             unlike_B = unlike_B * (batch.t_B <= self.settings.identity_until)
             loss_B = loss_B + self.settings.identity_loss * unlike_B

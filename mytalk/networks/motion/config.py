@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mytalk.face.landmarks import COUNT, NOISED
 from mytalk.networks import diffusion
 from mytalk.networks.conformer import check_sizes
 from mytalk.networks.speech_features import MEL
 from mytalk.settings import Settings, setting
 
 UPPER_FACES = ("pose", "landmarks")
+NOISINGS = ("lower", "all")
 
 
 @dataclass
@@ -27,6 +29,12 @@ class MotionConfig(Settings):
     speech_heads: int = setting(0, "of its attention; 0: as many as the denoiser has", at_least=0)
     speech_hidden: int = setting(0, "width inside its feed-forward blocks; 0: as in the denoiser", at_least=0)
     identity_layers: int = setting(6, "of the encoder of the source stretch", at_least=0)
+    noised: str = setting(
+        "lower",
+        "which landmarks are noised and generated: the lower face (partial noising), or, as an ablation, all, of which "
+        "the lower face is kept and none is seen clean",
+        choices=NOISINGS,
+    )
     unit_px: float = setting(16.0, "lower-face motion that counts as 1 in the diffusion process", unit="px", above=0)
     upper_face: str = setting(
         "pose", "what is seen of the clean side: its slow pose and mean shape, or all landmarks", choices=UPPER_FACES
@@ -64,6 +72,16 @@ class MotionConfig(Settings):
     extractor_width: int = setting(
         0, "width of the frozen identity encoder's features in the condition; 0: none", at_least=0
     )
+
+    @property
+    def points(self) -> list[int]:
+        """The landmarks that are noised and generated, K of them."""
+        return NOISED if self.noised == "lower" else list(range(COUNT))
+
+    @property
+    def lower(self) -> list[int]:
+        """Where among these the lower face is."""
+        return list(range(len(NOISED))) if self.noised == "lower" else NOISED
 
     def __post_init__(self) -> None:
         super().__post_init__()

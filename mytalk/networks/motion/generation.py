@@ -108,19 +108,17 @@ def generate(
         motion_BTK2 = denoise(x_BTK2, t_B)
         if hold is None:
             return motion_BTK2
-        lower_TK2 = (motion_BTK2 * scale * model.config.unit_px + prepared.mean_BK2[:, None])[0].double()
-        moved_BTK2 = torch.from_numpy(hold(lower_TK2.cpu().numpy())).to(lower_TK2)[None] - prepared.mean_BK2[:, None]
+        face_TK2 = (motion_BTK2 * scale * model.config.unit_px + prepared.mean_BK2[:, None])[0].double()
+        lower = model.config.lower
+        face_TK2[:, lower] = torch.from_numpy(hold(face_TK2[:, lower].cpu().numpy())).to(face_TK2)
+        moved_BTK2 = face_TK2[None] - prepared.mean_BK2[:, None]
         return (moved_BTK2 / (scale * model.config.unit_px)).to(motion_BTK2.dtype)
 
-    noise_BTK2 = _batch_of_one(start_noise(seed, first_frame, frames - sum(context)), device)
+    noise_BTK2 = _batch_of_one(start_noise(seed, first_frame, frames - sum(context), len(model.config.points)), device)
     config, steps = model.config, model.steps or steps
     motion_BTK2 = diffusion.sample(held, noise_BTK2, steps, config.times, config.sampler) * scale
     read_BTK2 = torch.nn.functional.pad(motion_BTK2, (0, 0, 0, 0, *context))
-    return (
-        restore(read_BTK2, prepared, _batch_of_one(landmarks_TN3, device), model.config.unit_px)[0, written]
-        .cpu()
-        .numpy()
-    )
+    return restore(read_BTK2, prepared, _batch_of_one(landmarks_TN3, device), model.config)[0, written].cpu().numpy()
 
 
 def _conditions(
@@ -155,10 +153,10 @@ def _batch_of_one(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(device)
 
 
-def start_noise(seed: int, first_frame: int, frames: int) -> np.ndarray:
+def start_noise(seed: int, first_frame: int, frames: int, points: int = len(NOISED)) -> np.ndarray:
     """Normal noise that belongs to each frame of a video, whatever window asks for it: (T, K, 2) float32."""
     first, last = first_frame // NOISE_BLOCK, (first_frame + frames - 1) // NOISE_BLOCK
-    size = (NOISE_BLOCK, len(NOISED), 2)
+    size = (NOISE_BLOCK, points, 2)
     blocks = [
         np.random.default_rng((seed, block)).standard_normal(size, dtype=np.float32) for block in range(first, last + 1)
     ]

@@ -22,7 +22,7 @@ SHAPE_UNIT_PX = CROP_PX / 2  # px of the mean face that count as 1
 class Prepared:
     """Landmarks of a batch in the head's frame, ready for the network. No weights are involved."""
 
-    motion_BTK2: torch.Tensor  # lower face minus the person's mean, in units of `unit_px`
+    motion_BTK2: torch.Tensor  # `config.points` minus the person's mean, in units of `unit_px`
     seen_BTF: torch.Tensor  # features of the clean side, see `clean_features`
     source_BUF: torch.Tensor  # the source stretch: residual of every landmark
     shape_BF: torch.Tensor  # the person's mean face: x, y, z of every landmark
@@ -53,12 +53,12 @@ def prepare(
     residual_BTN2 = (head_BTN2 - mean_BN2[:, None]) / unit_px
     upper_BTF = residual_BTN2[:, :, CLEAN].flatten(2)
     return Prepared(
-        motion_BTK2=residual_BTN2[:, :, NOISED],
+        motion_BTK2=residual_BTN2[:, :, config.points],
         seen_BTF=clean_features(upper_BTF, clip_pose.features(), mask_BT, config),
         source_BUF=((source - mean_BN2[:, None]) / unit_px).flatten(2),
         shape_BF=torch.cat([mean_BN2, head.depth_BN[..., None]], dim=-1).flatten(1) / SHAPE_UNIT_PX,
-        mean_BK2=mean_BN2[:, NOISED],
-        depth_BK=head.depth_BN[:, NOISED],
+        mean_BK2=mean_BN2[:, config.points],
+        depth_BK=head.depth_BN[:, config.points],
         head_BTN2=head_BTN2,
         source_head_BUN2=source,
         pose=clip_pose,
@@ -73,18 +73,22 @@ def clean_features(
     With `upper_face: landmarks` all of it, as the paper draws it. A face mesh moves as one, though: from the
     clean points of MediaPipe the original mouth's opening can be read (see docs/decisions.md), and a model
     trained on them lip-reads instead of listening. So by default the network gets the clip's mean upper face
-    and the pose smoothed over half a second, which is slower than speech.
+    and the pose smoothed over half a second, which is slower than speech. With all points noised there is no clean
+    side, and all of it is 0.
     """
+    if config.noised == "all":
+        return torch.zeros_like(torch.cat([upper_BTF, pose_BTF], dim=-1))
     if config.upper_face == "landmarks":
         return torch.cat([upper_BTF, pose_BTF], dim=-1)
     mean_BTF = pose.mean_over_frames(upper_BTF, mask_BT)[:, None].expand_as(upper_BTF)
     return torch.cat([mean_BTF, pose.slow(pose_BTF, mask_BT, config.slow_frames)], dim=-1)
 
 
-def restore(motion_BTK2: torch.Tensor, prepared: Prepared, landmarks_BTN3: torch.Tensor, unit_px: float):
+def restore(motion_BTK2: torch.Tensor, prepared: Prepared, landmarks_BTN3: torch.Tensor, config: MotionConfig):
     """Put generated motion back into the clip: its lower face is replaced, the rest is kept. (B, T, N, 3)."""
     out = landmarks_BTN3.clone()
-    out[:, :, NOISED] = prepared.pose.to_crop(motion_BTK2 * unit_px + prepared.mean_BK2[:, None], prepared.depth_BK)
+    head_BTK2 = motion_BTK2 * config.unit_px + prepared.mean_BK2[:, None]
+    out[:, :, NOISED] = prepared.pose.to_crop(head_BTK2, prepared.depth_BK)[:, :, config.lower]
     return out
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from mytalk.face.landmarks import NOISED
 from mytalk.networks.identity import IdentityEncoder
+from mytalk.networks.motion.config import MotionConfig
 from mytalk.networks.motion.inputs import Prepared
 
 
@@ -19,13 +19,13 @@ def identity_loss(
     mask_BT: torch.Tensor,
     known_BUD: torch.Tensor,
     source_mask_BU: torch.Tensor,
-    unit_px: float,
+    config: MotionConfig,
 ) -> torch.Tensor:
     """1 - cos(E(m), E(m_hat_0)) of source and generated landmarks (paper, Sec. 3.2): (B,).
 
     `known_BUD` are the identity encoder's features of the source. Its own weights get no gradient.
     """
     head_BTN2 = prepared.head_BTN2.clone()
-    head_BTN2[:, :, NOISED] = predicted_BTK2 * unit_px + prepared.mean_BK2[:, None]
+    head_BTN2[:, :, config.points] = predicted_BTK2 * config.unit_px + prepared.mean_BK2[:, None]
     generated_BE = extractor(head_BTN2, mask_BT)
     return 1 - (generated_BE * extractor.embed(known_BUD, source_mask_BU)).sum(-1)

@@ -15,7 +15,7 @@ from torch import nn
 
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import CLEAN, COUNT, NOISED
+from mytalk.face.landmarks import CLEAN, COUNT
 from mytalk.networks import diffusion, speech_features
 from mytalk.networks.conformer import Block, Drop
 from mytalk.networks.identity import IdentityEncoder
@@ -64,14 +64,14 @@ class MotionModel(nn.Module):
         if config.extractor_width:
             self.known_in = nn.Linear(config.extractor_width, width)
         self.identity_blocks = nn.ModuleList(Block(*block) for _ in range(config.identity_layers))
-        self.motion_in = nn.Linear(2 * len(NOISED), width)
+        self.motion_in = nn.Linear(2 * len(config.points), width)
         self.seen_in = nn.Linear(2 * len(CLEAN) + pose.FEATURES, width)
         self.time_mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(*block, conditioned=True) for _ in range(config.layers))
-        self.out = nn.Linear(width, 2 * len(NOISED))
+        self.out = nn.Linear(width, 2 * len(config.points))
         self.deviation_K2: torch.Tensor | None
         # Set by training, kept with the weights.
-        self.register_buffer("deviation_K2", torch.ones(len(NOISED), 2) if config.whiten else None)
+        self.register_buffer("deviation_K2", torch.ones(len(config.points), 2) if config.whiten else None)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -176,7 +176,7 @@ class MotionModel(nn.Module):
         x_BTD = self.motion_in(noised_BTK2.flatten(2).to(dtype)) + self.seen_in(seen_BTF.to(dtype))
         for block in self.blocks:
             x_BTD = block(x_BTD, mask_BT, speech_BTD, time_BD, identity_BMD, identity_mask_BM, drop)
-        output_BTK2 = self.out(x_BTD).unflatten(-1, (len(NOISED), 2)).to(noised_BTK2.dtype)
+        output_BTK2 = self.out(x_BTD).unflatten(-1, (-1, 2)).to(noised_BTK2.dtype)
         return diffusion.x0_of(output_BTK2, noised_BTK2, t_B, self.config.prediction)
 
     def heard(self, c: Conditions) -> torch.Tensor:

@@ -15,7 +15,7 @@ from mytalk import config
 from mytalk.command import UserError
 from mytalk.dub import long_form
 from mytalk.face import pose
-from mytalk.face.landmarks import CLEAN, NOISED, RIGID, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import CLEAN, COUNT, NOISED, RIGID, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity, weights
 from mytalk.networks.motion import generation, inputs, network
 from mytalk.networks.motion.config import MotionConfig
@@ -99,11 +99,38 @@ def test_by_default_the_upper_face_is_seen_as_one_mean_and_a_slow_pose():
 def test_restore_inverts_prepare_and_keeps_clean_points_bit_for_bit():
     landmarks, source = faces(1).float(), faces(2, 4).float()
     made = inputs.prepare(landmarks, torch.ones(1, 5), source, torch.ones(1, 4), TINY)
-    back = inputs.restore(made.motion_BTK2, made, landmarks, TINY.unit_px)
+    back = inputs.restore(made.motion_BTK2, made, landmarks, TINY)
     torch.testing.assert_close(back[..., :2], landmarks[..., :2], rtol=0, atol=1e-3)
-    other = inputs.restore(made.motion_BTK2 + 1, made, landmarks, TINY.unit_px)
+    other = inputs.restore(made.motion_BTK2 + 1, made, landmarks, TINY)
     assert torch.equal(other[:, :, CLEAN], landmarks[:, :, CLEAN])
     assert ((other - landmarks)[:, :, NOISED, :2].norm(dim=-1) > 1).all()
+
+
+def test_with_all_points_noised_nothing_is_seen_and_the_lower_face_alone_is_written(clip):
+    """Whatever the clip's eyes do, the same mouth is written; what is held in it holds; the rest stays."""
+    every = replace(TINY, noised="all")
+    model = shaken(MotionModel(every)).eval()
+    landmarks, source, audio = clip
+    prepared = inputs.prepare(faces(1), ones(1, 5), faces(2, 4), ones(1, 4), every)
+    assert prepared.motion_BTK2.shape == (1, 5, COUNT, 2)
+    assert not prepared.seen_BTF.any()
+    back = inputs.restore(prepared.motion_BTK2 + 1, prepared, faces(1), every)
+    assert torch.equal(back[:, :, CLEAN], faces(1)[:, :, CLEAN])
+
+    def lifted(lower_TK2):
+        assert lower_TK2.shape == (len(landmarks), len(NOISED), 2)
+        return 0 * lower_TK2 + 3.0
+
+    still = [i for i in CLEAN if i not in RIGID]
+    other = landmarks.copy()
+    other[:, still] += 5
+    made, same = (generation.generate(model, points, source, audio, 3, steps=2) for points in (landmarks, other))
+    np.testing.assert_array_equal(made[:, NOISED], same[:, NOISED])
+    np.testing.assert_array_equal(made[:, CLEAN], landmarks[:, CLEAN])
+    held = generation.generate(model, landmarks, source, audio, 3, steps=2, hold=lifted)
+    assert np.ptp(held[:, NOISED, :2], axis=1).max() < 3 < 20 < np.ptp(made[:, NOISED, :2], axis=1).min(), (
+        "but for depth"
+    )
 
 
 def test_padding_changes_no_prediction_and_no_gradient(recipe, model):

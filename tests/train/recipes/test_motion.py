@@ -17,7 +17,7 @@ from data_pipeline.shards import reader
 from mytalk import config, intervals
 from mytalk.command import UserError
 from mytalk.face import pose
-from mytalk.face.landmarks import NOISED, SAMPLES_PER_FRAME
+from mytalk.face.landmarks import COUNT, NOISED, SAMPLES_PER_FRAME
 from mytalk.networks import diffusion, identity
 from mytalk.networks.identity import IdentityConfig, IdentityEncoder
 from mytalk.networks.motion import generation, inputs
@@ -87,7 +87,7 @@ def test_the_loss_is_the_diffusion_loss_and_a_tenth_of_one_minus_cosine(recipe, 
     plain = made(talker_shards, extractor_folder, "identity_loss=0")
     _, plain_B, _ = predict_and_learn(plain, model, batch)
     ready = inputs.prepare(batch.landmarks_BTN3, batch.mask_BT, batch.source_BUN3, batch.source_mask_BU, recipe.model)
-    crop_BTN3 = inputs.restore(predicted_BTK2, ready, batch.landmarks_BTN3, recipe.model.unit_px)
+    crop_BTN3 = inputs.restore(predicted_BTK2, ready, batch.landmarks_BTN3, recipe.model)
     extractor = identity.load_model(extractor_folder).double()
     with torch.no_grad():
         source_BE = extractor(pose.to_own_head(batch.source_BUN3, batch.source_mask_BU), batch.source_mask_BU)
@@ -138,6 +138,17 @@ def test_loss_weights_are_of_the_error_in_x0(talker_shards):
     assert (weight_B < 1).any()
     assert "loss_weights" not in usual.fixed(), "runs begun before resume"
     assert snr.fixed() != even.fixed() != usual.fixed()
+
+
+def test_all_points_may_be_noised_with_both_losses(talker_shards, extractor_folder):
+    """Every weight learns, those of the upper face too; runs of before do not name the setting."""
+    full, usual = (made(talker_shards, extractor_folder, f"model.noised={name}") for name in ("all", "lower"))
+    model, batch = double(full), batch_of(full)
+    assert batch.noise_BTK2.shape[2] == COUNT
+    full.loss({"motion": model}, batch).total_B.sum().backward()
+    assert model.out.weight.grad.abs().amin(1).gt(0).all()
+    assert "noised" not in usual.fixed()["model"]
+    assert full.fixed()["model"]["noised"] == "all"
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +239,9 @@ def test_the_same_landmarks_are_the_same_person(extractor_folder):
     ready = inputs.prepare(clip_BTN3, mask_BT, clip_BTN3, mask_BT, sizes)
     known_BUD = extractor.features(ready.source_head_BUN2, mask_BT)
     true_BTK2 = (ready.head_BTN2[:, :, NOISED] - ready.mean_BK2[:, None]) / sizes.unit_px
-    loss_B = identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    loss_B = identity_loss(extractor, true_BTK2, ready, mask_BT, known_BUD, mask_BT, sizes)
     assert loss_B.abs().max() < 1e-9
-    other_B = identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes.unit_px)
+    other_B = identity_loss(extractor, true_BTK2 + 1, ready, mask_BT, known_BUD, mask_BT, sizes)
     assert other_B.min() > 1e-4
 
 
