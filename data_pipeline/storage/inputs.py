@@ -55,8 +55,8 @@ class Ahead:
     item at work is fetched after it. A context that leaves nothing behind.
     """
 
-    def __init__(self, folder: Path, items: Sequence[Files], limit_bytes: int, stores: Callable[[str], Store] = Store):
-        self.items, self.limit_bytes, self.stores = items, limit_bytes, stores
+    def __init__(self, folder: Path, items: Sequence[Files], limit_bytes: int):
+        self.items, self.limit_bytes = items, limit_bytes
         self.folder = folder
         if any(map(_any_remote, items)):
             mine = f"{atomic.TEMPORARY}{atomic.MACHINE}-{os.getpid()}-{REMOTE}"
@@ -122,7 +122,7 @@ class Ahead:
             if not (is_remote(root) or is_remote(name)):
                 yield Path(root, name)
                 continue
-            store = self._store_of.setdefault(root, self.stores(root))
+            store = self._store_of.setdefault(root, Store(root))
             suffix = Path(name.partition("?")[0]).suffix[:12]
             path = self.folder / f"{item}-{number}{suffix}"
             room_bytes -= bring(store, name, path, self._go_on, room_bytes)

@@ -1,6 +1,6 @@
 """The same clip as other cameras, microphones and programs would have recorded it, with the truth about its timing.
 
-A film is a function of time and a sound: here those of a drawn clip; tests give their own. However it is recorded,
+A film is a function of time and a sound: those of a drawn clip, or a test's own. However it is recorded,
 whoever reads it must find the picture of every moment beside the sound of that moment.
 
 Shape suffixes: T pictures, H height, W width, 3 = RGB, S samples, C channels.

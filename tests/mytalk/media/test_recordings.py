@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_pipeline.synthetic import recordings
-from data_pipeline.synthetic.recordings import RECORDINGS, DrawnFilm, Recording
 from mytalk import media
 from mytalk.face import landmarks
-from tests.helpers import needs
+from tests.helpers import needs, recordings
+from tests.helpers.recordings import RECORDINGS, DrawnFilm, Recording
 
 SECONDS = 4.0
 MOST_S = 0.010
