@@ -23,7 +23,10 @@ COMMANDS = {
     "split": ("data_pipeline.split.command", "assign people to train, val and unseen"),
     "stats": ("data_pipeline.stats.command", "what shards hold and what was lost on the way: a table, and a page"),
     "plan": ("data_pipeline.plan", "what a training run would read: slots, clips, windows, bytes of each rank"),
-    "show": ("data_pipeline.show", "a clip as one picture, or a source video with its tracks and verdicts drawn in"),
+    "show": (
+        "data_pipeline.show.command",
+        "a clip as one picture, or a source video with tracks and verdicts drawn in",
+    ),
 }
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ PACKAGES = {
     "data_pipeline.verify": {
         *("data_pipeline.pool", "data_pipeline.shards", "data_pipeline.storage", "data_pipeline.tasks"),
     },
-    "data_pipeline.film": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
+    "data_pipeline.show": {"data_pipeline.extract", "data_pipeline.shards", "data_pipeline.storage"},
     "data_pipeline.page": set[str](),
     "data_pipeline.stats": {
         "data_pipeline.extract",

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import talkers
-from data_pipeline import show
-from data_pipeline.film import film
-from data_pipeline.film.story import BAD, GOOD, SILENT, story
 from data_pipeline.shards import ledger, manifest_update, reader
 from data_pipeline.shards.manifest import Manifest
 from data_pipeline.shards.table import merging
+from data_pipeline.show import command as show
+from data_pipeline.show import film
+from data_pipeline.show.story import BAD, GOOD, SILENT, story
 from mytalk import media
 from mytalk.command import UserError
 from mytalk.face.landmarks import CROP_PX, INNER_LIP, OUTER_LIP, SAMPLES_PER_FRAME

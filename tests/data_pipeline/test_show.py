@@ -7,30 +7,32 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
-from data_pipeline import show
 from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
+from data_pipeline.show import command as show
+from data_pipeline.show import sheet
 from mytalk import command
 from mytalk.face import region
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, OUTER_LIP, SAMPLES_PER_FRAME, opening
 from mytalk.networks.appearance import inputs
 
 KEY = "train0-1"
-TILE, STEP = show.TILE_PX, show.TILE_PX + show.GAP_PX
+TILE, STEP = sheet.TILE_PX, sheet.TILE_PX + sheet.GAP_PX
 
 
 @pytest.fixture(scope="module")
 def drawn(filmed_shards) -> tuple[Manifest, int, np.ndarray]:
     manifest = Manifest.load(filmed_shards)
     row = show.row_of(manifest, KEY)
-    return manifest, row, np.asarray(show.sheet(manifest, row))
+    return manifest, row, np.asarray(sheet.of_clip(manifest, row))
 
 
 def tile(picture: np.ndarray, strip: int, place: int) -> np.ndarray:
     """A tile of the picture: (TILE, TILE, 3)."""
-    top, left = show.TITLE_PX + strip * STEP, show.LEFT_PX + place * STEP
+    top, left = sheet.TITLE_PX + strip * STEP, sheet.LEFT_PX + place * STEP
     return picture[top : top + TILE, left : left + TILE].astype(int)
 
 
@@ -41,10 +43,10 @@ def near(picture: np.ndarray, colour: tuple[int, int, int], within: int = 40) ->
 
 def below(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The speech's and the opening's part of the picture, between the ends of the axis."""
-    x0, x1 = show.TIME_AXIS_PX
-    bottom = len(picture) - show.AXIS_PX
-    middle = bottom - show.CURVE_PX
-    return picture[middle - show.WAVE_PX : middle, x0:x1], picture[middle:bottom, x0:x1]
+    x0, x1 = sheet.TIME_AXIS_PX
+    bottom = len(picture) - sheet.AXIS_PX
+    middle = bottom - sheet.CURVE_PX
+    return picture[middle - sheet.WAVE_PX : middle, x0:x1], picture[middle:bottom, x0:x1]
 
 
 def moments(frames: int) -> list[int]:
@@ -57,7 +59,10 @@ def test_the_command_writes_a_png_named_by_its_key(command, filmed_shards, tmp_p
     assert (done.returncode, done.stdout.strip()) == (0, str(out)), done.stderr
     with Image.open(out) as picture:
         assert picture.format == "PNG"
-        assert picture.size == (show.WIDTH_PX, show.TITLE_PX + 4 * STEP + show.WAVE_PX + show.CURVE_PX + show.AXIS_PX)
+        assert picture.size == (
+            sheet.WIDTH_PX,
+            sheet.TITLE_PX + 4 * STEP + sheet.WAVE_PX + sheet.CURVE_PX + sheet.AXIS_PX,
+        )
     assert [path.name for path in out.parent.iterdir()] == ["sheet.png"]
     monkeypatch.chdir(tmp_path)
     assert show.run(show.arguments().parse_args([str(filmed_shards), KEY])) == 0
@@ -87,20 +92,20 @@ def test_landmarks_lie_where_the_clip_has_them(drawn):
         shown = tile(picture, 0, place)
         for index in (0, 17, 61, 291, 13, 14):
             x, y = np.floor(landmarks[moment, index, :2] * TILE / CROP_PX).astype(int)
-            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.LIPS, 110).any(), (place, index)
+            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], sheet.LIPS, 110).any(), (place, index)
         for index in (10, 33, 263, 152):
             x, y = np.floor(landmarks[moment, index, :2] * TILE / CROP_PX).astype(int)
-            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], show.DOTS, 110).any(), (place, index)
+            assert near(shown[y - 2 : y + 3, x - 2 : x + 3], sheet.DOTS, 110).any(), (place, index)
 
 
 def test_the_mouth_fills_its_tile(drawn):
     """The moment's own lips in the middle of the second strip, with their dots on them, at one scale for the clip."""
     manifest, row, picture = drawn
     lips = reader.read_landmarks(manifest, row)[:, OUTER_LIP, :2]
-    side = show.MOUTH_WIDE * float(np.ptp(lips, axis=1).max())
+    side = sheet.MOUTH_WIDE * float(np.ptp(lips, axis=1).max())
     for place, moment in enumerate(moments(len(lips))):
         shown = tile(picture, 1, place)
-        y, x = np.nonzero(near(shown, show.LIPS))
+        y, x = np.nonzero(near(shown, sheet.LIPS))
         assert abs((x.min() + x.max()) / 2 - TILE / 2) < 8
         assert abs((y.min() + y.max()) / 2 - TILE / 2) < 8
         assert abs(np.ptp(x) - np.ptp(lips[moment, :, 0]) / side * TILE) < 8
@@ -121,9 +126,9 @@ def test_dots_and_the_blacked_out_frame_are_the_generators_own(drawn):
     for place, moment in enumerate(moments(len(landmarks))):
         dots, hidden = tile(picture, 2, place), tile(picture, 3, place)
         assert 0.5 < (dots.max(-1) < 20).mean() < 0.97
-        for colour in show.CHANNELS:
+        for colour in sheet.CHANNELS:
             assert near(dots, colour).sum() > 10
-        inside = inputs.polygon_mask(show.torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
+        inside = inputs.polygon_mask(torch.from_numpy(polygons[moment : moment + 1]), TILE)[0, 0].numpy() > 0
         assert (hidden[inside].max(-1) < 40).mean() > 0.95
         frame = video_reader.read_video(manifest, row, [moment])[0]
         small = np.asarray(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.LANCZOS)).astype(int)
@@ -141,12 +146,12 @@ def test_the_wave_and_the_opening_are_on_one_axis(drawn, monkeypatch):
     speech = np.repeat(talks, SAMPLES_PER_FRAME) * 0.4 * np.sin(np.arange(frames * SAMPLES_PER_FRAME))
     monkeypatch.setattr(reader, "read_landmarks", lambda *_: still)
     monkeypatch.setattr(reader, "read_audio", lambda *_: speech.astype(np.float32))
-    wave, curve = below(np.asarray(show.sheet(manifest, row)))
-    loud = np.flatnonzero(near(wave, show.SPEECH).sum(0) > 30)
+    wave, curve = below(np.asarray(sheet.of_clip(manifest, row)))
+    loud = np.flatnonzero(near(wave, sheet.SPEECH).sum(0) > 30)
     width = wave.shape[1]
     assert abs(loud.min() - 10 / frames * width) < 8
     assert abs(loud.max() - 20 / frames * width) < 8
-    lines = near(curve, show.CURVE)
+    lines = near(curve, sheet.CURVE)
     heights = np.array([np.flatnonzero(column).min(initial=len(curve)) for column in lines.T])
     high = np.flatnonzero(heights < (heights.min() + heights[heights < len(curve)].max()) / 2)
     assert abs(high.min() - 10 / frames * width) < 0.6 / frames * width
@@ -158,33 +163,33 @@ def test_silence_is_flat_and_hardly_louder_silence_too(drawn, monkeypatch):
     manifest, row, picture = drawn
     wave, _ = below(picture)
     samples = len(reader.read_audio(manifest, row))
-    assert np.nonzero(near(wave, show.SPEECH))[0].size
-    assert np.ptp(np.nonzero(near(wave, show.SPEECH))[0]) > 0.6 * show.WAVE_PX
+    assert np.nonzero(near(wave, sheet.SPEECH))[0].size
+    assert np.ptp(np.nonzero(near(wave, sheet.SPEECH))[0]) > 0.6 * sheet.WAVE_PX
     for loudness in (0.0, 0.001):
         noise = np.random.default_rng(1).uniform(-loudness, loudness, samples).astype(np.float32)
         monkeypatch.setattr(reader, "read_audio", lambda *_, noise=noise: noise)
-        wave, _ = below(np.asarray(show.sheet(manifest, row)))
-        assert np.ptp(np.nonzero(near(wave, show.SPEECH))[0]) <= 3
+        wave, _ = below(np.asarray(sheet.of_clip(manifest, row)))
+        assert np.ptp(np.nonzero(near(wave, sheet.SPEECH))[0]) <= 3
 
 
 def test_shards_without_frames_have_dots_speech_and_curve(talker_shards, filmed_shards, tmp_path, drawn):
     """Made so, or with the column left behind; the title says it."""
     manifest = Manifest.load(talker_shards)
-    bare = np.asarray(show.sheet(manifest, show.row_of(manifest, KEY)))
-    assert bare.shape == (drawn[2].shape[0] - 3 * STEP, show.WIDTH_PX, 3)
-    assert near(tile(bare, 0, 7), show.DOTS).sum() > 10
+    bare = np.asarray(sheet.of_clip(manifest, show.row_of(manifest, KEY)))
+    assert bare.shape == (drawn[2].shape[0] - 3 * STEP, sheet.WIDTH_PX, 3)
+    assert near(tile(bare, 0, 7), sheet.DOTS).sum() > 10
     left = shutil.copytree(filmed_shards, tmp_path / "left", ignore=shutil.ignore_patterns("frames-*"))
     manifest = Manifest.load(left)
-    behind = np.asarray(show.sheet(manifest, show.row_of(manifest, KEY)))
+    behind = np.asarray(sheet.of_clip(manifest, show.row_of(manifest, KEY)))
     assert behind.shape == bare.shape
-    facts = slice(45, show.TITLE_PX - 4)
+    facts = slice(45, sheet.TITLE_PX - 4)
     assert (behind[facts] != drawn[2][facts]).any()
 
 
 def test_the_title_says_who_and_what(drawn):
     manifest, row, _ = drawn
     frames = int(manifest.column("frames")[row])
-    key, facts = show.title(manifest, row, frames, has_video=True)
+    key, facts = sheet.title(manifest, row, frames, has_video=True)
     assert key == KEY
     for fact in ("person test/train0", "corpus test", "split train", f"{frames} frames, {frames / FRAME_HZ:.2f} s"):
         assert fact in facts
@@ -192,7 +197,7 @@ def test_the_title_says_who_and_what(drawn):
     assert "yaw +0°" in facts
     assert "sync" not in facts
     assert "no frames" not in facts
-    assert "these shards hold no frames" in show.title(manifest, row, frames, has_video=False)[1]
+    assert "these shards hold no frames" in sheet.title(manifest, row, frames, has_video=False)[1]
 
 
 def test_the_title_leaves_out_facts_without_a_value(drawn):
@@ -203,7 +208,7 @@ def test_the_title_leaves_out_facts_without_a_value(drawn):
     )
     table = table.append_column("sync_offset", pa.array([-2.0] * len(manifest)))
     table = table.append_column("sync_confidence", pa.array([None] * len(manifest), pa.float64()))
-    facts = show.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
+    facts = sheet.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
     assert "sync offset -2.0 frames" in facts
     assert "confidence" not in facts
     assert "face" not in facts
@@ -214,7 +219,7 @@ def test_a_fact_may_be_a_whole_number_and_is_left_out_where_it_is_text(drawn):
     manifest, row, _ = drawn
     table = manifest.table.append_column("sync_confidence", pa.array(["high"] * len(manifest)))
     table = table.append_column("sync_offset", pa.array([3] * len(manifest)))
-    facts = show.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
+    facts = sheet.title(Manifest(manifest.folder, manifest.header, table), row, 42, has_video=True)[1]
     assert "confidence" not in facts
     assert "sync offset +3.0 frames" in facts
 
@@ -227,9 +232,9 @@ def test_a_clip_of_three_frames_has_three_moments(drawn, monkeypatch):
     )
     monkeypatch.setattr(reader, "read_landmarks", lambda *_: landmarks)
     monkeypatch.setattr(reader, "read_audio", lambda *_: audio)
-    picture = np.asarray(show.sheet(manifest, row))
-    assert near(tile(picture, 0, 2), show.LIPS).any()
-    assert (tile(picture, 0, 3) == show.PAPER).all()
+    picture = np.asarray(sheet.of_clip(manifest, row))
+    assert near(tile(picture, 0, 2), sheet.LIPS).any()
+    assert (tile(picture, 0, 3) == sheet.PAPER).all()
 
 
 def test_the_nearest_key_of_very_many_is_found_among_few(drawn, monkeypatch):

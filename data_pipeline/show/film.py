@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.extract.listing import names
-from data_pipeline.film.story import DrawnSpan, Story, crop_of
 from data_pipeline.shards import reader
+from data_pipeline.show.story import DrawnSpan, Story, crop_of
 from mytalk import media, plot
 from mytalk.command import UserError
 from mytalk.face import crop

@@ -1,4 +1,4 @@
-"""A clip at a glance: what the model sees of it, as one picture; or a source video with its tracks drawn in.
+"""A clip at a glance: what the model sees of it, as one picture.
 
 Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S audio samples, 3 = RGB or (x, y, z),
 2 = (x, y).
@@ -6,25 +6,17 @@ Shape suffixes: T frames, K moments shown, N landmarks, H height, W width, S aud
 
 from __future__ import annotations
 
-import argparse
-import bisect
-import difflib
-import io
 import numbers
-import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline.film import film
-from data_pipeline.film.story import story
 from data_pipeline.shards import reader, video_reader
 from data_pipeline.shards.manifest import Manifest
-from mytalk import atomic, command, plot
+from mytalk import plot
 from mytalk.face.landmarks import CROP_PX, FRAME_HZ, MOUTH, OUTER_LIP, opening
 from mytalk.face.region import regions
 from mytalk.networks.appearance import inputs
@@ -34,7 +26,6 @@ TILE_PX, GAP_PX, LEFT_PX, RIGHT_PX = 184, 6, 124, 28
 TITLE_PX, WAVE_PX, CURVE_PX, AXIS_PX = 78, 110, 140, 46
 WIDTH_PX = LEFT_PX + MOMENTS * (TILE_PX + GAP_PX) - GAP_PX + RIGHT_PX
 TIME_AXIS_PX = (LEFT_PX, WIDTH_PX - RIGHT_PX)  # the first and the last px of the axis of time
-NEAR = 2000  # keys on either side of an unknown one that are compared with it
 MOUTH_WIDE = 1.5  # side of the mouth's picture over the widest extent of the lips in the clip
 QUIET = 0.05  # speech with a lower peak is not enlarged to fill its row
 INK, FAINT, GRID, PAPER = (35, 35, 35), (110, 110, 110), (222, 222, 222), (255, 255, 255)
@@ -50,80 +41,7 @@ FACTS = {  # column of the manifest -> how it is written
 }
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = command.parser(
-        "python -m data_pipeline show",
-        "Draw what the model sees of a clip as one picture: moments with their landmarks, the mouth, the dots and\n"
-        "the blacked-out frame that the appearance generator gets, and below them the speech and how far the\n"
-        "mouth is open, on one axis of time. With --source a film of the source video instead: tracks with their\n"
-        "people, who speaks, cuts, and each span's verdict, as extraction left them.",
-        "python -m data_pipeline show data/hdtf p000-c00-507dcd5ab1-000000 -o clip.png\n"
-        "  python -m data_pipeline show data/mine --source ann/talk.mp4 --videos videos/mine -o tracks.mp4",
-    )
-    parser.add_argument("shards", help="folder or URL of shards with a manifest")
-    parser.add_argument("key", nargs="?", help="the clip, as the manifest names it")
-    parser.add_argument("--source", metavar="PATH", help="the source video, as the ledger names it")
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="with --source: the folder that was extracted")
-    parser.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", help="picture or film to write (default: KEY.png or SOURCE.mp4, here)"
-    )
-    return parser
-
-
-def run(args: argparse.Namespace) -> int:
-    if (args.key is None) == (args.source is None):
-        raise command.UserError("name either the KEY of a clip or a --source")
-    if args.source is not None:
-        return _show_source(args)
-    manifest = Manifest.load(args.shards)
-    row = row_of(manifest, args.key)
-    out = _out(args, args.key, ".png", "the picture is a PNG")
-    target = io.BytesIO()
-    sheet(manifest, row).save(target, "PNG")
-    atomic.write_bytes(out, target.getvalue())
-    print(out)
-    return command.EXIT_DONE
-
-
-def _show_source(args: argparse.Namespace) -> int:
-    if args.videos is None:
-        raise command.UserError("--source needs --videos, the folder that was extracted")
-    out = _out(args, args.source, ".mp4", "the film is an mp4")
-    film.write(story(args.shards, args.source), args.videos, out)
-    print(out)
-    return command.EXIT_DONE
-
-
-def _out(args: argparse.Namespace, name: str, suffix: str, kind: str) -> Path:
-    """Where to write. Raises UserError for a file of another kind."""
-    out = Path(file_name(name, suffix)) if args.out is None else args.out
-    if out.suffix.lower() != suffix or out.is_dir():
-        raise command.UserError(f"-o {out}: {kind}; name a file that ends in {suffix}")
-    atomic.refuse_unwritable(out)
-    return out
-
-
-def row_of(manifest: Manifest, key: str) -> int:
-    """The row of a clip. Raises UserError, with the nearest keys, where there is none."""
-    keys = manifest.column("key")
-    rows = np.flatnonzero(keys == key)
-    if not len(rows):
-        known = sorted(str(name) for name in keys)
-        at = bisect.bisect(known, key)  # of millions, only those that begin alike are compared
-        near = difflib.get_close_matches(key, known[max(at - NEAR, 0) : at + NEAR], n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else f"the first is {keys[0]}" if len(keys) else "it is empty"
-        )
-        raise command.UserError(f"{manifest.folder} has no clip '{key}'; {hint}")
-    return int(rows[0])
-
-
-def file_name(key: str, suffix: str = ".png") -> str:
-    """The picture's name for a key: nothing but letters, digits, `.`, `_` and `-`, and no hidden file."""
-    return (re.sub(r"[^A-Za-z0-9._-]+", "_", key).lstrip(".")[:150] or "clip") + suffix
-
-
-def sheet(manifest: Manifest, row: int) -> Image.Image:
+def of_clip(manifest: Manifest, row: int) -> Image.Image:
     """The picture of a clip. Raises ClipError where it is damaged, OSError."""
     landmarks_TN3 = reader.read_landmarks(manifest, row) * (CROP_PX / _crop_px(manifest, row))
     audio_S = reader.read_audio(manifest, row)
