@@ -39,7 +39,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "nothing is dubbed)",
     )
     parser.add_argument(
-        "--sheet", type=Path, metavar="PNG", help="write the contact sheet of all faces there (default: OUT.faces.png)"
+        "--sheet",
+        type=Path,
+        metavar="PNG",
+        help="write the contact sheet of all faces there (default: OUT.faces.png, where --face must be chosen)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed gives other mouth movements (default: %(default)s)"
