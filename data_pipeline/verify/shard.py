@@ -92,11 +92,11 @@ def check(task: ShardTask, tick: Callable[[int, int], None]) -> Checked:
     columns = [name for name in manifest.entry(shard) if name != "shard"]
     if "motion" not in columns:
         checked.add(Finding(MISSING, "the manifest's header names no tar of it", shard))
-    whole = {name for name in columns if _tar(manifest, name, shard, rows, checked, functools.partial(tick, 0, 0))}
-    for name in whole & {*columns}:
+    whole = [name for name in columns if _tar(manifest, name, shard, rows, checked, functools.partial(tick, 0, 0))]
+    for name in whole:
         for finding in _keys(manifest, name, shard, rows):
             checked.add(finding)
-    members = {member for column in whole for member in _members_of(manifest, column)}
+    members = sorted({member for column in whole for member in _members_of(manifest, column)})
     for number, row in enumerate(rows):
         _clip(manifest, row, members, task.decode, checked)
         tick(number, 1)
@@ -246,13 +246,11 @@ def _keys(manifest: Manifest, column: str, shard: int, rows: range) -> Iterator[
 # Clips -----------------------------------------------------------------------------------------------
 
 
-def _clip(manifest: Manifest, row: int, members: set[str], share: float, checked: Checked) -> None:
+def _clip(manifest: Manifest, row: int, members: list[str], share: float, checked: Checked) -> None:
     """Lengths of all of a clip's members, and whether it decodes, if it is one of the share that is decoded."""
     key, shard, frames = (str(manifest.at(row, "key")), int(manifest.at(row, "shard")), int(manifest.at(row, "frames")))
-    there = [
-        member for member in sorted(members) if manifest.has(f"{member}_size") and _place(manifest, row, member)[1]
-    ]
-    for member in ({"landmarks", "audio"} & members) - {*there}:
+    there = [member for member in members if manifest.has(f"{member}_size") and _place(manifest, row, member)[1]]
+    for member in (name for name in members if name in ("audio", "landmarks") and name not in there):
         checked.add(Finding(LENGTHS, "it has no bytes", shard, member=member, key=key))
     decoded = drawn(key, share)
     checked.decoded += decoded
