@@ -33,20 +33,19 @@ from mytalk.networks.appearance.files import load_model
 from mytalk.progress import Progress
 
 TRUE, MOVED = "true frames", "references moved, no network"
-PLAIN = "adversarial_weight=0"
+PLAIN = ("adversarial_weight=0", "losses.feature_matching=0", "losses.wrong_landmarks=false")
 ADVERSARY = ("adversarial_weight=0.5", "model.discriminator_channels=16")
 SEEING = (*ADVERSARY, "model.discriminator_landmarks=true", "losses.wrong_landmarks=true", "losses.feature_matching=5")
 VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compared with
-    "today": (),
-    "l1": (PLAIN,),
-    "perceptual": (PLAIN, "losses.perceptual=1", "losses.perceptual_step=2"),
-    "pyramid": (PLAIN, "losses.pyramid=0.5"),
-    "inner-mouth": (PLAIN, "losses.inner_mouth=2"),
-    "reading": (PLAIN, "losses.reading=0.05", "losses.reader=READER"),
-    "sync": (PLAIN, "losses.sync=0.05", "losses.syncnet=SYNCNET"),
+    "l1": PLAIN,
+    "perceptual": (*PLAIN, "losses.perceptual=1", "losses.perceptual_step=2"),
+    "pyramid": (*PLAIN, "losses.pyramid=0.5"),
+    "inner-mouth": (*PLAIN, "losses.inner_mouth=2"),
+    "reading": (*PLAIN, "losses.reading=0.05", "losses.reader=READER"),
+    "sync": (*PLAIN, "losses.sync=0.05", "losses.syncnet=SYNCNET"),
     "adversary": ADVERSARY,
     "seeing-adversary": SEEING,
-    "time": (PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
+    "time": (*PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
 }
 
 
@@ -166,8 +165,8 @@ def measure(args: argparse.Namespace, manifest: Manifest, name: str, folder: Pat
     judge = reader.load_proven(args.judge, "--judge") if args.judge else None
     corpora = [str(manifest.at(row, "corpus")) for row in rows_of.values()]
     lips, pixels = (
-        syncnet.load_proven(folder, user, corpora, sees) if folder else None
-        for folder, user, sees in (
+        syncnet.load_proven(model, user, corpora, sees) if model else None
+        for model, user, sees in (
             (args.sync_judge, "--sync-judge", syncnet.LANDMARKS),
             (args.syncnet, "--syncnet", syncnet.PIXELS),
         )

@@ -41,6 +41,15 @@ def test_each_changes_the_settings_of_the_demo_and_is_a_row_of_the_documents(nam
         assert setting.partition("=")[0] in text
 
 
+def test_one_that_the_settings_have_already_is_left_out(tmp_path, capsys):
+    shutil.copytree(ROOT / "configs" / "demo", tmp_path / "configs")
+    asked = typed(tmp_path, "--only", "no-speech-dropout", "v", "--configs", str(tmp_path / "configs"))
+    assert list(ablations.ablations(asked)) == ["base", "no-speech-dropout", "v"]
+    asked.settings = ["speech_dropout=0"]
+    assert list(ablations.ablations(asked)) == ["base", "v"]
+    assert "have them: no-speech-dropout" in capsys.readouterr().out
+
+
 def test_what_needs_an_identity_encoder_is_named(tmp_path, capsys):
     assert not set(ablations.OF_IDENTITY) & set(ablations.ablations(typed(tmp_path)))
     assert f"left out without --identity FOLDER: {', '.join(ablations.OF_IDENTITY)}" in capsys.readouterr().out

@@ -80,7 +80,7 @@ def test_without_a_network_the_moved_references_are_shown(clip):
 
 def test_what_cannot_be_run_is_refused():
     parse = painters.arguments().parse_args
-    with pytest.raises(UserError, match="no variant nothing; there are today"):
+    with pytest.raises(UserError, match="no variant nothing; there are l1"):
         painters.chosen(parse(["out", "--shards", "x", "--variants", "nothing"]))
     with pytest.raises(UserError, match="variant reading needs --reader"):
         painters.chosen(parse(["out", "--shards", "x", "--variants", "reading"]))

@@ -9,6 +9,7 @@ be added to --only later. Writes OUT/results.json.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import harness
@@ -16,7 +17,8 @@ from benchmarks.people import rows as people_rows
 from eval import score_file
 from launch import runner
 from launch.commands import Step
-from mytalk import atomic, command
+from mytalk import atomic, command, config
+from train.recipes.motion import MotionTrainConfig
 
 BASE = "base"
 # Name -> the settings that are changed. A sampler changes no weights: it is trained again only to keep one way.
@@ -101,7 +103,17 @@ def ablations(args: argparse.Namespace) -> dict[str, list[str]]:
         print(f"left out without --identity FOLDER: {', '.join(lacking)}")
     known = ABLATIONS | OF_IDENTITY
     names = [name for name in known if name in (args.only or known) and name not in lacking]
+    base = asdict(trained_with(args, []))
+    if same := [name for name in names if asdict(trained_with(args, known[name])) == base]:
+        print(f"left out, the settings of {args.configs} have them: {', '.join(same)}")
+        names = [name for name in names if name not in same]
     return {BASE: [], **{name: known[name] for name in names}}
+
+
+def trained_with(args: argparse.Namespace, changed: list[str]) -> MotionTrainConfig:
+    """The settings of a training with these changes."""
+    encoder = [f"identity={args.identity}"] if args.identity else []
+    return config.load(MotionTrainConfig, args.configs / "motion.yaml", [*args.settings, *encoder, *changed])
 
 
 def steps_of(args: argparse.Namespace, name: str, changed: list[str]) -> list[Step]:

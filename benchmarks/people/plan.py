@@ -15,6 +15,7 @@ import yaml
 
 from benchmarks.people import dubbed
 from benchmarks.people.rows import Scoring
+from data_pipeline.shards.manifest import Manifest
 from eval.tasks import Settings
 from launch import commands
 from launch.commands import Step
@@ -26,6 +27,7 @@ DRAWN, TUNED = "drawn", "drawn, then {} steps"
 MIXED = ", both mixed"
 SLOWER = 5  # times, the learning rate of a model that goes on
 COLUMN = "speech"
+MODEL_FILE = "model.safetensors"
 HEARS = (
     f"model.features={COLUMN}",
     "model.speech_level=false",
@@ -71,8 +73,9 @@ def heard(args: argparse.Namespace) -> list[Step]:
         steps.append(Step(f"column {COLUMN}", words, shards / "manifest.json"))
     if args.syncnet is not None:
         words = ("data_pipeline", "annotate", str(shards), "sync", "--syncnet", str(args.syncnet))
-        weights = args.syncnet / "model.safetensors"
-        steps.append(Step("annotate sync", words, shards / "manifest.json", (weights,)))
+        steps.append(Step("annotate sync", words, shards / "manifest.json", (args.syncnet / MODEL_FILE,)))
+    elif (shards / "manifest.json").is_file() and Manifest.load(shards).has("sync_offset"):
+        raise UserError(f"late sound of {shards} was corrected by a run with --syncnet; name it again, or another OUT")
     return steps
 
 
@@ -104,11 +107,11 @@ def splits_of(args: argparse.Namespace) -> list[Split]:
         raise UserError("--tune-drawn trains the model of --drawn on; name its folder")
     if args.mixed is not None and (args.mixed < 1 or args.drawn is None):
         raise UserError("--mixed must be 1 or more, and needs the shards of --drawn; name that folder")
-    if args.syncnet is not None and not (args.syncnet / "model.safetensors").is_file():
+    if args.syncnet is not None and not (args.syncnet / MODEL_FILE).is_file():
         raise UserError(f"no model.safetensors in {args.syncnet}; --syncnet names a SyncNet's model folder")
     if args.layer is not None and args.speech_encoder is None:
         raise UserError("--layer is of --speech-encoder; name one")
-    if args.appearance is not None and not (args.appearance / "model.safetensors").is_file():
+    if args.appearance is not None and not (args.appearance / MODEL_FILE).is_file():
         raise UserError(f"no model.safetensors in {args.appearance}; --appearance names a painter's model folder")
     folds = [""] if args.folds is None else [f"{number}/{args.folds}" for number in range(1, args.folds + 1)]
     return [Split(seed, fold) for seed in range(args.seeds) for fold in folds]
@@ -163,8 +166,8 @@ def models(args: argparse.Namespace) -> dict[str, list[str]]:
         going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}", *drawn]
         trained[TUNED.format(args.tune_drawn)] = [*settings, f"steps={args.tune_drawn}", *going_on]
     if args.mixed:
-        weights = f"repeats={{{args.videos.resolve().name}: {args.mixed}}}"
-        trained |= {name + MIXED: [*own, weights, *drawn] for name, own in trained.items()}
+        often = f"repeats={{{args.videos.resolve().name}: {args.mixed}}}"
+        trained |= {name + MIXED: [*own, often, *drawn] for name, own in trained.items()}
     return trained
 
 
@@ -178,8 +181,7 @@ def scoring_step(args: argparse.Namespace, scoring: Scoring, split: Split, shard
     """`eval motion` of the motion model in a run folder."""
     words = ("eval", "motion", "--shards", str(shards), "--model", str(run / "model"), "--out", str(scoring.out))
     more = ("--seed", str(split.seed), "--source-frames", str(args.source_frames), "--steps", str(args.sampler_steps))
-    weights = run / "model" / "model.safetensors"
-    reads = (weights,) if scoring.model == DRAWN else ()  # the others follow from the steps before
+    reads = (run / "model" / MODEL_FILE,) if scoring.model == DRAWN else ()  # the others follow from the steps before
     return Step(f"score {scoring.model}", (*words, *more, "--force"), scoring.out / "report.json", reads)
 
 

@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.reports[0]} has no row '{args.row}'; there are: {', '.join(first['methods'])}")
     scored = [_scored(folder, report) for folder, report in reports.items()]
     by_group = groups.grouped(scored)
-    gaps = _made(by_group, args.row, first, args.reference)
+    refused = {name for report in reports.values() for name in report.get("refused", {})}
+    metrics = {name: what for name, what in first["protocol"]["metrics"].items() if name not in refused}
+    gaps = _made(by_group, args.row, metrics, args.reference)
+    gaps["digests"] = {name: digest for name, digest in first["digests"].items() if name not in OF_DATA}
     atomic.write_bytes(args.out / page.NAME, page.html(gaps, by_group).encode())
     atomic.write_bytes(args.out / MARKDOWN, markdown(gaps).encode())
     atomic.write_json(args.out / NAME, gaps)
@@ -84,8 +87,11 @@ def _refuse_others(first: dict[str, Any], report: dict[str, Any], one: Path, oth
         )
 
 
-def _made(by_group: dict[str, list], row: str, report: dict[str, Any], reference: str | None = None) -> dict[str, Any]:
-    """What gaps.json holds; the reference is, unless named, the first group: people seen, where they are."""
+def _made(by_group: dict[str, list], row: str, metrics: dict[str, Any], reference: str | None = None) -> dict[str, Any]:
+    """What gaps.json holds of the metrics, which every report knows.
+
+    The reference is, unless named, the first group: people seen, where they are.
+    """
     if len(by_group) < 2:
         raise UserError(
             f"there is one group, {', '.join(by_group)}, and no gap; name reports of other splits or corpora"
@@ -93,8 +99,6 @@ def _made(by_group: dict[str, list], row: str, report: dict[str, Any], reference
     reference = reference or next(iter(by_group))
     if reference not in by_group:
         raise UserError(f"there is no group '{reference}'; there are: {', '.join(by_group)}")
-    measured = [name for name in report["protocol"]["metrics"] if name not in report.get("refused", {})]
-    metrics = {name: report["protocol"]["metrics"][name] for name in measured}
     table = {
         name: {
             "groups": groups.entries(by_group, row, name),
@@ -114,7 +118,6 @@ def _made(by_group: dict[str, list], row: str, report: dict[str, Any], reference
         "metrics": metrics,
         "table": {name: found for name, found in table.items() if found["groups"]},
         "method": groups.METHOD,
-        "digests": {k: v for k, v in report["digests"].items() if k not in OF_DATA},
     }
 
 

@@ -33,8 +33,8 @@ def write(
     environment = {**environment, "date": datetime.now(timezone.utc).date().isoformat(), "sets_left_out": left_out}
     scored = [key for key, clip in scores.items() if clip.reason is None]
     sets = features.distances(out, scored, protocol["methods"], no_judge)
-    measured = {name: why for name, why in refused.items() if name in protocol["metrics"]}
-    report = build.build(provenance, tasks, scores, environment, measured, ridge_facts, sets)
+    refused = {name: why for name, why in refused.items() if name in protocol["metrics"]}
+    report = build.build(provenance, tasks, scores, environment, refused, ridge_facts, sets)
     check.check(report)
     page.write(out, report, list(scores.values()))
     check.write(out, report)  # last: a folder that has it is complete

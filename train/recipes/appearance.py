@@ -16,6 +16,7 @@ from torch import nn
 from data_pipeline.examples.appearance import AppearanceBatch, AppearanceExamples, ReferenceConfig
 from data_pipeline.examples.previous_frame import PreviousConfig
 from data_pipeline.examples.windows import PREDICTED
+from data_pipeline.sample.selection import select
 from data_pipeline.shards.reader import ClipError
 from data_pipeline.shards.table import requirements
 from mytalk import config
@@ -121,8 +122,9 @@ class AppearanceRecipe(Recipe):
         self.settings = settings
         self.adversary = Adversary(settings) if settings.adversarial_weight else None
         manifest, losses = settings.manifest(), settings.losses
-        corpora = np.unique(manifest.column("corpus")[manifest.rows(settings.train_split)]).tolist()
-        painted = [corpus for corpus in corpora if settings.repeats.get(corpus, 1)]
+        drawn = settings.sampling()
+        rows_n = select(manifest, drawn.split, (), drawn.where, drawn.shards_until, drawn.repeats).rows_n
+        painted = np.unique(manifest.column("corpus")[rows_n]).tolist()
         self.sync = Sync(losses, painted) if losses.sync else None
         self.examples = AppearanceExamples(
             manifest,

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 def teacher_of(settings: DistilTrainConfig) -> MotionModel:
     """The teacher, guided as it is asked for.
 
-    Raises UserError where there is none, or where speech is guided that it was never without.
+    Raises UserError where there is none, or where speech or source are to miss that it was never without.
     """
     if not settings.teacher:
         raise UserError("name the trained motion model that is to become quick: teacher=runs/motion/model")
@@ -102,6 +102,8 @@ def teacher_of(settings: DistilTrainConfig) -> MotionModel:
             f"teacher_guidance needs a teacher trained with speech_dropout, which {settings.teacher} was not; leave it "
             "out"
         )
+    if settings.source_dropout and not teacher.knows_no_source:
+        raise UserError(f"source_dropout: {settings.teacher} was trained without it and cannot teach it; leave it out")
     teacher.guidance = settings.teacher_guidance
     return teacher
 

@@ -78,13 +78,14 @@ class MotionModel(nn.Module):
     def guide(self, guidance: float, person_guidance: float = 1.0) -> None:
         """Follow the speech, and the person's way of moving, that strongly when sampling, see `generate`; 0 or more.
 
-        Raises UserError where the model was trained with nothing missing.
+        Raises ValueError below 0, UserError where the model was trained with nothing missing.
         """
         for option, asked, knows, setting in (
             ("--guidance", guidance, self.knows_no_speech, "speech_dropout"),
             ("--person-guidance", person_guidance, self.knows_no_source, "source_dropout"),
         ):
-            assert 0 <= asked < float("inf")
+            if not 0 <= asked < float("inf"):
+                raise ValueError(f"{option} must be 0 or more, not {asked}")
             if asked != 1 and not knows:
                 raise UserError(f"{option} {asked}: the motion model was trained without {setting}; leave it out")
         self.guidance, self.person_guidance = guidance, person_guidance

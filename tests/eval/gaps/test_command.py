@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -28,6 +29,21 @@ def reports(model, tmp_path_factory) -> dict[str, object]:
         words = ("motion", "--shards", folder / "shards", "--model", model, "--steps", "2", "--source-frames", "10")
         assert typed(*words, "--split", split, "--out", folder / split) == 0
     return {split: folder / split for split in ("train", "unseen")}
+
+
+def test_what_one_report_leaves_out_is_in_no_gap(reports, tmp_path) -> None:
+    """Whichever comes first: of people on whom a judge is not proven its numbers are unknown."""
+    there = shutil.copytree(reports["unseen"], tmp_path / "unknown")
+    report = json.loads((there / "report.json").read_text())
+    report.setdefault("refused", {})["width_correlation"] = "unknown"
+    for scores in report["methods"].values():
+        del scores["width_correlation"]
+    (there / "report.json").write_text(json.dumps(report))
+    for number, both in enumerate(((reports["train"], there), (there, reports["train"]))):
+        assert typed("gaps", *both, "--out", tmp_path / str(number)) == 0
+        made = json.loads((tmp_path / str(number) / gaps.NAME).read_text())
+        assert "width_correlation" not in made["table"]
+        assert "opening_error_px" in made["table"]
 
 
 def test_gaps_of_two_reports(reports, tmp_path, capsys) -> None:
