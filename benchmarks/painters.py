@@ -43,6 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is what others are compare
     "inner-mouth": (*PLAIN, "losses.inner_mouth=2"),
     "reading": (*PLAIN, "losses.reading=0.05", "losses.reader=READER"),
     "sync": (*PLAIN, "losses.sync=0.05", "losses.syncnet=SYNCNET"),
+    "mean": (*ADVERSARY, "adversarial_from_step=220", "model.base=mean"),  # as before references were moved
     "adversary": ADVERSARY,
     "seeing-adversary": SEEING,
     "time": (*PLAIN, "model.landmark_frames=5", "model.previous_frame=true"),
