@@ -62,7 +62,8 @@ def arguments() -> argparse.ArgumentParser:
         "--tune-drawn",
         type=int,
         metavar="STEPS",
-        help=f"train the drawn motion model on with real people, at 1/{plan.SLOWER} of the rate, and score that too",
+        help=f"train the drawn motion model on with real people, at 1/{people_rows.SLOWER} of the rate, "
+        "and score that too",
     )
     parser.add_argument(
         "--mixed",

@@ -11,9 +11,8 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from benchmarks.people import dubbed
+from benchmarks.people import rows as people_rows
 from benchmarks.people.rows import Scoring
 from data_pipeline.shards.manifest import Manifest
 from eval.tasks import Settings
@@ -25,7 +24,6 @@ from mytalk.networks import weights
 VAL, UNSEEN = 0.15, 0.33  # shares of people; who are in val choose the best step
 DRAWN, TUNED = "drawn", "drawn, then {} steps"
 MIXED = ", both mixed"
-SLOWER = 5  # times, the learning rate of a model that goes on
 COLUMN = "speech"
 MODEL_FILE = "model.safetensors"
 HEARS = (
@@ -162,8 +160,11 @@ def models(args: argparse.Namespace) -> dict[str, list[str]]:
     trained = {f"{count} steps": [*settings, f"steps={count}"] for count in args.steps}
     drawn = [] if args.drawn is None else drawn_encoder(args.drawn)
     if args.tune_drawn is not None:
-        rate = yaml.safe_load((args.configs / "motion.yaml").read_text())["optimizer"]["lr"] / SLOWER
-        going_on = [f"init_from={args.drawn / 'motion' / 'model'}", f"optimizer.lr={rate:g}", *drawn]
+        going_on = [
+            f"init_from={args.drawn / 'motion' / 'model'}",
+            people_rows.going_on(args.configs / "motion.yaml"),
+            *drawn,
+        ]
         trained[TUNED.format(args.tune_drawn)] = [*settings, f"steps={args.tune_drawn}", *going_on]
     if args.mixed:
         often = f"repeats={{{args.videos.resolve().name}: {args.mixed}}}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from eval.compare import paired
 from eval.metrics import PEOPLE_METRICS
 from eval.metrics.metric import Miss
@@ -22,6 +24,7 @@ METRICS = {
     "amplitude_ratio": "amplitude ratio",
     "lmd_px": "lip distance, px at 256",
 }
+SLOWER = 5  # times, the learning rate of a model that goes on
 GAIN, GAIN_IN_WORDS = "gain_recovered", "gain recovered"
 
 
@@ -63,6 +66,17 @@ def trained_and_scored(
 def scored(args: argparse.Namespace, name: str) -> Path:
     """The folder of such a model's scores."""
     return args.out / f"score-{name}"
+
+
+def as_typed(args: argparse.Namespace) -> dict[str, Any]:
+    """What was typed, for the results."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+
+
+def going_on(settings: Path) -> str:
+    """The setting of the learning rate of a model that goes on: a fifth of what a recipe's YAML has."""
+    rate = float(yaml.safe_load(settings.read_text())["optimizer"]["lr"])
+    return f"optimizer.lr={rate / SLOWER:g}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,15 +76,10 @@ def run(args: argparse.Namespace) -> int:
     found = {f"{one} - {other}": people_rows.differences(clips[one], clips[other]) for one, other in pairs}
     offsets = measured(args.out, args.seed)
     said = {"offsets": offsets, "rows": rows, "differences": found}
-    atomic.write_json(args.out / "results.json", {"arguments": command_line(args), **said})
+    atomic.write_json(args.out / "results.json", {"arguments": people_rows.as_typed(args), **said})
     print("\noffsets  " + ", ".join(f"{count} {name}" for name, count in offsets.items()) + "\n")
     print("\n".join([*people_rows.table(rows), "", *people_rows.table_of_differences(found)]))
     return command.EXIT_DONE
-
-
-def command_line(args: argparse.Namespace) -> dict[str, Any]:
-    """What was typed, for the results."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
 
 
 def data(args: argparse.Namespace) -> list[Step]:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from benchmarks import harness
 from benchmarks.people import rows as people_rows
@@ -31,7 +30,6 @@ from mytalk.command import UserError
 from mytalk.networks import syncnet
 
 DRAWN, TUNED, MIXED = "drawn", "drawn, then these", "both mixed"
-SLOWER = 5  # times, the learning rate of a model that goes on
 VAL = 0.03  # share of the people: validation needs somebody, and nothing is chosen by them
 METRICS = {
     "in_place": "two-way accuracy",
@@ -76,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
     found = {
         f"{row} - {DRAWN}": people_rows.differences(clips[row], clips[DRAWN], METRICS) for row in rows if row != DRAWN
     }
-    typed = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    atomic.write_json(args.out / "results.json", {"arguments": typed, "rows": rows, "differences": found})
+    atomic.write_json(
+        args.out / "results.json", {"arguments": people_rows.as_typed(args), "rows": rows, "differences": found}
+    )
     print("\n".join(["", *people_rows.table(rows, METRICS), "", *people_rows.table_of_differences(found, METRICS)]))
     return command.EXIT_DONE
 
@@ -101,9 +100,12 @@ def plan(args: argparse.Namespace) -> list[Step]:
     heard = [] if args.column is None else [f"model.features={args.column}", "voice_stretch=0"]
     own = [*heard, f"seed={args.seed}", *args.settings]
     long = [*own, f"steps={args.steps}", f"validate_every={args.steps}"]
-    rate = float(yaml.safe_load((args.configs / "syncnet.yaml").read_text())["optimizer"]["lr"]) / SLOWER
     tuned = [*own, f"steps={args.tune}", f"validate_every={args.tune}", f"init_from={args.out / DRAWN / 'model'}"]
-    tuned += [f"optimizer.lr={rate:g}", f"optimizer.warmup_steps={args.tune // 6}", repeats(corpora[0], 0)]
+    tuned += [
+        people_rows.going_on(args.configs / "syncnet.yaml"),
+        f"optimizer.warmup_steps={args.tune // 6}",
+        repeats(corpora[0], 0),
+    ]
     settings = {TUNED: tuned, MIXED: [*long, repeats(corpora[1], args.mixed)]}
     steps = [commands.training("syncnet", args.configs, args.drawn, args.out / DRAWN, long)]
     for number, part in enumerate(parts(args), 1):
